@@ -1,0 +1,52 @@
+"""The flow section of a bundle's manifest: with other flow the temporal network is another model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class FlowSpec(BaseModel):
+    """TV-L1 with a fixed amount of work (Zach, Pock, Bischof 2007; Sánchez, Meinhardt-Llopis,
+    Facciolo, IPOL 2013), then clipped and rounded to bytes.
+
+    scales: levels of the pyramid, each half the size of the one below it.
+    warps, iterations: warps a level and iterations a warp; both fixed, so latency never depends
+        on the picture.
+    lambda_, theta, tau: weight of the data term, coupling, step; luma is in 0..255.
+    median: side in px of the median filter between warps.
+    interval_s: flow is in px per this interval; other frame intervals are rescaled to it.
+    bound_px: flow is clipped to +-bound_px and mapped to 0..255.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+
+    algorithm: Literal["tvl1"]
+    scales: int = Field(ge=1, le=8)
+    warps: int = Field(ge=1, le=20)
+    iterations: int = Field(ge=1, le=200)
+    lambda_: float = Field(gt=0, alias="lambda")
+    theta: float = Field(gt=0)
+    tau: float = Field(gt=0, le=0.25)
+    median: Literal[3, 5]
+    interval_s: float = Field(gt=0, le=1)
+    bound_px: float = Field(gt=0)
+
+
+def _preset(scales: int, warps: int, iterations: int) -> FlowSpec:
+    return FlowSpec(
+        algorithm="tvl1",
+        scales=scales,
+        warps=warps,
+        iterations=iterations,
+        lambda_=0.15,
+        theta=0.3,
+        tau=0.25,
+        median=5,
+        interval_s=0.04,  # UCF101 is mostly at 25 frames a second
+        bound_px=20.0,
+    )
+
+
+PRESETS = {"fast": _preset(4, 3, 10), "accurate": _preset(5, 5, 30)}

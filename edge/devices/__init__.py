@@ -1,1 +1,74 @@
-"""."""
+"""Where a bundle runs. A device is chosen once; what is above it does not know which one it is.
+
+    cpu    numba TV-L1, OpenVINO
+    cuda   CUDA kernels through pycuda, TensorRT
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle import Bundle
+from edge.errors import DeviceError
+from edge.flow.stack import FlowBytes
+from edge.frames import Frame
+
+NAMES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """What a device has to say about one frame.
+
+    spatial, temporal: logits (C,). flow: (2, H, W) uint8, the newest flow, for a picture of it.
+    stages_ms: milliseconds of each stage of the work.
+    """
+
+    spatial: NDArray[np.float32]
+    temporal: NDArray[np.float32]
+    flow: FlowBytes
+    stages_ms: dict[str, float]
+
+
+class Pending(Protocol):
+    """Work on one frame that may still be under way."""
+
+    def result(self) -> Inference | None:
+        """Wait for it. None while there is no full stack of flows, or where none was asked for."""
+
+
+class Device(Protocol):
+    """A bundle on a device. Used from one thread."""
+
+    description: str
+
+    def submit(self, frame: Frame, infer: bool) -> Pending:
+        """Take the next frame: measure its flow, and start both networks if `infer`.
+
+        The frame's planes are not read after this returns. Times must rise from frame to frame.
+        """
+
+    def clear(self) -> None:
+        """Forget all earlier frames: there was a gap, and no flow leads across it."""
+
+    def close(self) -> None:
+        """Give the device back."""
+
+
+def open_device(name: str, bundle: Bundle) -> Device:
+    """Load a bundle on the device of this name and run everything once, so that nothing is
+    compiled during the first frame.
+
+    Raises DeviceError when the device does not exist or cannot run the bundle.
+    """
+    if name not in NAMES:
+        raise DeviceError(f"device {name!r} does not exist; devices: {', '.join(NAMES)}")
+    if name == "cuda":
+        raise DeviceError("device cuda: this release has no CUDA runtime; use --device cpu")
+    from edge.devices.cpu import CPUDevice
+
+    return CPUDevice(bundle)

@@ -1,0 +1,212 @@
+"""The bundle: two networks and everything that the runtime must know to feed them and read them.
+
+A folder, or a .zip of it:
+
+    bundle.json      the manifest, below; it names the sha256 of every other file
+    spatial.onnx     Q/DQ INT8, (1, 3, H, W) -> (1, C) logits
+    temporal.onnx    Q/DQ INT8, (1, 2L, H, W) -> (1, C) logits
+    parity.npz       a few inputs and the scores they must give (see edge/parity.py)
+    report.json      what was measured when the bundle was made
+
+A bundle is untrusted input: files are read, never unpacked, only by the names that the manifest
+lists; sizes are bounded and hashes checked on every read; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from edge.errors import BundleError
+from edge.flow.spec import FlowSpec
+from edge.flow.stack import Layout
+from edge.frames import Geometry, Normalisation
+
+SCHEMA = 1
+MANIFEST = "bundle.json"
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_FILE_BYTES = 1 << 30
+FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+ClassName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SpatialSpec(_Section):
+    """The network that sees one RGB frame."""
+
+    file: FileName
+    backbone: str
+    normalisation: Normalisation
+    temperature: float = Field(gt=0)  # logits are divided by it before the softmax
+
+
+class TemporalSpec(SpatialSpec):
+    """The network that sees a stack of L flows."""
+
+    stack: int = Field(ge=1, le=64)  # L
+    layout: Layout
+
+
+class FusionSpec(_Section):
+    """How two score vectors become one decision."""
+
+    spatial_weight: float = Field(ge=0)
+    temporal_weight: float = Field(ge=0)
+    window_s: float = Field(ge=0, le=60)  # scores are averaged over this long
+    threshold: float = Field(ge=0, le=1)  # below it the label is "unknown"
+
+    @model_validator(mode="after")
+    def _weights_are_usable(self) -> FusionSpec:
+        if self.spatial_weight + self.temporal_weight <= 0:
+            raise ValueError("spatial_weight and temporal_weight are both zero")
+        return self
+
+
+class ParitySpec(_Section):
+    """The inputs that prove a device right, and how far its scores may be off."""
+
+    file: FileName
+    tolerance: float = Field(gt=0, le=1)  # of a softmax score, absolute
+
+
+class Manifest(_Section):
+    """Everything in bundle.json. No field has a default: a runtime reads all of it or refuses."""
+
+    schema_version: Literal[1]
+    name: str = Field(min_length=1, max_length=128)
+    classes: tuple[ClassName, ...] = Field(strict=False, min_length=2, max_length=10_000)
+    geometry: Geometry
+    flow: FlowSpec
+    spatial: SpatialSpec
+    temporal: TemporalSpec
+    fusion: FusionSpec
+    parity: ParitySpec
+    files: dict[FileName, Sha256]
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Manifest:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("a class is listed twice")
+        for name in (self.spatial.file, self.temporal.file, self.parity.file):
+            if name not in self.files:
+                raise ValueError(f"{name} is used, but `files` has no sha256 for it")
+        if len(self.spatial.normalisation.mean) != 3:
+            raise ValueError("spatial.normalisation needs three means, one a colour")
+        if len(self.temporal.normalisation.mean) != 1:
+            raise ValueError("temporal.normalisation needs one mean for all channels")
+        return self
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+class Bundle:
+    """A manifest and the checked files beside it."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file that the manifest lists, its sha256 checked.
+
+        Raises BundleError when the file is missing, too large or not the one that was packed.
+        """
+        data = _read_member(self.path, name, MAX_FILE_BYTES)
+        expected, found = self.manifest.files[name], sha256(data)
+        if found != expected:
+            raise BundleError(
+                f"{self.path}: {name} is not the file that the manifest lists "
+                f"(sha256 {found[:12]}, expected {expected[:12]}); export or copy the bundle again"
+            )
+        return data
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Open a bundle folder or .zip and check its manifest.
+
+    Raises BundleError with the file, the key and what was expected.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BundleError(f"{path}: no such bundle; give a bundle folder or .zip")
+    data = _read_member(path, MANIFEST, MAX_MANIFEST_BYTES)
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: {MANIFEST} is not valid JSON ({error})") from None
+    found = raw.get("schema_version") if isinstance(raw, dict) else None
+    if found != SCHEMA:
+        raise BundleError(
+            f"{path}: {MANIFEST} has schema_version {found!r}, this twostream reads {SCHEMA}; "
+            "export the bundle with a matching version"
+        )
+    try:
+        manifest = Manifest.model_validate(raw)
+    except ValidationError as error:
+        raise BundleError(f"{path}: {MANIFEST}: {_first_fault(error)}") from None
+    return Bundle(path, manifest)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write bundle.json; the same manifest always gives the same bytes."""
+    text = json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=2, sort_keys=True)
+    (folder / MANIFEST).write_text(text + "\n")
+
+
+def _first_fault(error: ValidationError) -> str:
+    faults = error.errors()
+    first = faults[0]
+    key = ".".join(str(part) for part in first["loc"]) or "manifest"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{key}: {first['msg']}{more}"
+
+
+def _read_member(path: Path, name: str, limit: int) -> bytes:
+    if not re.match(FILE_NAME, name):
+        raise BundleError(f"{path}: {name!r} is not a file name that a bundle may use")
+    if path.is_dir():
+        return _read_file(path, name, limit)
+    return _read_zip(path, name, limit)
+
+
+def _read_file(folder: Path, name: str, limit: int) -> bytes:
+    file = folder / name
+    if file.is_symlink() or not file.is_file():
+        raise BundleError(f"{folder}: not a bundle, {name} is missing or not a plain file")
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(limit + 1)
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read ({error.strerror})") from None
+    return _bounded(folder, name, data, limit)
+
+
+def _read_zip(path: Path, name: str, limit: int) -> bytes:
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
+            data = stream.read(limit + 1)  # bounded whatever size the header claims
+    except KeyError:
+        raise BundleError(f"{path}: not a bundle, {name} is missing at its top level") from None
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        raise BundleError(f"{path}: not a readable bundle folder or .zip ({error})") from None
+    return _bounded(path, name, data, limit)
+
+
+def _bounded(path: Path, name: str, data: bytes, limit: int) -> bytes:
+    if len(data) > limit:
+        raise BundleError(f"{path}: {name} is larger than the {limit >> 20} MiB a bundle may use")
+    return data

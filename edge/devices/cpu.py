@@ -1,0 +1,165 @@
+"""The CPU device: numba TV-L1, OpenVINO networks.
+
+The networks run on OpenVINO's own threads while this thread goes on with flow: spatial starts
+before the frame's flow is measured, temporal after it, and the caller may bring the next frame
+while both still run. A result is never late by more than the frame that follows it.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle import Bundle
+from edge.devices import Inference
+from edge.errors import BundleError, DeviceError
+from edge.flow.stack import FlowBytes, FlowRing, stack_tensor
+from edge.frames import Frame, analyse, rgb_tensor
+from edge.network import INPUT, OUTPUT
+from edge.preprocess import Preprocessor
+
+try:
+    import openvino
+except ImportError as error:
+    raise DeviceError(
+        'device cpu: OpenVINO is not installed; run: pip install "twostream-edge[pc]"'
+    ) from error
+
+IN_FLIGHT = 2  # frames whose networks may run at the same time
+
+
+class Network:
+    """One ONNX file on OpenVINO, with a fixed input shape."""
+
+    def __init__(self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int) -> None:
+        core = openvino.Core()
+        try:
+            model = core.read_model(onnx, b"")
+            if [o.any_name for o in model.inputs + model.outputs] != [INPUT, OUTPUT]:
+                raise BundleError(f"{name}: needs one input {INPUT!r} and one output {OUTPUT!r}")
+            model.reshape({INPUT: shape})
+            self._compiled = core.compile_model(
+                model,
+                "CPU",
+                {
+                    "PERFORMANCE_HINT": "LATENCY",
+                    "INFERENCE_NUM_THREADS": 1,
+                    # float layers stay float: a score is the same on every machine
+                    "INFERENCE_PRECISION_HINT": "f32",
+                },
+            )
+        except RuntimeError as error:
+            reason = str(error).strip().split("\n")[-1]
+            raise BundleError(f"{name}: OpenVINO cannot load it ({reason})") from None
+        if tuple(self._compiled.output(0).shape) != (shape[0], classes):
+            found = tuple(self._compiled.output(0).shape)
+            raise BundleError(f"{name}: gives {found}, the manifest says {(shape[0], classes)}")
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(1, channels, H, W) -> (1, C) logits, at once."""
+        return self._compiled({INPUT: batch})[OUTPUT]
+
+    def request(self) -> Request:
+        return Request(self._compiled.create_infer_request())
+
+
+class Request:
+    """One inference that runs beside the caller."""
+
+    def __init__(self, request: openvino.InferRequest) -> None:
+        self._request = request
+        self._input: NDArray[np.float32] | None = None
+
+    def start(self, tensor: NDArray[np.float32]) -> None:
+        """Begin with an input (channels, H, W)."""
+        self._input = tensor[None]  # kept alive: OpenVINO reads it where it is
+        self._request.start_async({INPUT: openvino.Tensor(self._input)})
+
+    def wait(self) -> tuple[NDArray[np.float32], float]:
+        """The logits (C,) and the milliseconds that the network ran."""
+        self._request.wait()
+        logits = np.array(self._request.get_output_tensor(0).data[0])
+        return logits, float(self._request.latency)
+
+
+@dataclass(slots=True)
+class _Started:
+    spatial: Request
+    temporal: Request
+    flow: FlowBytes
+    stages_ms: dict[str, float]
+
+    def result(self) -> Inference:
+        spatial, self.stages_ms["spatial"] = self.spatial.wait()
+        temporal, self.stages_ms["temporal"] = self.temporal.wait()
+        return Inference(spatial, temporal, self.flow, self.stages_ms)
+
+
+class _Nothing:
+    def result(self) -> None:
+        return None
+
+
+class CPUDevice:
+    """See edge.devices.Device."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        manifest = bundle.manifest
+        self._spatial, self._temporal = manifest.spatial, manifest.temporal
+        self._ring = FlowRing(manifest.temporal.stack)
+        self._preprocessor = Preprocessor(manifest.geometry, manifest.flow)
+        networks = [
+            Network(bundle.read(section.file), f"{bundle.path}: {section.file}", shape, classes)
+            for section, shape, classes in (
+                (manifest.spatial, (1, 3, *manifest.geometry.size_hw), len(manifest.classes)),
+                (
+                    manifest.temporal,
+                    (1, 2 * manifest.temporal.stack, *manifest.geometry.size_hw),
+                    len(manifest.classes),
+                ),
+            )
+        ]
+        self._requests = [tuple(n.request() for n in networks) for _ in range(IN_FLIGHT)]
+        self._next = 0
+        self.description = f"cpu: OpenVINO {openvino.__version__.split('-')[0]}, {platform.machine()}"
+        self._warm_up()
+
+    def submit(self, frame: Frame, infer: bool) -> _Started | _Nothing:
+        started = time.perf_counter()
+        analysed = analyse(frame, self._preprocessor.geometry)
+        spatial, temporal = self._requests[self._next]
+        infer = infer and self._preprocessor.primed and len(self._ring) + 1 >= self._ring.length
+        if infer:
+            spatial.start(rgb_tensor(analysed, self._spatial.normalisation))
+        seen = time.perf_counter()
+        flow = self._preprocessor.push_analysed(analysed).flow
+        if flow is not None:
+            self._ring.push(flow)
+        moved = time.perf_counter()
+        if not infer or flow is None:
+            return _Nothing()
+        tensor = stack_tensor(self._ring.flows, self._temporal.layout, self._temporal.normalisation)
+        temporal.start(tensor)
+        self._next = (self._next + 1) % IN_FLIGHT
+        stages_ms = {"resize": (seen - started) * 1e3, "flow": (moved - seen) * 1e3}
+        return _Started(spatial, temporal, flow, stages_ms)
+
+    def clear(self) -> None:
+        self._preprocessor.clear()
+        self._ring.clear()
+
+    def close(self) -> None:
+        self._requests = []
+
+    def _warm_up(self) -> None:
+        self._preprocessor.warm_up()
+        height, width = self._preprocessor.geometry.size_hw
+        for index in range(self._ring.length + 2):
+            noise = np.random.default_rng(index).integers(0, 256, (height, width), np.uint8)
+            chroma = noise[::2, ::2]
+            self.submit(Frame(noise, chroma, chroma, index * 0.04, index), infer=True).result()
+        self.clear()

@@ -1,0 +1,52 @@
+"""What one network says of itself, from the checkpoint through every ONNX file to the bundle."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edge.flow.spec import FlowSpec
+from edge.flow.stack import Layout
+from edge.frames import Geometry, Normalisation
+
+Stream = Literal["spatial", "temporal"]
+METADATA_KEY = "twostream"  # in a safetensors header and among an ONNX file's metadata
+INPUT, OUTPUT = "input", "logits"
+
+
+class NetworkSpec(BaseModel):
+    """All that is needed to feed a network as it was fed in training, and the clips it has seen.
+
+    stack, layout: flows in a stack and their channel order; None for the spatial stream.
+    train_clips, validation_clips: paths below the data set's video folder. Calibration may use the
+        first, thresholds are chosen on the second; everything else is for reporting only.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    stream: Stream
+    backbone: str
+    classes: tuple[str, ...] = Field(strict=False, min_length=2)
+    geometry: Geometry
+    flow: FlowSpec
+    normalisation: Normalisation
+    stack: int | None
+    layout: Layout | None
+    split: int
+    train_clips: tuple[str, ...] = Field(strict=False, min_length=1)
+    validation_clips: tuple[str, ...] = Field(strict=False)
+
+    @model_validator(mode="after")
+    def _stack_belongs_to_temporal(self) -> NetworkSpec:
+        given = self.stack is not None and self.layout is not None
+        if given != (self.stream == "temporal"):
+            raise ValueError("stack and layout belong to the temporal stream, and it needs both")
+        return self
+
+    @property
+    def channels(self) -> int:
+        return 3 if self.stack is None else 2 * self.stack
+
+    def to_json(self) -> str:
+        return self.model_dump_json(by_alias=True)

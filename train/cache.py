@@ -1,0 +1,132 @@
+"""Analysed frames and their flow, computed once a clip and kept without loss.
+
+    CACHE/<hash of geometry, flow and this format>/<Class>/<clip>/{frames.npy, flow.npy, clip.json}
+
+frames.npy: (T, 3/2 H W) uint8, the I420 planes of each analysed frame; flow.npy: (T-1, 2, H, W)
+uint8. Both are memory-mapped, so a stack costs what it reads. The hash makes frames of another
+geometry or flow another cache: they can never be mixed up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import DataError
+from edge.flow.spec import FlowSpec
+from edge.flow.stack import FlowBytes
+from edge.frames import Frame, Geometry, Matrix
+from edge.preprocess import Preprocessor
+from train.decode import read_frames
+from train.ucf101 import Clip
+
+
+@dataclass(frozen=True)
+class CachedClip:
+    """One clip, ready to sample. Frame t is reached by flow t-1; frame 0 by none."""
+
+    clip: Clip
+    size_hw: tuple[int, int]
+    times_s: tuple[float, ...]
+    matrix: Matrix
+    folder: Path
+
+    def __len__(self) -> int:
+        return len(self.times_s)
+
+    def frame(self, index: int) -> Frame:
+        """Frame `index` at the model's size."""
+        packed = np.load(self.folder / "frames.npy", mmap_mode="r")[index]
+        return unpack_i420(np.array(packed), self.size_hw, self.times_s[index], index, self.matrix)
+
+    def stack(self, index: int, length: int) -> NDArray[np.uint8]:
+        """The `length` flows up to frame `index`, (L, 2, H, W), oldest first. index >= length."""
+        if not length <= index < len(self):
+            raise IndexError(f"{self.clip.name}: no stack of {length} flows ends at frame {index}")
+        return np.array(np.load(self.folder / "flow.npy", mmap_mode="r")[index - length : index])
+
+
+def pack_i420(frame: Frame) -> NDArray[np.uint8]:
+    return np.concatenate([frame.y.ravel(), frame.u.ravel(), frame.v.ravel()])  # (3/2 H W,)
+
+
+def unpack_i420(
+    packed: NDArray[np.uint8], size_hw: tuple[int, int], time_s: float, index: int, matrix: Matrix
+) -> Frame:
+    height, width = size_hw
+    luma, chroma = height * width, height * width // 4
+    half = (height // 2, width // 2)
+    y = packed[:luma].reshape(size_hw)
+    u = packed[luma : luma + chroma].reshape(half)
+    v = packed[luma + chroma :].reshape(half)
+    return Frame(y, u, v, time_s, index, matrix)
+
+
+class ClipCache:
+    """The cache for one geometry and one flow."""
+
+    def __init__(self, root: Path, geometry: Geometry, flow: FlowSpec) -> None:
+        key = json.dumps([1, geometry.model_dump(), flow.model_dump()], sort_keys=True)
+        self.geometry, self.flow = geometry, flow
+        self.root = root / hashlib.sha256(key.encode()).hexdigest()[:16]
+
+    def fill(self, clips: Iterable[Clip], workers: int) -> Iterator[CachedClip]:
+        """Every clip, computed where it is not in the cache yet, in the order of `clips`."""
+        clips = list(clips)
+        missing = [clip for clip in clips if self._load(clip) is None]
+        if missing and workers > 1:
+            with ProcessPoolExecutor(workers) as pool:
+                done = pool.map(self._make, missing)
+                yield from (self._load(clip) or next(done) for clip in clips)
+        else:
+            yield from (self._load(clip) or self._make(clip) for clip in clips)
+
+    def _folder(self, clip: Clip) -> Path:
+        return self.root / clip.label / clip.path.stem
+
+    def _load(self, clip: Clip) -> CachedClip | None:
+        note = self._folder(clip) / "clip.json"
+        if not note.is_file():
+            return None
+        entry = json.loads(note.read_text())
+        if entry["bytes"] != clip.path.stat().st_size:
+            return None
+        times = tuple(entry["times_s"])
+        return CachedClip(clip, self.geometry.size_hw, times, entry["matrix"], note.parent)
+
+    def _make(self, clip: Clip) -> CachedClip:
+        folder = self._folder(clip)
+        partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        preprocessor = Preprocessor(self.geometry, self.flow)
+        frames: list[NDArray[np.uint8]] = []
+        flows: list[FlowBytes] = []
+        times: list[float] = []
+        matrix: Matrix = "bt601"
+        for frame in read_frames(clip.path):
+            step = preprocessor.push(frame)
+            frames.append(pack_i420(step.frame))
+            times.append(frame.time_s)
+            matrix = frame.matrix
+            if step.flow is not None:
+                flows.append(step.flow)
+        if not flows:
+            shutil.rmtree(partial)
+            raise DataError(f"{clip.path}: gives {len(frames)} frames; flow needs at least 2")
+        np.save(partial / "frames.npy", np.stack(frames))
+        np.save(partial / "flow.npy", np.stack(flows))
+        entry = {"bytes": clip.path.stat().st_size, "times_s": times, "matrix": matrix}
+        (partial / "clip.json").write_text(json.dumps(entry))
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+        return CachedClip(clip, self.geometry.size_hw, tuple(times), matrix, folder)

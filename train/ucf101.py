@@ -1,0 +1,119 @@
+"""UCF101 on disk: clips, classes, groups and the official split lists.
+
+    ROOT/UCF-101/<Class>/v_<Class>_gNN_cNN.avi
+    ROOT/ucfTrainTestlist/{classInd,trainlist0N,testlist0N}.txt
+
+The list and the folder say HandstandPushups where the files say HandStandPushups; both are taken.
+A subset of the clips is enough: what is listed and not there is counted, not an error.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.errors import DataError
+
+_NAME = re.compile(r"^v_(?P<label>[A-Za-z]+)_g(?P<group>\d{2})_c(?P<clip>\d{2})\.avi$")
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One video. name: its path below UCF-101/; label: its class; group: its source video."""
+
+    name: str
+    path: Path
+    label: str
+    group: int
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One of the three official partitions. No group of a class is in both parts."""
+
+    number: int
+    train: tuple[Clip, ...]
+    test: tuple[Clip, ...]
+    missing: int  # clips that the lists name and the disk has not
+
+
+def canonical(label: str) -> str:
+    return "HandstandPushups" if label.lower() == "handstandpushups" else label
+
+
+def load_split(root: Path, number: int) -> Split:
+    """Read split `number` (1, 2 or 3) of the UCF101 tree at `root`.
+
+    Raises DataError when lists or videos are missing, a line cannot be read, or a group leaks from
+    the training list into the test list.
+    """
+    if number not in (1, 2, 3):
+        raise DataError(f"split {number} does not exist; UCF101 has splits 1, 2 and 3")
+    lists, videos = root / "ucfTrainTestlist", root / "UCF-101"
+    for folder in (lists, videos):
+        if not folder.is_dir():
+            raise DataError(f"{root}: not a UCF101 tree, {folder.name}/ is missing")
+    train, train_missing = _read_list(lists / f"trainlist{number:02}.txt", videos)
+    test, test_missing = _read_list(lists / f"testlist{number:02}.txt", videos)
+    if not train and not test:
+        raise DataError(f"{videos}: holds none of the clips that split {number} lists")
+    leaked = {(c.label, c.group) for c in train} & {(c.label, c.group) for c in test}
+    if leaked:
+        label, group = min(leaked)
+        raise DataError(f"{lists}: {label} group {group:02} is in both lists of split {number}")
+    return Split(number, train, test, train_missing + test_missing)
+
+
+def _read_list(path: Path, videos: Path) -> tuple[tuple[Clip, ...], int]:
+    try:
+        lines = path.read_text().split("\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    clips, missing = [], 0
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        name = line.split()[0]
+        file = name.rpartition("/")[2]
+        match = _NAME.match(file)
+        if match is None:
+            raise DataError(f"{path}:{number}: {name!r} is not Class/v_Class_gNN_cNN.avi")
+        label = canonical(match["label"])
+        video = _find(videos, label, file)
+        if video is None:
+            missing += 1
+        else:
+            name = str(video.relative_to(videos))
+            clips.append(Clip(name, video, label, int(match["group"])))
+    return tuple(clips), missing
+
+
+def _find(videos: Path, label: str, file: str) -> Path | None:
+    spellings = {label}
+    if label == "HandstandPushups":
+        spellings.add("HandStandPushups")
+    for folder in spellings:
+        for name in {file} | {re.sub("Hand[sS]tandPushups", s, file) for s in spellings}:
+            path = videos / folder / name
+            if path.is_file():
+                return path
+    return None
+
+
+def hold_out(clips: tuple[Clip, ...], fraction: float) -> tuple[list[Clip], list[Clip]]:
+    """Cut a validation part from a training list, by group: (train, validation).
+
+    Every class gives the nearest whole number of groups to `fraction` of its own; the groups are
+    spread evenly over the class's group numbers, so the cut is the same on every machine.
+    """
+    groups: dict[str, list[int]] = {}
+    for clip in clips:
+        groups.setdefault(clip.label, []).append(clip.group)
+    held: set[tuple[str, int]] = set()
+    for label, members in groups.items():
+        own = sorted(set(members))
+        count = min(round(fraction * len(own)), len(own) - 1)
+        held |= {(label, own[(2 * i + 1) * len(own) // (2 * count)]) for i in range(count)}
+    train = [clip for clip in clips if (clip.label, clip.group) not in held]
+    return train, [clip for clip in clips if (clip.label, clip.group) in held]

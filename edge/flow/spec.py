@@ -1,4 +1,4 @@
-"""The flow section of a bundle's manifest: with other flow the temporal network is another model."""
+"""The flow section of a bundle's manifest: other flow makes the temporal network another model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ class FlowSpec(BaseModel):
     scales: levels of the pyramid, each half the size of the one below it.
     warps, iterations: warps a level and iterations a warp; both fixed, so latency never depends
         on the picture.
-    lambda_, theta, tau: weight of the data term, coupling, step; luma is in 0..255.
-    median: side in px of the median filter between warps.
+    lambda_, theta, tau: weight of the data term, coupling, step of the duals times
+        theta (projected ascent converges below 1/4); luma is in 0..255.
+    median: side in px of the median filter after each warp.
     interval_s: flow is in px per this interval; other frame intervals are rescaled to it.
     bound_px: flow is clipped to +-bound_px and mapped to 0..255.
     """
@@ -26,10 +27,10 @@ class FlowSpec(BaseModel):
     scales: int = Field(ge=1, le=8)
     warps: int = Field(ge=1, le=20)
     iterations: int = Field(ge=1, le=200)
-    lambda_: float = Field(gt=0, alias="lambda")
+    lambda_: float = Field(gt=0, validation_alias="lambda", serialization_alias="lambda")
     theta: float = Field(gt=0)
     tau: float = Field(gt=0, le=0.25)
-    median: Literal[3, 5]
+    median: Literal[3]
     interval_s: float = Field(gt=0, le=1)
     bound_px: float = Field(gt=0)
 
@@ -40,10 +41,10 @@ def _preset(scales: int, warps: int, iterations: int) -> FlowSpec:
         scales=scales,
         warps=warps,
         iterations=iterations,
-        lambda_=0.15,
+        lambda_=0.25,
         theta=0.3,
-        tau=0.25,
-        median=5,
+        tau=0.24,
+        median=3,
         interval_s=0.04,  # UCF101 is mostly at 25 frames a second
         bound_px=20.0,
     )

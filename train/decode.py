@@ -31,9 +31,12 @@ def read_frames(path: Path) -> Iterator[Frame]:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         rate = float(stream.average_rate or 25)
+        # AVI keeps a rate and no time stamps: those made up for its B-frames go back and forth.
+        timeless = container.format.name == "avi"
         start: float | None = None
         for index, picture in enumerate(_decode(container, stream)):
-            time_s = index / rate if picture.time is None else float(picture.time)
+            timed = not timeless and picture.time is not None
+            time_s = float(picture.time) if timed else index / rate
             start = time_s if start is None else start
             yield _frame(picture, time_s - start, index)
 

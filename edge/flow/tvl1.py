@@ -22,9 +22,22 @@ A call, for pictures I0 and I1 (H, W), luma in 0..255:
             `iterations` times: primal step, then dual step, both Jacobi
             3 x 3 median of u and of v
 
-Memory. The iterations work on one plane each of u, v, four duals and four data coefficients. The
-planes are interleaved by rows at a pitch known at compile time: all addresses in a loop then differ
-by constants, LLVM sees that they do not overlap, and the loops vectorise.
+The iterations are most of the cost. One pixel of one iteration is 51 operations, 24 loads and 6
+stores, all in L1, so loads are the bound: with the four that straddle cache lines, 28 / 16 cycles on
+a core that loads 64 bytes a cycle. On a Zen 4 core at 3.6 GHz:
+
+                    pixel-iterations   predicted    measured   whole call (224 x 224, quiet machine)
+    one                          1       0.49 ns     0.76 ns
+    fast                     2.0 M        1.0 ms      1.5 ms   2.7 ms
+    accurate                10.0 M        4.9 ms      7.6 ms   10 ms
+
+Three things about memory make that so. Planes (u, v, four duals, four coefficients, and the mean
+picture) are interleaved by rows, at a pitch known at compile time: the addresses in a loop differ by
+constants, so LLVM sees that they do not overlap, and vectorises. Iterations run as a wavefront: rows
+in flight are 110 kB (fast) or 290 kB (accurate), which a 1 MB L2 holds, where ten whole planes are
+2 MB (sweep after sweep: 27% slower). Rows begin with a cache line (otherwise: 28% slower).
+One thread: two bands of rows on two cores gain 15% at 224 x 224, lose at every coarser level, and
+take the core on which the networks run.
 """
 
 from __future__ import annotations
@@ -343,6 +356,14 @@ def _flow(first, second, sizes, pyramid, coarse, offsets, state, steps, weights,
     _copy_flow(state, _U, height, width, out)
 
 
+def _line_aligned_zeros(length: int) -> Array:
+    """Zeros that begin with a cache line. NumPy's begin 16 bytes late, which makes every 64 byte
+    access straddle two lines and the iterations a quarter slower."""
+    spare = np.zeros(length + 16, np.float32)
+    skip = -spare.ctypes.data % 64 // 4
+    return spare[skip : skip + length]
+
+
 class TVL1:
     """Flow between two luma planes of one size. Holds its workspace: one instance a thread."""
 
@@ -364,7 +385,7 @@ class TVL1:
         self._pyramid = np.zeros((spec.scales, 2, height + 1, width + 1), np.float32)
         self._coarse = np.zeros((2, (height + 1) // 2, (width + 1) // 2), np.float32)
         self._offsets = np.zeros(width, np.int32)
-        self._state = np.zeros((height + 2 * _GUARD) * _ROW, np.float32)
+        self._state = _line_aligned_zeros((height + 2 * _GUARD) * _ROW)
 
     def warm_up(self) -> None:
         """Compile, or load from the cache on disk, and run once."""

@@ -28,7 +28,7 @@ cycles on a core that loads 64 bytes a cycle. On a Zen 4 core at 3.6 GHz, 224 x 
 
                 pixel-iterations   predicted   measured   whole call
     one                        1     0.49 ns    0.75 ns
-    fast                   2.0 M      1.0 ms     1.6 ms       2.7 ms
+    fast                   2.0 M      1.0 ms     1.6 ms       3.1 ms
     accurate              10.0 M      4.9 ms     7.9 ms        10 ms
 
 Planes (u, v, four duals, four coefficients, the mean picture) are interleaved by rows at a pitch

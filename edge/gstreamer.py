@@ -6,6 +6,7 @@ PyGObject does not see the system's GStreamer plug-ins.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import re
 from typing import Any, NamedTuple
@@ -31,6 +32,10 @@ class GStreamer(NamedTuple):
 
 @functools.cache
 def _import_gstreamer() -> GStreamer:
+    # GStreamer brings libunwind, whose _Unwind_Resume then takes the place of libgcc's in every
+    # C++ library that is loaded later: OpenVINO aborts at its first exception. First come, first
+    # served: libgcc is made to come first.
+    ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)
     import gi
 
     for namespace in ("Gst", "GstApp", "GstVideo"):

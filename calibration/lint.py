@@ -1,0 +1,115 @@
+"""What is wrong with the Q/DQ of a model. An engine builder says little: a misplaced pair mostly
+means a float layer and no message (tried with TensorRT-RTX 1.7).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from calibration.placement import WEIGHTED, output_axis
+
+_ACTIVATIONS = ("Clip", "Relu", "BatchNormalization")
+
+
+class _Graph:
+    """Who makes which tensor, and what the constants hold."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.nodes = list(model.graph.node)
+        self.constants: dict[str, NDArray] = {
+            tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
+        }
+        self._producers = {name: node for node in self.nodes for name in node.output}
+
+    def maker(self, name: str) -> str:
+        """The kind of node that makes a tensor; empty for inputs and constants."""
+        return self._producers[name].op_type if name in self._producers else ""
+
+    def source(self, name: str) -> onnx.NodeProto | None:
+        return self._producers.get(name)
+
+    def before_pair(self, name: str) -> str | None:
+        """The tensor that `name` is the Q/DQ of; None where it is not dequantised."""
+        dequantise = self.source(name)
+        if dequantise is None or dequantise.op_type != "DequantizeLinear":
+            return None
+        quantise = self.source(dequantise.input[0])
+        is_pair = quantise is not None and quantise.op_type == "QuantizeLinear"
+        return quantise.input[0] if is_pair and quantise is not None else dequantise.input[0]
+
+
+def lint(model: onnx.ModelProto) -> list[str]:
+    """One line a fault; none for a model that TensorRT runs in INT8 as intended."""
+    graph = _Graph(model)
+    faults: list[str] = []
+    for node in graph.nodes:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            faults += _scale_faults(node, graph)
+        elif node.op_type in WEIGHTED:
+            faults += _weighted_faults(node, graph)
+        elif node.op_type == "Add":
+            faults += _add_faults(node, graph)
+        elif node.op_type in _ACTIVATIONS:
+            faults += _activation_faults(node, graph)
+    return faults
+
+
+def _scale_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
+    name = node.name or node.output[0]
+    if any(source not in graph.constants for source in node.input[1:]):
+        return [f"{name}: scale or zero point is not a constant"]
+    faults = []
+    scale = graph.constants[node.input[1]]
+    if not (np.isfinite(scale).all() and (scale > 0).all()):
+        faults.append(f"{name}: a scale is not a positive number")
+    # a QuantizeLinear without a zero point makes uint8
+    kind = graph.constants[node.input[2]].dtype if len(node.input) > 2 else np.dtype(np.uint8)
+    if kind != np.int8:
+        faults.append(f"{name}: is {kind}, not int8")
+    if len(node.input) > 2 and graph.constants[node.input[2]].any():
+        faults.append(f"{name}: a zero point is not 0")
+    if node.input[0] not in graph.constants and scale.size != 1:
+        faults.append(f"{name}: an activation has {scale.size} scales, not 1")
+    return faults
+
+
+def _weighted_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
+    name = node.name or node.output[0]
+    faults = []
+    if graph.before_pair(node.input[0]) is None:
+        faults.append(f"{name}: its input is not quantised")
+    weight = graph.source(node.input[1])
+    if graph.before_pair(node.input[1]) is None or weight is None:
+        faults.append(f"{name}: its weights are not quantised")
+    else:
+        scales = graph.constants.get(weight.input[1], np.ones(1))
+        axis = next((a.i for a in weight.attribute if a.name == "axis"), 1)  # ONNX's default
+        if scales.size > 1 and axis != output_axis(node):
+            faults.append(
+                f"{name}: its weights have scales along axis {axis}, not {output_axis(node)}"
+            )
+    if len(node.input) > 2 and graph.maker(node.input[2]) == "DequantizeLinear":
+        faults.append(f"{name}: its bias is quantised")
+    return faults
+
+
+def _add_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
+    sources = [graph.before_pair(name) for name in node.input]
+    paired = [name for name in sources if name is not None]
+    if len(paired) == 2 and any(graph.maker(name) == "Conv" for name in paired):
+        name = node.name or node.output[0]
+        return [f"{name}: both inputs are quantised; a convolution's own output should not be"]
+    return []
+
+
+def _activation_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
+    name = node.name or node.output[0]
+    if node.op_type == "BatchNormalization" and graph.maker(node.input[0]) == "Conv":
+        return [f"{name}: batch norm is not folded into its convolution"]
+    source = graph.before_pair(node.input[0])
+    if source is not None and graph.maker(source) == "Conv":
+        return [f"{name}: Q/DQ stands between a convolution and its activation"]
+    return []

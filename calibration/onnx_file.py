@@ -1,0 +1,92 @@
+"""ONNX files that carry their network's specification: read, checked, and written whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from pydantic import ValidationError
+
+from edge.errors import ExportError
+from edge.network import INPUT, METADATA_KEY, OUTPUT, NetworkSpec
+
+
+def load_model(path: Path) -> tuple[onnx.ModelProto, NetworkSpec]:
+    """A network and what it says of itself.
+
+    Raises ExportError where the file is missing, is no ONNX of this project, keeps weights in
+    other files, or does not have the shapes that its specification states.
+    """
+    if not path.is_file():
+        raise ExportError(f"{path}: no such file; give an ONNX file that twostream export wrote")
+    try:
+        # weights in other files would be read from wherever the model says: never followed
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError) as error:
+        raise ExportError(f"{path}: not an ONNX file ({error})") from None
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ExportError(f"{path}: {tensor.name} lies in another file; one file is needed")
+    spec = read_spec(model, path)
+    check_model(model, spec, path)
+    return model, spec
+
+
+def read_spec(model: onnx.ModelProto, path: Path) -> NetworkSpec:
+    """The specification in a model's metadata. `path` is for messages only."""
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if METADATA_KEY not in metadata:
+        raise ExportError(
+            f"{path}: has no {METADATA_KEY!r} metadata; give a file that twostream export wrote"
+        )
+    try:
+        return NetworkSpec.model_validate_json(metadata[METADATA_KEY])
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ExportError(
+            f"{path}: its metadata is of another version ({field}: {first['msg']})"
+        ) from None
+
+
+def write_model(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
+    """Write a model with its specification. A reader sees the old file or the new; the bytes
+    depend on nothing but the arguments. Raises ExportError where the model is not valid.
+    """
+    written = onnx.ModelProto()
+    written.CopyFrom(model)
+    del written.metadata_props[:]
+    entry = written.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, spec.to_json()
+    check_model(written, spec, path)
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(written.SerializeToString(deterministic=True))
+        partial.replace(path)
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def check_model(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
+    """Raises ExportError unless the model is valid ONNX of the form that every runtime here takes:
+    `input` (1, channels, H, W) float32 -> `logits` (1, C).
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ExportError(f"{path}: not a valid ONNX model ({reason})") from None
+    found = [_signature(value) for value in (*model.graph.input, *model.graph.output)]
+    expected = [
+        (INPUT, (1, spec.channels, *spec.geometry.size_hw)),
+        (OUTPUT, (1, len(spec.classes))),
+    ]
+    if found != expected:
+        raise ExportError(f"{path}: takes and gives {found}, its specification says {expected}")
+
+
+def _signature(value: onnx.ValueInfoProto) -> tuple[str, tuple[int, ...]]:
+    dims = value.type.tensor_type.shape.dim
+    return value.name, tuple(dim.dim_value for dim in dims)  # 0 where a size is not fixed

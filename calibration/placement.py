@@ -1,0 +1,123 @@
+"""Where Q/DQ goes, and the check that it went there.
+
+The rules are TensorRT's for explicit quantisation ("Working with Quantized Types", recommended
+placement), which OpenVINO and onnxruntime read alike:
+
+- the input of each Conv, Gemm and MatMul with constant weights, and of average pooling: one scale
+  a tensor; weights: one scale an output channel, stored as int8; all symmetric, zero point 0;
+- nothing between a convolution and its activation, and no quantised bias;
+- of a residual Add's two inputs the one that is a convolution's own output stays float, so that
+  convolution, sum and activation become one kernel; the skip branch is quantised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from calibration.ranges import LEVELS
+from edge.errors import ExportError
+
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+POOLING = ("AveragePool", "GlobalAveragePool")
+
+
+def quantised_inputs(model: onnx.ModelProto) -> list[tuple[int, int]]:
+    """(node, input) positions of the activations that get Q/DQ."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    convolved = {node.output[0] for node in model.graph.node if node.op_type == "Conv"}
+    places: list[tuple[int, int]] = []
+    for position, node in enumerate(model.graph.node):
+        if (node.op_type in WEIGHTED and node.input[1] in constants) or node.op_type in POOLING:
+            places.append((position, 0))
+        elif node.op_type == "Add" and not constants & set(node.input):
+            branches = [index for index, name in enumerate(node.input) if name in convolved]
+            main = branches[0] if branches else None
+            places += [(position, index) for index in range(2) if index != main]
+    return places
+
+
+def activations(model: onnx.ModelProto) -> list[str]:
+    """The tensors whose ranges `place` needs."""
+    nodes = model.graph.node
+    return list(dict.fromkeys(nodes[n].input[i] for n, i in quantised_inputs(model)))
+
+
+def place(model: onnx.ModelProto, ranges: Mapping[str, float]) -> onnx.ModelProto:
+    """The model with Q/DQ, its weights as int8. ranges: |value| that becomes 127, a tensor."""
+    placed = onnx.ModelProto()
+    placed.CopyFrom(model)
+    graph = placed.graph
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    places = quantised_inputs(model)
+    quantised: dict[str, list[onnx.NodeProto]] = {}
+    weights: dict[str, onnx.NodeProto] = {}
+    added = [numpy_helper.from_array(np.array(0, np.int8), "zero_point")]
+    nodes: list[onnx.NodeProto] = []
+    for position, node in enumerate(graph.node):
+        for index in (i for n, i in places if n == position):
+            name = node.input[index]
+            if name not in quantised:
+                scale = np.array(ranges[name] / LEVELS, np.float32)
+                added.append(numpy_helper.from_array(scale, f"{name}_scale"))
+                quantised[name] = _pair(name)
+                nodes += quantised[name]
+            node.input[index] = quantised[name][1].output[0]
+        if node.op_type in WEIGHTED and node.input[1] in constants:
+            name = node.input[1]
+            if name not in weights:
+                axis = output_axis(node)
+                weights[name], tensors = _int8_weight(constants[name], axis)
+                added += tensors
+                nodes.append(weights[name])
+            node.input[1] = weights[name].output[0]
+        nodes.append(node)
+    kept = [tensor for tensor in graph.initializer if tensor.name not in weights]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(kept + added)
+    return placed
+
+
+def output_axis(node: onnx.NodeProto) -> int:
+    """Which axis of a node's weights counts its output channels."""
+    if node.op_type == "Conv":
+        return 0
+    transposed = any(a.name == "transB" and a.i for a in node.attribute)
+    return 0 if transposed else 1
+
+
+def _pair(name: str) -> list[onnx.NodeProto]:
+    scale = [f"{name}_scale", "zero_point"]
+    return [
+        helper.make_node("QuantizeLinear", [name, *scale], [f"{name}_q"], f"{name}_Q"),
+        helper.make_node("DequantizeLinear", [f"{name}_q", *scale], [f"{name}_dq"], f"{name}_DQ"),
+    ]
+
+
+def _int8_weight(
+    tensor: onnx.TensorProto, axis: int
+) -> tuple[onnx.NodeProto, list[onnx.TensorProto]]:
+    """The DequantizeLinear of a weight, and its int8 values, scales and zero points."""
+    name = tensor.name
+    values = numpy_helper.to_array(tensor)
+    if not np.isfinite(values).all():
+        raise ExportError(f"weight {name} is infinite or no number; the checkpoint is damaged")
+    rest = tuple(i for i in range(values.ndim) if i != axis)
+    largest = np.abs(values).max(axis=rest)
+    # a channel of zeros has no range, and any scale serves it
+    scales = np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)
+    shape = [-1 if i == axis else 1 for i in range(values.ndim)]
+    whole = np.clip(np.rint(values / scales.reshape(shape)), -LEVELS, LEVELS).astype(np.int8)
+    zeros = np.zeros(len(scales), np.int8)
+    inputs = [f"{name}_int8", f"{name}_scale", f"{name}_zero_point"]
+    node = helper.make_node("DequantizeLinear", inputs, [f"{name}_dq"], f"{name}_DQ", axis=axis)
+    tensors = [
+        numpy_helper.from_array(whole, inputs[0]),
+        numpy_helper.from_array(scales, inputs[1]),
+        numpy_helper.from_array(zeros, inputs[2]),
+    ]
+    return node, tensors

@@ -1,0 +1,115 @@
+"""Activation ranges: what values each tensor takes over the calibration samples, and where to
+clip them so that 8 bits describe them best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+from numba import njit
+from numpy.typing import NDArray
+
+from edge.errors import ExportError
+from edge.network import INPUT
+
+BINS = 4096
+LEVELS = 127  # of a magnitude: symmetric int8 uses -127 ... 127
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _count(values, scale, counts):  # type: ignore[no-untyped-def]
+    for value in values:
+        counts[min(int(abs(value) * scale), len(counts) - 1)] += 1
+
+
+@dataclass
+class Magnitudes:
+    """How often each |value| of a tensor was seen: BINS bins of equal width from 0 to `limit`.
+
+    Memory stays the same however many samples there are: a value beyond the limit doubles it, and
+    each two bins become one.
+    """
+
+    limit: float = 2.0**-20
+    largest: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = np.zeros(BINS, np.int64)
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Count values, all of which are finite."""
+        self.largest = max(self.largest, float(np.abs(values).max()))
+        while self.largest >= self.limit:
+            self.counts[: BINS // 2] = self.counts.reshape(-1, 2).sum(axis=1)
+            self.counts[BINS // 2 :] = 0
+            self.limit *= 2
+        _count(values.reshape(-1), np.float32(BINS / self.limit), self.counts)
+
+
+def measure_magnitudes(
+    model: onnx.ModelProto, samples: Iterable[NDArray[np.float32]], tensors: Iterable[str]
+) -> dict[str, Magnitudes]:
+    """Run an FP32 model on samples (channels, H, W) and count what the named tensors hold.
+
+    Raises ExportError where there is no sample, or a tensor is not finite or never anything but 0.
+    """
+    names = sorted(tensors)
+    session = _session_with_outputs(model, names)
+    found = {name: Magnitudes() for name in names}
+    inner = [name for name in names if name != INPUT]
+    count = 0
+    for sample in samples:
+        batch = np.ascontiguousarray(sample[None], np.float32)  # (1, channels, H, W)
+        values = dict(zip(inner, session.run(inner, {INPUT: batch}), strict=True))
+        values[INPUT] = batch
+        for name in names:
+            if not np.isfinite(values[name]).all():
+                raise ExportError(
+                    f"tensor {name} becomes infinite or no number on calibration sample {count}; "
+                    "the weights or the sample are damaged"
+                )
+            found[name].add(values[name])
+        count += 1
+    if count == 0:
+        raise ExportError("no calibration samples were given")
+    for name, magnitudes in found.items():
+        if magnitudes.largest == 0:
+            raise ExportError(f"tensor {name} is 0 on all {count} calibration samples: no range")
+    return found
+
+
+def _session_with_outputs(model: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceSession:
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    given = {value.name for value in (*model.graph.input, *model.graph.output)}
+    for name in names:
+        if name not in given:
+            watched.graph.output.append(
+                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+            )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def clipping_range(magnitudes: Magnitudes) -> float:
+    """The |value| that should become 127: the one with the least square error over all values seen.
+
+    Coarser steps for all values are weighed against the loss of the few beyond the range.
+    """
+    seen = magnitudes.counts > 0
+    counts = magnitudes.counts[seen].astype(np.float64)
+    centres = ((np.arange(BINS) + 0.5) * (magnitudes.limit / BINS))[seen]
+
+    def square_error(range_: float) -> float:
+        step = range_ / LEVELS
+        rounded = np.minimum(np.rint(centres / step), LEVELS) * step
+        return float((counts * (rounded - centres) ** 2).sum())
+
+    return float(min(magnitudes.largest * np.linspace(0.2, 1, 161), key=square_error))

@@ -1,0 +1,85 @@
+"""A trained network as an FP32 ONNX file."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from calibration.onnx_file import write_model
+from edge.errors import ExportError
+from edge.network import INPUT, OUTPUT, NetworkSpec
+
+OPSET = 17  # the newest that TensorRT 8.5 (JetPack 5) reads
+TOLERANCE = 1e-4  # of a logit, torch against ONNX
+
+
+def export_graph(network: nn.Module, spec: NetworkSpec, path: Path) -> None:
+    """Write `network` to `path`: input (1, channels, H, W) -> logits (1, C), batch norm folded.
+
+    Raises ExportError where the network does not fit the specification, the file would give other
+    logits than the network, or its logits do not depend on the input.
+    """
+    network = network.eval()
+    try:
+        model = trace_graph(network, (1, spec.channels, *spec.geometry.size_hw))
+    except (RuntimeError, torch.onnx.OnnxExporterError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ExportError(f"{path}: the network cannot be exported ({reason})") from None
+    check_against(network, model, spec, path)
+    write_model(model, spec, path)
+
+
+def trace_graph(network: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
+    """The ONNX graph of a network in evaluation mode, for one fixed input shape.
+
+    The exporter is the one by tracing. The newer one (dynamo=True; tried with torch 2.14) writes
+    opset 18 and cannot go back to 17, because of the axes input of ReduceMean, and TensorRT 8.5
+    does not read that; it also leaves the paths of source files in the model.
+    """
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        file = Path(folder) / "graph.onnx"
+        torch.onnx.export(
+            network,
+            (torch.zeros(shape),),
+            file,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        return onnx.load(file)
+
+
+def check_against(
+    network: nn.Module, model: onnx.ModelProto, spec: NetworkSpec, path: Path
+) -> None:
+    """Raises ExportError unless onnxruntime and torch agree and the input matters."""
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    rng = np.random.default_rng(0)
+    shape = (1, spec.channels, *spec.geometry.size_hw)
+    inputs = [rng.standard_normal(shape, np.float32) * scale for scale in (0.0, 0.5, 1.0)]
+    wanted: list[NDArray[np.float32]] = []
+    with torch.inference_mode():
+        for batch in inputs:
+            wanted.append(network(torch.from_numpy(batch)).numpy())
+    for batch, logits in zip(inputs, wanted, strict=True):
+        found = session.run([OUTPUT], {INPUT: batch})[0]
+        difference = float(np.abs(found - logits).max()) if found.shape == logits.shape else np.inf
+        if not difference <= TOLERANCE:  # NaN is a fault, too
+            raise ExportError(
+                f"{path}: ONNX and torch differ by {difference:.2g} in a logit "
+                f"(allowed: {TOLERANCE:g}); are the weights finite?"
+            )
+    if np.ptp(np.stack(wanted), axis=0).max() == 0:
+        raise ExportError(f"{path}: the logits are the same whatever the input; is it trained?")

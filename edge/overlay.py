@@ -246,6 +246,8 @@ def _draw_fitted(
     thickness: int | None = None,
 ) -> None:
     """Write `text` from `origin`, smaller and then cut where it is wider than `room_px`."""
+    if room_px <= 0 or not text:
+        return
     thickness = thickness if scale > 0.6 and thickness else _thickness(scale)
     (text_w, _), _ = cv2.getTextSize(text, _FONT, scale, thickness)
     if text_w > room_px:

@@ -62,16 +62,15 @@ class _PartFile:
         if path.is_dir():
             raise SinkError(f"{path} is a folder; give the name of a file to write")
         try:
-            free_bytes = shutil.disk_usage(path.parent).free
-            if free_bytes < _FREE_MIN_BYTES:
-                raise SinkError(
-                    f"{path}: only {free_bytes >> 20} MiB are free there; make room first"
-                )
             self.part.open("wb").close()
+            free_bytes = shutil.disk_usage(path.parent).free
         except OSError as fault:
             raise SinkError(
                 f"{self.part}: {fault.strerror}; choose a folder that you may write to"
             ) from None
+        if free_bytes < _FREE_MIN_BYTES:
+            self.discard_if_empty()
+            raise SinkError(f"{path}: only {free_bytes >> 20} MiB are free there; make room first")
 
     def publish(self) -> None:
         """Rename, once the content is safely on the disk."""

@@ -14,7 +14,6 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,8 +23,9 @@ import numpy as np
 
 from edge.address import Address, parse_address, pipeline_description
 from edge.errors import SourceError
-from edge.frames import Frame, Matrix, Plane, default_matrix
+from edge.frames import Frame, Plane, default_matrix
 from edge.gstreamer import Pipeline, has_element, load_gstreamer
+from edge.layout import I420Layout, i420_planes, layout_of_buffer, layout_of_caps
 
 _POLL_S = 0.2  # appsink does not wake on an error, so the bus is read at least this often
 _MAPPED_MAX = 4  # buffers lent to the caller at once: a decoder's pool may have few more
@@ -47,58 +47,42 @@ def open_source(uri: str, *, timeout_s: float = 10.0) -> Source:
     return Source(parse_address(uri), timeout_s)
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Where the planes of a buffer lie, from its caps."""
+class StreamClock:
+    """Stream times from time stamps: seconds since the first frame, strictly increasing.
 
-    size_hw: tuple[int, int]
-    offsets: tuple[int, ...]  # bytes, of Y, U, V
-    strides: tuple[int, ...]  # bytes a row, of Y, U, V
-    matrix: Matrix | None  # None: one that Frame does not know
-    full_range: bool
-    frame_rate: float | None
-
-
-def _layout(caps: Any) -> _Layout:
-    video = load_gstreamer(SourceError).GstVideo
-    info = video.VideoInfo.new_from_caps(caps)
-    matrices: dict[Any, Matrix] = {
-        video.VideoColorMatrix.BT601: "bt601",
-        video.VideoColorMatrix.BT709: "bt709",
-        video.VideoColorMatrix.UNKNOWN: default_matrix(info.height),
-    }
-    return _Layout(
-        (info.height, info.width),
-        tuple(info.offset[:3]),
-        tuple(info.stride[:3]),
-        matrices.get(info.colorimetry.matrix),
-        info.colorimetry.range == getattr(video.VideoColorRange, "0_255"),
-        info.fps_n / info.fps_d if info.fps_n > 0 else None,
-    )
-
-
-def _planes(
-    flat: Plane, size_hw: tuple[int, int], offsets: tuple[int, ...], strides: tuple[int, ...]
-) -> tuple[Plane, Plane, Plane]:
-    """Views of Y (H, W), U and V (ceil(H/2), ceil(W/2)) in a mapped buffer; padding is left out.
-
-    Raises SourceError where the buffer is too small for them.
+    A stamp that is missing, or not later than the one before (XviD's packed B-frames repeat it), is
+    replaced by the time that the frame rate gives. replaced: how many were.
     """
-    height, width = size_hw
-    half = ((height + 1) // 2, (width + 1) // 2)
-    try:
-        y, u, v = (
-            np.ndarray(shape, np.uint8, flat, offset, (stride, 1))
-            for shape, offset, stride in zip(
-                ((height, width), half, half), offsets, strides, strict=True
+
+    def __init__(self, frame_rate: float | None) -> None:
+        self.replaced = 0
+        self._interval_s = 1 / frame_rate if frame_rate else None
+        self._origin_s: float | None = None
+        self._last: tuple[int, float] | None = None  # (index, time_s)
+
+    def time_s(self, index: int, stamp_ns: int | None) -> float:
+        """The time of frame `index`. Raises SourceError where neither stamp nor rate tells."""
+        if self._last is None:
+            expected_s: float | None = 0.0
+        else:
+            last_index, last_s = self._last
+            step_s = self._interval_s and self._interval_s * (index - last_index)
+            expected_s = step_s and last_s + step_s
+        if stamp_ns is not None and self._origin_s is None:
+            self._origin_s = stamp_ns / 1e9 - (expected_s or 0.0)
+        time_s = None
+        if stamp_ns is not None and self._origin_s is not None:
+            time_s = stamp_ns / 1e9 - self._origin_s
+        if time_s is None or (self._last is not None and time_s <= self._last[1]):
+            self.replaced += 1
+            time_s = expected_s
+        if time_s is None:
+            raise SourceError(
+                f"frame {index} has no usable time stamp and the stream states no frame rate; "
+                "put it in a container that does, such as .mkv"
             )
-        )
-    except TypeError:
-        raise SourceError(
-            f"a buffer of {flat.size} bytes is too small for a {width}x{height} I420 frame with "
-            f"strides {strides}: the driver or decoder misreports its layout"
-        ) from None
-    return y, u, v
+        self._last = (index, time_s)
+        return time_s
 
 
 class Source:
@@ -134,11 +118,8 @@ class Source:
         self._newest: tuple[int, Any] | None = None  # (index, sample), live only
         self._first: tuple[int, Any] | None = None  # fetched by __enter__
         self._caps: Any = None
-        self._layout: _Layout | None = None
-        self._origin_ns: float | None = None
-        self._last: tuple[int, float] | None = None  # (index, time_s) of the frame given out last
-        self._untimed = 0
-        self._given = 0
+        self._layout: I420Layout | None = None
+        self._clock = StreamClock(None)
         self._over = False
 
     def __enter__(self) -> Source:
@@ -187,8 +168,10 @@ class Source:
             raise StopIteration
         index, sample = arrival
         self._take_caps(sample.get_caps(), index)
-        self._given += 1
-        return self._frame(index, sample)
+        try:
+            return self._frame(index, sample)
+        except SourceError as fault:
+            raise SourceError(f"{self._address.name}: {fault}") from None
 
     def _configure(self) -> None:
         """Set what must not go through the parser: paths and addresses may hold any character."""
@@ -285,9 +268,10 @@ class Source:
     def _take_caps(self, caps: Any, index: int) -> None:
         if self._caps is not None and caps.is_equal(self._caps):
             return
-        layout = _layout(caps)
+        layout = layout_of_caps(caps)
         if self._layout is None:
             self.size_hw, self.frame_rate = layout.size_hw, layout.frame_rate
+            self._clock = StreamClock(layout.frame_rate)
             if layout.matrix is None:
                 self.warnings.append(
                     f"{self._address.name}: its colour matrix is neither BT.601 nor BT.709; "
@@ -305,15 +289,12 @@ class Source:
         layout = self._layout
         assert layout is not None
         buffer = sample.get_buffer()
-        offsets, strides = layout.offsets, layout.strides
-        if meta := self._gst.GstVideo.buffer_get_video_meta(buffer):
-            offsets, strides = tuple(meta.offset[:3]), tuple(meta.stride[:3])
-        planes = _planes(self._map(buffer), layout.size_hw, offsets, strides)
+        planes = i420_planes(self._map(buffer), layout_of_buffer(buffer, layout))
         running_ns = sample.get_segment().to_running_time(self._gst.Gst.Format.TIME, buffer.pts)
         known = running_ns != self._gst.Gst.CLOCK_TIME_NONE
         return Frame(
             *planes,
-            time_s=self._time_s(index, running_ns if known else None),
+            time_s=self._clock.time_s(index, running_ns if known else None),
             index=index,
             matrix=layout.matrix or default_matrix(layout.size_hw[0]),
             full_range=layout.full_range,
@@ -323,43 +304,18 @@ class Source:
         """The bytes of a buffer; it is unmapped when the last view of them is gone."""
         known, info = buffer.map(self._gst.Gst.MapFlags.READ)
         if not known:
-            raise SourceError(f"{self._address.name}: a frame's memory cannot be mapped")
+            raise SourceError("a frame's memory cannot be mapped")
         flat: Plane = np.frombuffer(info.data, np.uint8)
         self._mapped = [mapping for mapping in self._mapped if mapping.alive]
-        if len(self._mapped) > _MAPPED_MAX:
+        if len(self._mapped) >= _MAPPED_MAX:
             flat = flat.copy()
+            flat.flags.writeable = False
             buffer.unmap(info)
         else:
             mapping = weakref.finalize(flat, buffer.unmap, info)
             mapping.atexit = False
             self._mapped.append(mapping)
         return flat
-
-    def _time_s(self, index: int, running_ns: int | None) -> float:
-        """Seconds since the first frame, strictly increasing.
-
-        A stamp that is missing, or not later than the one before, is replaced by the time that the
-        frame rate gives, and counted.
-        """
-        expected_s = 0.0
-        if self._last is not None:
-            last_index, last_s = self._last
-            expected_s = last_s + (index - last_index) / (self.frame_rate or np.inf)
-        if running_ns is not None and self._origin_ns is None:
-            self._origin_ns = running_ns - expected_s * 1e9
-        time_s = expected_s
-        if running_ns is not None and self._origin_ns is not None:
-            time_s = (running_ns - self._origin_ns) / 1e9
-        if running_ns is None or (self._last is not None and time_s <= self._last[1]):
-            self._untimed += 1
-            time_s = expected_s
-            if self._last is not None and time_s <= self._last[1]:
-                raise SourceError(
-                    f"{self._address.name}: frame {index} has no usable time stamp and the stream "
-                    "states no frame rate; put it in a container that does, such as .mkv"
-                )
-        self._last = (index, time_s)
-        return time_s
 
     def _count_announced(self) -> None:
         """Set `expected_frames`.
@@ -389,10 +345,10 @@ class Source:
     def _note_end(self) -> None:
         """Complete the warnings."""
         name, pipeline = self._address.name, self._pipeline
-        if self._untimed:
+        if self._clock.replaced:
             self.warnings.append(
-                f"{name}: {self._untimed} frames had no time stamp, or not a later one than the "
-                "frame before; theirs is counted from the frame rate"
+                f"{name}: {self._clock.replaced} frames had no time stamp, or not a later one than "
+                "the frame before; theirs is counted from the frame rate"
             )
         for text, count in pipeline.warnings.items():
             self.warnings.append(f"{name}: {text} ({count} times)")

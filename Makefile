@@ -62,5 +62,23 @@ $(VENV)/.test: $(VENV)/.runtime
 	$(BIN)/pip install --quiet -e ".[test]"
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.test
+	$(BIN)/pip install --quiet -e ".[test,bench]"
+	@touch $@
+
+bench: $(VENV)/.bench
+	@mkdir -p out
+	$(BIN)/python -m tests.benchmarks.flow --data $(FLOW_ROOT) --json out/flow.json
+	$(BIN)/python -m tests.benchmarks.run --bundle $(BUNDLE) --json out/run.json
+
+bundle: $(VENV)/.bench $(DEMO_CLIP)
+	$(BIN)/twostream train spatial $(UCF101_ROOT) --classes $(CLASSES) \
+	  --epochs 8 --snippets 4 --rate 3e-4 --freeze 3 --dropout 0.3
+	$(BIN)/twostream train temporal $(UCF101_ROOT) --classes $(CLASSES) \
+	  --epochs 16 --snippets 5 --rate 1e-3 --freeze 0 --dropout 0.4
+	$(BIN)/python -m tests.benchmarks.flow --data $(FLOW_ROOT) --json work/flow.json
+	$(BIN)/twostream export $(UCF101_ROOT) edge/bundles/ucf101-mini \
+	  --parity-video $(DEMO_CLIP) --measured work/flow.json
+
 clean:
 	rm -rf out build *.egg-info

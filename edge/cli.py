@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
-import click
 import typer
 
 from edge.errors import TwostreamError
@@ -25,16 +23,19 @@ _EXTRAS = {
     "onnxruntime": "export",
 }
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    help="Two-stream action recognition: train, calibrate to INT8, run on live video.",
+# Typer either depends on click or carries a copy of it; this is the base of its usage errors.
+_UsageFault: type[Exception] = next(
+    base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
 )
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-@app.callback()
-def _root() -> None:
+
+@app.callback(invoke_without_command=True)
+def _root(context: typer.Context) -> None:
     """Two-stream action recognition: train, calibrate to INT8, run on live video."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command("run")
@@ -57,34 +58,34 @@ def run_command(
 ) -> None:
     """Recognise actions in a video or a live stream."""
     from edge.run import RunOptions, run
+    from edge.runtime import RunConfig
 
-    run(RunOptions(bundle, source, device, video, json, every, max_frames))
+    run(RunOptions(bundle, source, device, video, json, RunConfig(every, max_frames)))
 
 
 def main() -> None:
     """Entry point: user errors are one line and exit code 2, bugs keep their traceback."""
     for entry in entry_points(group="twostream.commands"):
         app.command(entry.name)(entry.load())
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # stop as on Ctrl-C
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except TwostreamError as error:
         _fail(str(error))
-    except click.ClickException as error:
+    except _UsageFault as error:
         context = getattr(error, "ctx", None)
-        hint = f"; see: {context.command_path} --help" if context else ""
-        _fail(error.format_message() + hint)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+        command = context.command_path if context else "twostream"
+        _fail(f"{error.format_message().rstrip('.')}; see: {command} --help")  # type: ignore[attr-defined]
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
         _fail(f'this command needs {error.name}; run: pip install "twostream-edge[{extra}]"')
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     print("twostream: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(2)

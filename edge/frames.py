@@ -105,6 +105,24 @@ def field_of_view(size_hw: tuple[int, int], aspect: tuple[int, int]) -> tuple[in
     return top - top % 2, left - left % 2, view_h, view_w
 
 
+def pack_i420(frame: Frame) -> Plane:
+    """The planes of a frame of even size one after another, (3/2 H W,) uint8."""
+    return np.concatenate([frame.y.ravel(), frame.u.ravel(), frame.v.ravel()])
+
+
+def unpack_i420(
+    packed: Plane, size_hw: tuple[int, int], time_s: float, index: int, matrix: Matrix
+) -> Frame:
+    """The frame whose planes `pack_i420` joined, as views of `packed`."""
+    height, width = size_hw
+    luma, chroma = height * width, height * width // 4
+    half = (height // 2, width // 2)
+    y = packed[:luma].reshape(size_hw)
+    u = packed[luma : luma + chroma].reshape(half)
+    v = packed[luma + chroma :].reshape(half)
+    return Frame(y, u, v, time_s, index, matrix)
+
+
 _LUMA_TO_LIMITED = np.round(16 + np.arange(256) * (219 / 255)).astype(np.uint8)
 _CHROMA_TO_LIMITED = np.round(128 + (np.arange(256) - 128.0) * (224 / 255)).astype(np.uint8)
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from edge.errors import DataError
 from edge.flow.spec import FlowSpec
 from edge.flow.stack import FlowBytes
-from edge.frames import Frame, Geometry, Matrix
+from edge.frames import Frame, Geometry, Matrix, pack_i420, unpack_i420
 from edge.preprocess import Preprocessor
 from train.decode import read_frames
 from train.ucf101 import Clip
@@ -53,22 +53,6 @@ class CachedClip:
         if not length <= index < len(self):
             raise IndexError(f"{self.clip.name}: no stack of {length} flows ends at frame {index}")
         return np.array(np.load(self.folder / "flow.npy", mmap_mode="r")[index - length : index])
-
-
-def pack_i420(frame: Frame) -> NDArray[np.uint8]:
-    return np.concatenate([frame.y.ravel(), frame.u.ravel(), frame.v.ravel()])  # (3/2 H W,)
-
-
-def unpack_i420(
-    packed: NDArray[np.uint8], size_hw: tuple[int, int], time_s: float, index: int, matrix: Matrix
-) -> Frame:
-    height, width = size_hw
-    luma, chroma = height * width, height * width // 4
-    half = (height // 2, width // 2)
-    y = packed[:luma].reshape(size_hw)
-    u = packed[luma : luma + chroma].reshape(half)
-    v = packed[luma + chroma :].reshape(half)
-    return Frame(y, u, v, time_s, index, matrix)
 
 
 class ClipCache:

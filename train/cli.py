@@ -57,21 +57,21 @@ def train_command(
         raise DataError(f"flow preset {flow!r} does not exist; presets: {', '.join(PRESETS)}")
     part = load_split(data, split)
     names = _class_list(classes, {clip.label for clip in part.train})
-    train, validation = hold_out(part.train, VALIDATION_FRACTION)
-    validation = [clip for clip in validation if clip.label in names]
-    if not validation:
+    train, validation = hold_out(part.train, names, VALIDATION_FRACTION)
+    chosen_by = [clip for clip in validation if clip.label in names]
+    if not chosen_by:
         raise DataError(f"{data}: too few groups of {', '.join(names)} to hold any out")
     spec = network_spec(stream, names, PRESETS[flow], split, train, validation)  # type: ignore[arg-type]
-    store = _cache(cache, spec)
+    store = open_cache(cache, spec)
     console.print(
         f"{stream}: {len(train)} clips to train on ({sum(c.label not in names for c in train)} of "
-        f"other classes), {len(validation)} to choose by, {part.missing} listed clips not on disk"
+        f"other classes), {len(chosen_by)} to choose by, {part.missing} listed clips not on disk"
     )
     out = out or Path("work") / f"{stream}.safetensors"
     out.parent.mkdir(parents=True, exist_ok=True)
     train_network(
         fill_cache(store, train, console),
-        fill_cache(store, validation, console),
+        fill_cache(store, chosen_by, console),
         spec,
         TrainConfig(epochs, batch, snippets, rate, dropout, freeze, STACK, seed),
         out,
@@ -140,7 +140,7 @@ def evaluate_command(
                 "training clips. Evaluate on the split it was trained on"
             )
         cached = fill_cache(
-            _cache(cache, spec), [c for c in clips if c.label in spec.classes], console
+            open_cache(cache, spec), [c for c in clips if c.label in spec.classes], console
         )
         if not cached:
             raise DataError(f"{data}: holds no test clip of {', '.join(spec.classes)}")
@@ -164,7 +164,7 @@ def _class_list(text: str, known: set[str]) -> tuple[str, ...]:
     return names
 
 
-def _cache(root: Path, spec: NetworkSpec) -> ClipCache:
+def open_cache(root: Path, spec: NetworkSpec) -> ClipCache:
     from train.cache import ClipCache
 
     return ClipCache(root, spec.geometry, spec.flow)

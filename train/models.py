@@ -67,4 +67,7 @@ def pretrained_network(channels: int, classes: int, dropout: float) -> nn.Module
     if dropped != {"classifier.weight", "classifier.bias"}:
         raise CheckpointError(f"ImageNet weights do not fit {BACKBONE}: {sorted(dropped)}")
     network.load_state_dict(kept, strict=False)
+    # equal scores to begin with: a random classifier would first pull the backbone astray
+    nn.init.zeros_(network.classifier.weight)  # type: ignore[union-attr, arg-type]
+    nn.init.zeros_(network.classifier.bias)  # type: ignore[union-attr, arg-type]
     return network

@@ -8,6 +8,7 @@ while both still run. A result is never late by more than the frame that follows
 from __future__ import annotations
 
 import platform
+import sys
 import time
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from edge.frames import Frame, analyse, rgb_tensor
 from edge.network import INPUT, OUTPUT
 from edge.preprocess import Preprocessor
 
+# OpenVINO reports its use to Google Analytics where this module is installed. Cameras do not.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 try:
     import openvino
 except ImportError as error:

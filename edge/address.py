@@ -1,0 +1,256 @@
+"""Where video comes from: one syntax, and the GStreamer pipeline for each kind.
+
+    clip.avi, /videos/clip.mp4, file:///videos/clip%201.mkv   any file that GStreamer can decode
+    /dev/video0                                               a USB camera (V4L2)
+    csi://0                                                   a ribbon camera on a Jetson
+    rtsp://user:password@host:554/path, rtsps://...           a network camera
+    test://                                                   a test pattern
+
+Cameras and the test pattern take options, `?key=value&key=value`:
+
+    width, height   px
+    rate            frames a second, `30` or `30000/1001`
+    pattern         of the test pattern, as in `gst-inspect-1.0 videotestsrc` (smpte, ball, snow...)
+    frames          of the test pattern, then it ends
+    live            of the test pattern, 1: at its own pace like a camera; 0: as fast as it is read
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
+
+from edge.errors import SourceError
+from edge.gstreamer import redact
+
+Kind = Literal["file", "v4l2", "csi", "rtsp", "test"]
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_V4L2 = re.compile(r"(/dev/video\d+)(?:\?(.*))?")
+_CSI = re.compile(r"csi://(\d{1,2})(?:\?(.*))?")
+_TEST = re.compile(r"test://(?:\?(.*))?")
+_KNOWN = "a file, /dev/videoN, csi://N, rtsp://HOST/PATH or test://"
+_SIDE_MAX_PX = 8192
+_RATE_MAX_FPS = 1000
+_TEST_SIZE_WH = (320, 240)
+_TEST_RATE = Fraction(25)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A parsed address. `name` is what messages show: without a password."""
+
+    kind: Kind
+    name: str
+    location: str = ""  # path, device, URL or sensor number
+    width: int | None = None  # px
+    height: int | None = None  # px
+    rate: Fraction | None = None  # frames a second
+    pattern: str = "smpte"
+    frames: int | None = None
+    live: bool = True
+
+
+def parse_address(uri: str) -> Address:
+    """Read `uri`. Raises SourceError where it is malformed or names what does not exist."""
+    if not uri or not uri.isprintable():
+        raise SourceError(f"{redact(uri)!r} is not a video source; give {_KNOWN}")
+    if match := _V4L2.fullmatch(uri):
+        _check_camera(Path(match[1]))
+        return _with_options(Address("v4l2", uri, match[1]), match[2])
+    scheme = match[1].lower() if (match := _SCHEME.match(uri)) else ""
+    if scheme in ("", "file"):
+        path = Path(_file_path(uri) if scheme else uri)
+        _check_file(path)
+        return Address("file", str(path), str(path), live=False)
+    if scheme in ("rtsp", "rtsps"):
+        return _rtsp(uri)
+    if scheme == "csi":
+        if not (match := _CSI.fullmatch(uri)):
+            raise SourceError(f"{uri}: a CSI camera is csi://N, N being its sensor number: csi://0")
+        return _with_options(Address("csi", uri, match[1]), match[2])
+    if scheme == "test":
+        if not (match := _TEST.fullmatch(uri)):
+            raise SourceError(f"{uri}: a test pattern is test:// or test://?key=value&key=value")
+        return _with_options(Address("test", uri, live=False), match[1])
+    raise SourceError(f"{redact(uri)}: {scheme}:// is not a kind of video source; give {_KNOWN}")
+
+
+def _file_path(uri: str) -> str:
+    rest = uri.split("://", 1)[1].removeprefix("localhost")
+    if not rest.startswith("/"):
+        raise SourceError(f"{uri}: a file URI has three slashes and a full path, file:///dir/clip")
+    return unquote(rest)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        status = path.stat()
+    except OSError as fault:
+        raise SourceError(f"{path}: {fault.strerror}; give a video file") from None
+    except ValueError:  # a NUL, from %00
+        raise SourceError(f"{str(path)!r} is not a path; give a video file") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise SourceError(f"{path} is a folder; give one video file")
+    if not stat.S_ISREG(status.st_mode):
+        raise SourceError(f"{path} is not a regular file; give a video file or /dev/videoN")
+    if status.st_size == 0:
+        raise SourceError(f"{path} is empty (0 bytes); give a video file")
+    if not os.access(path, os.R_OK):
+        raise SourceError(f"{path} may not be read by you; change its permissions")
+
+
+def _check_camera(device: Path) -> None:
+    if not device.exists():
+        present = ", ".join(sorted(str(other) for other in device.parent.glob("video*")))
+        raise SourceError(f"{device}: no such camera; connected: {present or 'none'}")
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise SourceError(f"{device} may not be opened by you; run `sudo adduser $USER video`")
+
+
+def _rtsp(uri: str) -> Address:
+    name = redact(uri)
+    try:
+        parts = urlsplit(uri)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number or out of range, a broken IPv6 host
+        usable = False
+    if not usable or " " in uri:
+        raise SourceError(
+            f"{name}: not an RTSP address; give rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH "
+            "(in a password write @ as %40, / as %2F, : as %3A)"
+        )
+    return Address("rtsp", name, uri)
+
+
+def _whole(text: str, most: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= most:
+        raise ValueError(f"a whole number from 1 to {most}")
+    return int(text)
+
+
+def _rate(text: str) -> Fraction:
+    if re.fullmatch(r"[0-9]{1,6}(/[0-9]{1,6})?", text) and not re.fullmatch(r".*/0+", text):
+        rate = Fraction(text)
+        if 0 < rate <= _RATE_MAX_FPS:
+            return rate
+    raise ValueError(f"a rate up to {_RATE_MAX_FPS} such as 30 or 30000/1001")
+
+
+def _pattern(text: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", text):
+        raise ValueError("a pattern of videotestsrc such as smpte, ball or snow")
+    return text
+
+
+def _flag(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError("0 or 1")
+    return text == "1"
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "width": lambda text: _whole(text, _SIDE_MAX_PX),
+    "height": lambda text: _whole(text, _SIDE_MAX_PX),
+    "rate": _rate,
+    "pattern": _pattern,
+    "frames": lambda text: _whole(text, 999_999_999),
+    "live": _flag,
+}
+_CAMERA_OPTIONS = ("width", "height", "rate")
+
+
+def _with_options(address: Address, query: str | None) -> Address:
+    """`address` with the options of `query` (what follows the `?`; None: there was none)."""
+    if query is None:
+        return address
+    allowed = tuple(_READERS) if address.kind == "test" else _CAMERA_OPTIONS
+    values: dict[str, Any] = {}
+    for part in query.split("&"):
+        key, equals, text = part.partition("=")
+        if key not in allowed or not equals or key in values:
+            raise SourceError(
+                f"{address.name}: {part!r} is not an option here; each of "
+                f"{', '.join(allowed)} may be given once, as key=value"
+            )
+        try:
+            values[key] = _READERS[key](text)
+        except ValueError as fault:
+            raise SourceError(f"{address.name}: {key} must be {fault}, not {text!r}") from None
+    if ("width" in values) != ("height" in values):
+        raise SourceError(f"{address.name}: give width and height together")
+    return Address(address.kind, address.name, address.location, **{"live": address.live} | values)
+
+
+def _size_and_rate(width: int | None, height: int | None, rate: Fraction | None) -> str:
+    """Caps fields for what is given, with their leading commas."""
+    size = f",width={width},height={height}" if width else ""
+    return size + (f",framerate={rate.numerator}/{rate.denominator}" if rate else "")
+
+
+def _v4l2_caps(address: Address) -> str:
+    """Raw or JPEG, in the caller's size; without one, 640x480 at 30 where the camera has it.
+
+    Left to itself v4l2src takes the largest raw picture, which over USB means 5 frames a second.
+    """
+    asked = _size_and_rate(address.width, address.height, address.rate)
+    wanted = [asked or _size_and_rate(640, 480, Fraction(30))]
+    if not asked:
+        wanted.append("")  # or whatever the camera has
+    return "; ".join(
+        f"{kind}{fields}" for fields in wanted for kind in ("video/x-raw", "image/jpeg")
+    )
+
+
+def pipeline_description(address: Address, *, nvidia: bool) -> str:
+    """The text for gst_parse_launch, from the element `origin` to the appsink `frames`.
+
+    It holds no path and no URL: those are set as properties, so that no character in them is
+    special and no password is in an error. `nvidia`: use the hardware converter of a Jetson, which
+    takes what decodebin's nvv4l2decoder leaves in NVMM memory (untested on hardware: the CSI and
+    `nvidia` variants were written from NVIDIA's documentation and have not been run).
+    """
+    converter = "nvvidconv" if nvidia else "videoconvert"
+    if address.kind == "file":
+        # decodebin3, not decodebin: the older one loses the error of a damaged header in one run of
+        # four (GStreamer 1.22), and then nothing ever comes. It opens its input as it is linked,
+        # so that Source links the two once the path is set.
+        head = "filesrc name=origin decodebin3 name=decoder decoder."
+    elif address.kind == "rtsp":
+        # TCP: a lost UDP packet smears the picture for up to a second. Times-out in microseconds.
+        head = (
+            "rtspsrc name=origin protocols=tcp latency=100 drop-on-latency=true tcp-timeout=5000000"
+            " ! application/x-rtp,media=video ! decodebin"
+        )
+    elif address.kind == "v4l2":
+        head = f"v4l2src name=origin do-timestamp=true ! {_v4l2_caps(address)} ! decodebin"
+    elif address.kind == "csi":
+        caps = _size_and_rate(
+            address.width or 1280, address.height or 720, address.rate or Fraction(30)
+        )
+        head = (
+            f"nvarguscamerasrc name=origin sensor-id={int(address.location)} ! "
+            f"video/x-raw(memory:NVMM),format=NV12{caps}"
+        )
+        converter = "nvvidconv"
+    else:
+        width, height = address.width or _TEST_SIZE_WH[0], address.height or _TEST_SIZE_WH[1]
+        caps = _size_and_rate(width, height, address.rate or _TEST_RATE)
+        head = (
+            f"videotestsrc name=origin is-live={int(address.live)} "
+            f"num-buffers={address.frames or -1} ! video/x-raw,format=I420{caps}"
+        )
+        converter = "videoconvert"
+    queue = "max-buffers=1 drop=true emit-signals=true" if address.live else "max-buffers=4"
+    # videoflip passes a picture through untouched unless its container says that it is turned.
+    return (
+        f"{head} ! {converter} ! video/x-raw,format=I420 ! videoflip video-direction=auto "
+        f"! appsink name=frames sync=false {queue}"
+    )

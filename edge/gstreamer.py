@@ -1,0 +1,165 @@
+"""The one gate to GStreamer, and a pipeline that is owned by `with` and whose bus is read.
+
+`gi` comes from the distribution, not from PyPI: on Linux there are no wheels, and a pip build of
+PyGObject does not see the system's GStreamer plug-ins.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import re
+from typing import Any, NamedTuple
+
+from edge.errors import TwostreamError
+
+_REMEDY = (
+    "run `sudo apt install python3-gi python3-gst-1.0 gir1.2-gst-plugins-base-1.0 "
+    "gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad "
+    "gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp`, and make the environment "
+    "with `/usr/bin/python3 -m venv --system-site-packages`"
+)
+_CREDENTIALS = re.compile(r"(rtsps?://)\S*@", re.IGNORECASE)  # up to the last @: they may hold one
+_WARNINGS_MAX = 20  # distinct texts kept; a broken stream can make a new one for every packet
+
+
+class GStreamer(NamedTuple):
+    """The introspected modules in use."""
+
+    Gst: Any
+    GstVideo: Any
+
+
+@functools.cache
+def _import_gstreamer() -> GStreamer:
+    # GStreamer brings libunwind, whose _Unwind_Resume then takes the place of libgcc's in every
+    # C++ library that is loaded later: OpenVINO aborts at its first exception. First come, first
+    # served: libgcc is made to come first.
+    ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)
+    import gi
+
+    for namespace in ("Gst", "GstApp", "GstVideo"):
+        gi.require_version(namespace, "1.0")
+    # GstApp is imported for its effect: appsink and appsrc get their methods.
+    from gi.repository import Gst, GstApp, GstVideo  # noqa: F401
+
+    Gst.init(None)
+    return GStreamer(Gst, GstVideo)
+
+
+def load_gstreamer(error: type[TwostreamError]) -> GStreamer:
+    """Import and initialise GStreamer once. Raises `error` with the packages to install."""
+    try:
+        return _import_gstreamer()
+    except (ImportError, ValueError) as fault:
+        raise error(f"GStreamer for Python is not installed ({fault}): {_REMEDY}") from None
+
+
+def has_element(name: str) -> bool:
+    """Whether a plug-in with this element is installed (once load_gstreamer has been called)."""
+    return _import_gstreamer().Gst.ElementFactory.find(name) is not None
+
+
+def redact(text: str) -> str:
+    """`text` without the user and password of any RTSP address in it."""
+    return _CREDENTIALS.sub(r"\1***@", text)
+
+
+def one_line(message: str, debug: str | None, element: str) -> str:
+    """A native error as `message [element: last line of the debug text]`, without credentials."""
+    lines = [line.strip() for line in (debug or "").splitlines() if line.strip()]
+    tail = element  # where there is a second line, it says more; the first is a place in C code
+    if len(lines) > 1:
+        tail = f"{element}: {lines[-1][:200]}"
+    return redact(f"{' '.join(message.split()).rstrip('.')} [{tail}]")
+
+
+class Pipeline:
+    """A parsed pipeline with what its bus has said so far.
+
+    ended: end of stream; fault: the first error in one line, or None; warnings: text -> count;
+    missing: the names of absent decoders; has_video: None until decodebin3 has seen the streams.
+    """
+
+    def __init__(self, description: str, error: type[TwostreamError]) -> None:
+        """Raises `error` where the description names an element that is not installed."""
+        self._gst = load_gstreamer(error).Gst
+        self.ended = False
+        self.fault: str | None = None
+        self.warnings: dict[str, int] = {}
+        self.missing: list[str] = []
+        self.has_video: bool | None = None
+        try:
+            self._pipeline = self._gst.parse_launch(description)
+        except Exception as fault:  # gi.repository.GLib.Error, known only behind the gate
+            text = getattr(fault, "message", str(fault))
+            raise error(f"GStreamer cannot build `{description}`: {text}; {_REMEDY}") from None
+        self._bus = self._pipeline.get_bus()
+        self._demuxers: list[Any] = []
+        self._pipeline.connect("deep-element-added", self._note_demuxer)
+
+    def element(self, name: str) -> Any:
+        return self._pipeline.get_by_name(name)
+
+    def _note_demuxer(self, _pipeline: Any, _parent: Any, element: Any) -> None:
+        if "Demuxer" in (element.get_metadata("klass") or ""):
+            self._demuxers.append(element)
+
+    def demuxer_gave_up(self) -> bool:
+        """Whether a demuxer has stopped before it found any stream.
+
+        parsebin discards the errors of a demuxer that fails while it is being added (GStreamer
+        1.22): nothing reaches the bus and nothing ever comes.
+        """
+        paused = self._gst.TaskState.PAUSED
+        return any(
+            not element.srcpads and any(pad.get_task_state() == paused for pad in element.sinkpads)
+            for element in self._demuxers
+        )
+
+    def play(self) -> None:
+        """Start; what goes wrong is on the bus."""
+        outcome = self._pipeline.set_state(self._gst.State.PLAYING)
+        self.read_bus()
+        if outcome == self._gst.StateChangeReturn.FAILURE and self.fault is None:
+            self.fault = "the pipeline does not start"
+
+    def stop(self) -> None:
+        self._pipeline.set_state(self._gst.State.NULL)
+
+    def duration_s(self) -> float | None:
+        """The length that the container states, in seconds."""
+        known, duration_ns = self._pipeline.query_duration(self._gst.Format.TIME)
+        return duration_ns / 1e9 if known and duration_ns > 0 else None
+
+    def read_bus(self, timeout_s: float = 0.0) -> None:
+        """Take in every message that waits, and wait up to `timeout_s` for a first one.
+
+        Called for each frame, since the bus has no bound and keeps what nobody reads.
+        """
+        kinds = self._gst.MessageType
+        wanted = kinds.ERROR | kinds.EOS | kinds.WARNING | kinds.ELEMENT | kinds.STREAM_COLLECTION
+        timeout_ns = int(timeout_s * 1e9)
+        while message := self._bus.timed_pop_filtered(timeout_ns, wanted):
+            timeout_ns = 0
+            self._take(message, kinds)
+
+    def _take(self, message: Any, kinds: Any) -> None:
+        if message.type == kinds.EOS:
+            self.ended = True
+        elif message.type == kinds.ERROR:
+            error, debug = message.parse_error()
+            self.fault = self.fault or one_line(error.message, debug, message.src.get_name())
+        elif message.type == kinds.WARNING:
+            warning, debug = message.parse_warning()
+            text = one_line(warning.message, debug, message.src.get_name())
+            if text in self.warnings or len(self.warnings) < _WARNINGS_MAX:
+                self.warnings[text] = self.warnings.get(text, 0) + 1
+        elif message.type == kinds.STREAM_COLLECTION:
+            streams = message.parse_stream_collection()
+            self.has_video = any(
+                streams.get_stream(index).get_stream_type() & self._gst.StreamType.VIDEO
+                for index in range(streams.get_size())
+            )
+        elif (structure := message.get_structure()).get_name() == "missing-plugin":
+            self.missing.append(structure.get_string("name") or structure.to_string()[:200])

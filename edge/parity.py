@@ -1,0 +1,87 @@
+"""Parity samples: inputs with the scores they must give, so that a device can be proven right.
+
+parity.npz holds, for N samples: `frames` (N, 3/2 H W) uint8, I420 at the model's size; `stacks`
+(N, L, 2, H, W) uint8, the flows that led to each; and softmax scores (N, C) float32 named
+`STREAM_fp32` and `STREAM_int8`, as the bundle's maker measured them.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle import Bundle
+from edge.errors import BundleError
+from edge.flow.stack import stack_tensor
+from edge.frames import rgb_tensor, unpack_i420
+
+_KEYS = ("frames", "stacks", "spatial_fp32", "spatial_int8", "temporal_fp32", "temporal_int8")
+_MAX_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class ParitySamples:
+    """See the head of this file."""
+
+    frames: NDArray[np.uint8]
+    stacks: NDArray[np.uint8]
+    spatial_fp32: NDArray[np.float32]
+    spatial_int8: NDArray[np.float32]
+    temporal_fp32: NDArray[np.float32]
+    temporal_int8: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+def write_parity(path: Path, samples: ParitySamples) -> None:
+    """Write parity.npz; the same samples always give the same bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for key in _KEYS:
+            buffer = io.BytesIO()
+            np.save(buffer, getattr(samples, key), allow_pickle=False)
+            # a fixed date, which np.savez does not offer
+            archive.writestr(zipfile.ZipInfo(f"{key}.npy", (1980, 1, 1, 0, 0, 0)), buffer.getvalue(), zipfile.ZIP_DEFLATED)
+
+
+def load_parity(bundle: Bundle) -> ParitySamples:
+    """The bundle's parity samples. Raises BundleError when they are not what the manifest says."""
+    name = bundle.manifest.parity.file
+    fault = BundleError(f"{bundle.path}: {name} does not hold this bundle's parity samples")
+    try:
+        with zipfile.ZipFile(io.BytesIO(bundle.read(name))) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
+                raise fault
+            arrays = {k: np.lib.format.read_array(io.BytesIO(archive.read(f"{k}.npy")), allow_pickle=False) for k in _KEYS}
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError):
+        raise fault from None
+    manifest = bundle.manifest
+    height, width = manifest.geometry.size_hw
+    count, classes = len(arrays["frames"]), len(manifest.classes)
+    shapes = dict.fromkeys(_KEYS, (count, classes)) | {
+        "frames": (count, height * width * 3 // 2),
+        "stacks": (count, manifest.temporal.stack, 2, height, width),
+    }
+    if count == 0 or any(arrays[key].shape != shape for key, shape in shapes.items()):
+        raise fault
+    return ParitySamples(**arrays)
+
+
+def spatial_inputs(bundle: Bundle, samples: ParitySamples) -> NDArray[np.float32]:
+    """(N, 3, H, W), the parity frames as the spatial network takes them."""
+    size_hw, normalisation = bundle.manifest.geometry.size_hw, bundle.manifest.spatial.normalisation
+    frames = [unpack_i420(packed, size_hw, 0.0, 0, "bt601") for packed in samples.frames]
+    return np.stack([rgb_tensor(frame, normalisation) for frame in frames])
+
+
+def temporal_inputs(bundle: Bundle, samples: ParitySamples) -> NDArray[np.float32]:
+    """(N, 2L, H, W), the parity stacks as the temporal network takes them."""
+    temporal = bundle.manifest.temporal
+    return np.stack(
+        [stack_tensor(list(s), temporal.layout, temporal.normalisation) for s in samples.stacks]
+    )

@@ -1,0 +1,207 @@
+"""`twostream run`: opens what was asked for, joins it, and closes it well."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from edge.bundle import Manifest, load_bundle
+from edge.devices import open_device
+from edge.errors import SourceError
+from edge.flow.stack import FlowBytes, to_pixels
+from edge.frames import Frame
+from edge.fusion import UNKNOWN
+from edge.overlay import OverlayView, bgr_picture, draw_overlay, picture_size
+from edge.report import best, label_record, summary_lines, summary_record, summary_table
+from edge.runtime import RUNNING, Label, Recogniser, RunConfig, recognise
+from edge.sink import JsonLines, VideoWriter
+from edge.source import Source, open_source
+
+FLOW_PICTURE_PX = 112  # about the side of the flow picture; it is thinned to that before drawing
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What was asked for on the command line."""
+
+    bundle: Path
+    source: str
+    device: str
+    video: Path | None
+    json: str | None
+    config: RunConfig
+
+
+class Sink(Protocol):
+    """Takes labels as they come."""
+
+    def show(self, label: Label) -> None: ...
+
+
+def run(options: RunOptions) -> None:
+    """Recognise until the source ends or a signal asks to stop; a second signal interrupts.
+
+    Raises TwostreamError for whatever the user can mend.
+    """
+    console = Console(stderr=True, highlight=False)
+    bundle = load_bundle(options.bundle)
+    manifest = bundle.manifest
+    with ExitStack() as stack:
+        source = stack.enter_context(open_source(options.source))
+        device = open_device(options.device, bundle)
+        stack.callback(device.close)
+        recogniser = Recogniser(manifest, device, options.config)
+        sinks: list[Sink] = []
+        json = video = None
+        if options.json is not None:
+            json = stack.enter_context(JsonLines(options.json))
+            sinks.append(_Records(json, manifest.classes))
+        if options.video is not None:
+            rate = source.frame_rate or 1 / manifest.flow.interval_s
+            writer = VideoWriter(options.video, picture_size(source.size_hw), rate)
+            video = stack.enter_context(writer)
+            sinks.append(_Pictures(video, manifest))
+        with _status(console, source, manifest) as status, _until_signal(source) as frames:
+            sinks.append(status)
+            kept = map(_own, frames) if video is not None else frames
+            try:
+                recognise(kept, source.live, recogniser, lambda label: _show(sinks, label))
+            except SourceError as error:
+                raise SourceError(f"{options.source} {error}") from None
+        summary = summary_record(
+            recogniser, device.description, source.dropped, source.expected_frames, source.warnings
+        )
+        if json is not None:
+            json.write({"summary": summary})
+            json.finish()
+        if video is not None:
+            video.finish()
+    for warning in source.warnings:
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False)
+    console.print(summary_table(summary))
+    for line in summary_lines(summary):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _show(sinks: list[Sink], label: Label) -> None:
+    for sink in sinks:
+        sink.show(label)
+
+
+def _own(frame: Frame) -> Frame:
+    """A frame that does not keep the decoder's buffer: it waits for its label to be drawn."""
+    return replace(frame, y=frame.y.copy(), u=frame.u.copy(), v=frame.v.copy())
+
+
+@contextmanager
+def _until_signal(source: Source) -> Iterator[Iterator[Frame]]:
+    """The source's frames until SIGINT or SIGTERM, so that all outputs are closed well."""
+    stopped = False
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopped
+        if stopped:
+            raise KeyboardInterrupt
+        stopped = True
+
+    def frames() -> Iterator[Frame]:
+        for frame in source:
+            yield frame
+            if stopped:
+                return
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield frames()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(slots=True)
+class _Records:
+    """Labels as JSON lines."""
+
+    out: JsonLines
+    classes: tuple[str, ...]
+
+    def show(self, label: Label) -> None:
+        if not self.out.write(label_record(label, self.classes)):
+            signal.raise_signal(signal.SIGTERM)  # nobody reads any more
+
+
+class _Pictures:
+    """Labels drawn on the frames they belong to."""
+
+    def __init__(self, writer: VideoWriter, manifest: Manifest) -> None:
+        self._writer, self._manifest = writer, manifest
+
+    def show(self, label: Label) -> None:
+        picture = bgr_picture(label.frame)
+        draw_overlay(picture, self._view(label))
+        self._writer.write(picture, label.frame.time_s)
+
+    def _view(self, label: Label) -> OverlayView:
+        classes, decision = self._manifest.classes, label.decision
+        known = decision is not None and decision.label != UNKNOWN
+        spatial, temporal = best(label.spatial, classes), best(label.temporal, classes)
+        return OverlayView(
+            state=label.state,
+            label=decision.label if decision is not None and known else None,
+            score=decision.score if decision is not None else 0.0,
+            spatial=spatial,
+            temporal=temporal,
+            flow=None if label.flow is None else self._thinned(label.flow),
+            status=f"{label.frame.time_s:.1f} s   {label.latency_ms:.0f} ms",
+        )
+
+    def _thinned(self, flow: FlowBytes) -> np.ndarray:
+        step = max(flow.shape[1] // FLOW_PICTURE_PX, 1)
+        return to_pixels(flow[:, ::step, ::step], self._manifest.flow)
+
+
+class _Status:
+    """What the terminal shows meanwhile: a bar for a file, one line for a live source."""
+
+    def __init__(self, progress: Progress, source: Source) -> None:
+        self._progress = progress
+        self._task = progress.add_task(
+            "warming up", total=None if source.live else source.expected_frames
+        )
+        self._source = source
+
+    def show(self, label: Label) -> None:
+        text = label.state
+        if label.decision is not None and label.state == RUNNING:
+            text = f"{label.decision.label} {label.decision.score:.2f}"
+        if self._source.live:
+            text += f"  {label.latency_ms:.0f} ms, {self._source.dropped} dropped"
+        self._progress.update(self._task, completed=label.frame.index + 1, description=text)
+
+
+@contextmanager
+def _status(console: Console, source: Source, manifest: Manifest) -> Iterator[_Status]:
+    width = max(len(name) for name in manifest.classes) + 5
+    columns = [SpinnerColumn(), TextColumn(f"{{task.description:{width}}}", markup=False)]
+    if not source.live:
+        columns += [BarColumn(), TimeRemainingColumn()]
+    with Progress(
+        *columns, MofNCompleteColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        yield _Status(progress, source)

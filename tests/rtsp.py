@@ -1,0 +1,78 @@
+"""An RTSP camera on the loopback: a test pattern in H.264, in a process that can be killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import TracebackType
+
+_SERVER = """
+import sys
+import gi
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer
+Gst.init(None)
+rate, width, height, frames, user, password = sys.argv[1:]
+server = GstRtspServer.RTSPServer()
+server.set_service("0")
+factory = GstRtspServer.RTSPMediaFactory()
+factory.set_launch(
+    f"( videotestsrc is-live=true pattern=ball num-buffers={frames} ! "
+    f"video/x-raw,format=I420,width={width},height={height},framerate={rate}/1 ! "
+    "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 ! rtph264pay name=pay0 )"
+)
+factory.set_shared(True)
+if user:
+    auth = GstRtspServer.RTSPAuth()
+    token = GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", "user")
+    auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+    server.set_auth(auth)
+    permissions = GstRtspServer.RTSPPermissions()
+    permissions.add_permission_for_role("user", "media.factory.access", True)
+    permissions.add_permission_for_role("user", "media.factory.construct", True)
+    factory.set_permissions(permissions)
+server.get_mount_points().add_factory("/cam", factory)
+server.attach(None)
+print(server.get_bound_port(), flush=True)
+GLib.MainLoop().run()
+"""
+
+
+class RtspServer:
+    """`with RtspServer() as server: server.url`; a process of its own, so that it can be killed."""
+
+    def __init__(
+        self,
+        rate: int = 30,
+        size_hw: tuple[int, int] = (240, 320),
+        frames: int = -1,
+        user: str = "",
+        password: str = "",
+    ) -> None:
+        height, width = size_hw
+        self._arguments = [str(rate), str(width), str(height), str(frames), user, password]
+
+    def __enter__(self) -> RtspServer:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _SERVER, *self._arguments], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+        return self
+
+    @property
+    def url(self) -> str:
+        return f"rtsp://127.0.0.1:{self.port}/cam"
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()

@@ -1,0 +1,80 @@
+"""Who may import whom. `edge` runs alone on a device: no torch, no sibling package."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+PACKAGES = ("edge", "export", "train", "calibration")
+ALLOWED = {
+    "edge": set(),
+    "train": {"edge"},
+    "calibration": {"edge"},
+    "export": {"edge", "train", "calibration"},
+}
+# Heavy packages, and the only files that may import each.
+GATES = {
+    "gi": {"edge/gstreamer.py"},
+    "openvino": {"edge/devices/cpu.py"},
+}
+
+
+def imports(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add((node.module or "").partition(".")[0])
+    return names
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((REPOSITORY / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_follow_the_data(package: str) -> None:
+    assert sources(package)
+    for file in sources(package):
+        siblings = imports(file) & set(PACKAGES) - {package}
+        assert siblings <= ALLOWED[package], f"{file} imports {siblings}"
+
+
+@pytest.mark.parametrize("heavy", GATES)
+def test_heavy_packages_have_one_gate(heavy: str) -> None:
+    users = {
+        str(file.relative_to(REPOSITORY))
+        for package in PACKAGES
+        for file in sources(package)
+        if heavy in imports(file)
+    }
+    assert users == GATES[heavy]
+
+
+def test_edge_and_calibration_do_not_know_torch() -> None:
+    for package in ("edge", "calibration"):
+        for file in sources(package):
+            assert not imports(file) & {"torch", "torchvision", "timm", "av"}, file
+
+
+def test_every_module_of_edge_imports_alone() -> None:
+    blocked = ("torch", "torchvision", "timm", "av", "onnx", "onnxruntime", *PACKAGES[1:])
+    modules = [
+        ".".join(file.relative_to(REPOSITORY).with_suffix("").parts) for file in sources("edge")
+    ]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {blocked!r}: sys.modules[name] = None\n"
+        f"for name in {modules!r}: importlib.import_module(name.removesuffix('.__init__'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

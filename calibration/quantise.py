@@ -14,13 +14,14 @@ from calibration.onnx_file import load_model
 from calibration.placement import activations, place
 from calibration.ranges import clipping_range, measure_magnitudes
 from calibration.samples import Samples, draw_samples
-from calibration.sensitivity import ScoreDifference, compare_scores, worst_layers
+from calibration.sensitivity import ScoreDifference, compare_scores, rank_layers
 from edge.errors import ExportError
 from edge.network import NetworkSpec
 
 HELD_OUT = 4  # each fourth clip measures the score difference and sets no scale
 PROBES = 16  # samples that tell whether layers must stay float, and which
-DIFFERENCE_MAX = 0.01  # mean |score difference| up to which every layer is INT8
+DIFFERENCE_MAX = 0.01  # mean |score difference| that needs no (further) layer in float
+FLOAT_MAX = 4  # layers that may stay float
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,17 @@ def quantise_model(
     probes = [sample for index, sample in enumerate(samples) if index % step == 0]
     keep_float: list[str] = []
     quantised = place(model, ranges)
-    if compare_scores(model, quantised, probes).mean > DIFFERENCE_MAX:
-        keep_float = worst_layers(model, ranges, probes)
-        quantised = place(model, ranges, keep_float)
+    if not _is_close(model, quantised, probes):
+        ranked = rank_layers(model, ranges, probes[::2])
+        while len(keep_float) < FLOAT_MAX and not _is_close(model, quantised, probes):
+            keep_float = ranked[: len(keep_float) + 1]
+            quantised = place(model, ranges, keep_float)
     if faults := lint(quantised, keep_float):
         raise ExportError(f"{len(faults)} Q/DQ faults, the first: {faults[0]}")
     return quantised
+
+
+def _is_close(
+    model: onnx.ModelProto, quantised: onnx.ModelProto, probes: list[NDArray[np.float32]]
+) -> bool:
+    return compare_scores(model, quantised, probes).mean <= DIFFERENCE_MAX

@@ -34,13 +34,17 @@ def calibrate_command(
 
 def describe(made: Calibration) -> list[str]:
     """The report, line by line."""
+    from calibration.lint import float_layers
+
     samples, difference = made.samples, made.difference
+    kept = float_layers(made.model)
     spread = ", ".join(f"{label} {count}" for label, count in samples.label_spread.items())
     return [
         f"{made.spec.stream}: {len(samples.clips)} training clips, {len(samples)} samples, "
         f"{len(samples.skipped)} clips skipped; clip list sha256 {samples.list_hash[:16]}",
         f"clips a class: {spread}",
         *(f"warning: {warning}" for warning in samples.warnings),
+        f"layers in float: {', '.join(kept) or 'none'}",
         f"INT8 against FP32 on {difference.samples} samples held out: mean |score difference| "
         f"{difference.mean:.4f}, largest {difference.largest:.4f}, "
         f"same top-1 {difference.same_top1:.1%}",

@@ -4,12 +4,14 @@ means a float layer and no message (tried with TensorRT-RTX 1.7).
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from calibration.placement import WEIGHTED, output_axis
+from calibration.placement import WEIGHTED, output_axis, weighted_nodes
 
 _ACTIVATIONS = ("Clip", "Relu", "BatchNormalization")
 
@@ -41,14 +43,27 @@ class _Graph:
         return quantise.input[0] if is_pair and quantise is not None else dequantise.input[0]
 
 
-def lint(model: onnx.ModelProto) -> list[str]:
-    """One line a fault; none for a model that TensorRT runs in INT8 as intended."""
+def float_layers(model: onnx.ModelProto) -> list[str]:
+    """The convolutions and matrix products with neither input nor weights quantised, by output."""
+    graph = _Graph(model)
+    return [
+        node.output[0]
+        for node in weighted_nodes(model)
+        if all(graph.before_pair(name) is None for name in node.input[:2])
+    ]
+
+
+def lint(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> list[str]:
+    """One line a fault; none for a model that TensorRT runs in INT8 as intended.
+
+    keep_float: nodes, by their first output, that are meant to stay float.
+    """
     graph = _Graph(model)
     faults: list[str] = []
     for node in graph.nodes:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             faults += _scale_faults(node, graph)
-        elif node.op_type in WEIGHTED:
+        elif node.op_type in WEIGHTED and node.output[0] not in keep_float:
             faults += _weighted_faults(node, graph)
         elif node.op_type == "Add":
             faults += _add_faults(node, graph)

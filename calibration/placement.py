@@ -8,11 +8,13 @@ placement), which OpenVINO and onnxruntime read alike:
 - nothing between a convolution and its activation, and no quantised bias;
 - of a residual Add's two inputs the one that is a convolution's own output stays float, so that
   convolution, sum and activation become one kernel; the skip branch is quantised.
+
+A node is known by its first output's name: names of nodes are optional in ONNX.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx
@@ -25,12 +27,16 @@ WEIGHTED = ("Conv", "Gemm", "MatMul")
 POOLING = ("AveragePool", "GlobalAveragePool")
 
 
-def quantised_inputs(model: onnx.ModelProto) -> list[tuple[int, int]]:
-    """(node, input) positions of the activations that get Q/DQ."""
+def quantised_inputs(
+    model: onnx.ModelProto, keep_float: Collection[str] = ()
+) -> list[tuple[int, int]]:
+    """(node, input) positions of the activations that get Q/DQ; none at the nodes `keep_float`."""
     constants = {tensor.name for tensor in model.graph.initializer}
     convolved = {node.output[0] for node in model.graph.node if node.op_type == "Conv"}
     places: list[tuple[int, int]] = []
     for position, node in enumerate(model.graph.node):
+        if node.output[0] in keep_float:
+            continue
         if (node.op_type in WEIGHTED and node.input[1] in constants) or node.op_type in POOLING:
             places.append((position, 0))
         elif node.op_type == "Add" and not constants & set(node.input):
@@ -40,19 +46,29 @@ def quantised_inputs(model: onnx.ModelProto) -> list[tuple[int, int]]:
     return places
 
 
+def weighted_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Convolutions and matrix products, in the order in which they run."""
+    return [node for node in model.graph.node if node.op_type in WEIGHTED]
+
+
 def activations(model: onnx.ModelProto) -> list[str]:
     """The tensors whose ranges `place` needs."""
     nodes = model.graph.node
     return list(dict.fromkeys(nodes[n].input[i] for n, i in quantised_inputs(model)))
 
 
-def place(model: onnx.ModelProto, ranges: Mapping[str, float]) -> onnx.ModelProto:
-    """The model with Q/DQ, its weights as int8. ranges: |value| that becomes 127, a tensor."""
+def place(
+    model: onnx.ModelProto, ranges: Mapping[str, float], keep_float: Collection[str] = ()
+) -> onnx.ModelProto:
+    """The model with Q/DQ and int8 weights; the nodes `keep_float` stay as they are.
+
+    ranges: for each tensor of `activations` the |value| that becomes 127.
+    """
     placed = onnx.ModelProto()
     placed.CopyFrom(model)
     graph = placed.graph
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    places = quantised_inputs(model)
+    places = quantised_inputs(model, keep_float)
     quantised: dict[str, list[onnx.NodeProto]] = {}
     weights: dict[str, onnx.NodeProto] = {}
     added = [numpy_helper.from_array(np.array(0, np.int8), "zero_point")]
@@ -66,7 +82,8 @@ def place(model: onnx.ModelProto, ranges: Mapping[str, float]) -> onnx.ModelProt
                 quantised[name] = _pair(name)
                 nodes += quantised[name]
             node.input[index] = quantised[name][1].output[0]
-        if node.op_type in WEIGHTED and node.input[1] in constants:
+        weighted = node.op_type in WEIGHTED and node.input[1] in constants
+        if weighted and node.output[0] not in keep_float:
             name = node.input[1]
             if name not in weights:
                 axis = output_axis(node)

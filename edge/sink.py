@@ -149,7 +149,10 @@ class JsonLines:
         self._file = None
 
     def _abandon_stdout(self) -> None:
-        """Let the interpreter's last flush go nowhere, else it complains on its way out."""
+        """Let whatever is printed later, and the interpreter's last flush, go nowhere.
+
+        Else it ends with a complaint and code 120 (Python's documentation, "Note on SIGPIPE").
+        """
         self._file = None
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -152,6 +152,7 @@ class Source:
         fault: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._over = True
         self._pipeline.stop()
         self._first = self._newest = None
 

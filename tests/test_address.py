@@ -92,6 +92,12 @@ def test_a_password_is_never_shown(password: str) -> None:
     assert secret not in shown
 
 
+def test_a_password_with_an_at_sign_is_hidden_whole() -> None:
+    assert parse_address("rtsp://bob:p@ss@word@host/path").name == "rtsp://***@host/path"
+    with pytest.raises(SourceError, match=r"^rtsp://\*\*\*@host:port/: not an RTSP"):
+        parse_address("rtsp://bob:p@ss@host:port/")
+
+
 @given(st.text(st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="/")))
 def test_no_path_reaches_the_parser(name: str) -> None:
     address = Address("file", name, f"/videos/{name}!", live=False)

@@ -158,6 +158,7 @@ def test_a_reader_that_goes_ends_it_quietly() -> None:
         " for n in range(10**6):\n"
         "  if not out.write({'n': n}): break\n"
         " out.finish()\n"
+        "print('a last word')\n"
         "print(n, file=sys.stderr)"
     )
     process = run_python(code, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

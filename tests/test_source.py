@@ -195,6 +195,12 @@ def test_missing_and_repeated_time_stamps(
     assert clock.replaced == replaced
 
 
+def test_times_are_counted_over_dropped_frames() -> None:
+    clock = StreamClock(25.0)
+    times_s = [clock.time_s(index, None) for index in (0, 1, 4)]
+    np.testing.assert_allclose(times_s, [0.0, 0.04, 0.16])
+
+
 def test_no_time_stamps_and_no_rate_is_an_error() -> None:
     clock = StreamClock(None)
     assert clock.time_s(0, None) == 0
@@ -317,7 +323,8 @@ def test_file_cut_within_its_first_frame(tmp_path: Path) -> None:
 def test_sound_alone(tmp_path: Path, name: str) -> None:
     mux = "wavenc" if name == "a.wav" else "vorbisenc ! matroskamux"
     run_pipeline(f"audiotestsrc num-buffers=40 ! {mux} ! filesink location={tmp_path / name}")
-    assert "there is no video in it" in refusal(str(tmp_path / name))
+    for _ in range(5):  # here too an error may be lost
+        assert "there is no video in it" in refusal(str(tmp_path / name), timeout_s=3)
 
 
 def test_csi_needs_a_jetson() -> None:
@@ -333,6 +340,14 @@ def test_unknown_pattern() -> None:
 # Live
 
 
+def test_leaving_early_ends_the_iteration() -> None:
+    with open_source("test://") as source:
+        next(source)
+    begin_s = time.monotonic()
+    assert next(source, None) is None
+    assert time.monotonic() - begin_s < 1
+
+
 def test_live_drops_are_counted_exactly() -> None:
     given_out = []
     with open_source("test://?live=1&frames=60&rate=60") as source:
@@ -341,7 +356,7 @@ def test_live_drops_are_counted_exactly() -> None:
             given_out.append(frame)
             time.sleep(0.05)
     assert source.received == 60
-    assert 10 <= len(given_out) <= 30
+    assert 5 <= len(given_out) <= 30
     assert source.dropped == 60 - len(given_out)
     assert given_out[-1].index == 59  # the newest wins
     gaps = np.diff([frame.index for frame in given_out])
@@ -367,8 +382,8 @@ def test_rtsp_stays_fresh_with_a_slow_model() -> None:
             if len(behind) == 12:
                 break
             time.sleep(0.1)
-    assert max(behind) <= 2
-    assert max(lag_s) < 0.15
+    assert max(behind) <= 3
+    assert max(lag_s) < 0.3  # a queue would be 0.8 s behind by now
     assert source.dropped >= 15
     assert source.received - source.dropped - len(behind) in (0, 1)
 

@@ -12,11 +12,12 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
+from calibration.bias import correct_biases, measure_means
 from calibration.lint import float_layers, lint
 from calibration.onnx_file import load_model, write_model
 from calibration.placement import activations, place
 from calibration.quantise import FLOAT_MAX, quantise_model
-from calibration.ranges import Magnitudes, clipping_range, measure_magnitudes
+from calibration.ranges import Magnitudes, clipping_range, measure_magnitudes, watch_tensors
 from calibration.samples import MOMENTS, OTHER, draw_samples, order_clips
 from calibration.sensitivity import compare_scores, run_model
 from edge.devices.cpu import Network
@@ -218,6 +219,19 @@ def test_int8_arithmetic_of_a_small_network() -> None:
     samples = [rng.standard_normal((4, 8, 8)).astype(np.float32) for _ in range(8)]
     quantised = quantise_model(model, samples)
     assert compare_scores(model, quantised, samples).mean < 0.01
+
+
+def test_biases_make_up_for_the_mean_of_rounding() -> None:
+    """A still input: all of the rounding error is in the mean, and the bias takes all of it."""
+    model = residual_network()
+    sample = np.full((4, 8, 8), 0.37, np.float32)
+    ranges = dict.fromkeys(activations(model), 5.0)
+    wanted = next(watch_tensors(model, [sample], ["c0"]))["c0"]
+    corrected = correct_biases(model, measure_means(model, ranges, [sample]), [])
+    plain, mended = (
+        next(watch_tensors(place(m, ranges), [sample], ["c0"]))["c0"] for m in (model, corrected)
+    )
+    assert np.abs(mended - wanted).max() < 0.1 * np.abs(plain - wanted).max()
 
 
 def test_magnitudes_do_not_depend_on_the_order() -> None:

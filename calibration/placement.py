@@ -18,6 +18,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from calibration.ranges import LEVELS
@@ -115,6 +116,18 @@ def _pair(name: str) -> list[onnx.NodeProto]:
     ]
 
 
+def quantise_weight(
+    values: NDArray[np.float32], axis: int
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Weights as int8 of the same shape, and one scale a channel of `axis`, (O,)."""
+    rest = tuple(i for i in range(values.ndim) if i != axis)
+    largest = np.abs(values).max(axis=rest)
+    # a channel of zeros has no range, and any scale serves it
+    scales = np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)
+    whole = np.rint(values / np.expand_dims(scales, rest))
+    return np.clip(whole, -LEVELS, LEVELS).astype(np.int8), scales
+
+
 def _int8_weight(
     tensor: onnx.TensorProto, axis: int
 ) -> tuple[onnx.NodeProto, list[onnx.TensorProto]]:
@@ -123,18 +136,11 @@ def _int8_weight(
     values = numpy_helper.to_array(tensor)
     if not np.isfinite(values).all():
         raise ExportError(f"weight {name} is infinite or no number; the checkpoint is damaged")
-    rest = tuple(i for i in range(values.ndim) if i != axis)
-    largest = np.abs(values).max(axis=rest)
-    # a channel of zeros has no range, and any scale serves it
-    scales = np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)
-    shape = [-1 if i == axis else 1 for i in range(values.ndim)]
-    whole = np.clip(np.rint(values / scales.reshape(shape)), -LEVELS, LEVELS).astype(np.int8)
-    zeros = np.zeros(len(scales), np.int8)
+    whole, scales = quantise_weight(values, axis)
     inputs = [f"{name}_int8", f"{name}_scale", f"{name}_zero_point"]
     node = helper.make_node("DequantizeLinear", inputs, [f"{name}_dq"], f"{name}_DQ", axis=axis)
-    tensors = [
+    return node, [
         numpy_helper.from_array(whole, inputs[0]),
         numpy_helper.from_array(scales, inputs[1]),
-        numpy_helper.from_array(zeros, inputs[2]),
+        numpy_helper.from_array(np.zeros(len(scales), np.int8), inputs[2]),
     ]
-    return node, tensors

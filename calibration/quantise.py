@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from calibration.bias import correct_biases, measure_means
 from calibration.lint import lint
 from calibration.onnx_file import load_model
 from calibration.placement import activations, place
@@ -65,13 +66,18 @@ def quantise_model(
     ranges = {name: clipping_range(seen) for name, seen in magnitudes.items()}
     step = max(len(samples) // PROBES, 1)
     probes = [sample for index, sample in enumerate(samples) if index % step == 0]
+    means = measure_means(model, ranges, samples)
+
+    def quantised_but(keep_float: list[str]) -> onnx.ModelProto:
+        return place(correct_biases(model, means, keep_float), ranges, keep_float)
+
     keep_float: list[str] = []
-    quantised = place(model, ranges)
+    quantised = quantised_but(keep_float)
     if not _is_close(model, quantised, probes):
         ranked = rank_layers(model, ranges, probes[::2])
         while len(keep_float) < FLOAT_MAX and not _is_close(model, quantised, probes):
             keep_float = ranked[: len(keep_float) + 1]
-            quantised = place(model, ranges, keep_float)
+            quantised = quantised_but(keep_float)
     if faults := lint(quantised, keep_float):
         raise ExportError(f"{len(faults)} Q/DQ faults, the first: {faults[0]}")
     return quantised

@@ -4,7 +4,7 @@ clip them so that 8 bits describe them best.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,14 +58,9 @@ def measure_magnitudes(
     Raises ExportError where there is no sample, or a tensor is not finite or never anything but 0.
     """
     names = sorted(tensors)
-    session = _session_with_outputs(model, names)
     found = {name: Magnitudes() for name in names}
-    inner = [name for name in names if name != INPUT]
     count = 0
-    for sample in samples:
-        batch = np.ascontiguousarray(sample[None], np.float32)  # (1, channels, H, W)
-        values = dict(zip(inner, session.run(inner, {INPUT: batch}), strict=True))
-        values[INPUT] = batch
+    for values in watch_tensors(model, samples, names):
         for name in names:
             if not np.isfinite(values[name]).all():
                 raise ExportError(
@@ -80,6 +75,18 @@ def measure_magnitudes(
         if magnitudes.largest == 0:
             raise ExportError(f"tensor {name} is 0 on all {count} calibration samples: no range")
     return found
+
+
+def watch_tensors(
+    model: onnx.ModelProto, samples: Iterable[NDArray[np.float32]], names: list[str]
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """For each sample (channels, H, W) what the named tensors hold, with their batch of 1."""
+    session = _session_with_outputs(model, names)
+    inner = [name for name in names if name != INPUT]
+    for sample in samples:
+        batch = np.ascontiguousarray(sample[None], np.float32)  # (1, channels, H, W)
+        values = dict(zip(inner, session.run(inner, {INPUT: batch}), strict=True))
+        yield values | {INPUT: batch}
 
 
 def _session_with_outputs(model: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceSession:

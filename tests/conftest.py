@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,3 +24,29 @@ def ucf101() -> Path:
 def demo_bundle() -> Path:
     """The bundle that the repository ships."""
     return REPOSITORY / "edge" / "bundles" / "ucf101-mini"
+
+
+@pytest.fixture(scope="session")
+def fp32_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Exported networks with ImageNet weights, by stream."""
+    from export.graph import export_graph
+    from tests.networks import STREAMS, make_network, make_spec
+
+    folder = tmp_path_factory.mktemp("fp32")
+    files = {stream: folder / f"{stream}.onnx" for stream in STREAMS}
+    for stream in STREAMS:
+        export_graph(make_network(stream), make_spec(stream), files[stream])
+    return files
+
+
+@pytest.fixture(scope="session")
+def int8_models(fp32_files: dict[str, Path]) -> dict[str, Any]:
+    """The same networks (onnx.ModelProto) after calibration on made inputs, by stream."""
+    from calibration.onnx_file import load_model
+    from calibration.quantise import quantise_model
+    from tests.networks import STREAMS, moving_patterns
+
+    return {
+        stream: quantise_model(load_model(fp32_files[stream])[0], moving_patterns(stream, 6))
+        for stream in STREAMS
+    }

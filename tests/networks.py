@@ -1,0 +1,47 @@
+"""Networks with ImageNet weights and few classes, and inputs for them, for tests of INT8."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from edge.flow.spec import PRESETS
+from edge.network import NetworkSpec, Stream
+from train.cli import network_spec
+from train.models import pretrained_network
+from train.ucf101 import Clip
+
+CLASSES = ("Biking", "Diving", "Drumming")
+STREAMS: tuple[Stream, ...] = ("spatial", "temporal")
+
+
+def make_spec(stream: Stream, train: list[Clip] | None = None) -> NetworkSpec:
+    placeholder = [Clip("Biking/v_Biking_g08_c01.avi", None, "Biking", 8)]  # type: ignore[arg-type]
+    return network_spec(stream, CLASSES, PRESETS["fast"], 1, train or placeholder, [])
+
+
+def make_network(stream: Stream) -> nn.Module:
+    torch.manual_seed(3)
+    network = pretrained_network(make_spec(stream).channels, len(CLASSES), 0.0).eval()
+    nn.init.normal_(network.get_parameter("classifier.weight"), std=0.05)  # it starts at zero
+    return network
+
+
+def moving_patterns(stream: Stream, count: int) -> list[NDArray[np.float32]]:
+    """Inputs (channels, 224, 224): drifting waves and edges, in flow over a still background."""
+    rng = np.random.default_rng(5)
+    rows, columns = np.mgrid[0:224, 0:224] / 224.0
+    channels = make_spec(stream).channels
+    inputs = []
+    for _ in range(count):
+        angle, pitch = rng.uniform(0, np.pi), rng.uniform(3, 30)
+        phases = rng.uniform(0, 2 * np.pi) + np.arange(channels) * rng.uniform(0.0, 0.5)
+        wave = np.cos(angle) * rows + np.sin(angle) * columns
+        field = np.sin(2 * np.pi * pitch * wave + phases[:, None, None])  # (channels, H, W)
+        field = np.where(np.hypot(rows - 0.5, columns - 0.5) < 0.3, np.sign(field), 0.6 * field)
+        if stream == "temporal":
+            field = field * (rows > rng.uniform(0.2, 0.7))
+        inputs.append(field.astype(np.float32))
+    return inputs

@@ -75,4 +75,7 @@ def export_command(
                 f"{part:10} {stream:8} top-1 FP32 {row['top1_fp32']:.4f}  INT8 {row['top1_int8']:.4f}"
                 f"  mean score difference {row['mean_score_difference']:.4f}"
             )
-    console.print(f"wrote {out}, threshold {report['threshold']}")
+    fusion = report["fusion"]
+    console.print(
+        f"wrote {out}: spatial weight {fusion['spatial_weight']}, threshold {fusion['threshold']}"
+    )

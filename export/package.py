@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from calibration.lint import float_layers
 from calibration.onnx_file import write_model
 from calibration.quantise import calibrate
 from edge.bundle import (
@@ -42,14 +43,16 @@ from export.measure import (
     PRECISIONS,
     accuracy_report,
     fit_threshold,
+    fit_weights,
     flow_speed,
+    fuse_moments,
     run_speed,
     score_moments,
     threshold_report,
 )
 from train.cache import CachedClip
 from train.checkpoint import load_checkpoint
-from train.evaluate import Network, torch_network
+from train.evaluate import Network
 
 STREAMS = ("spatial", "temporal")
 PARITY_FILE, PARITY_SAMPLES = "parity.npz", 4
@@ -110,24 +113,29 @@ def write_bundle(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     specs = {stream: spec for stream, (_, spec) in pair.items()}
+    graphs = {stream: data.graphs / f"{stream}.fp32.onnx" for stream in STREAMS}
     calibration = {
-        stream: _quantise(
-            network, spec, data.graphs / f"{stream}.fp32.onnx", data.videos, partial, clips, seed, say
-        )
+        stream: _quantise(network, spec, graphs[stream], data.videos, partial, clips, seed, say)
         for stream, (network, spec) in pair.items()
     }
-    networks = _networks(pair, partial)
+    networks = _networks(
+        specs,
+        {(stream, "fp32"): graphs[stream] for stream in STREAMS}
+        | {(stream, "int8"): partial / f"{stream}.onnx" for stream in STREAMS},
+    )
     fusion = FusionSpec(spatial_weight=1.0, temporal_weight=1.0, window_s=WINDOW_S, threshold=0.5)
     say("scores of the validation clips, FP32 and INT8")
-    known = score_moments(data.validation, specs, networks, fusion)
-    others = score_moments(data.validation_others, specs, networks, fusion)
+    known = score_moments(data.validation, specs, networks)
+    others = score_moments(data.validation_others, specs, networks)
+    fusion = fit_weights(known, fusion)
+    known, others = fuse_moments(known, fusion), fuse_moments(others, fusion)
     threshold = fit_threshold(known, others, WINDOW_S)
     fusion = fusion.model_copy(update={"threshold": threshold})
     validation = accuracy_report(known) | threshold_report(known, others, fusion)
     _gate(validation)
     say("scores of the test clips")
-    test = score_moments(data.test, specs, networks, fusion)
-    test_others = score_moments(data.test_others, specs, networks, fusion)
+    test = fuse_moments(score_moments(data.test, specs, networks), fusion)
+    test_others = fuse_moments(score_moments(data.test_others, specs, networks), fusion)
     manifest = _manifest(out.name, specs, fusion)
     _write_parity(partial, manifest, data.parity_video, networks)
     bundle = Bundle(partial, _with_hashes(partial, manifest))
@@ -138,7 +146,7 @@ def write_bundle(
         "calibration": calibration,
         "validation": validation,
         "test": accuracy_report(test) | threshold_report(test, test_others, fusion),
-        "threshold": threshold,
+        "fusion": fusion.model_dump(),
         "speed": run_speed(bundle, [clip.clip.path for clip in data.test])
         | {"flow": flow_speed(bundle, data.test[0])},
         "machine": {"processor": _processor(), "cores": _cores(), "python": platform.python_version()},
@@ -176,24 +184,21 @@ def _quantise(
         "skipped": len(made.samples.skipped),
         "clips_a_class": made.samples.label_spread,
         "clip_list_sha256": made.samples.list_hash,
+        "float_layers": float_layers(made.model),
         "mean_score_difference_held_out": round(made.difference.mean, 5),
         "fp32_onnx_sha256": sha256(fp32.read_bytes()),
     }
 
 
-def _networks(
-    pair: dict[str, tuple[nn.Module, NetworkSpec]], folder: Path
-) -> dict[tuple[str, str], Network]:
-    networks: dict[tuple[str, str], Network] = {}
-    for stream, (module, spec) in pair.items():
-        networks[stream, "fp32"] = torch_network(module)
+def _networks(specs: dict[str, NetworkSpec], files: dict[tuple[str, str], Path]) -> dict[tuple[str, str], Network]:
+    """The ONNX files as functions, on OpenVINO: FP32 has been checked against torch already."""
+
+    def network(spec: NetworkSpec, file: Path) -> Network:
         shape = (1, spec.channels, *spec.geometry.size_hw)
-        file = folder / f"{stream}.onnx"
-        int8 = OpenVINONetwork(file.read_bytes(), str(file), shape, len(spec.classes))
-        networks[stream, "int8"] = lambda batch, run=int8: np.concatenate(  # type: ignore[misc]
-            [run(row[None]) for row in batch]
-        )
-    return networks
+        run = OpenVINONetwork(file.read_bytes(), str(file), shape, len(spec.classes))
+        return lambda batch: np.concatenate([run(row[None]) for row in batch])
+
+    return {key: network(specs[key[0]], file) for key, file in files.items()}
 
 
 def _gate(validation: dict[str, Any]) -> None:

@@ -46,7 +46,11 @@ def write_parity(path: Path, samples: ParitySamples) -> None:
             buffer = io.BytesIO()
             np.save(buffer, getattr(samples, key), allow_pickle=False)
             # a fixed date, which np.savez does not offer
-            archive.writestr(zipfile.ZipInfo(f"{key}.npy", (1980, 1, 1, 0, 0, 0)), buffer.getvalue(), zipfile.ZIP_DEFLATED)
+            archive.writestr(
+                zipfile.ZipInfo(f"{key}.npy", (1980, 1, 1, 0, 0, 0)),
+                buffer.getvalue(),
+                zipfile.ZIP_DEFLATED,
+            )
 
 
 def load_parity(bundle: Bundle) -> ParitySamples:
@@ -57,7 +61,12 @@ def load_parity(bundle: Bundle) -> ParitySamples:
         with zipfile.ZipFile(io.BytesIO(bundle.read(name))) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
                 raise fault
-            arrays = {k: np.lib.format.read_array(io.BytesIO(archive.read(f"{k}.npy")), allow_pickle=False) for k in _KEYS}
+            arrays = {
+                k: np.lib.format.read_array(
+                    io.BytesIO(archive.read(f"{k}.npy")), allow_pickle=False
+                )
+                for k in _KEYS
+            }
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError):
         raise fault from None
     manifest = bundle.manifest

@@ -30,12 +30,12 @@ def label_record(label: Label, classes: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def best(scores: Scores | None, classes: tuple[str, ...]) -> list[Any] | None:
-    """[class, score] of the best of scores (C,)."""
+def best(scores: Scores | None, classes: tuple[str, ...]) -> tuple[str, float] | None:
+    """The best of scores (C,), by class and rounded."""
     if scores is None:
         return None
     index = int(np.argmax(scores))
-    return [classes[index], round(float(scores[index]), 4)]
+    return classes[index], round(float(scores[index]), 4)
 
 
 def summary_record(
@@ -97,7 +97,9 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         for key, text in (("dropped", "dropped"), ("passed_over", "passed over"), ("gaps", "gaps"))
         if summary[key] or key == "dropped"
     ]
-    lines = [f"{', '.join(counts)}, {summary['fps'] or 0:.1f} frames a second on {summary['device']}"]
+    lines = [
+        f"{', '.join(counts)}, {summary['fps'] or 0:.1f} frames a second on {summary['device']}"
+    ]
     if summary["label"] is not None:
         score = f"{summary['score']:.2f}"
         guess = "" if summary["label"] != "unknown" else f", best guess {summary['top'][0][0]}"

@@ -202,6 +202,10 @@ def _status(console: Console, source: Source, manifest: Manifest) -> Iterator[_S
     if not source.live:
         columns += [BarColumn(), TimeRemainingColumn()]
     with Progress(
-        *columns, MofNCompleteColumn(), console=console, transient=True, disable=not console.is_terminal
+        *columns,
+        MofNCompleteColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     ) as progress:
         yield _Status(progress, source)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,9 @@ from edge.flow.stack import FlowBytes
 from edge.frames import Frame
 from edge.fusion import Decision, Scores, ScoreWindow, decide, fuse, softmax
 
-WARMING_UP, RUNNING = "warming up", "running"
+State = Literal["warming up", "running"]
+WARMING_UP: State = "warming up"
+RUNNING: State = "running"
 
 # A pair of frames further apart than this has no motion worth the name: start afresh.
 MAX_GAP_S = 0.25
@@ -38,7 +41,7 @@ class Label:
     """
 
     frame: Frame
-    state: str
+    state: State
     decision: Decision | None
     spatial: Scores | None
     temporal: Scores | None
@@ -91,7 +94,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """every: both networks run on each N-th frame; flow is measured on all. max_frames: 0 is all."""
+    """every: the networks run on each N-th frame, flow is measured on all. max_frames: 0 is all."""
 
     every: int = 1
     max_frames: int = 0

@@ -50,18 +50,24 @@ def open_source(uri: str, *, timeout_s: float = 10.0) -> Source:
 class StreamClock:
     """Stream times from time stamps: seconds since the first frame, strictly increasing.
 
-    A stamp that is missing, or not later than the one before (XviD's packed B-frames repeat it), is
-    replaced by the time that the frame rate gives. replaced: how many were.
+    A stamp that is missing, or not later than the one before, is replaced by the time that the
+    frame rate gives. replaced: how many were.
+
+    counted: the container keeps no stamps (AVI; those made up for its B-frames repeat), so that all
+    times come from the rate, as in training, and none is replaced.
     """
 
-    def __init__(self, frame_rate: float | None) -> None:
+    def __init__(self, frame_rate: float | None, counted: bool = False) -> None:
         self.replaced = 0
+        self._counted = counted and frame_rate is not None
         self._interval_s = 1 / frame_rate if frame_rate else None
         self._origin_s: float | None = None
         self._last: tuple[int, float] | None = None  # (index, time_s)
 
     def time_s(self, index: int, stamp_ns: int | None) -> float:
         """The time of frame `index`. Raises SourceError where neither stamp nor rate tells."""
+        if self._counted and self._interval_s is not None:
+            return index * self._interval_s
         if self._last is None:
             expected_s: float | None = 0.0
         else:
@@ -113,6 +119,7 @@ class Source:
         self._address = address
         self._timeout_s = timeout_s
         self._announced_slack = 0
+        self._head = b""  # of a file: its first bytes name the container
         self._mapped: list[weakref.finalize] = []
         self._arrival = threading.Condition()
         self._newest: tuple[int, Any] | None = None  # (index, sample), live only
@@ -177,6 +184,9 @@ class Source:
     def _configure(self) -> None:
         """Set what must not go through the parser: paths and addresses may hold any character."""
         element = self._pipeline.element("origin")
+        if self._address.kind == "file":
+            with Path(self._address.location).open("rb") as file:
+                self._head = file.read(12)
         if self._address.kind in ("file", "rtsp"):
             element.set_property("location", self._address.location)
         if self._address.kind == "file":
@@ -272,7 +282,7 @@ class Source:
         layout = layout_of_caps(caps)
         if self._layout is None:
             self.size_hw, self.frame_rate = layout.size_hw, layout.frame_rate
-            self._clock = StreamClock(layout.frame_rate)
+            self._clock = StreamClock(layout.frame_rate, counted=self._head[:4] == b"RIFF")
             if layout.matrix is None:
                 self.warnings.append(
                     f"{self._address.name}: its colour matrix is neither BT.601 nor BT.709; "
@@ -329,9 +339,7 @@ class Source:
             self.expected_frames = address.frames
         if address.kind != "file":
             return
-        with Path(address.location).open("rb") as file:
-            head = file.read(12)
-        if head[:4] == b"RIFF" or head[4:8] == b"ftyp":
+        if self._head[:4] == b"RIFF" or self._head[4:8] == b"ftyp":
             capture = cv2.VideoCapture(address.location, cv2.CAP_FFMPEG)
             count = round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
             capture.release()

@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from edge.errors import DataError
-
 from train.cli import fill_cache, open_cache
 
 
@@ -72,8 +71,9 @@ def export_command(
         for stream in ("spatial", "temporal", "fused"):
             row = report[part][stream]
             console.print(
-                f"{part:10} {stream:8} top-1 FP32 {row['top1_fp32']:.4f}  INT8 {row['top1_int8']:.4f}"
-                f"  mean score difference {row['mean_score_difference']:.4f}"
+                f"{part:10} {stream:8} top-1 FP32 {row['top1_fp32']:.4f}, "
+                f"INT8 {row['top1_int8']:.4f}; "
+                f"mean score difference {row['mean_score_difference']:.4f}"
             )
     fusion = report["fusion"]
     console.print(

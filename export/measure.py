@@ -112,9 +112,7 @@ def windowed(scores: ClipScores, window_s: float) -> Scores:
     for clip, fused in zip(scores.clips, scores.moments["fused", "int8"], strict=True):
         window = ScoreWindow(window_s)
         moments = evenly_spaced(len(clip), scores.stack, SAMPLES)
-        rows.append(
-            [window.push(clip.times_s[i], s) for i, s in zip(moments, fused, strict=True)]
-        )
+        rows.append([window.push(clip.times_s[i], s) for i, s in zip(moments, fused, strict=True)])
     return np.array(rows, np.float32)
 
 
@@ -188,7 +186,8 @@ def flow_speed(bundle: Bundle, clip: CachedClip, pairs: int = 40) -> dict[str, f
     manifest = bundle.manifest
     tvl1 = TVL1(manifest.flow, manifest.geometry.size_hw)
     tvl1.warm_up()
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    blank = np.zeros((*manifest.geometry.size_hw, 2), np.float32)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     times: dict[str, list[float]] = {"tvl1": [], "dis": []}
@@ -196,7 +195,7 @@ def flow_speed(bundle: Bundle, clip: CachedClip, pairs: int = 40) -> dict[str, f
         before, after = clip.frame(index).y, clip.frame(index + 1).y
         for name, measure in (
             ("tvl1", lambda a=before, b=after: tvl1(a, b)),
-            ("dis", lambda a=before, b=after: dis.calc(a, b, None)),
+            ("dis", lambda a=before, b=after: dis.calc(a, b, blank)),
         ):
             started = time.perf_counter()
             measure()

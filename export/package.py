@@ -149,8 +149,14 @@ def write_bundle(
         "fusion": fusion.model_dump(),
         "speed": run_speed(bundle, [clip.clip.path for clip in data.test])
         | {"flow": flow_speed(bundle, data.test[0])},
-        "machine": {"processor": _processor(), "cores": _cores(), "python": platform.python_version()},
-        "versions": {name: version(name) for name in ("torch", "timm", "onnx", "openvino", "numba")},
+        "machine": {
+            "processor": _processor(),
+            "cores": _cores(),
+            "python": platform.python_version(),
+        },
+        "versions": {
+            name: version(name) for name in ("torch", "timm", "onnx", "openvino", "numba")
+        },
     } | extra
     (partial / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     write_manifest(partial, _with_hashes(partial, manifest))
@@ -190,7 +196,9 @@ def _quantise(
     }
 
 
-def _networks(specs: dict[str, NetworkSpec], files: dict[tuple[str, str], Path]) -> dict[tuple[str, str], Network]:
+def _networks(
+    specs: dict[str, NetworkSpec], files: dict[tuple[str, str], Path]
+) -> dict[tuple[str, str], Network]:
     """The ONNX files as functions, on OpenVINO: FP32 has been checked against torch already."""
 
     def network(spec: NetworkSpec, file: Path) -> Network:
@@ -278,7 +286,10 @@ def _moments(manifest: Manifest, video: Path) -> tuple[NDArray[np.uint8], NDArra
     ends = np.linspace(length, len(steps) - 1, PARITY_SAMPLES).round().astype(int)
     frames = np.stack([pack_i420(steps[end].frame) for end in ends])
     stacks = np.stack(
-        [np.stack([s.flow for s in steps[end - length + 1 : end + 1] if s.flow is not None]) for end in ends]
+        [
+            np.stack([s.flow for s in steps[end - length + 1 : end + 1] if s.flow is not None])
+            for end in ends
+        ]
     )
     return frames, stacks
 

@@ -172,7 +172,9 @@ def test_a_zip_bomb_is_not_swallowed(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_noise_is_refused_in_one_line(tmp_path_factory: pytest.TempPathFactory, noise: bytes) -> None:
+def test_noise_is_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, noise: bytes
+) -> None:
     folder = tmp_path_factory.mktemp("noise")
     (folder / MANIFEST).write_bytes(noise)
     (folder / "b.zip").write_bytes(noise)

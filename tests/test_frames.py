@@ -87,8 +87,8 @@ def test_field_of_view_is_inside_centred_and_even(h: int, w: int, aw: int, ah: i
     top, left, height, width = field_of_view((h, w), (aw, ah))
     assert top % 2 == left % 2 == height % 2 == width % 2 == 0
     assert top >= 0 <= left
-    assert 0 < height
-    assert 0 < width
+    assert height > 0
+    assert width > 0
     assert top + height <= h
     assert left + width <= w
     assert abs((h - height) / 2 - top) <= 2

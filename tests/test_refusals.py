@@ -25,9 +25,7 @@ def text(folder: Path) -> Path:
 
 def sound(folder: Path) -> Path:
     path = folder / "sound.mp4"
-    run_pipeline(
-        f"audiotestsrc num-buffers=50 ! avenc_aac ! mp4mux ! filesink location={path}"
-    )
+    run_pipeline(f"audiotestsrc num-buffers=50 ! avenc_aac ! mp4mux ! filesink location={path}")
     return path
 
 

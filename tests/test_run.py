@@ -51,7 +51,12 @@ def test_it_warms_up_for_one_stack_and_then_runs(recorded: Path) -> None:
     labels, _ = read_lines(recorded / "out.jsonl")
     assert [line["state"] for line in labels] == ["warming up"] * 10 + ["running"] * 30
     for line in labels[:10]:
-        assert (line["label"], line["score"], line["top"], line["spatial"]) == (None, None, [], None)
+        assert (line["label"], line["score"], line["top"], line["spatial"]) == (
+            None,
+            None,
+            [],
+            None,
+        )
     for line in labels[10:]:
         assert len(line["top"]) == 5
         scores = [score for _, score in line["top"]]
@@ -171,7 +176,9 @@ def test_a_signal_closes_the_outputs_well(
         assert sum(1 for _ in container.decode(video=0)) == len(lines)
 
 
-def labels_of(path: Path, bundle: Path, config: RunConfig | None = None) -> tuple[list[Label], Recogniser]:
+def labels_of(
+    path: Path, bundle: Path, config: RunConfig | None = None
+) -> tuple[list[Label], Recogniser]:
     """The labels of a file, in this process."""
     loaded = load_bundle(bundle)
     device = open_device("cpu", loaded)
@@ -187,7 +194,10 @@ def test_twice_the_same_clip_gives_the_same_labels(tmp_path: Path, demo_bundle: 
     clip = write_clip(tmp_path / "clip.avi", frames=24)
     classes = load_bundle(demo_bundle).manifest.classes
     first, second = (
-        [label_record(label, classes) | {"latency_ms": 0} for label in labels_of(clip, demo_bundle)[0]]
+        [
+            label_record(label, classes) | {"latency_ms": 0}
+            for label in labels_of(clip, demo_bundle)[0]
+        ]
         for _ in range(2)
     )
     assert first == second

@@ -44,7 +44,9 @@ def test_opposite_motions_are_mirrored_levels(pixels: float) -> None:
 
 def ramp(length: int) -> list[np.ndarray]:
     """Flows whose every u byte is 10 i and v byte is 10 i + 5."""
-    return [np.stack([np.full((4, 6), 10 * i + c, np.uint8) for c in (0, 5)]) for i in range(length)]
+    return [
+        np.stack([np.full((4, 6), 10 * i + c, np.uint8) for c in (0, 5)]) for i in range(length)
+    ]
 
 
 def test_layouts_order_the_channels_as_they_say() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,7 +30,7 @@ def moving_stack() -> np.ndarray:
     """Two flows (2, 2, H, W) of a pattern that moves right by 1.5 px a frame."""
     flow = TVL1(PRESETS["fast"], (96, 128))
     pictures = [texture(1.5 * i) for i in range(3)]
-    pairs = zip(pictures, pictures[1:], strict=False)
+    pairs = itertools.pairwise(pictures)
     return np.stack([quantise(flow(a, b), PRESETS["fast"], 0.04) for a, b in pairs])
 
 

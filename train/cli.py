@@ -27,7 +27,9 @@ Cache = Annotated[Path, typer.Option(help="Where analysed frames and flow are ke
 def train_command(
     stream: Annotated[str, typer.Argument(help="spatial or temporal")],
     data: Data,
-    classes: Annotated[str, typer.Option(help="Class names, separated by commas; all by default.")] = "",
+    classes: Annotated[
+        str, typer.Option(help="Class names, separated by commas; all by default.")
+    ] = "",
     split: Annotated[int, typer.Option(help="Official split, 1 to 3.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Checkpoint; work/STREAM.safetensors.")] = None,
     flow: Annotated[str, typer.Option(help="TV-L1 preset: fast or accurate.")] = "fast",
@@ -102,9 +104,7 @@ def network_spec(
         geometry=Geometry(aspect=(4, 3), size_hw=(224, 224), interpolation="area"),
         flow=flow,
         # no motion is byte 128, and becomes exactly 0
-        normalisation=Normalisation(mean=(128 / 255,), std=(0.226,))
-        if temporal
-        else NORMALISATION,
+        normalisation=Normalisation(mean=(128 / 255,), std=(0.226,)) if temporal else NORMALISATION,
         stack=STACK if temporal else None,
         layout="grouped" if temporal else None,
         split=split,
@@ -158,7 +158,9 @@ def _class_list(text: str, known: set[str]) -> tuple[str, ...]:
     names = tuple(sorted({name.strip() for name in text.split(",") if name.strip()}))
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise DataError(f"no training clips of {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+        raise DataError(
+            f"no training clips of {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+        )
     if len(names) < 2:
         raise DataError("two classes or more are needed")
     return names
@@ -173,6 +175,4 @@ def open_cache(root: Path, spec: NetworkSpec) -> ClipCache:
 def fill_cache(store: ClipCache, clips: list[Clip], console: Console) -> list[CachedClip]:
     """The clips' cached frames and flow, with a progress bar while they are computed."""
     found = store.fill(clips, workers=os.cpu_count() or 1)
-    return list(
-        track(found, "frames and flow", total=len(clips), console=console, transient=True)
-    )
+    return list(track(found, "frames and flow", total=len(clips), console=console, transient=True))

@@ -41,7 +41,9 @@ def read_frames(path: Path) -> Iterator[Frame]:
             yield _frame(picture, time_s - start, index)
 
 
-def _decode(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+def _decode(
+    container: av.container.InputContainer, stream: av.VideoStream
+) -> Iterator[av.VideoFrame]:
     try:
         yield from container.decode(stream)
     except av.FFmpegError:
@@ -58,5 +60,5 @@ def _frame(picture: av.VideoFrame, time_s: float, index: int) -> Frame:
 
 
 def _plane(plane: av.video.plane.VideoPlane) -> Plane:
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     return rows[: plane.height, : plane.width]

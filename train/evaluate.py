@@ -47,12 +47,12 @@ def score_clips(
     clips: list[CachedClip], spec: NetworkSpec, network: Network, stack: int, samples: int
 ) -> Scores:
     """The mean softmax scores of each clip, (clips, C)."""
-    return np.stack(
-        [sample_scores(c, spec, network, stack, samples).mean(axis=0) for c in clips]
-    )
+    return np.stack([sample_scores(c, spec, network, stack, samples).mean(axis=0) for c in clips])
 
 
 def top1(scores: Scores, clips: list[CachedClip], classes: tuple[str, ...]) -> float:
     """The share of clips whose best class is theirs."""
-    hits = [classes[int(row.argmax())] == c.clip.label for row, c in zip(scores, clips, strict=True)]
+    hits = [
+        classes[int(row.argmax())] == c.clip.label for row, c in zip(scores, clips, strict=True)
+    ]
     return sum(hits) / len(hits)

@@ -77,7 +77,9 @@ def train_network(
         )
         accuracy = top1(scores, validation, spec.classes)
         likelihood = _log_likelihood(scores, validation, spec.classes)
-        history.append({"epoch": epoch, "loss": loss, "top1": accuracy, "log_likelihood": likelihood})
+        history.append(
+            {"epoch": epoch, "loss": loss, "top1": accuracy, "log_likelihood": likelihood}
+        )
         better = likelihood > best
         if better:
             best = likelihood

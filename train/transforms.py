@@ -54,7 +54,9 @@ def augment_frame(frame: Frame, crop: Crop, rng: np.random.Generator) -> Frame:
     gain, offset = rng.uniform(0.7, 1.3), rng.uniform(-20, 20)
     saturation = rng.uniform(0.6, 1.4)
 
-    def shift_levels(plane: NDArray[np.uint8], middle: float, by: float, add: float) -> NDArray[np.uint8]:
+    def shift_levels(
+        plane: NDArray[np.uint8], middle: float, by: float, add: float
+    ) -> NDArray[np.uint8]:
         levels = (np.arange(256) - middle) * by + middle + add
         return cv2.LUT(plane, np.clip(np.round(levels), 0, 255).astype(np.uint8))  # type: ignore[return-value]
 

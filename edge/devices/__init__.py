@@ -1,7 +1,7 @@
 """Where a bundle runs. A device is chosen once; what is above it does not know which one it is.
 
-    cpu    numba TV-L1, OpenVINO
-    cuda   CUDA kernels through pycuda, TensorRT
+cpu    numba TV-L1, OpenVINO
+cuda   CUDA kernels through pycuda, TensorRT
 """
 
 from __future__ import annotations

@@ -128,7 +128,9 @@ class CPUDevice:
         ]
         self._requests = [tuple(n.request() for n in networks) for _ in range(IN_FLIGHT)]
         self._next = 0
-        self.description = f"cpu: OpenVINO {openvino.__version__.split('-')[0]}, {platform.machine()}"
+        self.description = (
+            f"cpu: OpenVINO {openvino.__version__.split('-')[0]}, {platform.machine()}"
+        )
         self._warm_up()
 
     def submit(self, frame: Frame, infer: bool) -> _Started | _Nothing:

@@ -187,7 +187,7 @@ class _Status:
         self._source = source
 
     def show(self, label: Label) -> None:
-        text = label.state
+        text: str = label.state
         if label.decision is not None and label.state == RUNNING:
             text = f"{label.decision.label} {label.decision.score:.2f}"
         if self._source.live:

@@ -102,8 +102,19 @@ def accuracy_report(scores: ClipScores) -> dict[str, Any]:
             "top1_int8": round(top1(int8, scores.clips, scores.classes), 4),
             "clips_with_another_top1": int(moved.sum()),
             "mean_score_difference": round(float(difference.mean()), 5),
+            "right_int8_by_class": _right_by_class(int8, scores),
         }
     return report
+
+
+def _right_by_class(rows: Scores, scores: ClipScores) -> dict[str, str]:
+    """Clips whose best class is theirs, of all clips of the class: "3 of 4"."""
+    counts: dict[str, list[int]] = {}
+    for row, clip in zip(rows, scores.clips, strict=True):
+        count = counts.setdefault(clip.clip.label, [0, 0])
+        count[0] += scores.classes[int(row.argmax())] == clip.clip.label
+        count[1] += 1
+    return {label: f"{right} of {all_}" for label, (right, all_) in sorted(counts.items())}
 
 
 def windowed(scores: ClipScores, window_s: float) -> Scores:

@@ -49,7 +49,6 @@ def train_command(
     none of them looks like.
     """
     from edge.flow.spec import PRESETS
-    from train.loop import TrainConfig, train_network
     from train.ucf101 import hold_out, load_split
 
     console = Console(stderr=True)
@@ -57,7 +56,9 @@ def train_command(
         raise DataError(f"stream {stream!r} does not exist; train spatial or temporal")
     if flow not in PRESETS:
         raise DataError(f"flow preset {flow!r} does not exist; presets: {', '.join(PRESETS)}")
-    part = load_split(data, split)
+    part = load_split(data, split)  # before the slow imports: a wrong path is told at once
+    from train.loop import TrainConfig, train_network
+
     names = _class_list(classes, {clip.label for clip in part.train})
     train, validation = hold_out(part.train, names, VALIDATION_FRACTION)
     chosen_by = [clip for clip in validation if clip.label in names]
@@ -122,32 +123,35 @@ def evaluate_command(
     cache: Cache = Path("work/cache"),
 ) -> None:
     """Top-1 on the test list's clips of the checkpoints' classes: each stream, and their mean."""
-    from train.checkpoint import load_checkpoint
-    from train.evaluate import score_clips, top1, torch_network
-    from train.ucf101 import load_split
-
     console = Console(stderr=True)
     chosen = [path for path in (spatial, temporal) if path is not None]
     if not chosen:
         raise DataError("nothing to evaluate; give --spatial, --temporal or both")
+    from train.checkpoint import load_checkpoint
+    from train.evaluate import score_clips, top1, torch_network
+    from train.ucf101 import load_split
+
+    loaded = [load_checkpoint(path)[:2] for path in chosen]
+    if len({spec.classes for _, spec in loaded}) > 1:
+        raise DataError(f"{spatial} and {temporal} have different classes; evaluate them apart")
     clips = load_split(data, split).test
     streams = []
-    for path in chosen:
-        network, spec, _ = load_checkpoint(path)
+    for path, (network, spec) in zip(chosen, loaded, strict=True):
         if spec.split != split:
             raise DataError(
                 f"{path} was trained on split {spec.split}; its test clips of split {split} may be "
                 "training clips. Evaluate on the split it was trained on"
             )
-        cached = fill_cache(
-            open_cache(cache, spec), [c for c in clips if c.label in spec.classes], console
-        )
-        if not cached:
+        known = [clip for clip in clips if clip.label in spec.classes]
+        if not known:
             raise DataError(f"{data}: holds no test clip of {', '.join(spec.classes)}")
+        cached = fill_cache(open_cache(cache, spec), known, console)
         scores = score_clips(cached, spec, torch_network(network), spec.stack or STACK, samples)
         streams.append(scores)
-        console.print(f"{spec.stream:9} top-1 {top1(scores, cached, spec.classes):.4f}", end="  ")
-        console.print(f"({len(cached)} clips, {samples} samples each)")
+        console.print(
+            f"{spec.stream:9} top-1 {top1(scores, cached, spec.classes):.4f}  "
+            f"({len(cached)} clips, {samples} samples each)"
+        )
     if len(streams) == 2:
         console.print(f"fused     top-1 {top1(sum(streams) / 2, cached, spec.classes):.4f}")  # type: ignore[arg-type]
 

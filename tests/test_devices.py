@@ -71,6 +71,7 @@ def test_a_file_that_is_no_network_is_named() -> None:
         Network(b"not a network", "x.onnx", (1, 3, 224, 224), 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["gstreamer", "openvino"])
 def test_gstreamer_and_openvino_share_a_process_in_either_order(
     first: str, demo_bundle: Path

@@ -118,6 +118,7 @@ def test_training_learns_two_actions_and_evaluates_them(
     assert_refused(refused, "was trained on split 1")
 
 
+@pytest.mark.slow
 def test_a_class_without_clips_is_named(made_data: Path) -> None:
     done = twostream("train", "spatial", made_data, "--classes", "Diving,Yodelling")
     assert_refused(done, "Yodelling", "Drumming")

@@ -72,6 +72,7 @@ def edit(bundle: Path, key: str, value: object) -> None:
     (bundle / "bundle.json").write_text(json.dumps(manifest))
 
 
+@pytest.mark.slow
 def test_a_bundle_that_cannot_be_used(tmp_path: Path, demo_bundle: Path) -> None:
     clip = write_clip(tmp_path / "clip.avi", frames=20)
     assert_refused(twostream("run", tmp_path / "none", clip), tmp_path / "none", "no such bundle")
@@ -81,6 +82,7 @@ def test_a_bundle_that_cannot_be_used(tmp_path: Path, demo_bundle: Path) -> None
     assert_refused(twostream("run", bundle, clip), "schema_version 99", "reads 1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["spatial", "temporal"])
 def test_a_changed_network_is_refused(stream: str, tmp_path: Path, demo_bundle: Path) -> None:
     bundle = copied(demo_bundle, tmp_path)
@@ -94,12 +96,14 @@ def test_a_changed_network_is_refused(stream: str, tmp_path: Path, demo_bundle: 
     assert not list(tmp_path.glob("o.jsonl*"))
 
 
+@pytest.mark.slow
 def test_a_device_that_is_not_there(tmp_path: Path, demo_bundle: Path) -> None:
     clip = write_clip(tmp_path / "clip.avi", frames=20)
     assert_refused(twostream("run", demo_bundle, clip, "--device", "tpu"), "tpu", "auto, cpu, cuda")
     assert_refused(twostream("run", demo_bundle, clip, "--device", "cuda"), "cuda")
 
 
+@pytest.mark.slow
 def test_outputs_that_cannot_be_written(tmp_path: Path, demo_bundle: Path) -> None:
     clip = write_clip(tmp_path / "clip.avi", frames=20)
     run = ("run", demo_bundle, clip)
@@ -108,6 +112,7 @@ def test_outputs_that_cannot_be_written(tmp_path: Path, demo_bundle: Path) -> No
     assert_refused(twostream(*run, "--json", tmp_path / "no/o.jsonl"), tmp_path / "no")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -126,6 +131,7 @@ def test_calls_that_make_no_sense(arguments: tuple[str, ...], says: str) -> None
     assert_refused(twostream(*arguments), says)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_never_unpickled(tmp_path: Path) -> None:
     import torch
 

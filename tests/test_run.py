@@ -96,6 +96,7 @@ def test_nothing_but_the_two_outputs_is_left(recorded: Path) -> None:
     assert names == {"clip.avi", "out.mp4", "out.jsonl", "stderr"}
 
 
+@pytest.mark.slow
 def test_json_on_standard_output_is_json_alone(tmp_path: Path, demo_bundle: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", frames=28, codec="h264")
     done = twostream("run", demo_bundle, clip, "--json", "-")
@@ -105,6 +106,7 @@ def test_json_on_standard_output_is_json_alone(tmp_path: Path, demo_bundle: Path
     assert lines[28]["summary"]["label"] is not None
 
 
+@pytest.mark.slow
 def test_every_second_frame_only(tmp_path: Path, demo_bundle: Path) -> None:
     clip = write_clip(tmp_path / "clip.avi", frames=30)
     done = twostream("run", demo_bundle, clip, "--every", 3, "--json", tmp_path / "o.jsonl")
@@ -116,6 +118,7 @@ def test_every_second_frame_only(tmp_path: Path, demo_bundle: Path) -> None:
     assert summary["decisions"] == len(running)
 
 
+@pytest.mark.slow
 def test_max_frames_stops_there(tmp_path: Path, demo_bundle: Path) -> None:
     done = twostream(
         "run", demo_bundle, "test://", "--max-frames", 15, "--json", tmp_path / "o.jsonl"
@@ -124,6 +127,7 @@ def test_max_frames_stops_there(tmp_path: Path, demo_bundle: Path) -> None:
     assert len(read_lines(tmp_path / "o.jsonl")[0]) == 15
 
 
+@pytest.mark.slow
 def test_a_cut_file_gives_its_labels_and_a_warning_with_both_counts(
     tmp_path: Path, demo_bundle: Path
 ) -> None:
@@ -140,6 +144,7 @@ def test_a_cut_file_gives_its_labels_and_a_warning_with_both_counts(
     assert warning in " ".join(done.stderr.split())
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_ends_the_run_quietly(demo_bundle: Path) -> None:
     done = subprocess.run(
         f"{TWOSTREAM} run {demo_bundle} 'test://?live=1' --json - | head -n 2",
@@ -153,6 +158,7 @@ def test_a_reader_that_leaves_ends_the_run_quietly(demo_bundle: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_closes_the_outputs_well(
     tmp_path: Path, demo_bundle: Path, number: signal.Signals
@@ -190,6 +196,7 @@ def labels_of(
     return labels, recogniser
 
 
+@pytest.mark.slow
 def test_twice_the_same_clip_gives_the_same_labels(tmp_path: Path, demo_bundle: Path) -> None:
     clip = write_clip(tmp_path / "clip.avi", frames=24)
     classes = load_bundle(demo_bundle).manifest.classes
@@ -211,6 +218,7 @@ def test_no_flow_and_no_memory_across_a_gap(tmp_path: Path, demo_bundle: Path) -
     assert recogniser.statistics.gaps == 1
 
 
+@pytest.mark.slow
 def test_frames_that_come_too_fast_are_passed_over_and_counted(
     tmp_path: Path, demo_bundle: Path
 ) -> None:

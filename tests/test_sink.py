@@ -238,6 +238,7 @@ def test_an_error_leaves_a_video_that_plays(tmp_path: Path, name: str) -> None:
     assert len(decoded(tmp_path / f"{name}.part")) == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "least"), [("out.mp4", 70), ("out.mkv", 95)])
 def test_a_power_cut_leaves_a_video_that_plays(tmp_path: Path, name: str, least: int) -> None:
     code = (
@@ -264,6 +265,7 @@ def test_a_full_disk_while_recording(tmp_path: Path) -> None:
     assert not (tmp_path / "out.mkv").exists()
 
 
+@pytest.mark.slow
 def test_an_encoder_that_stops_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edge.sink, "_STALL_S", 0.3)
     monkeypatch.setattr(edge.sink, "choose_encoder", lambda size_hw: "stuck")

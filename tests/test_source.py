@@ -126,6 +126,7 @@ def test_frames_outlive_the_step_and_the_source(tmp_path: Path) -> None:
             np.testing.assert_array_equal(got, plane)
 
 
+@pytest.mark.slow
 def test_reading_a_long_source_does_not_grow(tmp_path: Path) -> None:
     def resident_kib() -> int:
         status = Path("/proc/self/status").read_text()
@@ -370,6 +371,7 @@ def test_a_live_source_does_not_hold_an_old_first_frame() -> None:
         assert next(source).index >= 15
 
 
+@pytest.mark.slow
 def test_rtsp_stays_fresh_with_a_slow_model() -> None:
     with RtspServer(rate=30) as server, open_source(server.url) as source:
         assert source.size_hw == (240, 320)
@@ -415,6 +417,7 @@ def test_rtsp_server_killed() -> None:
     assert any(server.url in reason for reason in reasons or source.warnings)
 
 
+@pytest.mark.slow
 def test_rtsp_server_stalled() -> None:
     with RtspServer() as server, open_source(server.url, timeout_s=1) as source:
         next(source)

@@ -63,9 +63,10 @@ def run(options: RunOptions) -> None:
     bundle = load_bundle(options.bundle)
     manifest = bundle.manifest
     with ExitStack() as stack:
-        source = stack.enter_context(open_source(options.source))
+        source = open_source(options.source)  # what is not there is told before anything is loaded
         device = open_device(options.device, bundle)
         stack.callback(device.close)
+        stack.enter_context(source)  # last: a camera's frames would be dropped meanwhile
         recogniser = Recogniser(manifest, device, options.config)
         sinks: list[Sink] = []
         json = video = None

@@ -159,6 +159,18 @@ def test_a_reader_that_leaves_ends_the_run_quietly(demo_bundle: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_camera_drops_nothing_while_the_networks_are_loaded(
+    tmp_path: Path, demo_bundle: Path
+) -> None:
+    camera = "test://?live=1&rate=5"  # slow enough for any machine
+    done = twostream("run", demo_bundle, camera, "--max-frames", 3, "--json", tmp_path / "o.jsonl")
+    assert done.returncode == 0, done.stderr
+    labels, summary = read_lines(tmp_path / "o.jsonl")
+    assert labels[0]["frame"] == 0
+    assert summary["dropped"] == 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_closes_the_outputs_well(
     tmp_path: Path, demo_bundle: Path, number: signal.Signals

@@ -38,6 +38,13 @@ def test_every_convolution_is_int8(stream: Any, all_int8: dict[str, onnx.ModelPr
 
 
 @pytest.mark.parametrize("stream", STREAMS)
+def test_every_convolution_of_the_shipped_bundle_is_int8(stream: Any, demo_bundle: Path) -> None:
+    built = build((demo_bundle / f"{stream}.onnx").read_bytes())
+    assert len(built.int8) == CONVOLUTIONS
+    assert built.float == ()
+
+
+@pytest.mark.parametrize("stream", STREAMS)
 def test_only_the_layers_kept_float_are_float(
     stream: Any, int8_models: dict[str, onnx.ModelProto]
 ) -> None:

@@ -63,6 +63,18 @@ def run_command(
     run(RunOptions(bundle, source, device, video, json, RunConfig(every, max_frames)))
 
 
+@app.command("verify")
+def verify_command(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder or .zip.")],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Check that this device gives the scores that the bundle's maker measured."""
+    from edge.verify import verify
+
+    for line in verify(bundle, device):
+        print(line)
+
+
 def main() -> None:
     """Entry point: user errors are one line and exit code 2, bugs keep their traceback."""
     for entry in entry_points(group="twostream.commands"):

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge.bundle import Bundle, load_bundle
+from edge.bundle import Bundle, load_bundle, sha256, write_manifest
 from edge.devices import open_device
 from edge.devices.cpu import Network
 from edge.errors import BundleError
 from edge.frames import Frame
-from edge.fusion import softmax
-from edge.parity import load_parity, spatial_inputs, temporal_inputs
+from edge.parity import load_parity, write_parity
+from tests.command import assert_refused, twostream
 from tests.conftest import REPOSITORY
 
 
@@ -24,17 +26,36 @@ def bundle(demo_bundle: Path) -> Bundle:
     return load_bundle(demo_bundle)
 
 
+def test_the_demo_bundle_is_right_here(demo_bundle: Path) -> None:
+    done = twostream("verify", demo_bundle)
+    assert done.returncode == 0, done.stderr
+    assert "the bundle is right on cpu" in done.stdout
+    assert done.stdout.count("same top-1 4 of 4") == 2
+
+
+def test_parity_samples_tell_inputs_apart(bundle: Bundle) -> None:
+    samples = load_parity(bundle)
+    for stream in ("spatial", "temporal"):
+        int8, fp32 = (getattr(samples, f"{stream}_{p}") for p in ("int8", "fp32"))
+        assert np.ptp(int8, axis=0).max() > 0.05
+        assert np.abs(int8 - fp32).mean() < 0.02
+
+
 @pytest.mark.parametrize("stream", ["spatial", "temporal"])
-def test_the_demo_bundle_gives_its_parity_scores_here(stream: str, bundle: Bundle) -> None:
-    manifest, samples = bundle.manifest, load_parity(bundle)
-    inputs = {"spatial": spatial_inputs, "temporal": temporal_inputs}[stream](bundle, samples)
-    file = getattr(manifest, stream).file
-    network = Network(bundle.read(file), file, (1, *inputs.shape[1:]), len(manifest.classes))
-    scores = softmax(np.concatenate([network(x[None]) for x in inputs]), 1.0)
-    int8, fp32 = (getattr(samples, f"{stream}_{p}") for p in ("int8", "fp32"))
-    assert np.abs(scores - int8).max() <= manifest.parity.tolerance
-    assert np.abs(scores - fp32).mean() < 0.02
-    assert np.ptp(scores, axis=0).max() > 0.05  # the samples are not all the same to it
+def test_a_device_that_computes_something_else_is_found(
+    stream: str, tmp_path: Path, demo_bundle: Path
+) -> None:
+    """Here the expectation is shifted in one sample, since the device is right."""
+    folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
+    bundle = load_bundle(folder)
+    samples = load_parity(bundle)
+    scores = getattr(samples, f"{stream}_int8").copy()
+    scores[2] = np.roll(scores[2], 1)
+    write_parity(folder / "parity.npz", replace(samples, **{f"{stream}_int8": scores}))
+    hashes = bundle.manifest.files | {"parity.npz": sha256((folder / "parity.npz").read_bytes())}
+    write_manifest(folder, bundle.manifest.model_copy(update={"files": hashes}))
+    done = twostream("verify", folder)
+    assert_refused(done, f"the {stream} scores of parity sample 2 differ", "allowed: 0.05")
 
 
 def moving_frame(index: int) -> Frame:

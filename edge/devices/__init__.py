@@ -16,6 +16,7 @@ from edge.bundle import Bundle
 from edge.errors import DeviceError
 from edge.flow.stack import FlowBytes
 from edge.frames import Frame
+from edge.network import Stream
 
 NAMES = ("auto", "cpu", "cuda")
 
@@ -51,6 +52,9 @@ class Device(Protocol):
 
         The frame's planes are not read after this returns. Times must rise from frame to frame.
         """
+
+    def logits(self, stream: Stream, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One network alone, at once: (channels, H, W) -> (C,)."""
 
     def clear(self) -> None:
         """Forget all earlier frames: there was a gap, and no flow leads across it."""

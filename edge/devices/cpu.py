@@ -20,7 +20,7 @@ from edge.devices import Inference
 from edge.errors import BundleError, DeviceError
 from edge.flow.stack import FlowBytes, FlowRing, stack_tensor
 from edge.frames import Frame, analyse, rgb_tensor
-from edge.network import INPUT, OUTPUT
+from edge.network import INPUT, OUTPUT, Stream
 from edge.preprocess import Preprocessor
 
 # OpenVINO reports its use to Google Analytics where this module is installed. Cameras do not.
@@ -115,7 +115,7 @@ class CPUDevice:
         self._spatial, self._temporal = manifest.spatial, manifest.temporal
         self._ring = FlowRing(manifest.temporal.stack)
         self._preprocessor = Preprocessor(manifest.geometry, manifest.flow)
-        networks = [
+        self._networks = [
             Network(bundle.read(section.file), f"{bundle.path}: {section.file}", shape, classes)
             for section, shape, classes in (
                 (manifest.spatial, (1, 3, *manifest.geometry.size_hw), len(manifest.classes)),
@@ -126,7 +126,7 @@ class CPUDevice:
                 ),
             )
         ]
-        self._requests = [tuple(n.request() for n in networks) for _ in range(IN_FLIGHT)]
+        self._requests = [tuple(n.request() for n in self._networks) for _ in range(IN_FLIGHT)]
         self._next = 0
         self.description = (
             f"cpu: OpenVINO {openvino.__version__.split('-')[0]}, {platform.machine()}"
@@ -152,6 +152,10 @@ class CPUDevice:
         self._next = (self._next + 1) % IN_FLIGHT
         stages_ms = {"resize": (seen - started) * 1e3, "flow": (moved - seen) * 1e3}
         return _Started(spatial, temporal, flow, stages_ms)
+
+    def logits(self, stream: Stream, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        spatial, temporal = self._networks
+        return (spatial if stream == "spatial" else temporal)(tensor[None])[0]
 
     def clear(self) -> None:
         self._preprocessor.clear()

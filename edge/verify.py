@@ -1,0 +1,72 @@
+"""`twostream verify`: does this device give the scores that the bundle's maker measured?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge.bundle import Bundle, load_bundle
+from edge.devices import Device, open_device
+from edge.errors import DeviceError
+from edge.fusion import softmax
+from edge.network import Stream
+from edge.parity import load_parity, spatial_inputs, temporal_inputs
+
+
+@dataclass(frozen=True, slots=True)
+class ParityResult:
+    """The largest difference of one stream's scores from those of the maker's INT8 network.
+
+    sample: where it is, from 0. same_top1: how many of `samples` have the same best class.
+    """
+
+    stream: Stream
+    samples: int
+    sample: int
+    difference: float
+    same_top1: int
+
+
+def compare_parity(bundle: Bundle, device: Device) -> list[ParityResult]:
+    """Run the bundle's parity samples through both networks on a device."""
+    samples = load_parity(bundle)
+    streams: list[tuple[Stream, np.ndarray, np.ndarray]] = [
+        ("spatial", spatial_inputs(bundle, samples), samples.spatial_int8),
+        ("temporal", temporal_inputs(bundle, samples), samples.temporal_int8),
+    ]
+    results = []
+    for stream, inputs, expected in streams:
+        # parity scores are those of temperature 1, whatever the manifest's own
+        scores = softmax(np.stack([device.logits(stream, x) for x in inputs]), 1.0)  # (N, C)
+        apart = np.abs(scores - expected).max(axis=1)  # (N,)
+        worst = int(apart.argmax())
+        same = int((scores.argmax(axis=1) == expected.argmax(axis=1)).sum())
+        results.append(ParityResult(stream, len(samples), worst, float(apart[worst]), same))
+    return results
+
+
+def verify(path: Path, device_name: str) -> list[str]:
+    """One line a stream. Raises DeviceError where a score is further off than the bundle allows."""
+    bundle = load_bundle(path)
+    for name in bundle.manifest.files:
+        bundle.read(name)
+    device = open_device(device_name, bundle)
+    try:
+        results = compare_parity(bundle, device)
+    finally:
+        device.close()
+    allowed = bundle.manifest.parity.tolerance
+    for result in results:
+        if not result.difference <= allowed:  # NaN is a fault, too
+            raise DeviceError(
+                f"{path}: on {device.description} the {result.stream} scores of parity sample "
+                f"{result.sample} differ by {result.difference:.3f} (allowed: {allowed:g}); do not "
+                "use this bundle here, and report the device"
+            )
+    return [
+        f"{r.stream:8} {r.samples} samples, largest score difference {r.difference:.4f} "
+        f"(allowed: {allowed:g}), same top-1 {r.same_top1} of {r.samples}"
+        for r in results
+    ] + [f"the bundle is right on {device.description}"]

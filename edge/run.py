@@ -23,7 +23,7 @@ from rich.progress import (
 
 from edge.bundle import Manifest, load_bundle
 from edge.devices import open_device
-from edge.errors import SourceError
+from edge.errors import SinkError, SourceError
 from edge.flow.stack import FlowBytes, to_pixels
 from edge.frames import Frame
 from edge.fusion import UNKNOWN
@@ -59,6 +59,7 @@ def run(options: RunOptions) -> None:
 
     Raises TwostreamError for whatever the user can mend.
     """
+    _check_outputs(options)
     console = Console(stderr=True, highlight=False)
     bundle = load_bundle(options.bundle)
     manifest = bundle.manifest
@@ -98,6 +99,18 @@ def run(options: RunOptions) -> None:
     console.print(summary_table(summary))
     for line in summary_lines(summary):
         console.print(line, soft_wrap=True, markup=False)
+
+
+def _check_outputs(options: RunOptions) -> None:
+    """Raises SinkError where an output would take the place of the source or of another output."""
+    taken = {Path(options.source).resolve(): "the source"}
+    for option, name in (("--video", options.video), ("--json", options.json)):
+        if name is None or str(name) == "-":
+            continue
+        path = Path(name).resolve()
+        if path in taken:
+            raise SinkError(f"{name}: is {taken[path]} already; give {option} another name")
+        taken[path] = f"the output of {option}"
 
 
 def _show(sinks: list[Sink], label: Label) -> None:

@@ -35,12 +35,13 @@ def export_command(
     Calibration reads training clips, the threshold is chosen on validation clips, and test clips
     are only reported on.
     """
-    from export.package import ExportData, load_pair, write_bundle
+    from export.package import ExportData, check_target, load_pair, write_bundle
     from train.ucf101 import load_split
 
     console = Console(stderr=True, highlight=False)
     if not parity_video.is_file():
         raise DataError(f"{parity_video}: no such video; give footage that may be passed on")
+    check_target(out)
     extra = {"benchmarks": json.loads(measured.read_text())} if measured else {}
     pair = load_pair({"spatial": spatial, "temporal": temporal})
     spec = pair["spatial"][1]

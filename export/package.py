@@ -20,6 +20,7 @@ from calibration.lint import float_layers
 from calibration.onnx_file import write_model
 from calibration.quantise import calibrate
 from edge.bundle import (
+    MANIFEST,
     Bundle,
     FusionSpec,
     Manifest,
@@ -95,6 +96,12 @@ def load_pair(paths: dict[str, Path]) -> dict[str, tuple[nn.Module, NetworkSpec]
     return pair
 
 
+def check_target(out: Path) -> None:
+    """Raises ExportError where writing a bundle at `out` would destroy something else."""
+    if out.exists() and not (out / MANIFEST).is_file():
+        raise ExportError(f"{out}: exists and is not a bundle; give a new name or remove it")
+
+
 def write_bundle(
     pair: dict[str, tuple[nn.Module, NetworkSpec]],
     data: ExportData,
@@ -109,6 +116,7 @@ def write_bundle(
     clips: how many training clips calibrate each stream. extra: further entries of the report.
     Nothing is at `out` until all of it is. Raises ExportError when INT8 is not faithful enough.
     """
+    check_target(out)
     partial = out.with_name(out.name + ".part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -139,3 +139,23 @@ def test_a_checkpoint_is_never_unpickled(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(3)}, trap)
     done = twostream("evaluate", tmp_path, "--spatial", trap)
     assert_refused(done, "trap.safetensors", "not a twostream checkpoint")
+
+
+def test_an_output_never_takes_the_place_of_the_source(tmp_path: Path, demo_bundle: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", frames=20, codec="h264")
+    before = clip.read_bytes()
+    again = tmp_path / "." / "clip.mp4"
+    done = twostream("run", demo_bundle, clip, "--video", again)
+    assert_refused(done, "clip.mp4", "is the source already", "--video")
+    assert clip.read_bytes() == before
+    both = ("--video", tmp_path / "o.mp4", "--json", tmp_path / "o.mp4")
+    assert_refused(twostream("run", demo_bundle, clip, *both), "o.mp4", "--json")
+
+
+def test_an_export_never_takes_the_place_of_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("mine")
+    clip = write_clip(tmp_path / "clip.avi", frames=20)
+    done = twostream("export", tmp_path, tmp_path / "precious", "--parity-video", clip)
+    assert_refused(done, "precious", "is not a bundle")
+    assert (tmp_path / "precious" / "file").read_text() == "mine"

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -40,6 +42,16 @@ MANIFEST = "bundle.json"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 30
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+# What a damaged, encrypted or strangely compressed .zip makes Python raise.
+UNREADABLE_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,  # encrypted; and its NotImplementedError, an unknown compression
+)
 
 FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -208,7 +220,7 @@ def _read_zip(path: Path, name: str, limit: int) -> bytes:
             data = stream.read(limit + 1)  # bounded whatever size the header claims
     except KeyError:
         raise BundleError(f"{path}: not a bundle, {name} is missing at its top level") from None
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+    except UNREADABLE_ZIP as error:
         raise BundleError(f"{path}: not a readable bundle folder or .zip ({error})") from None
     return _bounded(path, name, data, limit)
 

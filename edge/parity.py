@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import Bundle
+from edge.bundle import UNREADABLE_ZIP, Bundle
 from edge.errors import BundleError
 from edge.flow.stack import stack_tensor
 from edge.frames import rgb_tensor, unpack_i420
@@ -67,7 +67,7 @@ def load_parity(bundle: Bundle) -> ParitySamples:
                 )
                 for k in _KEYS
             }
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError):
+    except (*UNREADABLE_ZIP, KeyError, ValueError, MemoryError):
         raise fault from None
     manifest = bundle.manifest
     height, width = manifest.geometry.size_hw

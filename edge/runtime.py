@@ -100,6 +100,16 @@ class RunConfig:
     max_frames: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A frame under way. infer: whether the networks were asked for; arrived: perf_counter()."""
+
+    frame: Frame
+    pending: Pending
+    infer: bool
+    arrived: float
+
+
 class Recogniser:
     """Labels from frames: holds what must be remembered from one frame to the next."""
 
@@ -109,7 +119,7 @@ class Recogniser:
         self._window = ScoreWindow(manifest.fusion.window_s)
         self._last_time_s: float | None = None
 
-    def submit(self, frame: Frame) -> Pending | None:
+    def submit(self, frame: Frame, arrived: float) -> Submitted | None:
         """Start on a frame; None when it is passed over because it came too soon."""
         since = None if self._last_time_s is None else frame.time_s - self._last_time_s
         if since is not None and 0 < since < MIN_INTERVAL_SHARE * self.manifest.flow.interval_s:
@@ -122,15 +132,16 @@ class Recogniser:
         self._last_time_s = frame.time_s
         infer = self.statistics.frames % self.config.every == 0
         self.statistics.frames += 1
-        return self.device.submit(frame, infer)
+        return Submitted(frame, self.device.submit(frame, infer), infer, arrived)
 
-    def label(self, frame: Frame, pending: Pending, arrived: float) -> Label | None:
+    def label(self, submitted: Submitted) -> Label | None:
         """The label of a submitted frame; None where no network was asked for."""
-        inference = pending.result()
+        frame, arrived = submitted.frame, submitted.arrived
+        inference = submitted.pending.result()
+        if not submitted.infer:
+            return None
         started = time.perf_counter()
         if inference is None:
-            if self.statistics.decisions and self.config.every > 1:
-                return None
             latency_ms = (started - arrived) * 1e3
             return Label(frame, WARMING_UP, None, None, None, None, latency_ms)
         decision, spatial, temporal = self._decide(frame.time_s, inference)
@@ -154,17 +165,17 @@ class Recogniser:
 def recognise(
     frames: Iterable[Frame], live: bool, recogniser: Recogniser, emit: Callable[[Label], None]
 ) -> None:
-    """Label every frame and hand the labels to `emit`, in order.
+    """Label every frame that the networks are asked for, and hand the labels to `emit`, in order.
 
     Raises SourceError when the frames end before the first stack of flows is full.
     """
     statistics = recogniser.statistics
     limit = recogniser.config.max_frames
     started = asked = time.perf_counter()
-    waiting: tuple[Frame, Pending, float] | None = None
+    waiting: Submitted | None = None
 
-    def finish(entry: tuple[Frame, Pending, float]) -> None:
-        label = recogniser.label(*entry)
+    def finish(submitted: Submitted) -> None:
+        label = recogniser.label(submitted)
         if label is None:
             return
         before = time.perf_counter()
@@ -174,11 +185,11 @@ def recognise(
     for frame in frames:
         arrived = time.perf_counter()
         statistics.add_stages({"decode": (arrived - asked) * 1e3})
-        pending = recogniser.submit(frame)
-        if pending is not None:
+        submitted = recogniser.submit(frame, arrived)
+        if submitted is not None:
             if waiting is not None:
                 finish(waiting)
-            waiting = (frame, pending, arrived)
+            waiting = submitted
             if live:
                 finish(waiting)
                 waiting = None

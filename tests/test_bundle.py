@@ -171,6 +171,26 @@ def test_a_zip_bomb_is_not_swallowed(tmp_path: Path) -> None:
         load_bundle(path)
 
 
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_a_damaged_zip_is_refused_or_read_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, place: int, flip: int
+) -> None:
+    folder = write(tmp_path_factory.mktemp("damaged") / "b", manifest())
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, file.name)
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= flip
+    path.write_bytes(content)
+    try:
+        bundle = load_bundle(path)
+        assert bundle.read("spatial.onnx") == b"spatial"
+    except BundleError:
+        return
+    assert bundle.manifest == load_bundle(folder).manifest
+
+
 @given(st.binary(max_size=300))
 def test_noise_is_refused_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, noise: bytes

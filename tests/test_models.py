@@ -122,3 +122,20 @@ def test_training_learns_two_actions_and_evaluates_them(
 def test_a_class_without_clips_is_named(made_data: Path) -> None:
     done = twostream("train", "spatial", made_data, "--classes", "Diving,Yodelling")
     assert_refused(done, "Yodelling", "Drumming")
+
+
+@pytest.mark.slow
+def test_a_clip_too_short_to_train_on_is_named(tmp_path: Path) -> None:
+    for label in CLASSES:
+        (tmp_path / "UCF-101" / label).mkdir(parents=True)
+    names = [f"{label}/v_{label}_g{g:02}_c01.avi" for label in CLASSES for g in range(8, 12)]
+    for name in names:
+        write_clip(tmp_path / "UCF-101" / name, frames=7 if name == names[0] else 12)
+    (tmp_path / "ucfTrainTestlist").mkdir()
+    lists = {"trainlist01.txt": names, "testlist01.txt": []}
+    for file, listed in lists.items():
+        (tmp_path / "ucfTrainTestlist" / file).write_text("".join(f"{n}\n" for n in listed))
+    done = twostream("train", "spatial", tmp_path, "--cache", tmp_path / "cache")
+    assert done.returncode == 2
+    assert "g08_c01.avi: 7 frames; a stack of 10 flows needs 11" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr

@@ -107,11 +107,12 @@ def test_json_on_standard_output_is_json_alone(tmp_path: Path, demo_bundle: Path
 
 
 @pytest.mark.slow
-def test_every_second_frame_only(tmp_path: Path, demo_bundle: Path) -> None:
+def test_every_third_frame_has_a_line_and_no_other(tmp_path: Path, demo_bundle: Path) -> None:
     clip = write_clip(tmp_path / "clip.avi", frames=30)
     done = twostream("run", demo_bundle, clip, "--every", 3, "--json", tmp_path / "o.jsonl")
     assert done.returncode == 0, done.stderr
     labels, summary = read_lines(tmp_path / "o.jsonl")
+    assert [line["frame"] for line in labels] == list(range(0, 30, 3))
     running = [line["frame"] for line in labels if line["state"] == "running"]
     assert running == list(range(12, 30, 3))
     assert summary["frames"] == 30

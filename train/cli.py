@@ -177,6 +177,17 @@ def open_cache(root: Path, spec: NetworkSpec) -> ClipCache:
 
 
 def fill_cache(store: ClipCache, clips: list[Clip], console: Console) -> list[CachedClip]:
-    """The clips' cached frames and flow, with a progress bar while they are computed."""
+    """The clips' cached frames and flow, with a progress bar while they are computed.
+
+    Raises DataError where a clip is too short for one stack.
+    """
     found = store.fill(clips, workers=os.cpu_count() or 1)
-    return list(track(found, "frames and flow", total=len(clips), console=console, transient=True))
+    shown = track(found, "frames and flow", total=len(clips), console=console, transient=True)
+    cached = list(shown)
+    for clip in cached:
+        if len(clip) <= STACK:
+            raise DataError(
+                f"{clip.clip.path}: {len(clip)} frames; a stack of {STACK} flows needs "
+                f"{STACK + 1}; take it out of the lists"
+            )
+    return cached

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,8 @@ _MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601"}
 def read_frames(path: Path) -> Iterator[Frame]:
     """The frames of a video file in presentation order.
 
-    Raises DataError when the file is no video; a file that breaks off gives what it has.
+    Raises DataError when the file is no video; a file that breaks off gives what it has, with a
+    warning.
     """
     try:
         container = av.open(str(path))
@@ -44,10 +46,13 @@ def read_frames(path: Path) -> Iterator[Frame]:
 def _decode(
     container: av.container.InputContainer, stream: av.VideoStream
 ) -> Iterator[av.VideoFrame]:
+    frames = 0
     try:
-        yield from container.decode(stream)
-    except av.FFmpegError:
-        return  # a broken tail: the caller compares the count with the container's
+        for picture in container.decode(stream):
+            frames += 1
+            yield picture
+    except av.FFmpegError as error:
+        warnings.warn(f"{container.name}: breaks off after {frames} frames ({error})", stacklevel=3)
 
 
 def _frame(picture: av.VideoFrame, time_s: float, index: int) -> Frame:

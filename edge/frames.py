@@ -172,14 +172,20 @@ def _rgb_planes(y, u, v, red_v, green_u, green_v, blue_u, scale, shift, out):  #
             out[2, row, column] = blue * scale[2] + shift[2]
 
 
+def yuv_coefficients(matrix: Matrix) -> tuple[float, float, float, float]:
+    """How much V adds to red, U and V take from green, and U adds to blue, for limited range."""
+    red, blue = _LUMA_WEIGHTS[matrix]
+    green = 1 - red - blue
+    of_v, of_u = 255 / 224 * 2 * (1 - red), 255 / 224 * 2 * (1 - blue)
+    return of_v, of_u * blue / green, of_v * red / green, of_u
+
+
 def rgb_tensor(frame: Frame, normalisation: Normalisation) -> NDArray[np.float32]:
     """The spatial network's input, (3, H, W) float32 in RGB order, from an analysis frame.
 
     Chroma is repeated, not interpolated; RGB is clipped to 0..255 and normalised without rounding.
     """
-    luma_red, luma_blue = _LUMA_WEIGHTS[frame.matrix]
-    luma_green = 1 - luma_red - luma_blue
-    chroma = 255 / 224
+    red_v, green_u, green_v, blue_u = np.float32(yuv_coefficients(frame.matrix))
     out = np.empty((3, *frame.size_hw), np.float32)
     std = np.asarray(normalisation.std, np.float64)
     mean = np.asarray(normalisation.mean, np.float64)
@@ -187,10 +193,10 @@ def rgb_tensor(frame: Frame, normalisation: Normalisation) -> NDArray[np.float32
         frame.y,
         frame.u,
         frame.v,
-        np.float32(chroma * 2 * (1 - luma_red)),
-        np.float32(chroma * 2 * (1 - luma_blue) * luma_blue / luma_green),
-        np.float32(chroma * 2 * (1 - luma_red) * luma_red / luma_green),
-        np.float32(chroma * 2 * (1 - luma_blue)),
+        red_v,
+        green_u,
+        green_v,
+        blue_u,
         (1 / (255 * std)).astype(np.float32),
         (-mean / std).astype(np.float32),
         out,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.kernels.launches import FILES
 from tests.conftest import REPOSITORY
 
 
@@ -32,6 +33,9 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(wheel: Path) -> None
     packages = {name for name in top if not name.endswith(".dist-info")}
     assert packages == {"edge", "export", "train", "calibration"}
     assert wheel.name.startswith("twostream_edge-")
+    assert {name for name in names if name.endswith(".cu")} == {
+        f"edge/kernels/{file}" for file in FILES
+    }
 
 
 @pytest.mark.slow

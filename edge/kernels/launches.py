@@ -1,0 +1,44 @@
+"""What a launch is, and the signature of every kernel. pycuda runs launches on a GPU; the tests run
+the same ones, of the same source files, on a CPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+# Kernel -> file and argument types: P an address, i an int32, f a float32 (as in module struct).
+KERNELS: dict[str, tuple[str, str]] = {
+    "analyse_luma": ("preprocess.cu", "PiPPiiiP"),
+    "rgb": ("preprocess.cu", "PPiiPPiPPiiP"),
+    "halve": ("preprocess.cu", "PiiP"),
+    "upsample": ("tvl1.cu", "PiiiiP"),
+    "linearise": ("tvl1.cu", "PPPiiP"),
+    "iterate": ("tvl1.cu", "PPPiiiifffPP"),
+    "quantise": ("stack.cu", "PfiP"),
+    "stack": ("stack.cu", "PiiiiffP"),
+    "fuse": ("scores.cu", "PPiffffP"),
+}
+FILES = tuple(dict.fromkeys(file for file, _ in KERNELS.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A kernel, its grid in blocks (x, y), its block in threads (x, y), and its arguments."""
+
+    kernel: str
+    grid: tuple[int, int]
+    block: tuple[int, int]
+    arguments: tuple[int | float, ...]
+
+
+def source(file: str) -> str:
+    return (FOLDER / file).read_text()
+
+
+def cover(size_hw: tuple[int, int], block: tuple[int, int]) -> tuple[int, int]:
+    """The grid of blocks (x, y) that covers (H, W) threads."""
+    height, width = size_hw
+    return -(-width // block[0]), -(-height // block[1])

@@ -78,23 +78,20 @@ def build_engine(
     settings = builder.create_builder_config()
     calibrator = _configure(trt, settings, recipe, config)
     notes = _use_timings(settings, timing_cache)
-    plan = builder.build_serialized_network(network, settings)
+    serialized = builder.build_serialized_network(network, settings)
     if calibrator is not None and calibrator.asked_for_data:
         raise DeviceError(
             f"{name}: TensorRT {trt.__version__} does not take the calibration table that was made "
             f"from its Q/DQ; use the GPU{log.last_errors()}"
         )
-    if plan is None:
+    if serialized is None:
         raise DeviceError(
             f"{name}: TensorRT {trt.__version__} cannot build an {config.precision} engine; see "
             f"its reason, free memory and try again{log.last_errors()}"
         )
-    return BuiltEngine(
-        bytes(plan),
-        _layers(trt, bytes(plan), log, config.dla_core),
-        _timings(settings),
-        tuple(notes),
-    )
+    plan = bytes(serialized)
+    layers = _layers(trt, plan, log, config.dla_core)
+    return BuiltEngine(plan, layers, _timings(settings), tuple(notes))
 
 
 def _choose_recipe(

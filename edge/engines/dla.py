@@ -84,10 +84,8 @@ def tensor_scales(onnx: bytes) -> dict[str, float]:
         for node in model.graph.node
         if node.op_type not in ("Constant", "QuantizeLinear", "DequantizeLinear")
     ]
-    inherited = True
-    while inherited:
-        inherited = [new for layer in layers for new in _inherit(*layer, scales)]
-        scales |= dict(inherited)
+    while inherited := dict(new for layer in layers for new in _inherit(*layer, scales)):
+        scales |= inherited
     order = [model.graph.input[0].name, *(output for _, _, output in layers)]
     return {name: scales[name] for name in order if name in scales}
 

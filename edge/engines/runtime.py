@@ -10,7 +10,7 @@ from edge.errors import BundleError, DeviceError
 from edge.network import INPUT, OUTPUT
 
 
-def open_engine(trt: ModuleType, plan: bytes, log: Any, dla_core: int | None) -> Any | None:
+def open_engine(trt: ModuleType, plan: bytes, log: Any, dla_core: int | None) -> Any:
     """A trt.ICudaEngine, or None where TensorRT does not take the plan; `log` says why."""
     runtime = trt.Runtime(log)
     if dla_core is not None:

@@ -73,7 +73,9 @@ def _constants(onnx: ModuleType, model: Any) -> dict[str, NDArray[Any]]:
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant":
-            tensors |= {node.output[0]: a.t for a in node.attribute if a.name == "value"}
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    tensors[node.output[0]] = attribute.t
     return {name: onnx.numpy_helper.to_array(tensor) for name, tensor in tensors.items()}
 
 
@@ -118,7 +120,9 @@ def _remove_quantisation(onnx: ModuleType, model: Any) -> None:
 def _dequantise(node: Any, constants: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
     values = constants[node.input[0]].astype(np.float32)
     scale = constants[node.input[1]].astype(np.float32)
-    zero = constants[node.input[2]].astype(np.float32) if len(node.input) > 2 else np.zeros_like(scale)
+    zero = (
+        constants[node.input[2]].astype(np.float32) if len(node.input) > 2 else np.zeros_like(scale)
+    )
     if scale.ndim == 1:
         axis = next((a.i for a in node.attribute if a.name == "axis"), 1)  # ONNX's default
         if scale.shape[0] not in (1, values.shape[axis]):

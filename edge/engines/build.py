@@ -116,7 +116,7 @@ def _network_flags(trt: ModuleType, library: Capabilities, typed: bool) -> int:
 def _parse(trt: ModuleType, network: Any, onnx: bytes, name: str, log: Any) -> None:
     parser = trt.OnnxParser(network, log)
     if not parser.parse(onnx):
-        reasons = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+        reasons = [" ".join(str(parser.get_error(n)).split()) for n in range(parser.num_errors)]
         raise BundleError(
             f"{name}: TensorRT {trt.__version__} cannot read the network "
             f"({'; '.join(reasons) or 'it does not say why'}); calibrate and export it again"

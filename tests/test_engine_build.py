@@ -49,9 +49,7 @@ def test_a_float_convolution_is_reported_by_name(
 ) -> None:
     """TensorRT builds such a network and says nothing."""
     network = network_of(demo_bundle, stream)
-    name = break_weight(
-        network, 3, how
-    )  # pointwise; depthwise has one input channel
+    name = break_weight(network, 3, how)  # pointwise; depthwise has one input channel
     bundle = with_network(copy_bundle(demo_bundle, tmp_path / "bundle"), stream, network)
     lines: list[str] = []
     prepared = prepare_engine(load_rtx(), bundle, stream, ORIN, INT8, lines.append)

@@ -28,7 +28,7 @@ _TYPES = (
 )
 # TensorRT to 10 writes one field for format and type, 11 writes two, and the log a third spelling.
 _TYPE_KEYS = ("Format/Datatype", "Datatype", "DataType")
-_LOGGED_TYPE = re.compile(r"Data[tT]ype: ([^,}\]]+)")
+_LOGGED_TYPE = re.compile(r"Inputs: \[ ?\{[^}]*?Data[tT]ype: ([^,}]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def layers_from_log(lines: Iterable[str]) -> tuple[LayerPrecision, ...]:
     for line in lines:
         name, _, rest = line.partition("Name: ")[2].partition(", LayerType: ")
         kind = rest.partition(",")[0]
-        first = _LOGGED_TYPE.search(rest.partition("Inputs: [")[2].partition("}")[0])
+        first = _LOGGED_TYPE.search(rest)
         layers.append(LayerPrecision(name, kind, _precision(first[1] if first else "")))
     return tuple(layers)
 

@@ -60,13 +60,22 @@ def float_variant(data: bytes, precision: Literal["fp16", "fp32"]) -> bytes:
 
 def activation_scales(model: Any) -> dict[str, float]:
     """The scale (|value| that becomes 127, divided by 127) of each tensor that has Q/DQ, by the
-    tensor's own name, in the order in which they are made."""
+    tensor's own name, in the order in which they are made.
+
+    Raises BundleError where they are not one constant a tensor.
+    """
     constants = _constants(import_onnx(), model)
-    return {
-        node.input[0]: float(constants[node.input[1]])
-        for node in model.graph.node
-        if node.op_type == "QuantizeLinear" and constants[node.input[1]].size == 1
-    }
+    scales = {}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            values = _constant(node, 1, constants)
+            if values.size != 1:
+                raise BundleError(
+                    f"{node.name or node.output[0]} has {values.size} scales, not one a tensor; "
+                    "calibrate and export the bundle again"
+                )
+            scales[node.input[0]] = float(values.reshape(()))
+    return scales
 
 
 def _constants(onnx: ModuleType, model: Any) -> dict[str, NDArray[Any]]:
@@ -77,6 +86,16 @@ def _constants(onnx: ModuleType, model: Any) -> dict[str, NDArray[Any]]:
                 if attribute.name == "value":
                     tensors[node.output[0]] = attribute.t
     return {name: onnx.numpy_helper.to_array(tensor) for name, tensor in tensors.items()}
+
+
+def _constant(node: Any, index: int, constants: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    """An input of a Q/DQ node that has to be constant."""
+    if node.input[index] not in constants:
+        raise BundleError(
+            f"{node.name or node.output[0]}: {node.input[index]} is not a constant; calibrate and "
+            "export the bundle again"
+        )
+    return constants[node.input[index]]
 
 
 def _remove_quantisation(onnx: ModuleType, model: Any) -> None:
@@ -118,10 +137,12 @@ def _remove_quantisation(onnx: ModuleType, model: Any) -> None:
 
 
 def _dequantise(node: Any, constants: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-    values = constants[node.input[0]].astype(np.float32)
-    scale = constants[node.input[1]].astype(np.float32)
+    values = _constant(node, 0, constants).astype(np.float32)
+    scale = _constant(node, 1, constants).astype(np.float32)
     zero = (
-        constants[node.input[2]].astype(np.float32) if len(node.input) > 2 else np.zeros_like(scale)
+        _constant(node, 2, constants).astype(np.float32)
+        if len(node.input) > 2
+        else np.zeros_like(scale)
     )
     if scale.ndim == 1:
         axis = next((a.i for a in node.attribute if a.name == "axis"), 1)  # ONNX's default

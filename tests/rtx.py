@@ -6,51 +6,34 @@ computes in. It cannot run the engine, and it is not what a Jetson runs.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import pytest
 
-_DATATYPE = re.compile(r"Datatype: (\w+)")
+from edge.engines.build import BuildConfig, BuiltEngine, build_engine
+
+INT8 = BuildConfig("int8", None, None)
 
 
-@dataclass(frozen=True)
-class Built:
-    """Names of the engine's convolutions, by the type of their input."""
+def load_rtx() -> ModuleType:
+    """tensorrt_rtx as `build_engine` takes it: all its own, but for a builder that is told which
+    GPU to build for, where TensorRT would look for one."""
+    rtx = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 
-    int8: tuple[str, ...]
-    float: tuple[str, ...]
+    class Builder(rtx.Builder):
+        def create_builder_config(self) -> Any:
+            config = super().create_builder_config()
+            config.num_compute_capabilities = 1
+            config.set_compute_capability(rtx.ComputeCapability.SM86, 0)
+            return config
+
+    module = ModuleType("tensorrt_rtx_for_sm86")
+    module.__dict__.update({name: getattr(rtx, name) for name in dir(rtx) if name[0] != "_"})
+    module.__dict__.update(__version__=rtx.__version__, Builder=Builder)
+    return module
 
 
-def build(onnx_bytes: bytes) -> Built:
-    """Build an engine for SM86. Fails the test with TensorRT's own errors where it is refused."""
-    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
-
-    class Log(trt.ILogger):
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.lines: list[str] = []
-
-        def log(self, severity: object, message: str) -> None:
-            self.lines.append(message)
-
-    log = Log()
-    builder = trt.Builder(log)
-    network = builder.create_network()
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse(onnx_bytes):
-        errors = [str(parser.get_error(index)) for index in range(parser.num_errors)]
-        raise AssertionError(f"TensorRT-RTX refuses the model: {errors}")
-    config = builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(trt.ComputeCapability.SM86, 0)
-    assert builder.build_serialized_network(network, config) is not None, log.lines[-5:]
-    found: dict[str, str] = {}
-    for line in "\n".join(log.lines).split("\n"):
-        if "LayerType: correlation" in line:
-            first = _DATATYPE.search(line.partition("Inputs: [")[2])
-            assert first is not None, line
-            found[line.partition("Name: ")[2].partition(",")[0]] = first[1]
-    int8 = tuple(name for name, kind in found.items() if kind == "Int8")
-    return Built(int8, tuple(name for name in found if name not in int8))
+def build(onnx_bytes: bytes, config: BuildConfig = INT8) -> BuiltEngine:
+    """The product's own build of an engine, for SM86."""
+    return build_engine(load_rtx(), onnx_bytes, "network.onnx", config, b"")

@@ -22,7 +22,10 @@ ALLOWED = {
 GATES = {
     "gi": {"edge/gstreamer.py"},
     "openvino": {"edge/devices/cpu.py"},
+    "tensorrt": {"edge/engines/library.py"},
 }
+# On a workstation onnx is everywhere; a device has it for one purpose only.
+ONNX_ON_A_DEVICE = {"edge/engines/variant.py"}
 
 
 def imports(file: Path) -> set[str]:
@@ -56,6 +59,13 @@ def test_heavy_packages_have_one_gate(heavy: str) -> None:
         if heavy in imports(file)
     }
     assert users == GATES[heavy]
+
+
+def test_edge_meets_onnx_in_one_file() -> None:
+    users = {
+        str(file.relative_to(REPOSITORY)) for file in sources("edge") if "onnx" in imports(file)
+    }
+    assert users == ONNX_ON_A_DEVICE
 
 
 def test_edge_and_calibration_do_not_know_torch() -> None:

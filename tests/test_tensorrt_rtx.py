@@ -12,6 +12,8 @@ from calibration.lint import float_layers, lint
 from calibration.onnx_file import load_model
 from calibration.placement import activations, place
 from calibration.ranges import clipping_range, measure_magnitudes
+from edge.engines.layers import convolutions, float_convolutions
+from tests.engines import break_weight
 from tests.networks import STREAMS, moving_patterns
 from tests.rtx import build
 
@@ -33,15 +35,8 @@ def all_int8(fp32_files: dict[str, Path]) -> dict[str, onnx.ModelProto]:
 @pytest.mark.parametrize("stream", STREAMS)
 def test_every_convolution_is_int8(stream: Any, all_int8: dict[str, onnx.ModelProto]) -> None:
     built = build(all_int8[stream].SerializeToString())
-    assert len(built.int8) == CONVOLUTIONS
-    assert built.float == ()
-
-
-@pytest.mark.parametrize("stream", STREAMS)
-def test_every_convolution_of_the_shipped_bundle_is_int8(stream: Any, demo_bundle: Path) -> None:
-    built = build((demo_bundle / f"{stream}.onnx").read_bytes())
-    assert len(built.int8) == CONVOLUTIONS
-    assert built.float == ()
+    assert len(convolutions(built.layers)) == CONVOLUTIONS
+    assert float_convolutions(built.layers) == []
 
 
 @pytest.mark.parametrize("stream", STREAMS)
@@ -50,28 +45,21 @@ def test_only_the_layers_kept_float_are_float(
 ) -> None:
     kept = float_layers(int8_models[stream])
     built = build(int8_models[stream].SerializeToString())
-    assert len(built.int8) == CONVOLUTIONS - len(kept)
-    assert len(built.float) == len(kept)
+    assert len(convolutions(built.layers)) == CONVOLUTIONS
+    assert len(float_convolutions(built.layers)) == len(kept)
 
 
 def test_fp32_is_float(fp32_files: dict[str, Path]) -> None:
     built = build(fp32_files["spatial"].read_bytes())
-    assert built.int8 == ()
-    assert len(built.float) == CONVOLUTIONS
+    assert len(float_convolutions(built.layers)) == CONVOLUTIONS
 
 
 def test_a_misplaced_pair_is_float_without_a_word(all_int8: dict[str, onnx.ModelProto]) -> None:
     """What lint is for: TensorRT builds such a model and says nothing."""
     broken = onnx.ModelProto()
     broken.CopyFrom(all_int8["spatial"])
-    convolution = [node for node in broken.graph.node if node.op_type == "Conv"][7]
-    convolution.input[1] = convolution.input[1].removesuffix("_dq")
-    original = next(n for n in broken.graph.node if n.output[0] == f"{convolution.input[1]}_dq")
-    original.output[0] = "nobody_reads_this"
-    weight = next(t for t in broken.graph.initializer if t.name == original.input[0])
-    values = onnx.numpy_helper.to_array(weight).astype("float32") * 0.01
-    broken.graph.initializer.append(onnx.numpy_helper.from_array(values, convolution.input[1]))
+    name = break_weight(broken, 7, "unquantised")
     built = build(broken.SerializeToString())
-    assert len(built.float) == 1
-    assert convolution.name in built.float[0]
-    assert lint(broken) == [f"{convolution.name}: its weights are not quantised"]
+    (found,) = float_convolutions(built.layers)
+    assert name in found
+    assert lint(broken) == [f"{name}: its weights are not quantised"]

@@ -1,0 +1,56 @@
+"""What an engine belongs to. One that was built for anything else is never run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Literal
+
+Precision = Literal["int8", "fp16", "fp32"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineKey:
+    """onnx_sha256: of the bundle's Q/DQ file, also where the engine is made of a variant of it;
+    file and precision together say which variant. tensorrt: "10.3.0". gpu: the GPU's own name.
+    compute_capability: "8.7". dla_core: None for the GPU.
+    """
+
+    onnx_sha256: str
+    tensorrt: str
+    gpu: str
+    compute_capability: str
+    precision: Precision
+    dla_core: int | None
+
+    def differences(self, other: EngineKey) -> list[str]:
+        """Where `other`, an engine that is there, differs from this one, which is wanted:
+        "tensorrt 10.3.0, built with 8.6.2", one entry a part."""
+        found = []
+        for field in fields(self):
+            wanted, built = getattr(self, field.name), getattr(other, field.name)
+            if wanted != built:
+                found.append(f"{field.name} {_short(wanted)}, built with {_short(built)}")
+        return found
+
+    def digest(self) -> str:
+        return _digest(asdict(self))
+
+    def device_digest(self) -> str:
+        return device_digest(self.tensorrt, self.gpu, self.compute_capability)
+
+
+def device_digest(tensorrt: str, gpu: str, compute_capability: str) -> str:
+    """Names what all engines of one device and TensorRT share."""
+    return _digest([tensorrt, gpu, compute_capability])
+
+
+def _digest(parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _short(value: object) -> str:
+    if isinstance(value, str) and len(value) == 64:
+        return value[:12]  # a sha256
+    return "none" if value is None else str(value)

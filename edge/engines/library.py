@@ -1,0 +1,142 @@
+"""TensorRT itself: the only file that imports it and the only one that knows versions apart.
+
+What differs is asked for by name (does the flag exist?) and by number only where no name tells, as
+for the DLA. The two dates that matter: 10.0 brought strongly typed networks, where the ONNX alone
+says what is computed in what; 11.0 took everything else away, precision flags and calibrators.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Literal
+
+from edge.errors import DeviceError
+
+OLDEST = (8, 5)  # the first with execute_async_v3
+LAST_IMPLICIT_DLA = (10, 7)  # DLA through calibrated INT8
+FIRST_TYPED_DLA = (11, 4, 1)  # DLA again, through Q/DQ; none in between
+ERRORS_KEPT = 4
+LAYERS = "LayerType: "  # in a line of the build log that describes a layer of the engine
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What this TensorRT takes.
+
+    typed_by_flag: STRONGLY_TYPED has to be asked for; where not, either no network is (8.x) or
+        every network is (11 and later).
+    precision_flags: reduced precision can be allowed by BuilderFlag.INT8 and FP16.
+    explicit_batch: the network has to be told that the batch is one of its dimensions.
+    dla: how INT8 gets to the DLA; None where this version has no DLA.
+    """
+
+    typed_by_flag: bool
+    precision_flags: bool
+    explicit_batch: bool
+    dla: Literal["calibration", "typed"] | None
+
+
+def load_tensorrt() -> ModuleType:
+    """The tensorrt package. Raises DeviceError with the remedy where it cannot be used."""
+    try:
+        import tensorrt
+    except ModuleNotFoundError as error:
+        if error.name != "tensorrt":
+            raise _unloadable(error) from error
+        raise DeviceError(
+            "TensorRT is not installed; on a Jetson: sudo apt install python3-libnvinfer, and make "
+            "the virtual environment with --system-site-packages; on a PC: pip install tensorrt"
+        ) from None
+    except (ImportError, OSError, RuntimeError) as error:
+        raise _unloadable(error) from error
+    if version_of(tensorrt)[:2] < OLDEST:
+        raise DeviceError(
+            f"TensorRT {tensorrt.__version__} is too old, 8.5 or later is needed; on a Jetson that "
+            "is JetPack 5.1 or later"
+        )
+    return tensorrt
+
+
+def _unloadable(error: Exception) -> DeviceError:
+    if "libnvdla_compiler.so" in str(error):
+        return DeviceError(
+            "TensorRT is installed but libnvdla_compiler.so is missing: sudo apt install "
+            "nvidia-l4t-dla-compiler (of the same version as nvidia-l4t-core), then sudo ldconfig; "
+            "in a container: use --runtime nvidia and an image of the board's own JetPack"
+        )
+    reason = str(error).strip().partition("\n")[0]
+    return DeviceError(f"TensorRT is installed but cannot be loaded ({reason}); install it again")
+
+
+def version_of(trt: ModuleType) -> tuple[int, ...]:
+    """(10, 3, 0) of "10.3.0", (10, 13, 3, 9) of "10.13.3.9"."""
+    return tuple(int(part) for part in re.findall(r"\d+", trt.__version__)[:4])
+
+
+def capabilities(trt: ModuleType) -> Capabilities:
+    typing = hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
+    flags = hasattr(trt.BuilderFlag, "INT8") and hasattr(trt.BuilderFlag, "FP16")
+    version = version_of(trt)
+    dla: Literal["calibration", "typed"] | None = None
+    if version[:2] <= LAST_IMPLICIT_DLA and hasattr(trt, "IInt8EntropyCalibrator2"):
+        dla = "calibration"
+    elif version[:3] >= FIRST_TYPED_DLA:
+        dla = "typed"
+    return Capabilities(
+        typed_by_flag=typing and flags,
+        precision_flags=flags,
+        explicit_batch=not typing and flags,
+        dla=dla,
+    )
+
+
+def calibration_header(trt: ModuleType) -> str:
+    """The first line of a calibration cache; TensorRT takes no cache with another version's."""
+    major, minor, patch = (*version_of(trt), 0, 0)[:3]
+    number = major * 10000 if major >= 10 else major * 1000
+    return f"TRT-{number + minor * 100 + patch}-EntropyCalibration2"
+
+
+def has_fast_int8(trt: ModuleType) -> bool:
+    """Whether the GPU computes INT8. Every GPU that a TensorRT without the question takes does."""
+    return bool(getattr(open_builder(trt, open_log(trt)), "platform_has_fast_int8", True))
+
+
+def open_builder(trt: ModuleType, log: Any) -> Any:
+    """trt.Builder. Raises DeviceError where TensorRT finds no GPU that it can use."""
+    try:
+        return trt.Builder(log)
+    except TypeError:  # the binding's answer to a null pointer
+        raise DeviceError(
+            f"TensorRT {trt.__version__} cannot start on this GPU; check the driver with nvidia-smi"
+            f"{log.last_errors()}"
+        ) from None
+
+
+def open_log(trt: ModuleType) -> Any:
+    """A trt.ILogger that keeps the last errors and the engine's layers, and prints nothing.
+
+    `layer_lines`: one line of the build log a layer, where the builder was asked for details.
+    `last_errors()`: " (TensorRT: ...)", or "" where there were none.
+    """
+    severe = (trt.Logger.INTERNAL_ERROR, trt.Logger.ERROR)
+
+    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)  # without it the binding crashes
+            self.errors: deque[str] = deque(maxlen=ERRORS_KEPT)
+            self.layer_lines: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in severe:
+                self.errors.append(" ".join(message.split()))
+            elif LAYERS in message:
+                self.layer_lines += [line for line in message.split("\n") if LAYERS in line]
+
+        def last_errors(self) -> str:
+            return f" (TensorRT: {'; '.join(self.errors)})" if self.errors else ""
+
+    return Log()

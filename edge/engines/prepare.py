@@ -1,0 +1,173 @@
+"""The engine of a stream on this device: found in the bundle's cache, or built into it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+from edge.bundle import Bundle
+from edge.engines.build import BuildConfig, BuiltEngine, build_engine
+from edge.engines.cache import EngineCache, StoredEngine
+from edge.engines.choice import GPU, read_choice, write_choice
+from edge.engines.dla import check_dla_version
+from edge.engines.key import EngineKey
+from edge.engines.layers import LayerPrecision, convolutions, float_convolutions
+from edge.engines.library import capabilities, has_fast_int8, open_log
+from edge.engines.runtime import open_engine
+from edge.network import Stream
+
+__all__ = [
+    "GPU",
+    "PreparedEngine",
+    "engine_folder",
+    "prepare_engine",
+    "read_choice",
+    "write_choice",
+]
+
+# The original Nano and TX1, and TX2: no INT8 arithmetic, whatever their TensorRT says.
+WITHOUT_INT8 = ("5.3", "6.2")
+NAMED = 3  # float layers that a line names; more are counted
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedEngine:
+    """built: now, and not found in the cache."""
+
+    stream: Stream
+    plan: bytes
+    key: EngineKey
+    layers: tuple[LayerPrecision, ...]
+    built: bool
+
+
+def engine_folder(bundle: Bundle) -> Path:
+    """Where the engines of a bundle are: in the bundle, where that is a folder that can be written;
+    else in the user's cache, under the manifest's sha256."""
+    inside = bundle.path / "engines"
+    if bundle.path.is_dir() and os.access(inside if inside.exists() else bundle.path, os.W_OK):
+        return inside
+    configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    base = configured if configured.is_absolute() else Path.home() / ".cache"
+    manifest = bundle.manifest.model_dump_json(by_alias=True)
+    return base / "twostream" / hashlib.sha256(manifest.encode()).hexdigest()
+
+
+def prepare_engine(
+    trt: ModuleType,
+    bundle: Bundle,
+    stream: Stream,
+    gpu: GPU,
+    config: BuildConfig,
+    say: Callable[[str], None],
+) -> PreparedEngine:
+    """Find or build. `say` gets a line for whatever takes time or is not as asked.
+
+    Raises BundleError for a network that cannot be used, DeviceError where this device cannot
+    build it.
+    """
+    if config.dla_core is not None:
+        check_dla_version(trt, capabilities(trt), config.precision)
+    if config.precision == "int8" and gpu.compute_capability in WITHOUT_INT8:
+        config = _without_int8(stream, gpu, config, say)
+    manifest = bundle.manifest
+    file = (manifest.spatial if stream == "spatial" else manifest.temporal).file
+    onnx = bundle.read(file)
+    cache = EngineCache(engine_folder(bundle))
+    found, key = _find(trt, cache, stream, _key(trt, manifest.files[file], gpu, config))
+    if isinstance(found, str) and config.precision == "int8" and not has_fast_int8(trt):
+        config = _without_int8(stream, gpu, config, say)
+        found, key = _find(trt, cache, stream, _key(trt, manifest.files[file], gpu, config))
+    if isinstance(found, StoredEngine):
+        _report(stream, key, found.layers, say)
+        return PreparedEngine(stream, found.plan, key, found.layers, built=False)
+    say(f"{stream}: building an engine for {_target(key)}, which takes minutes: {found}")
+    started = time.perf_counter()
+    built = build_engine(trt, onnx, f"{bundle.path}: {file}", config, cache.timings(key))
+    say(f"{stream}: built in {time.perf_counter() - started:.0f} s, {len(built.plan) >> 10} KiB")
+    for note in built.notes:
+        say(f"{stream}: {note}")
+    _keep(cache, stream, key, built, say)
+    _report(stream, key, built.layers, say)
+    return PreparedEngine(stream, built.plan, key, built.layers, built=True)
+
+
+def _key(trt: ModuleType, onnx_sha256: str, gpu: GPU, config: BuildConfig) -> EngineKey:
+    return EngineKey(
+        onnx_sha256=onnx_sha256,
+        tensorrt=trt.__version__,
+        gpu=gpu.name,
+        compute_capability=gpu.compute_capability,
+        precision=config.precision,
+        dla_core=config.dla_core,
+    )
+
+
+def _find(
+    trt: ModuleType, cache: EngineCache, stream: Stream, key: EngineKey
+) -> tuple[StoredEngine | str, EngineKey]:
+    """As the cache finds it, and tried: an engine that is whole may still be one that this
+    TensorRT does not take, after a change of driver for one."""
+    found = cache.find(stream, key)
+    if isinstance(found, StoredEngine):
+        log = open_log(trt)
+        if open_engine(trt, found.plan, log, key.dla_core) is None:
+            found = f"TensorRT does not take the one that is there{log.last_errors()}"
+    return found, key
+
+
+def _without_int8(
+    stream: Stream, gpu: GPU, config: BuildConfig, say: Callable[[str], None]
+) -> BuildConfig:
+    say(
+        f"{stream}: {gpu.name} (compute capability {gpu.compute_capability}) has no fast INT8; "
+        "running in fp16 instead"
+    )
+    return replace(config, precision="fp16")
+
+
+def _keep(
+    cache: EngineCache,
+    stream: Stream,
+    key: EngineKey,
+    built: BuiltEngine,
+    say: Callable[[str], None],
+) -> None:
+    try:
+        cache.store(stream, key, built)
+    except OSError as error:
+        say(
+            f"{stream}: the engine cannot be kept in {cache.folder} ({error.strerror}) and will be "
+            "built again next time"
+        )
+
+
+def _target(key: EngineKey) -> str:
+    place = "the GPU" if key.dla_core is None else f"DLA core {key.dla_core}"
+    return f"{place} of {key.gpu}, {key.precision}, TensorRT {key.tensorrt}"
+
+
+def _report(
+    stream: Stream,
+    key: EngineKey,
+    layers: tuple[LayerPrecision, ...],
+    say: Callable[[str], None],
+) -> None:
+    """A line where an INT8 engine is not INT8 throughout, or does not let itself be asked."""
+    if key.precision != "int8":
+        return
+    total, floats = len(convolutions(layers)), float_convolutions(layers)
+    on_dla = sum(layer.kind == "DLA" for layer in layers)
+    if key.dla_core is not None:
+        say(f"{stream}: {on_dla} parts on DLA core {key.dla_core}, {total} convolutions on the GPU")
+    elif total == 0:
+        say(f"{stream}: warning: TensorRT names no convolution of this engine; INT8 is not proven")
+    if floats:
+        named = ", ".join(floats[:NAMED])
+        more = f" and {len(floats) - NAMED} more" if len(floats) > NAMED else ""
+        say(f"{stream}: warning: {len(floats)} of {total} convolutions are not INT8: {named}{more}")

@@ -1,0 +1,98 @@
+"""The product's own builder code, on NVIDIA's real parser and builder (TensorRT-RTX, no GPU)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge.bundle import Bundle
+from edge.engines.build import BuildConfig, BuiltEngine, build_engine
+from edge.engines.layers import convolutions, float_convolutions
+from edge.engines.prepare import prepare_engine
+from edge.errors import BundleError, DeviceError
+from edge.network import Stream
+from tests.engines import ORIN, STREAMS, break_weight, copy_bundle, network_of, with_network
+from tests.rtx import INT8, build, load_rtx
+
+CONVOLUTIONS = 49
+
+
+@pytest.fixture(scope="module")
+def int8_engines(demo_bundle: Path) -> dict[Stream, BuiltEngine]:
+    return {s: build((demo_bundle / f"{s}.onnx").read_bytes()) for s in STREAMS}
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_every_convolution_of_a_shipped_stream_is_int8(
+    stream: Stream, int8_engines: dict[Stream, BuiltEngine]
+) -> None:
+    built = int8_engines[stream]
+    assert len(built.plan) > 1 << 20
+    assert len(convolutions(built.layers)) == CONVOLUTIONS
+    assert float_convolutions(built.layers) == []
+    assert built.notes == ()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_variants_are_taken_and_are_what_they_say(precision: str, demo_bundle: Path) -> None:
+    data = (demo_bundle / "temporal.onnx").read_bytes()
+    built = build(data, BuildConfig(precision, None, 256))  # type: ignore[arg-type]
+    found = {layer.precision for layer in convolutions(built.layers)}
+    assert found == {precision}
+
+
+@pytest.mark.parametrize("how", ["unquantised", "wrong axis"])
+@pytest.mark.parametrize("stream", STREAMS)
+def test_a_float_convolution_is_reported_by_name(
+    how: str, stream: Stream, demo_bundle: Path, tmp_path: Path
+) -> None:
+    """TensorRT builds such a network and says nothing."""
+    network = network_of(demo_bundle, stream)
+    name = break_weight(network, 3, how)  # pointwise; depthwise has one input channel
+    bundle = with_network(copy_bundle(demo_bundle, tmp_path / "bundle"), stream, network)
+    lines: list[str] = []
+    prepared = prepare_engine(load_rtx(), bundle, stream, ORIN, INT8, lines.append)
+    (float_layer,) = float_convolutions(prepared.layers)
+    assert name in float_layer
+    (warning,) = [line for line in lines if "warning" in line]
+    assert warning == (
+        f"{stream}: warning: 1 of {CONVOLUTIONS} convolutions are not INT8: {float_layer}"
+    )
+
+
+def test_a_network_that_cannot_be_read_says_why(demo_bundle: Path) -> None:
+    network = network_of(demo_bundle, "spatial")
+    next(n for n in network.graph.node if n.op_type == "Clip").op_type = "NoSuchLayer"
+    with pytest.raises(BundleError, match=r"network\.onnx: TensorRT .* NoSuchLayer") as caught:
+        build(network.SerializeToString())
+    assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_no_network(demo_bundle: Path) -> None:
+    with pytest.raises(BundleError, match="cannot read the network"):
+        build(b"nothing of the kind")
+
+
+def test_a_build_that_fails_ends_with_tensorrts_own_words(demo_bundle: Path) -> None:
+    """Any size of batch is a dynamic shape, for which no profile is given."""
+    network = network_of(demo_bundle, "spatial")
+    network.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    with pytest.raises(DeviceError, match=r"TensorRT: .*profile"):
+        build(network.SerializeToString())
+
+
+def test_there_is_no_dla_in_rtx(demo_bundle: Path) -> None:
+    data = (demo_bundle / "spatial.onnx").read_bytes()
+    with pytest.raises(DeviceError, match="DLA"):
+        build_engine(load_rtx(), data, "spatial.onnx", BuildConfig("int8", 0, None), b"")
+
+
+def test_prepare_reports_nothing_where_nothing_is_wrong(demo_bundle: Path, tmp_path: Path) -> None:
+    bundle: Bundle = copy_bundle(demo_bundle, tmp_path / "bundle")
+    lines: list[str] = []
+    prepared = prepare_engine(load_rtx(), bundle, "spatial", ORIN, INT8, lines.append)
+    assert prepared.built
+    assert len(lines) == 2
+    assert "there is no engine yet" in lines[0]
+    assert lines[1].startswith("spatial: built in ")

@@ -3,7 +3,8 @@
 The board gets the files that the manifest lists and nothing else, in
 ~/.cache/twostream/bundles/NAME-SHA; what is there already is not sent again. Its engines come back
 as a tar archive, which is not trusted: plain files of engines/ alone, by names that a bundle may
-use, bounded in number and size, and none in its place before all are here.
+use, bounded in number and size, and none in its place before all are here. What is in them is
+machine code, as good as the board that it comes from.
 """
 
 from __future__ import annotations

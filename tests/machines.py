@@ -8,9 +8,12 @@ that belong to the release.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
+from edge.doctor.check import Check
 from edge.doctor.machine import MODULES, SYSTEM_PYTHON, Answer, Machine
+from edge.doctor.report import run_checks
 
 ABSENT = Answer(1, err="ModuleNotFoundError: No module named 'it'")
 # Jonah-May-OSS/wyoming-whisper-trt#1038, 4paradigm/phanthymotus#154
@@ -287,3 +290,13 @@ MACHINES = {
     "thin support package": THIN,
     "old container": OLD_CONTAINER,
 }
+
+
+def checked(machine: Machine) -> Mapping[str, Check]:
+    return {check.name: check for check in run_checks(machine)}
+
+
+def without(machine: Machine, *commands: str, **answers: Answer) -> Machine:
+    """`machine` without some commands, and with these imports instead."""
+    left = {name: a for name, a in machine.commands.items() if name not in commands}
+    return replace(machine, commands=left, imports=dict(machine.imports) | answers)

@@ -10,8 +10,7 @@ from edge.doctor.machine import Machine
 from edge.doctor.python import hidden, show_hidden, version_pair
 
 OLDEST_TENSORRT, NEWEST_TENSORRT = (8, 5), (11, 4)
-# TensorRT 10.8 ... 11.3 has no DLA.
-_LAST_DLA, _NEXT_DLA = (10, 7), (11, 4)
+_NO_DLA_FROM, _DLA_AGAIN_FROM = (10, 8), (11, 4, 1)
 _NVDLA = "libnvdla_compiler.so"
 _TOOLKIT = "/usr/local/cuda/bin"
 _JETPACK = "`sudo apt update && sudo apt install nvidia-jetpack`"
@@ -184,10 +183,8 @@ def check_dla(machine: Machine) -> Check:
         return Check("DLA", "note", "unknown: this container does not show /proc/device-tree")
     if not board.has_dla:
         return Check("DLA", "not on this board", "it has none; the GPU does all the work")
-    version = version_pair(machine.imports["tensorrt"].out)
-    if version and _LAST_DLA < version < _NEXT_DLA:
-        found = (
-            "the board has one, but TensorRT 10.8 ... 11.3 does not use it; the GPU does the work"
-        )
+    version = tuple(map(int, re.findall(r"\d+", machine.imports["tensorrt"].out)))
+    if _NO_DLA_FROM <= version < _DLA_AGAIN_FROM:
+        found = "the board has one, but TensorRT from 10.8 to 11.4.0 does not use it"
         return Check("DLA", "note", found)
     return Check("DLA", "ok", "the board has one")

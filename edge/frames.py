@@ -185,7 +185,7 @@ def rgb_tensor(frame: Frame, normalisation: Normalisation) -> NDArray[np.float32
 
     Chroma is repeated, not interpolated; RGB is clipped to 0..255 and normalised without rounding.
     """
-    red_v, green_u, green_v, blue_u = np.float32(yuv_coefficients(frame.matrix))
+    red_v, green_u, green_v, blue_u = map(np.float32, yuv_coefficients(frame.matrix))
     out = np.empty((3, *frame.size_hw), np.float32)
     std = np.asarray(normalisation.std, np.float64)
     mean = np.asarray(normalisation.mean, np.float64)

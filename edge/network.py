@@ -11,6 +11,7 @@ from edge.flow.stack import Layout
 from edge.frames import Geometry, Normalisation
 
 Stream = Literal["spatial", "temporal"]
+STREAMS: tuple[Stream, Stream] = ("spatial", "temporal")
 METADATA_KEY = "twostream"  # in a safetensors header and among an ONNX file's metadata
 INPUT, OUTPUT = "input", "logits"
 

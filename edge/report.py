@@ -11,7 +11,8 @@ from edge.fusion import Scores, decide
 from edge.runtime import Label, Recogniser
 
 TOP = 5
-STAGES = ("decode", "resize", "flow", "spatial", "temporal", "fusion", "output", "latency")
+# "host": what the CPU does for a frame of the GPU
+STAGES = ("decode", "host", "resize", "flow", "spatial", "temporal", "fusion", "output", "latency")
 
 
 def label_record(label: Label, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -63,9 +63,13 @@ def run(options: RunOptions) -> None:
     console = Console(stderr=True, highlight=False)
     bundle = load_bundle(options.bundle)
     manifest = bundle.manifest
+
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True, markup=False)
+
     with ExitStack() as stack:
         source = open_source(options.source)  # what is not there is told before anything is loaded
-        device = open_device(options.device, bundle)
+        device = open_device(options.device, bundle, say, flow_wanted=options.video is not None)
         stack.callback(device.close)
         stack.enter_context(source)  # last: a camera's frames would be dropped meanwhile
         recogniser = Recogniser(manifest, device, options.config)

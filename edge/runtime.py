@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import Manifest
-from edge.devices import Device, Inference, Pending
+from edge.devices import Device, Pending
 from edge.errors import SourceError
 from edge.flow.stack import FlowBytes
 from edge.frames import Frame
-from edge.fusion import Decision, Scores, ScoreWindow, decide, fuse, softmax
+from edge.fusion import Decision, Scores, ScoreWindow, decide
 
 State = Literal["warming up", "running"]
 WARMING_UP: State = "warming up"
@@ -144,22 +144,19 @@ class Recogniser:
         if inference is None:
             latency_ms = (started - arrived) * 1e3
             return Label(frame, WARMING_UP, None, None, None, None, latency_ms)
-        decision, spatial, temporal = self._decide(frame.time_s, inference)
+        decision = self._decide(frame.time_s, inference.fused)
         ended = time.perf_counter()
         latency_ms = (ended - arrived) * 1e3
         self.statistics.add_stages(
             inference.stages_ms | {"fusion": (ended - started) * 1e3, "latency": latency_ms}
         )
-        return Label(frame, RUNNING, decision, spatial, temporal, inference.flow, latency_ms)
+        spatial, temporal, flow = inference.spatial, inference.temporal, inference.flow
+        return Label(frame, RUNNING, decision, spatial, temporal, flow, latency_ms)
 
-    def _decide(self, time_s: float, inference: Inference) -> tuple[Decision, Scores, Scores]:
-        manifest = self.manifest
-        spatial = softmax(inference.spatial, manifest.spatial.temperature)
-        temporal = softmax(inference.temporal, manifest.temporal.temperature)
-        fused = fuse(spatial, temporal, manifest.fusion)
+    def _decide(self, time_s: float, fused: Scores) -> Decision:
         self.statistics.add_fused(fused)
         scores = self._window.push(time_s, fused)
-        return decide(scores, manifest.classes, manifest.fusion.threshold), spatial, temporal
+        return decide(scores, self.manifest.classes, self.manifest.fusion.threshold)
 
 
 def recognise(

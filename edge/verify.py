@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.bundle import Bundle, load_bundle
-from edge.devices import Device, open_device
+from edge.devices import open_device
 from edge.errors import DeviceError
 from edge.fusion import softmax
-from edge.network import Stream
+from edge.network import STREAMS, Stream
 from edge.parity import load_parity, spatial_inputs, temporal_inputs
 
 
@@ -29,37 +32,43 @@ class ParityResult:
     same_top1: int
 
 
-def compare_parity(bundle: Bundle, device: Device) -> list[ParityResult]:
-    """Run the bundle's parity samples through both networks on a device."""
+def compare_stream(
+    bundle: Bundle,
+    stream: Stream,
+    network: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+) -> ParityResult:
+    """Run the bundle's parity samples through one network: (channels, H, W) -> logits (C,)."""
     samples = load_parity(bundle)
-    streams: list[tuple[Stream, np.ndarray, np.ndarray]] = [
-        ("spatial", spatial_inputs(bundle, samples), samples.spatial_int8),
-        ("temporal", temporal_inputs(bundle, samples), samples.temporal_int8),
-    ]
-    results = []
-    for stream, inputs, expected in streams:
-        # parity scores are those of temperature 1, whatever the manifest's own
-        scores = softmax(np.stack([device.logits(stream, x) for x in inputs]), 1.0)  # (N, C)
-        apart = np.abs(scores - expected).max(axis=1)  # (N,)
-        worst = int(apart.argmax())
-        same = int((scores.argmax(axis=1) == expected.argmax(axis=1)).sum())
-        results.append(ParityResult(stream, len(samples), worst, float(apart[worst]), same))
-    return results
+    if stream == "spatial":
+        inputs, expected = spatial_inputs(bundle, samples), samples.spatial_int8
+    else:
+        inputs, expected = temporal_inputs(bundle, samples), samples.temporal_int8
+    # parity scores are those of temperature 1, whatever the manifest's own
+    scores = softmax(np.stack([network(x) for x in inputs]), 1.0)  # (N, C)
+    apart = np.abs(scores - expected).max(axis=1)  # (N,)
+    worst = int(apart.argmax())
+    same = int((scores.argmax(axis=1) == expected.argmax(axis=1)).sum())
+    return ParityResult(stream, len(samples), worst, float(apart[worst]), same)
 
 
-def verify(path: Path, device_name: str) -> list[str]:
-    """One line a stream. Raises DeviceError where a score is further off than the bundle allows."""
+def is_within(result: ParityResult, bundle: Bundle) -> bool:
+    """Whether the bundle allows that difference; NaN it never allows."""
+    return result.difference <= bundle.manifest.parity.tolerance
+
+
+def verify(path: Path, device_name: str, say: Callable[[str], None]) -> list[str]:
+    """One line a stream; `say` takes what is told before. Raises DeviceError where a score is further off than the bundle allows."""
     bundle = load_bundle(path)
     for name in bundle.manifest.files:
         bundle.read(name)
-    device = open_device(device_name, bundle)
+    device = open_device(device_name, bundle, say)
     try:
-        results = compare_parity(bundle, device)
+        results = [compare_stream(bundle, s, partial(device.logits, s)) for s in STREAMS]
     finally:
         device.close()
     allowed = bundle.manifest.parity.tolerance
     for result in results:
-        if not result.difference <= allowed:  # NaN is a fault, too
+        if not is_within(result, bundle):
             raise DeviceError(
                 f"{path}: on {device.description} the {result.stream} scores of parity sample "
                 f"{result.sample} differ by {result.difference:.3f} (allowed: {allowed:g}); do not "

@@ -168,7 +168,7 @@ def _right(scores: ClipScores, moments: Scores) -> NDArray[np.bool_]:
 
 def run_speed(bundle: Bundle, videos: list[Path]) -> dict[str, Any]:
     """`twostream run` without outputs over some videos: rate, and the stages of the last one."""
-    device = open_device("cpu", bundle)
+    device = open_device("cpu", bundle, print)
     frames, seconds, duration_s = 0, 0.0, 0.0
     try:
         for video in videos:

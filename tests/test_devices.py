@@ -66,7 +66,7 @@ def moving_frame(index: int) -> Frame:
 
 
 def test_results_do_not_depend_on_what_was_seen_before_a_gap(bundle: Bundle) -> None:
-    device = open_device("auto", bundle)
+    device = open_device("cpu", bundle, print)
 
     def last(start: int) -> np.ndarray:
         pending = None
@@ -102,7 +102,7 @@ def test_gstreamer_and_openvino_share_a_process_in_either_order(
         "gstreamer": "from edge.source import open_source\n"
         "with open_source('test://?frames=3') as source: assert sum(1 for _ in source) == 3\n",
         "openvino": "from edge.bundle import load_bundle\nfrom edge.devices import open_device\n"
-        f"open_device('cpu', load_bundle({str(demo_bundle)!r}))\n",
+        f"open_device('cpu', load_bundle({str(demo_bundle)!r}), print)\n",
     }
     order = [first, *(name for name in steps if name != first)]
     code = "".join(steps[name] for name in order)

@@ -6,6 +6,7 @@ cuda   CUDA kernels through pycuda, TensorRT
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from edge.bundle import Bundle
 from edge.errors import DeviceError
 from edge.flow.stack import FlowBytes
 from edge.frames import Frame
+from edge.fusion import Scores
 from edge.network import Stream
 
 NAMES = ("auto", "cpu", "cuda")
@@ -25,13 +27,14 @@ NAMES = ("auto", "cpu", "cuda")
 class Inference:
     """What a device has to say about one frame.
 
-    spatial, temporal: logits (C,). flow: (2, H, W) uint8, the newest flow, for a picture of it.
-    stages_ms: milliseconds of each stage of the work.
+    spatial, temporal, fused: scores (C,). flow: (2, H, W) uint8, the newest flow, for a picture of
+    it; None where nobody wanted one. stages_ms: milliseconds of each stage of the work.
     """
 
-    spatial: NDArray[np.float32]
-    temporal: NDArray[np.float32]
-    flow: FlowBytes
+    spatial: Scores
+    temporal: Scores
+    fused: Scores
+    flow: FlowBytes | None
     stages_ms: dict[str, float]
 
 
@@ -54,7 +57,7 @@ class Device(Protocol):
         """
 
     def logits(self, stream: Stream, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One network alone, at once: (channels, H, W) -> (C,)."""
+        """One network alone, at once: (channels, H, W) -> logits (C,)."""
 
     def clear(self) -> None:
         """Forget all earlier frames: there was a gap, and no flow leads across it."""
@@ -63,16 +66,29 @@ class Device(Protocol):
         """Give the device back."""
 
 
-def open_device(name: str, bundle: Bundle) -> Device:
+def open_device(
+    name: str, bundle: Bundle, say: Callable[[str], None], flow_wanted: bool = False
+) -> Device:
     """Load a bundle on the device of this name and run everything once, so that nothing is
     compiled during the first frame.
 
+    `auto` is cuda where there is a GPU that can be used, else cpu. say: takes lines about what
+    takes long or is not as asked. flow_wanted: each inference brings its flow.
     Raises DeviceError when the device does not exist or cannot run the bundle.
     """
     if name not in NAMES:
         raise DeviceError(f"device {name!r} does not exist; devices: {', '.join(NAMES)}")
-    if name == "cuda":
-        raise DeviceError("device cuda: this release has no CUDA runtime; use --device cpu")
+    from edge.devices.gpu import has_gpu
+
+    if name == "cuda" or (name == "auto" and has_gpu()):
+        from edge.devices.cuda import open_cuda
+
+        try:
+            return open_cuda(bundle, say, flow_wanted)
+        except DeviceError as error:
+            if name == "cuda":
+                raise
+            say(f"warning: running on the CPU, for the GPU cannot be used: {error}")
     from edge.devices.cpu import CPUDevice
 
-    return CPUDevice(bundle)
+    return CPUDevice(bundle, flow_wanted)

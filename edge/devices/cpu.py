@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import Bundle
+from edge.bundle import Bundle, Manifest
 from edge.devices import Inference
 from edge.errors import BundleError, DeviceError
 from edge.flow.stack import FlowBytes, FlowRing, stack_tensor
 from edge.frames import Frame, analyse, rgb_tensor
+from edge.fusion import fuse, softmax
 from edge.network import INPUT, OUTPUT, Stream
 from edge.preprocess import Preprocessor
 
@@ -93,13 +94,18 @@ class Request:
 class _Started:
     spatial: Request
     temporal: Request
-    flow: FlowBytes
+    manifest: Manifest
+    flow: FlowBytes | None
     stages_ms: dict[str, float]
 
     def result(self) -> Inference:
-        spatial, self.stages_ms["spatial"] = self.spatial.wait()
-        temporal, self.stages_ms["temporal"] = self.temporal.wait()
-        return Inference(spatial, temporal, self.flow, self.stages_ms)
+        manifest = self.manifest
+        logits, self.stages_ms["spatial"] = self.spatial.wait()
+        spatial = softmax(logits, manifest.spatial.temperature)
+        logits, self.stages_ms["temporal"] = self.temporal.wait()
+        temporal = softmax(logits, manifest.temporal.temperature)
+        fused = fuse(spatial, temporal, manifest.fusion)
+        return Inference(spatial, temporal, fused, self.flow, self.stages_ms)
 
 
 class _Nothing:
@@ -110,8 +116,9 @@ class _Nothing:
 class CPUDevice:
     """See edge.devices.Device."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        manifest = bundle.manifest
+    def __init__(self, bundle: Bundle, flow_wanted: bool) -> None:
+        self._manifest = manifest = bundle.manifest
+        self._flow_wanted = flow_wanted
         self._spatial, self._temporal = manifest.spatial, manifest.temporal
         self._ring = FlowRing(manifest.temporal.stack)
         self._preprocessor = Preprocessor(manifest.geometry, manifest.flow)
@@ -151,7 +158,8 @@ class CPUDevice:
         temporal.start(tensor)
         self._next = (self._next + 1) % IN_FLIGHT
         stages_ms = {"resize": (seen - started) * 1e3, "flow": (moved - seen) * 1e3}
-        return _Started(spatial, temporal, flow, stages_ms)
+        shown = flow if self._flow_wanted else None
+        return _Started(spatial, temporal, self._manifest, shown, stages_ms)
 
     def logits(self, stream: Stream, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         spatial, temporal = self._networks

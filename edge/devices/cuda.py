@@ -1,0 +1,316 @@
+"""The CUDA device: kernels through pycuda, networks in TensorRT, all on the GPU from the frame to
+the scores.
+
+Two CUDA streams. One takes every frame from upload to flow, stack, temporal network and scores; the
+other makes RGB of it and runs the spatial network meanwhile:
+
+    main   upload ─ luma ─ pyramid ─ flow ─ quantise ─ stack ─ temporal ─┬─ fuse ─ download
+                      └ seen                                             └ spatial done
+    side                └─ rgb ─ spatial ────────────────────────────────┘
+
+`main` waits for `side` before it fuses, and `side` waits for `seen` of each frame, so no buffer of a
+frame is written while the one before it is still read. The host waits only where a frame's slot (its
+pinned memory) is needed again, two frames later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle import Bundle
+from edge.devices import Inference
+from edge.devices.gpu import Driver, Pinned
+from edge.engines.build import BuildConfig
+from edge.engines.library import load_tensorrt
+from edge.engines.prepare import PreparedEngine, engine_folder, prepare_engine, read_choice
+from edge.engines.runtime import Engine
+from edge.flow.stack import FlowBytes
+from edge.frames import Frame, Matrix
+from edge.kernels.device_plan import FusePlan, StackPlan, ViewPlan, write_colour
+from edge.kernels.flow_plan import SLOTS, FlowPlan
+from edge.network import STREAMS, Stream
+
+MATRICES: tuple[Matrix, Matrix] = ("bt601", "bt709")
+DEFAULT = BuildConfig(precision="int8", dla_core=None, workspace_mb=None)
+_MARKS = ("begin", "seen", "flow", "rgb", "spatial", "stack", "temporal", "done")
+
+
+class Network:
+    """One stream's network on the GPU, with memory of its own for input and logits.
+
+    input: address of (channels, H, W) float32; logits: of (C,) float32.
+    """
+
+    def __init__(self, trt: Any, bundle: Bundle, driver: Driver, prepared: PreparedEngine) -> None:
+        manifest = bundle.manifest
+        section = manifest.spatial if prepared.stream == "spatial" else manifest.temporal
+        channels = 3 if prepared.stream == "spatial" else 2 * manifest.temporal.stack
+        shape = (1, channels, *manifest.geometry.size_hw)
+        self._driver, self._classes = driver, len(manifest.classes)
+        name, core = f"{bundle.path}: {section.file}", prepared.key.dla_core
+        self._engine = Engine(trt, prepared.plan, name, shape, self._classes, core)
+        self.input = driver.allocate(4 * int(np.prod(shape)))
+        self.logits = driver.allocate(4 * self._classes)
+        self._engine.bind(self.input, self.logits)
+
+    def __call__(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(channels, H, W) -> logits (C,), at once."""
+        stream = self._driver.stream()
+        out = np.empty(self._classes, np.float32)
+        self._driver.write(self.input, tensor)
+        self.enqueue(stream)
+        stream.synchronize()
+        self._driver.read(self.logits, out)
+        return out
+
+    def enqueue(self, stream: Any) -> None:
+        """Start it on a CUDA stream, with what `input` then holds."""
+        self._engine.enqueue(stream.handle)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+class _View:
+    """Frames of one size and format: their plan, and its taps on the GPU."""
+
+    def __init__(self, driver: Driver, plan: ViewPlan) -> None:
+        self.plan = plan
+        self.taps = driver.place(plan.taps)
+
+
+class _Slot:
+    """What a frame has for itself while it is under way: memory to come and go, and events.
+
+    free: nothing is under way in it.
+    """
+
+    def __init__(self, driver: Driver, score_bytes: int, flow_bytes: int) -> None:
+        self.frame: Pinned | None = None
+        self.device_frame = 0
+        self.scores = driver.pinned(score_bytes)
+        self.flow = driver.pinned(flow_bytes)
+        self.marks = {name: driver.event() for name in _MARKS}
+        self.free = True
+
+    def wait(self) -> None:
+        if not self.free:
+            self.marks["done"].synchronize()
+            self.free = True
+
+    def milliseconds(self, begin: str, end: str) -> float:
+        return float(self.marks[end].time_since(self.marks[begin]))
+
+
+@dataclass(slots=True)
+class _Started:
+    """A frame under way. Its result is there until two more frames have been submitted."""
+
+    slot: _Slot
+    classes: int
+    flow_shape: tuple[int, int, int] | None
+    host_ms: float
+
+    def result(self) -> Inference:
+        slot = self.slot
+        slot.wait()
+        spatial, temporal, fused = (
+            slot.scores.array.view(np.float32).reshape(3, self.classes).copy()
+        )
+        flow: FlowBytes | None = None
+        if self.flow_shape is not None:
+            flow = slot.flow.array.reshape(self.flow_shape).copy()
+        stages_ms = {
+            "resize": slot.milliseconds("begin", "seen"),
+            "flow": slot.milliseconds("seen", "flow"),
+            "spatial": slot.milliseconds("rgb", "spatial"),
+            "temporal": slot.milliseconds("stack", "temporal"),
+            "host": self.host_ms,
+        }
+        return Inference(spatial, temporal, fused, flow, stages_ms)
+
+
+class _Nothing:
+    def result(self) -> None:
+        return None
+
+
+class CUDADevice:
+    """See edge.devices.Device."""
+
+    def __init__(
+        self, bundle: Bundle, driver: Driver, networks: dict[Stream, Network], flow_wanted: bool
+    ) -> None:
+        manifest = bundle.manifest
+        self._driver, self._networks, self._manifest = driver, networks, manifest
+        height, width = manifest.geometry.size_hw
+        classes, length = len(manifest.classes), manifest.temporal.stack
+        allocate = driver.allocate
+        self._flow_shape = (2, height, width) if flow_wanted else None
+        self._flow = FlowPlan(manifest.flow, (height, width), allocate)
+        self._stack = StackPlan(
+            manifest.flow,
+            (height, width),
+            length,
+            manifest.temporal.layout,
+            manifest.temporal.normalisation,
+            self._flow.flow,
+            networks["temporal"].input,
+            allocate,
+        )
+        self._fuse = FusePlan(
+            classes,
+            (manifest.spatial.temperature, manifest.temporal.temperature),
+            manifest.fusion,
+            networks["spatial"].logits,
+            networks["temporal"].logits,
+            allocate,
+        )
+        normalisation = manifest.spatial.normalisation
+        self._colours = {m: driver.place(write_colour(m, normalisation)) for m in MATRICES}
+        self._views: dict[tuple[tuple[int, int], bool, bool], _View] = {}
+        self._main, self._side = driver.stream(), driver.stream()
+        flow_bytes = 2 * height * width
+        self._slots = [_Slot(driver, 3 * 4 * classes, flow_bytes) for _ in range(SLOTS)]
+        self._frames = 0  # pyramids and slots take turns
+        self._flows = 0  # since the last gap
+        self._previous_s: float | None = None
+        self.description = f"cuda: {driver.gpu.name}"
+
+    def submit(self, frame: Frame, infer: bool) -> _Started | _Nothing:
+        started = time.perf_counter()
+        driver, main = self._driver, self._main
+        turn = self._frames % SLOTS
+        slot = self._slots[turn]
+        slot.wait()
+        waited = time.perf_counter()
+        view = self._view(frame, slot)
+        interval_s = None if self._previous_s is None else frame.time_s - self._previous_s
+        if interval_s is not None and interval_s <= 0:
+            raise ValueError(f"frame times must rise: {self._previous_s} then {frame.time_s}")
+        infer = (
+            infer and interval_s is not None and self._flows + 1 >= self._manifest.temporal.stack
+        )
+        source = self._upload(view, frame, slot)
+        slot.marks["begin"].record(main)
+        driver.launch([view.plan.luma(source, view.taps, self._flow.luma[turn])], main)
+        slot.marks["seen"].record(main)
+        if infer:
+            self._start_spatial(view, frame, slot, source, turn)
+        driver.launch(self._flow.pyramids[turn], main)
+        if interval_s is not None:
+            driver.launch(self._flow.flows[turn], main)
+            driver.launch([self._stack.quantise(self._flows, interval_s)], main)
+            self._flows += 1
+        slot.marks["flow"].record(main)
+        if infer:
+            self._start_temporal(slot)
+        slot.marks["done"].record(main)
+        slot.free = False
+        self._frames += 1
+        self._previous_s = frame.time_s
+        if not infer:
+            return _Nothing()
+        host_ms = (time.perf_counter() - waited) * 1e3
+        return _Started(slot, len(self._manifest.classes), self._flow_shape, host_ms)
+
+    def logits(self, stream: Stream, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._networks[stream](tensor)
+
+    def clear(self) -> None:
+        self._flows, self._previous_s = 0, None
+
+    def close(self) -> None:
+        for slot in self._slots:
+            slot.wait()
+        for network in self._networks.values():
+            network.close()
+        self._driver.close()
+
+    def _view(self, frame: Frame, slot: _Slot) -> _View:
+        """The frame's view, and room for it in the slot."""
+        nv12 = frame.u.strides[1] == 2
+        key = (frame.size_hw, nv12, frame.full_range)
+        if key not in self._views:
+            plan = ViewPlan(*key, self._manifest.geometry)
+            self._views[key] = _View(self._driver, plan)
+        view = self._views[key]
+        if slot.frame is None or len(slot.frame.array) < view.plan.frame_bytes:
+            slot.frame = self._driver.pinned(view.plan.frame_bytes)
+            if not self._driver.integrated:
+                slot.device_frame = self._driver.allocate(view.plan.frame_bytes)
+        return view
+
+    def _upload(self, view: _View, frame: Frame, slot: _Slot) -> int:
+        """The address at which the GPU will find the packed frame."""
+        assert slot.frame is not None
+        packed = slot.frame.array[: view.plan.frame_bytes]
+        view.plan.pack(frame, packed)
+        if self._driver.integrated:
+            return slot.frame.address
+        self._driver.upload(slot.device_frame, packed, self._main)
+        return slot.device_frame
+
+    def _start_spatial(
+        self, view: _View, frame: Frame, slot: _Slot, source: int, turn: int
+    ) -> None:
+        side = self._side
+        side.wait_for_event(slot.marks["seen"])
+        colour, luma = self._colours[frame.matrix], self._flow.luma[turn]
+        rgb = view.plan.rgb(source, view.taps, luma, colour, self._networks["spatial"].input)
+        self._driver.launch([rgb], side)
+        slot.marks["rgb"].record(side)
+        self._networks["spatial"].enqueue(side)
+        slot.marks["spatial"].record(side)
+
+    def _start_temporal(self, slot: _Slot) -> None:
+        """Stack, temporal network, scores; the flow just measured is the last."""
+        driver, main = self._driver, self._main
+        newest = self._flows - 1
+        driver.launch([self._stack.stacks[newest % self._manifest.temporal.stack]], main)
+        slot.marks["stack"].record(main)
+        self._networks["temporal"].enqueue(main)
+        slot.marks["temporal"].record(main)
+        main.wait_for_event(slot.marks["spatial"])
+        driver.launch([self._fuse.launch], main)
+        driver.download(slot.scores.array, self._fuse.scores, main)
+        if self._flow_shape is not None:
+            driver.download(slot.flow.array, self._stack.slot(newest), main)
+
+
+def open_cuda(bundle: Bundle, say: Callable[[str], None], flow_wanted: bool) -> CUDADevice:
+    """The bundle on the first GPU, with the engines of the last `twostream build`, or INT8 ones;
+    what is not built yet is built now. Raises DeviceError where that cannot be."""
+    driver = Driver()
+    try:
+        trt = load_tensorrt()
+        choice = read_choice(engine_folder(bundle), driver.gpu, trt.__version__) or {}
+        prepared = [
+            prepare_engine(trt, bundle, stream, driver.gpu, choice.get(stream, DEFAULT), say)
+            for stream in STREAMS
+        ]
+        networks = {each.stream: Network(trt, bundle, driver, each) for each in prepared}
+        device = CUDADevice(bundle, driver, networks, flow_wanted)
+    except BaseException:
+        driver.close()
+        raise
+    kinds = "/".join(each.key.precision for each in prepared)
+    device.description += f", TensorRT {trt.__version__} {kinds}"
+    warm_up(device, bundle)
+    return device
+
+
+def warm_up(device: CUDADevice, bundle: Bundle) -> None:
+    """Run everything often enough that nothing is loaded or tuned during the first frame."""
+    height, width = bundle.manifest.geometry.size_hw
+    for index in range(bundle.manifest.temporal.stack + 2):
+        noise = np.random.default_rng(index).integers(0, 256, (height, width), np.uint8)
+        chroma = noise[::2, : width // 2]
+        device.submit(Frame(noise, chroma, chroma, index * 0.04, index), infer=True).result()
+    device.clear()

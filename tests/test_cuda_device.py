@@ -1,0 +1,222 @@
+"""The CUDA device, whole, on doubles of pycuda and TensorRT that compute: it says what the CPU device
+says, however its streams take turns, and keeps nothing that grows.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.build import BuildOptions, build
+from edge.bundle import Bundle, load_bundle
+from edge.devices import Device, Inference, open_device
+from edge.errors import DeviceError
+from edge.frames import Frame
+from edge.verify import verify
+from tests.cuda.pycuda_double import GPU, ORDERS, install
+
+STACK = 10
+
+
+def street(index: int, nv12: bool = False, size_hw: tuple[int, int] = (240, 320)) -> Frame:
+    """A drifting pattern with colour, in any size."""
+    y, x = np.mgrid[: size_hw[0], : size_hw[1]]
+    luma = (126 + 60 * np.sin((x - 2 * index) / 9) * np.sin((y + index) / 11)).astype(np.uint8)
+    rows, columns = (size_hw[0] + 1) // 2, (size_hw[1] + 1) // 2
+    u = np.broadcast_to(np.linspace(60, 200, columns), (rows, columns)).astype(np.uint8)
+    v = np.full((rows, columns), 90 + index, np.uint8)
+    if nv12:
+        pairs = np.stack([u, v], axis=-1)
+        u, v = pairs[..., 0], pairs[..., 1]
+    return Frame(luma, u, v, index / 25, index)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, demo_bundle: Path) -> Bundle:
+    return load_bundle(shutil.copytree(demo_bundle, tmp_path / "bundle"))
+
+
+def open_on_double(
+    patch: pytest.MonkeyPatch, gpu: GPU, bundle: Bundle, flow: bool = True
+) -> Device:
+    install(patch, gpu)
+    device = open_device("cuda", bundle, lambda line: None, flow_wanted=flow)
+    gpu.launched.clear()
+    return device
+
+
+def infer(device: Device, frames: list[Frame]) -> list[Inference | None]:
+    """Two frames under way at a time, as a file is run."""
+    results, waiting = [], None
+    for frame in frames:
+        pending = device.submit(frame, infer=True)
+        if waiting is not None:
+            results.append(waiting.result())
+        waiting = pending
+    assert waiting is not None
+    return [*results, waiting.result()]
+
+
+def assert_same(found: list[Inference | None], expected: list[Inference | None]) -> None:
+    assert [each is None for each in found] == [each is None for each in expected]
+    for mine, theirs in zip(found, expected, strict=True):
+        if mine is None or theirs is None:
+            continue
+        for stream in ("spatial", "temporal", "fused"):
+            np.testing.assert_allclose(getattr(mine, stream), getattr(theirs, stream), atol=0.02)
+        assert mine.flow is not None
+        assert theirs.flow is not None
+        apart = np.abs(mine.flow.astype(int) - theirs.flow)
+        assert apart.max() <= 1
+        assert (apart > 0).mean() < 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("integrated", [True, False], ids=["jetson", "pc"])
+def test_it_says_what_the_cpu_says(
+    order: str, integrated: bool, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [street(index) for index in range(STACK + 5)]
+    cpu = open_device("cpu", bundle, print, flow_wanted=True)
+    expected = infer(cpu, frames)
+    cpu.close()
+    gpu = GPU(order, integrated)
+    device = open_on_double(monkeypatch, gpu, bundle)
+    found = infer(device, frames)
+    assert sum(each is not None for each in found) == 5
+    assert_same(found, expected)
+    device.clear()  # as after a gap: the same frames give the same scores
+    again = infer(device, [replace(frame, time_s=frame.time_s + 9) for frame in frames])
+    assert_same(again, found)
+    gpu.memory.check_guards()
+    device.close()
+    assert gpu.contexts == 0
+    assert gpu.allocated == 0
+
+
+@pytest.mark.slow
+def test_sizes_and_formats_may_change_on_the_way(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [(240, 320), (480, 640), (360, 640)]
+    frames = [street(i, nv12=i % 2 == 1, size_hw=sizes[i % 3]) for i in range(STACK + 3)]
+    cpu = open_device("cpu", bundle, print, flow_wanted=True)
+    expected = infer(cpu, frames)
+    device = open_on_double(monkeypatch, GPU(ORDERS[2], integrated=False), bundle)
+    assert_same(infer(device, frames), expected)
+
+
+def test_a_frame_takes_the_same_launches_always(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = GPU()
+    device = open_on_double(monkeypatch, gpu, bundle, flow=False)
+    counts = []
+    for index in range(STACK + 4):
+        gpu.launched.clear()
+        device.submit(street(index), infer=True)
+        counts.append(len(gpu.launched))
+    assert counts == [4] + [32] * 9 + [35] * 4
+    assert gpu.launched.count("iterate") == 12
+
+
+def test_nothing_grows(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = GPU(integrated=False)
+    device = open_on_double(monkeypatch, gpu, bundle)
+    monkeypatch.setattr(
+        "tests.cuda.on_cpu.run", lambda launch: None
+    )  # what it keeps, not what it says
+    for index in range(STACK + 4):
+        device.submit(street(index), infer=True)
+    before = (gpu.allocated, gpu.pinned, gpu.events, len(gpu.streams))
+    frame = street(0)
+    for index in range(STACK + 4, 2000):
+        device.submit(replace(frame, time_s=index / 25), infer=index % 50 == 0)
+    assert (gpu.allocated, gpu.pinned, gpu.events, len(gpu.streams)) == before
+    assert max(len(stream.jobs) for stream in gpu.streams) < 200
+
+
+def test_without_a_picture_no_flow_comes_back(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = open_on_double(monkeypatch, GPU(), bundle, flow=False)
+    last = infer(device, [street(index) for index in range(STACK + 1)])[-1]
+    assert last is not None
+    assert last.flow is None
+    assert set(last.stages_ms) == {"resize", "flow", "spatial", "temporal", "host"}
+
+
+def test_times_must_rise(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = open_on_double(monkeypatch, GPU(), bundle)
+    device.submit(street(4), infer=True)
+    with pytest.raises(ValueError, match="frame times must rise"):
+        device.submit(street(3), infer=True)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16", "best"])
+def test_build_then_verify_then_run(
+    precision: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = install(monkeypatch, GPU())
+    lines: list[str] = []
+    build(BuildOptions(bundle.path, precision, None, None), lines.append)  # type: ignore[arg-type]
+    text = "\n".join(lines)
+    assert text.count("right: largest score difference") == (4 if precision == "best" else 2)
+    assert f"engines are in {bundle.path / 'engines'}" in text
+    built = len(trt.builds)
+    lines.clear()
+    told = verify(bundle.path, "cuda", lines.append)
+    assert "the bundle is right on cuda: Double, TensorRT 10.3.0" in told[-1]
+    if precision != "best":
+        assert told[-1].endswith(f"{precision}/{precision}")
+    assert lines == []
+    assert len(trt.builds) == built  # verify used what build had made
+
+
+def test_run_builds_what_is_not_there_and_says_so(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, GPU())
+    lines: list[str] = []
+    open_device("auto", bundle, lines.append)
+    assert sum("building an engine" in line for line in lines) == 2
+
+
+def test_engines_that_compute_something_else_are_not_chosen(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, GPU())
+    monkeypatch.setattr(
+        "tests.tensorrt_engine._cpu_network",
+        lambda data, shape, classes: lambda batch: np.arange(classes, dtype=np.float32)[None],
+    )
+    with pytest.raises(DeviceError, match=r"no spatial engine .* parity sample \d differs"):
+        build(BuildOptions(bundle.path, "int8", None, None), lambda line: None)
+    assert not list((bundle.path / "engines").glob("choice-*"))
+
+
+def test_auto_falls_back_and_says_why(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setattr("edge.devices.gpu.has_gpu", lambda: True)
+    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
+    lines: list[str] = []
+    device = open_device("auto", bundle, lines.append)
+    assert device.description.startswith("cpu")
+    assert "the GPU cannot be used: device cuda: pycuda cannot be used" in lines[0]
+    with pytest.raises(DeviceError, match="pip install"):
+        open_device("cuda", bundle, lines.append)
+
+
+def test_without_a_gpu_cuda_is_refused(bundle: Bundle) -> None:
+    from edge.devices.gpu import has_gpu
+
+    if has_gpu():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(DeviceError, match=r"no NVIDIA GPU here .*--device cpu"):
+        open_device("cuda", bundle, print)

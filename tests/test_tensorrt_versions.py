@@ -118,6 +118,13 @@ def test_only_cores_that_exist(cores: int, core: int, message: str, spatial: byt
         build_engine(trt, spatial, "net", BuildConfig("int8", core, None), b"")
 
 
+def test_a_network_without_a_variant_is_named(demo_bundle: Path) -> None:
+    network = network_of(demo_bundle, "spatial")
+    next(n for n in network.graph.node if n.op_type == "DequantizeLinear").input[0] = "input"
+    with pytest.raises(BundleError, match=r"^net: input_DQ dequantises what nothing quantised"):
+        plan_of(Surface("10.3.0"), network.SerializeToString(), "fp16")
+
+
 def test_no_fp32_on_the_dla(spatial: bytes) -> None:
     with pytest.raises(DeviceError, match="int8 or fp16"):
         build_engine(
@@ -219,7 +226,7 @@ def test_plans_that_are_not_of_this_version(spatial: bytes) -> None:
 
 
 def test_no_gpu_is_one_line(spatial: bytes) -> None:
-    with pytest.raises(DeviceError, match=r"cannot start on this GPU.*CUDA initialization failure"):
+    with pytest.raises(DeviceError, match=r"finds no GPU that it can use.*CUDA init"):
         plan_of(Surface("10.3.0", gpu=False), spatial)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edge.bundle import Bundle, load_bundle
+from edge.bundle import load_bundle
 from edge.devices.cpu import Network
 from edge.engines.build import BuildConfig, build_engine
 from edge.engines.layers import convolutions, float_convolutions
@@ -36,8 +36,15 @@ def spatial(demo_bundle: Path) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def bundle(demo_bundle: Path) -> Bundle:
-    return load_bundle(demo_bundle)
+def batch(demo_bundle: Path) -> np.ndarray:
+    """(1, 3, H, W), the first parity sample."""
+    return inputs_of(load_bundle(demo_bundle), "spatial")[:1]
+
+
+@pytest.fixture(scope="module")
+def expected(spatial: bytes, batch: np.ndarray) -> np.ndarray:
+    """(1, C), its logits by OpenVINO."""
+    return Network(spatial, "net", SHAPE, CLASSES)(batch)
 
 
 def plan_of(trt: Surface, data: bytes, precision: Any = "int8") -> bytes:
@@ -146,9 +153,9 @@ def test_a_refused_calibration_table_is_an_error(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_engine_runs_with_one_path(version: str, bundle: Bundle, spatial: bytes) -> None:
-    batch = inputs_of(bundle, "spatial")[:1]
-    expected = Network(spatial, "net", SHAPE, CLASSES)(batch)
+def test_an_engine_runs_with_one_path(
+    version: str, spatial: bytes, batch: np.ndarray, expected: np.ndarray
+) -> None:
     trt = Surface(version)
     engine = Engine(trt, plan_of(trt, spatial), "net", SHAPE, CLASSES)
     np.testing.assert_array_equal(infer(engine, batch), expected)
@@ -158,19 +165,17 @@ def test_an_engine_runs_with_one_path(version: str, bundle: Bundle, spatial: byt
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 @pytest.mark.parametrize("version", [WEAK[0], "10.3.0", "11.4.0.106"])
 def test_variants_run_and_agree(
-    version: str, precision: str, bundle: Bundle, spatial: bytes
+    version: str, precision: str, batch: np.ndarray, spatial: bytes
 ) -> None:
-    batch = inputs_of(bundle, "spatial")[:1]
     trt = Surface(version)
     int8 = infer(Engine(trt, plan_of(trt, spatial), "net", SHAPE, CLASSES), batch)
     other = infer(Engine(trt, plan_of(trt, spatial, precision), "net", SHAPE, CLASSES), batch)
     assert np.abs(softmax(int8) - softmax(other)).max() < 0.06
 
 
-def test_work_is_done_when_the_stream_gets_to_it(bundle: Bundle, spatial: bytes) -> None:
+def test_work_is_done_when_the_stream_gets_to_it(batch: np.ndarray, spatial: bytes) -> None:
     queue: list[tuple[int, Callable[[], None]]] = []
     trt = Surface("10.3.0", enqueue=lambda handle, job: queue.append((handle, job)))
-    batch = inputs_of(bundle, "spatial")[:1]
     engine = Engine(trt, plan_of(trt, spatial), "net", SHAPE, CLASSES)
     source, logits = np.ascontiguousarray(batch), np.zeros((1, CLASSES), np.float32)
     engine.bind(source.ctypes.data, logits.ctypes.data)

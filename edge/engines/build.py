@@ -72,22 +72,26 @@ def build_engine(
     builder = open_builder(trt, log)
     if config.dla_core is not None:
         check_dla_core(builder, config.dla_core)
-    recipe = _choose_recipe(trt, library, onnx, config)
+    try:
+        recipe = _choose_recipe(trt, library, onnx, config)
+    except BundleError as error:
+        raise BundleError(f"{name}: {error}") from None
     network = builder.create_network(_network_flags(trt, library, recipe.typed))
     _parse(trt, network, recipe.onnx, name, log)
     settings = builder.create_builder_config()
     calibrator = _configure(trt, settings, recipe, config)
     notes = _use_timings(settings, timing_cache)
     serialized = builder.build_serialized_network(network, settings)
+    who = f"{name}: TensorRT {trt.__version__}"
     if calibrator is not None and calibrator.asked_for_data:
         raise DeviceError(
-            f"{name}: TensorRT {trt.__version__} does not take the calibration table that was made "
-            f"from its Q/DQ; use the GPU{log.last_errors()}"
+            f"{who} does not take the calibration table that was made from its Q/DQ; use the GPU"
+            f"{log.last_errors()}"
         )
     if serialized is None:
         raise DeviceError(
-            f"{name}: TensorRT {trt.__version__} cannot build an {config.precision} engine; see "
-            f"its reason, free memory and try again{log.last_errors()}"
+            f"{who} cannot build an engine in {config.precision}; see its reason, or free memory "
+            f"and try again{log.last_errors()}"
         )
     plan = bytes(serialized)
     layers = _layers(trt, plan, log, config.dla_core)

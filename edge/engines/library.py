@@ -111,8 +111,8 @@ def open_builder(trt: ModuleType, log: Any) -> Any:
         return trt.Builder(log)
     except TypeError:  # the binding's answer to a null pointer
         raise DeviceError(
-            f"TensorRT {trt.__version__} cannot start on this GPU; check the driver with nvidia-smi"
-            f"{log.last_errors()}"
+            f"TensorRT {trt.__version__} finds no GPU that it can use; check the driver, and that "
+            f"the GPU has memory left{log.last_errors()}"
         ) from None
 
 

@@ -164,7 +164,10 @@ def _report(
     total, floats = len(convolutions(layers)), float_convolutions(layers)
     on_dla = sum(layer.kind == "DLA" for layer in layers)
     if key.dla_core is not None:
-        say(f"{stream}: {on_dla} parts on DLA core {key.dla_core}, {total} convolutions on the GPU")
+        say(
+            f"{stream}: parts on DLA core {key.dla_core}: {on_dla}; convolutions left to the GPU: "
+            f"{total}"
+        )
     elif total == 0:
         say(f"{stream}: warning: TensorRT names no convolution of this engine; INT8 is not proven")
     if floats:

@@ -139,11 +139,9 @@ def _remove_quantisation(onnx: ModuleType, model: Any) -> None:
 def _dequantise(node: Any, constants: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
     values = _constant(node, 0, constants).astype(np.float32)
     scale = _constant(node, 1, constants).astype(np.float32)
-    zero = (
-        _constant(node, 2, constants).astype(np.float32)
-        if len(node.input) > 2
-        else np.zeros_like(scale)
-    )
+    zero = np.zeros_like(scale)
+    if len(node.input) > 2:
+        zero = _constant(node, 2, constants).astype(np.float32)
     if scale.ndim == 1:
         axis = next((a.i for a in node.attribute if a.name == "axis"), 1)  # ONNX's default
         if scale.shape[0] not in (1, values.shape[axis]):

@@ -11,11 +11,10 @@ from edge.bundle import Bundle, load_bundle
 from edge.devices.cuda import Network
 from edge.devices.gpu import Driver
 from edge.engines.build import BuildConfig
-from edge.engines.key import Precision
 from edge.engines.library import load_tensorrt
 from edge.engines.prepare import engine_folder, prepare_engine, write_choice
 from edge.errors import DeviceError
-from edge.network import STREAMS, Stream
+from edge.network import STREAMS, Precision, Stream
 from edge.verify import ParityResult, compare_stream, is_within
 
 WARM_RUNS, TIMED_RUNS = 20, 200
@@ -102,7 +101,7 @@ def _try(
     prepared = prepare_engine(trt, bundle, stream, driver.gpu, config, say)
     network = Network(trt, bundle, driver, prepared)
     try:
-        parity = compare_stream(bundle, stream, network)
+        parity = compare_stream(bundle, stream, prepared.key.precision, network)
         used = BuildConfig(prepared.key.precision, config.dla_core, config.workspace_mb)
         return _Candidate(used, parity, _time(network, driver))
     finally:

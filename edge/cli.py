@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -71,7 +71,38 @@ def verify_command(
     """Check that this device gives the scores that the bundle's maker measured."""
     from edge.verify import verify
 
-    for line in verify(bundle, device):
+    for line in verify(bundle, device, _say):
+        print(line)
+
+
+@app.command("build")
+def build_command(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder or .zip.")],
+    precision: Annotated[
+        Literal["int8", "fp16", "fp32", "best"],
+        typer.Option(help="best: of INT8 and FP16 the faster that gives the right scores."),
+    ] = "int8",
+    dla: Annotated[
+        int | None, typer.Option(min=0, help="Run the networks on this DLA core.")
+    ] = None,
+    workspace: Annotated[
+        int | None, typer.Option(min=1, help="Memory that TensorRT may use for a layer, in MiB.")
+    ] = None,
+    remote: Annotated[
+        str | None, typer.Option(help="Build and verify on this board: user@host, over ssh.")
+    ] = None,
+) -> None:
+    """Make the TensorRT engines of this device, check their scores and time them."""
+    from edge.build import BuildOptions, build
+    from edge.remote import build_remote
+
+    if remote is None:
+        build(BuildOptions(bundle, precision, dla, workspace), print)
+        return
+    options = ["--precision", precision]
+    options += [] if dla is None else ["--dla", str(dla)]
+    options += [] if workspace is None else ["--workspace", str(workspace)]
+    for line in build_remote(bundle, remote, options, print):
         print(line)
 
 
@@ -81,6 +112,10 @@ def doctor_command() -> None:
     from edge.doctor.report import doctor
 
     raise typer.Exit(doctor())
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from edge.flow.stack import Layout
 from edge.frames import Geometry, Normalisation
 
 Stream = Literal["spatial", "temporal"]
+Precision = Literal["int8", "fp16", "fp32"]  # of a network as it runs on a device
 STREAMS: tuple[Stream, Stream] = ("spatial", "temporal")
 METADATA_KEY = "twostream"  # in a safetensors header and among an ONNX file's metadata
 INPUT, OUTPUT = "input", "logits"

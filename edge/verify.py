@@ -14,13 +14,13 @@ from edge.bundle import Bundle, load_bundle
 from edge.devices import open_device
 from edge.errors import DeviceError
 from edge.fusion import softmax
-from edge.network import STREAMS, Stream
+from edge.network import STREAMS, Precision, Stream
 from edge.parity import load_parity, spatial_inputs, temporal_inputs
 
 
 @dataclass(frozen=True, slots=True)
 class ParityResult:
-    """The largest difference of one stream's scores from those of the maker's INT8 network.
+    """The largest difference of one stream's scores from those of the maker's network.
 
     sample: where it is, from 0. same_top1: how many of `samples` have the same best class.
     """
@@ -35,14 +35,18 @@ class ParityResult:
 def compare_stream(
     bundle: Bundle,
     stream: Stream,
+    precision: Precision,
     network: Callable[[NDArray[np.float32]], NDArray[np.float32]],
 ) -> ParityResult:
-    """Run the bundle's parity samples through one network: (channels, H, W) -> logits (C,)."""
+    """Run the bundle's parity samples through one network: (channels, H, W) -> logits (C,).
+
+    A float network is held to the scores of the maker's FP32 one, an INT8 network to those of the
+    INT8 one.
+    """
     samples = load_parity(bundle)
-    if stream == "spatial":
-        inputs, expected = spatial_inputs(bundle, samples), samples.spatial_int8
-    else:
-        inputs, expected = temporal_inputs(bundle, samples), samples.temporal_int8
+    make_inputs = spatial_inputs if stream == "spatial" else temporal_inputs
+    inputs = make_inputs(bundle, samples)
+    expected = getattr(samples, f"{stream}_{'int8' if precision == 'int8' else 'fp32'}")
     # parity scores are those of temperature 1, whatever the manifest's own
     scores = softmax(np.stack([network(x) for x in inputs]), 1.0)  # (N, C)
     apart = np.abs(scores - expected).max(axis=1)  # (N,)
@@ -57,13 +61,19 @@ def is_within(result: ParityResult, bundle: Bundle) -> bool:
 
 
 def verify(path: Path, device_name: str, say: Callable[[str], None]) -> list[str]:
-    """One line a stream; `say` takes what is told before. Raises DeviceError where a score is further off than the bundle allows."""
+    """One line a stream; `say` takes what is told before.
+
+    Raises DeviceError where a score is further off than the bundle allows.
+    """
     bundle = load_bundle(path)
     for name in bundle.manifest.files:
         bundle.read(name)
     device = open_device(device_name, bundle, say)
     try:
-        results = [compare_stream(bundle, s, partial(device.logits, s)) for s in STREAMS]
+        results = [
+            compare_stream(bundle, s, device.precisions[s], partial(device.logits, s))
+            for s in STREAMS
+        ]
     finally:
         device.close()
     allowed = bundle.manifest.parity.tolerance

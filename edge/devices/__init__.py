@@ -6,7 +6,7 @@ cuda   CUDA kernels through pycuda, TensorRT
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from edge.errors import DeviceError
 from edge.flow.stack import FlowBytes
 from edge.frames import Frame
 from edge.fusion import Scores
-from edge.network import Stream
+from edge.network import Precision, Stream
 
 NAMES = ("auto", "cpu", "cuda")
 
@@ -46,9 +46,13 @@ class Pending(Protocol):
 
 
 class Device(Protocol):
-    """A bundle on a device. Used from one thread."""
+    """A bundle on a device. Used from one thread.
+
+    precisions: what each network computes in.
+    """
 
     description: str
+    precisions: Mapping[Stream, Precision]
 
     def submit(self, frame: Frame, infer: bool) -> Pending:
         """Take the next frame: measure its flow, and start both networks if `infer`.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from edge.errors import BundleError, DeviceError
 from edge.flow.stack import FlowBytes, FlowRing, stack_tensor
 from edge.frames import Frame, analyse, rgb_tensor
 from edge.fusion import fuse, softmax
-from edge.network import INPUT, OUTPUT, Stream
+from edge.network import INPUT, OUTPUT, STREAMS, Precision, Stream
 from edge.preprocess import Preprocessor
 
 # OpenVINO reports its use to Google Analytics where this module is installed. Cameras do not.
@@ -135,6 +136,7 @@ class CPUDevice:
         ]
         self._requests = [tuple(n.request() for n in self._networks) for _ in range(IN_FLIGHT)]
         self._next = 0
+        self.precisions: Mapping[Stream, Precision] = dict.fromkeys(STREAMS, "int8")
         self.description = (
             f"cpu: OpenVINO {openvino.__version__.split('-')[0]}, {platform.machine()}"
         )

@@ -8,15 +8,15 @@ other makes RGB of it and runs the spatial network meanwhile:
                       └ seen                                             └ spatial done
     side                └─ rgb ─ spatial ────────────────────────────────┘
 
-`main` waits for `side` before it fuses, and `side` waits for `seen` of each frame, so no buffer of a
-frame is written while the one before it is still read. The host waits only where a frame's slot (its
-pinned memory) is needed again, two frames later.
+`main` waits for `side` before it fuses, and `side` waits for `seen` of each frame, so no buffer of
+a frame is written while the one before it is still read. The host waits only where a frame's slot
+(its pinned memory) is needed again, two frames later.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ from edge.flow.stack import FlowBytes
 from edge.frames import Frame, Matrix
 from edge.kernels.device_plan import FusePlan, StackPlan, ViewPlan, write_colour
 from edge.kernels.flow_plan import SLOTS, FlowPlan
-from edge.network import STREAMS, Stream
+from edge.network import STREAMS, Precision, Stream
 
 MATRICES: tuple[Matrix, Matrix] = ("bt601", "bt709")
 DEFAULT = BuildConfig(precision="int8", dla_core=None, workspace_mb=None)
@@ -53,6 +53,7 @@ class Network:
         channels = 3 if prepared.stream == "spatial" else 2 * manifest.temporal.stack
         shape = (1, channels, *manifest.geometry.size_hw)
         self._driver, self._classes = driver, len(manifest.classes)
+        self.precision = prepared.key.precision
         name, core = f"{bundle.path}: {section.file}", prepared.key.dla_core
         self._engine = Engine(trt, prepared.plan, name, shape, self._classes, core)
         self.input = driver.allocate(4 * int(np.prod(shape)))
@@ -181,10 +182,12 @@ class CUDADevice:
         self._frames = 0  # pyramids and slots take turns
         self._flows = 0  # since the last gap
         self._previous_s: float | None = None
+        self.precisions: Mapping[Stream, Precision] = {
+            stream: network.precision for stream, network in networks.items()
+        }
         self.description = f"cuda: {driver.gpu.name}"
 
     def submit(self, frame: Frame, infer: bool) -> _Started | _Nothing:
-        started = time.perf_counter()
         driver, main = self._driver, self._main
         turn = self._frames % SLOTS
         slot = self._slots[turn]
@@ -300,7 +303,7 @@ def open_cuda(bundle: Bundle, say: Callable[[str], None], flow_wanted: bool) -> 
     except BaseException:
         driver.close()
         raise
-    kinds = "/".join(each.key.precision for each in prepared)
+    kinds = "/".join(device.precisions[stream] for stream in STREAMS)
     device.description += f", TensorRT {trt.__version__} {kinds}"
     warm_up(device, bundle)
     return device

@@ -13,12 +13,12 @@ from edge.engines.dla import (
     make_calibrator,
     place_on_dla,
 )
-from edge.engines.key import Precision
 from edge.engines.layers import LayerPrecision, inspect_layers, layers_from_log
 from edge.engines.library import Capabilities, capabilities, open_builder, open_log
 from edge.engines.runtime import open_engine
 from edge.engines.variant import float_variant
 from edge.errors import BundleError, DeviceError
+from edge.network import Precision
 
 # On TensorRT 8 a precision is allowed, layer by layer; what Q/DQ leaves float may run in FP16.
 _ALLOWED = {"int8": ("INT8", "FP16"), "fp16": ("FP16",), "fp32": ()}

@@ -11,10 +11,10 @@ import struct
 from types import ModuleType
 from typing import Any
 
-from edge.engines.key import Precision
 from edge.engines.library import Capabilities, calibration_header
 from edge.engines.variant import activation_scales, load_model
 from edge.errors import DeviceError
+from edge.network import Precision
 
 _ACTIVATIONS = ("Clip", "Relu")
 # They move values or average them: what comes out has the range of what went in.

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Literal
 
-Precision = Literal["int8", "fp16", "fp32"]
+from edge.network import Precision
 
 
 @dataclass(frozen=True, slots=True)

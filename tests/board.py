@@ -51,6 +51,7 @@ if mode == "slow":
 if mode == "lost":
     engines.mkdir(exist_ok=True)
     (engines / "spatial-0123456789abcdef.plan").write_bytes(b"half")
+    time.sleep(0.3)  # for the line to be on its way
     lose_connection()
 if mode == "full":
     sys.exit("twostream: the GPU has no memory left\\x1b[2J; free some")

@@ -1,5 +1,6 @@
 # make demo    set up the runtime and run it on a real clip (or SOURCE=my.mp4, /dev/video0, rtsp://...)
 # make test    set up everything, then lint, types and all tests;  make quick: the tests under a minute
+# make test-gpu  the tests that need an NVIDIA GPU: kernels against the CPU, their times, memory
 # make bench   the speed figures of this machine;  make bundle: train and export the demo bundle again
 
 SHELL := /bin/bash
@@ -16,7 +17,7 @@ DEMO_CLIP := out/bikes.mp4
 SOURCE ?= $(DEMO_CLIP)
 CLASSES := Biking,Diving,Drumming,JugglingBalls,JumpRope,SkyDiving,Surfing,Swing
 
-.PHONY: demo test quick lint bench bundle clean
+.PHONY: demo test test-gpu quick lint bench bundle clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime $(if $(filter $(DEMO_CLIP),$(SOURCE)),$(DEMO_CLIP))
@@ -63,7 +64,8 @@ $(VENV)/.runtime: $(VENV)/.apt setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet -e ".[pc]"
 	@touch $@
 
-# The tests log in to an ssh server of their own; only they need one on this machine.
+# An ssh server is not among them: Debian starts one where it is installed. Tests that log in to
+# one of their own are skipped where there is no sshd.
 $(VENV)/.test: $(VENV)/.runtime apt-packages-test.txt
 	@$(call apt_install,apt-packages-test.txt)
 	$(BIN)/pip install --quiet -e ".[test]"
@@ -73,8 +75,15 @@ $(VENV)/.bench: $(VENV)/.test
 	$(BIN)/pip install --quiet -e ".[test,bench]"
 	@touch $@
 
+# pycuda is built from source, with nvcc and CUDA's headers.
+test-gpu: $(VENV)/.test
+	PATH="$$PATH:/usr/local/cuda/bin" $(BIN)/pip install --quiet "pycuda>=2024.1" || \
+	  echo "pycuda cannot be built here; see: $(BIN)/twostream doctor"
+	$(BIN)/python -m pytest -rs tests/gpu
+
 bench: $(VENV)/.bench
 	@mkdir -p out
+	$(BIN)/python -m tests.benchmarks.kernels --json out/kernels.json
 	$(BIN)/python -m tests.benchmarks.flow --data $(FLOW_ROOT) --json out/flow.json
 	$(BIN)/python -m tests.benchmarks.run --bundle $(BUNDLE) --json out/run.json
 

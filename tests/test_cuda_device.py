@@ -168,6 +168,8 @@ def test_build_then_verify_then_run(
     precision: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trt = install(monkeypatch, GPU())
+    monkeypatch.setattr("edge.build.TIMED_RUNS", 3)
+    monkeypatch.setattr("edge.build.WARM_RUNS", 1)
     lines: list[str] = []
     build(BuildOptions(bundle.path, precision, None, None), lines.append)  # type: ignore[arg-type]
     text = "\n".join(lines)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import shutil
+import sys
 import tarfile
 import time
 import zipfile
@@ -14,10 +16,14 @@ from pathlib import Path
 import pytest
 
 from edge.bundle import MANIFEST, load_bundle, sha256, write_manifest
+from edge.devices import open_device
 from edge.errors import BundleError, DeviceError
 from edge.remote import _CutShort, _receive, _Refused, build_remote
 from edge.ssh import check_target
 from tests.board import SSHD, Board
+from tests.command import twostream
+from tests.conftest import REPOSITORY
+from tests.cuda.pycuda_double import GPU, install
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd; run: apt install openssh-server")
 
@@ -386,3 +392,25 @@ def test_an_archive_cut_anywhere_is_not_taken_for_a_whole_one(tmp_path: Path) ->
             _receive(io.BytesIO(whole[:length]), into)
     assert _receive(io.BytesIO(whole), tmp_path) == ["a.plan", "b.plan"]
     assert (tmp_path / "a.plan").read_bytes() == b"x" * 700
+
+
+@pytest.mark.slow
+def test_the_real_command_over_there(
+    board: Board, tmp_path: Path, demo_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`twostream build --remote` here, `build` and `verify` there, on doubles of GPU and TensorRT;
+    what comes back is what that device would find."""
+    board.command.write_text(
+        f"#!/bin/sh\nexport PYTHONPATH={shlex.quote(str(REPOSITORY))}\n"
+        f'exec {shlex.quote(sys.executable)} -m tests.cuda.twostream_on_doubles "$@"\n'
+    )
+    folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
+    done = twostream("build", folder, "--remote", board.target, "--workspace", 64)
+    assert done.returncode == 0, done.stderr
+    assert "board: spatial: int8 " in done.stdout
+    assert "board: the bundle is right on cuda: Double, TensorRT 10.3.0 int8/int8" in done.stdout
+    trt = install(monkeypatch, GPU())
+    lines: list[str] = []
+    open_device("cuda", load_bundle(folder), lines.append).close()
+    assert lines == []
+    assert trt.builds == []

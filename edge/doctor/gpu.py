@@ -49,19 +49,14 @@ def check_driver(machine: Machine) -> Check:
 
 
 def check_toolkit(machine: Machine) -> Check:
-    """nvcc compiles the kernels; pycuda looks for it on PATH alone."""
+    """nvcc compiles the kernels; the CUDA device looks on PATH, then where JetPack has it."""
     name = "CUDA toolkit"
     if not has_gpu(machine):
         return _absent(name)
     release = r"release (\d+\.\d+)"
-    if found := re.search(release, machine.output("nvcc --version")):
-        return Check(name, "ok", f"nvcc {found[1]}", needed_by=("cuda",))
-    if found := re.search(release, machine.output(f"{_TOOLKIT}/nvcc --version")):
-        return _missing(
-            name,
-            f"nvcc {found[1]} is in {_TOOLKIT}, which is not on PATH",
-            f"`echo 'export PATH={_TOOLKIT}:$PATH' >> ~/.profile`, then log in again",
-        )
+    for nvcc in ("nvcc", f"{_TOOLKIT}/nvcc"):
+        if found := re.search(release, machine.output(f"{nvcc} --version")):
+            return Check(name, "ok", f"{nvcc} {found[1]}", needed_by=("cuda",))
     if jetson(machine):
         return _missing(name, "there is no nvcc", _JETPACK)
     return _missing(

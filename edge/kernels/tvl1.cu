@@ -6,18 +6,19 @@
 //     duals         p11, p12 (of u along x and y), p21, p22 (of v)
 //     coefficients  rho, gx, gy, inv: brightness difference, its gradient, 1 / |gradient|^2
 //
-// A level of n pixels, a warp of `iterations` = k:
-//                  bytes              operations      launches
-//     linearise    4 (3 + 4) n        40 n            1
-//     iterate      4 (10 + 6) r n     66 k r n        1 for each 10 iterations
-//     upsample     10 n               20 n            1 a level
-// iterate works on tiles of 64 x 64 and gives (63 - 2k)^2 pixels of them: r is the share of work done
-// twice, 2.03 for the 5 x 5 tiles of 224 x 224 with k = 10, 2.94 for the 3 x 3 of 112 x 112 and 1 up
-// to 64 x 64. An iteration that goes through memory moves 80 n bytes for 66 n operations; ten fused ones
-// move 64 r n for 660 r n. At 224 x 224 that is 6.5 MB and 67 M operations a launch: 96 us of an Orin
-// Nano's 68 GB/s against 105 us of its 0.64 T instructions/s (1024 lanes at 625 MHz) if none ever
-// waited, so the two bounds are level, and most of the bytes come from its L2 cache. Half precision
-// for the duals would save a quarter of the bytes and none of the instructions: not taken.
+// A level of n pixels, k iterations a warp; operations are machine instructions of sm_87:
+//                  bytes              operations    launches
+//     upsample     10 n               40 n          1 a level
+//     linearise    32 n               100 n         1 a warp
+//     iterate      (40 r + 24) n      60 k r n      1 a warp for each 10 iterations
+// iterate works on tiles of 64 x 64 that are 63 - 2k apart: r is how often a pixel is worked on, 2.04
+// for the 5 x 5 tiles of 224 x 224 with k = 10, 2.94 for the 3 x 3 of 112 x 112. An iteration that
+// goes through memory moves 64 n bytes, ten of them 640 n; fused they move 106 n, for twice the
+// operations. At 224 x 224 that is 5.3 MB and 61 M operations a launch: 78 us of the 68 GB/s of an
+// Orin Nano, 96 us of its 1024 lanes at 625 MHz if none ever waited. So operations are the bound, and
+// 25 tiles on 8 multiprocessors, which take four rounds where three and a bit would do, make it 123.
+// Half precision for the duals would take a fifth of the bytes away and no operation (it would cost
+// 0.001 px): it would gain nothing here. `python -m tests.benchmarks.kernels` counts all of a frame.
 
 // Rows and columns of a tile; each thread holds ROWS pixels of one column in registers.
 #define TILE 64
@@ -93,8 +94,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK_W * BLOCK_H) linearise(
     float fade;
     const float warped = warp_pixel(second, flow, x, y, height, width, &fade);
     const float near = 8.0f / 12.0f, far = 1.0f / 12.0f;
-    const float gx = fade * (near * (mean[r][c + 1] - mean[r][c - 1]) - far * (mean[r][c + 2] - mean[r][c - 2]));
-    const float gy = fade * (near * (mean[r + 1][c] - mean[r - 1][c]) - far * (mean[r + 2][c] - mean[r - 2][c]));
+    const float dx = near * (mean[r][c + 1] - mean[r][c - 1]) - far * (mean[r][c + 2] - mean[r][c - 2]);
+    const float dy = near * (mean[r + 1][c] - mean[r - 1][c]) - far * (mean[r + 2][c] - mean[r - 2][c]);
+    const float gx = fade * dx, gy = fade * dy;
     coefficients[at] = fade * (warped - first[at]) - gx * flow[at] - gy * flow[at + plane];
     coefficients[at + plane] = gx;
     coefficients[at + 2 * plane] = gy;

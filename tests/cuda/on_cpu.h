@@ -9,6 +9,7 @@
 #include <csetjmp>
 #include <cstddef>
 #include <cstdlib>
+#include <deque>
 #include <functional>
 #include <numeric>
 #include <random>
@@ -30,26 +31,35 @@ using std::min;
 static inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 
 namespace on_cpu {
-struct Fiber { ucontext_t start; jmp_buf at; bool begun, done, waits; std::vector<char> stack; };
-static std::vector<Fiber> fibers;
-static ucontext_t outside;
+struct Fiber { jmp_buf at; bool done, waits; std::vector<char> stack; };
+static std::deque<Fiber> fibers;  // they stay where they are when more come
 static jmp_buf scheduler;
 static Fiber* current;
 static const std::function<void()>* body;
 
+// A fiber lives on and runs one thread after another: to begin one anew takes system calls.
 static void enter() {
-    (*body)();
-    current->done = true;
-    _longjmp(scheduler, 1);
+    Fiber* const self = current;
+    for (;;) {
+        (*body)();
+        self->done = true;
+        if (!_setjmp(self->at)) _longjmp(scheduler, 1);
+    }
 }
 
 static void resume(Fiber& fiber) {
     current = &fiber;
     fiber.waits = false;
     if (_setjmp(scheduler)) return;
-    if (fiber.begun) _longjmp(fiber.at, 1);
-    fiber.begun = true;
-    setcontext(&fiber.start);
+    if (!fiber.stack.empty()) _longjmp(fiber.at, 1);
+    fiber.stack.resize(64 << 10);
+    ucontext_t start;
+    getcontext(&start);
+    start.uc_stack.ss_sp = fiber.stack.data();
+    start.uc_stack.ss_size = fiber.stack.size();
+    start.uc_link = nullptr;
+    makecontext(&start, enter, 0);
+    setcontext(&start);
 }
 
 // order 0: as numbered, 1: reversed, more: a shuffle of its own.
@@ -71,16 +81,7 @@ static int run(unsigned grid_x, unsigned grid_y, unsigned block_x, unsigned bloc
     if (fibers.size() < threads) fibers.resize(threads);
     for (unsigned block : order(grid_x * grid_y, which)) {
         blockIdx = {block % grid_x, block / grid_x, 0};
-        for (unsigned k = 0; k < threads; ++k) {
-            Fiber& fiber = fibers[k];
-            fiber.stack.resize(64 << 10);
-            getcontext(&fiber.start);
-            fiber.start.uc_stack.ss_sp = fiber.stack.data();
-            fiber.start.uc_stack.ss_size = fiber.stack.size();
-            fiber.start.uc_link = &outside;
-            makecontext(&fiber.start, enter, 0);
-            fiber.begun = fiber.done = false;
-        }
+        for (unsigned k = 0; k < threads; ++k) fibers[k].done = false;
         const std::vector<unsigned> turns = order(threads, which);
         for (unsigned waiting = threads; waiting > 0;) {
             waiting = 0;

@@ -1,0 +1,161 @@
+"""What a frame costs a GPU, counted: launches, bytes, instructions, and the time that follows.
+
+    python -m tests.benchmarks.kernels [--json FILE]
+
+No GPU is needed. Registers and shared memory are those of NVIDIA's compiler; instructions of
+`iterate` were counted in its machine code for sm_87 (nvdisasm: 478 a thread and iteration, of 8
+pixels). The times are an estimate for an Orin Nano, not a measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge.bundle import load_bundle
+from edge.frames import Normalisation
+from edge.kernels.device_plan import FusePlan, StackPlan, ViewPlan
+from edge.kernels.flow_plan import TILE, FlowPlan
+from edge.kernels.launches import Launch
+from tests.conftest import REPOSITORY
+from tests.cuda.nvrtc import ARCHITECTURES, compile_kernels
+
+# Orin Nano 8GB in its 15 W mode (Jetson Orin Nano Series data sheet): the slower of its modes.
+MULTIPROCESSORS, LANES, CLOCK_HZ, BANDWIDTH = 8, 128, 625e6, 68e9
+LAUNCH_S = 5e-6  # from the end of one kernel to the work of the next, a cautious guess
+ISSUE = 0.6  # share of issue slots that are used, a cautious guess
+ITERATE = 478  # machine instructions of a thread and iteration
+OTHER = 150  # machine instructions of a thread of any other kernel, at most
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one launch, seconds. launch: what it takes to begin."""
+
+    kernel: str
+    memory: float
+    compute: float
+
+    @property
+    def seconds(self) -> float:
+        return LAUNCH_S + max(self.memory, self.compute)
+
+
+def bytes_of(launch: Launch) -> int:
+    """Bytes that a launch moves between multiprocessors and memory, its input read once a block."""
+    arguments = launch.arguments
+    blocks = launch.grid[0] * launch.grid[1]
+    if launch.kernel == "iterate":
+        height, width = arguments[3:5]
+        return int(blocks * TILE * TILE * 4 * 10 + 4 * 6 * height * width)
+    threads = blocks * launch.block[0] * launch.block[1]
+    each = {"linearise": 32, "upsample": 10, "halve": 4 * 5, "quantise": 5, "stack": 20}
+    each |= {"analyse_luma": 8, "rgb": 4 * 12 + 32, "fuse": 64}
+    return threads * each[launch.kernel]
+
+
+def bytes_through_memory(launches: Sequence[Launch]) -> int:
+    return sum(bytes_of(launch) for launch in launches)
+
+
+def peak_bandwidth() -> float:
+    """Bytes a second of the first GPU, from its bus and clock."""
+    import pycuda.driver as cuda
+
+    device, attribute = cuda.Device(0), cuda.device_attribute
+    clock_hz = 1e3 * device.get_attribute(attribute.MEMORY_CLOCK_RATE)
+    return 2 * clock_hz * device.get_attribute(attribute.GLOBAL_MEMORY_BUS_WIDTH) / 8
+
+
+def cost(launch: Launch) -> Cost:
+    blocks = launch.grid[0] * launch.grid[1]
+    warps = launch.block[0] * launch.block[1] / 32
+    if launch.kernel == "iterate":
+        # a block fills a multiprocessor's registers, so blocks run in rounds
+        rounds = -(-blocks // MULTIPROCESSORS)
+        iterations = launch.arguments[5]
+        instructions = ITERATE * iterations * warps * rounds
+    else:
+        instructions = OTHER * warps * blocks / MULTIPROCESSORS
+    compute = instructions / (LANES / 32 * ISSUE * CLOCK_HZ)
+    return Cost(launch.kernel, bytes_of(launch) / BANDWIDTH, compute)
+
+
+def frame_launches(source_hw: tuple[int, int]) -> list[Launch]:
+    """Those of a frame with networks, in the demo bundle."""
+    manifest = load_bundle(REPOSITORY / "edge" / "bundles" / "ucf101-mini").manifest
+    size_hw, addresses = manifest.geometry.size_hw, iter(range(1, 1000))
+
+    def allocate(size: int) -> int:
+        return next(addresses)
+
+    flow = FlowPlan(manifest.flow, size_hw, allocate)
+    view = ViewPlan(source_hw, False, False, manifest.geometry)
+    temporal = manifest.temporal
+    plain = Normalisation(mean=temporal.normalisation.mean, std=temporal.normalisation.std)
+    stack = StackPlan(
+        manifest.flow, size_hw, temporal.stack, temporal.layout, plain, flow.flow, 0, allocate
+    )
+    fuse = FusePlan(len(manifest.classes), (1.0, 1.0), manifest.fusion, 0, 0, allocate)
+    before = [view.luma(0, 0, 0), view.rgb(0, 0, 0, 0, 0), *flow.pyramids[0], *flow.flows[0]]
+    return [*before, stack.quantise(0, 0.04), stack.stacks[0], fuse.launch]
+
+
+def estimate(launches: Sequence[Launch]) -> list[dict[str, float | str]]:
+    """A row a kernel, in ms of an Orin Nano."""
+    costs = [cost(launch) for launch in launches]
+    return [
+        {
+            "kernel": kernel,
+            "launches": len(mine),
+            "megabytes": sum(bytes_of(la) for la in launches if la.kernel == kernel) / 1e6,
+            "memory_ms": 1e3 * sum(c.memory for c in mine),
+            "compute_ms": 1e3 * sum(c.compute for c in mine),
+            "total_ms": 1e3 * sum(c.seconds for c in mine),
+        }
+        for kernel in dict.fromkeys(c.kernel for c in costs)
+        if (mine := [c for c in costs if c.kernel == kernel])
+    ]
+
+
+def show(rows: Sequence[dict[str, float | str]]) -> None:
+    columns = list(rows[0])
+    print(" | ".join(f"{column:>12}" for column in columns))
+    for row in rows:
+        cells = (row[column] for column in columns)
+        print(" | ".join(f"{c:>12.3f}" if isinstance(c, float) else f"{c:>12}" for c in cells))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    footprints = [f for a in ARCHITECTURES for f in compile_kernels(a)]
+    table = [
+        {"kernel": kernel, "shared bytes": max(f.shared for f in mine)}
+        | {f"sm_{f.architecture}": f"{f.registers} + {f.spilled}" for f in mine}
+        for kernel in dict.fromkeys(f.kernel for f in footprints)
+        if (mine := [f for f in footprints if f.kernel == kernel])
+    ]
+    print("registers of a thread + bytes spilled")
+    show(table)
+    launches = frame_launches((240, 320))
+    rows = estimate(launches)
+    total = float(np.sum([row["total_ms"] for row in rows]))
+    print(f"\nOrin Nano, 15 W, estimated; {len(launches)} launches a frame of 320x240, always")
+    show(rows)
+    parts = ("halve", "upsample", "linearise", "iterate")
+    flow = sum(float(row["total_ms"]) for row in rows if row["kernel"] in parts)
+    print(f"all kernels {total:.2f} ms, of which TV-L1 {flow:.2f} ms")
+    if arguments.json:
+        result = {"launches": len(launches), "footprints": table, "orin_nano_estimate": rows}
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

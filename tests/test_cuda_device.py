@@ -163,6 +163,7 @@ def test_times_must_rise(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Non
         device.submit(street(3), infer=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["int8", "fp16", "best"])
 def test_build_then_verify_then_run(
     precision: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
@@ -207,6 +208,7 @@ def test_engines_that_compute_something_else_are_not_chosen(
     assert not list((bundle.path / "engines").glob("choice-*"))
 
 
+@pytest.mark.slow
 def test_auto_falls_back_and_says_why(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 

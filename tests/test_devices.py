@@ -41,6 +41,7 @@ def test_parity_samples_tell_inputs_apart(bundle: Bundle) -> None:
         assert np.abs(int8 - fp32).mean() < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["spatial", "temporal"])
 def test_a_device_that_computes_something_else_is_found(
     stream: str, tmp_path: Path, demo_bundle: Path

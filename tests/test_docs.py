@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+from functools import cache
 
 import pytest
 
@@ -45,11 +46,16 @@ def test_every_make_target_exists(command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@cache
+def help_of(command: str) -> str:
+    return twostream(command, "--help").stdout
+
+
 @pytest.mark.parametrize(
     "words", [w for w in COMMANDS if w[0] == "twostream"], ids=lambda words: " ".join(words[1:4])
 )
 def test_every_option_in_the_readme_exists(words: list[str]) -> None:
-    text = twostream(words[1], "--help").stdout
+    text = help_of(words[1])
     assert text
     for option in (word.partition("=")[0] for word in words if word.startswith("--")):
         assert option in text, f"{option} is not an option of twostream {words[1]}"

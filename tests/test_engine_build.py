@@ -17,6 +17,8 @@ from tests.rtx import INT8, build, load_rtx
 
 CONVOLUTIONS = 49
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def int8_engines(demo_bundle: Path) -> dict[Stream, BuiltEngine]:

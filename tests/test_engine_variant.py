@@ -51,6 +51,7 @@ def op_types(data: bytes) -> set[str]:
     return {node.op_type for node in onnx.load_from_string(data).graph.node}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", STREAMS)
 def test_variants_score_as_the_int8_network(stream: Stream, bundle: Bundle) -> None:
     data, inputs = bundle.read(f"{stream}.onnx"), inputs_of(bundle, stream)

@@ -12,6 +12,7 @@ REGISTERS = 65536  # of a multiprocessor, on all of them
 SHARED = 48 << 10  # bytes that a block may take without asking
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_kernels_compile_and_fit(architecture: int) -> None:
     footprints = {f.kernel: f for f in compile_kernels(architecture)}

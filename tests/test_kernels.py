@@ -113,6 +113,7 @@ def test_flow_has_no_race() -> None:
         np.testing.assert_array_equal(other, flows[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("barrier", range(5))
 def test_a_missing_barrier_is_found(
     barrier: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

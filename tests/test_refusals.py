@@ -49,6 +49,7 @@ SOURCES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SOURCES)
 def test_a_source_that_cannot_be_used(kind: str, tmp_path: Path, demo_bundle: Path) -> None:
     make, says = SOURCES[kind]
@@ -152,6 +153,7 @@ def test_an_output_never_takes_the_place_of_the_source(tmp_path: Path, demo_bund
     assert_refused(twostream("run", demo_bundle, clip, *both), "o.mp4", "--json")
 
 
+@pytest.mark.slow
 def test_an_export_never_takes_the_place_of_another_folder(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("mine")

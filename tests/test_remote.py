@@ -25,7 +25,10 @@ from tests.command import twostream
 from tests.conftest import REPOSITORY
 from tests.cuda.pycuda_double import GPU, install
 
-pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd; run: apt install openssh-server")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(SSHD is None, reason="no sshd; run: apt install openssh-server"),
+]
 
 BROUGHT = {
     "spatial-0123456789abcdef.json",
@@ -394,7 +397,6 @@ def test_an_archive_cut_anywhere_is_not_taken_for_a_whole_one(tmp_path: Path) ->
     assert (tmp_path / "a.plan").read_bytes() == b"x" * 700
 
 
-@pytest.mark.slow
 def test_the_real_command_over_there(
     board: Board, tmp_path: Path, demo_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

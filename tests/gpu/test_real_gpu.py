@@ -138,7 +138,7 @@ def test_time_of_flow(
     with capsys.disabled():
         print(
             f"\n{driver.gpu.name}: TV-L1 fast {size_hw[1]}x{size_hw[0]}: {median:.3f} ms, "
-            f"{len(launches)} launches, {moved / 1e6:.1f} MB, {share}; OpenCV's on the GPU: {beside}"
+            f"{len(launches)} launches, {moved / 1e6:.1f} MB, {share}; OpenCV on it: {beside}"
         )
     assert median > 0
 

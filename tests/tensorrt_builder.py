@@ -67,6 +67,9 @@ class Builder(Guarded):
         if fault:
             self._error(fault)
             return None
+        monitor = config._set.get("progress_monitor")
+        if monitor is not None and not _run_phase(monitor):
+            return None
         trt._built.append(told)
         cache = config._timing_cache
         if cache is not None:
@@ -74,6 +77,13 @@ class Builder(Guarded):
         header = json.dumps(told).encode()
         plan = MAGIC + len(header).to_bytes(4, "big") + header + network._onnx
         return trt.IHostMemory(plan)
+
+
+def _run_phase(monitor: Any) -> bool:
+    monitor.phase_start("Building engine", None, 2)
+    going_on = all(monitor.step_complete("Building engine", step) for step in range(2))
+    monitor.phase_finish("Building engine")
+    return going_on
 
 
 def _fault(trt: Any, told: dict[str, Any], network: Any, config: Any) -> str:
@@ -149,7 +159,7 @@ class IBuilderConfig(Guarded):
             return self._set[name]
         return super().__getattribute__(name)
 
-    int8_calibrator = None
+    int8_calibrator = progress_monitor = None
 
     def set_flag(self, flag: Any) -> None:
         self._flags.append(flag.name)

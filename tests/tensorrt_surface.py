@@ -121,6 +121,8 @@ def _add_classes(trt: Surface) -> None:
         setattr(trt, name, type(name, (base,), body))
     severities = {s.name: s for s in make_enum("Severity", SEVERITIES, trt.__version__)}
     trt.ILogger = type("ILogger", (builder.ILogger,), severities)
+    if "progress_monitor" in trt._api["IBuilderConfig"]:
+        trt.IProgressMonitor = type("IProgressMonitor", (), {})
     trt.Logger = type("Logger", (trt.ILogger,), {})
     if "IInt8EntropyCalibrator2" in trt._api["calib"]:
         trt.IInt8EntropyCalibrator2 = builder.Calibrator

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,32 @@ def test_a_float_convolution_is_reported_by_name(
     )
 
 
+def test_a_build_says_what_it_is_at(demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.engines.progress.PERIOD_S", 0.01)
+    monkeypatch.setattr("edge.engines.progress.LINE_EVERY_S", 0.05)
+    data, lines = (demo_bundle / "spatial.onnx").read_bytes(), []
+    build_engine(load_rtx(), data, "network.onnx", INT8, b"", lines.append)
+    assert len(lines) > 2
+    for line in lines:
+        assert re.fullmatch(r"building for \d+ s, [a-z ]+, step \d+ of \d+", line), line
+
+
+def test_ctrl_c_stops_a_build(demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an answer to it TensorRT would go on for minutes, and the key do nothing."""
+    monkeypatch.setattr("edge.engines.progress.PERIOD_S", 0.01)
+    monkeypatch.setattr("edge.engines.progress.LINE_EVERY_S", 0.0)
+    data = (demo_bundle / "spatial.onnx").read_bytes()
+    lines: list[str] = []
+
+    def press(line: str) -> None:
+        lines.append(line)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(load_rtx(), data, "network.onnx", INT8, b"", press)
+    assert len(lines) == 1
+
+
 def test_a_network_that_cannot_be_read_says_why(demo_bundle: Path) -> None:
     network = network_of(demo_bundle, "spatial")
     next(n for n in network.graph.node if n.op_type == "Clip").op_type = "NoSuchLayer"
@@ -87,7 +115,7 @@ def test_a_build_that_fails_ends_with_tensorrts_own_words(demo_bundle: Path) -> 
 def test_there_is_no_dla_in_rtx(demo_bundle: Path) -> None:
     data = (demo_bundle / "spatial.onnx").read_bytes()
     with pytest.raises(DeviceError, match="DLA"):
-        build_engine(load_rtx(), data, "spatial.onnx", BuildConfig("int8", 0, None), b"")
+        build_engine(load_rtx(), data, "spatial.onnx", BuildConfig("int8", 0, None), b"", print)
 
 
 def test_prepare_reports_nothing_where_nothing_is_wrong(demo_bundle: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ from edge.engines.dla import (
 )
 from edge.engines.layers import LayerPrecision, inspect_layers, layers_from_log
 from edge.engines.library import Capabilities, capabilities, open_builder, open_log
+from edge.engines.progress import watch_build
 from edge.engines.runtime import open_engine
 from edge.engines.variant import float_variant
 from edge.errors import BundleError, DeviceError
@@ -57,11 +59,17 @@ class _Recipe:
 
 
 def build_engine(
-    trt: ModuleType, onnx: bytes, name: str, config: BuildConfig, timing_cache: bytes
+    trt: ModuleType,
+    onnx: bytes,
+    name: str,
+    config: BuildConfig,
+    timing_cache: bytes,
+    say: Callable[[str], None],
 ) -> BuiltEngine:
     """Build the engine of a Q/DQ network, with static shapes, in the precision asked for.
 
     name: of the ONNX file, for messages. timing_cache: of an earlier build, or b"". Takes minutes.
+    say: gets a line now and then.
     Raises BundleError for a network that TensorRT cannot read, DeviceError where the device cannot
     build it as asked; both end with TensorRT's own last errors.
     """
@@ -81,7 +89,9 @@ def build_engine(
     settings = builder.create_builder_config()
     calibrator = _configure(trt, settings, recipe, config)
     notes = _use_timings(settings, timing_cache)
-    serialized = builder.build_serialized_network(network, settings)
+    serialized = watch_build(
+        trt, settings, lambda: builder.build_serialized_network(network, settings), say
+    )
     who = f"{name}: TensorRT {trt.__version__}"
     if calibrator is not None and calibrator.asked_for_data:
         raise DeviceError(

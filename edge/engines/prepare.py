@@ -88,7 +88,8 @@ def prepare_engine(
         return PreparedEngine(stream, found.plan, key, found.layers, built=False)
     say(f"{stream}: building an engine for {_target(key)}, which takes minutes: {found}")
     started = time.perf_counter()
-    built = build_engine(trt, onnx, f"{bundle.path}: {file}", config, cache.timings(key))
+    name, timings = f"{bundle.path}: {file}", cache.timings(key)
+    built = build_engine(trt, onnx, name, config, timings, lambda line: say(f"{stream}: {line}"))
     say(f"{stream}: built in {time.perf_counter() - started:.0f} s, {len(built.plan) >> 10} KiB")
     for note in built.notes:
         say(f"{stream}: {note}")

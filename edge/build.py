@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def build(options: BuildOptions, say: Say) -> None:
         write_choice(folder, driver.gpu, trt.__version__, chosen)
     finally:
         driver.close()
-    say(f"engines are in {folder}")
+    say(f"engines are in {folder}, each with a .json that names its layers and their precision")
 
 
 def _choose(
@@ -99,6 +100,9 @@ def _try(
     trt: Any, bundle: Bundle, driver: Driver, stream: Stream, config: BuildConfig, say: Say
 ) -> _Candidate:
     prepared = prepare_engine(trt, bundle, stream, driver.gpu, config, say)
+    counts = Counter(layer.precision for layer in prepared.layers).most_common()
+    layers = ", ".join(f"{count} {precision}" for precision, count in counts) or "not told"
+    say(f"{stream}: layers: {layers}")
     network = Network(trt, bundle, driver, prepared)
     try:
         parity = compare_stream(bundle, stream, prepared.key.precision, network)

@@ -5,8 +5,10 @@ device says, however its streams take turns, and keeps nothing that grows.
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ import pytest
 from edge.build import BuildOptions, build
 from edge.bundle import Bundle, load_bundle, write_manifest
 from edge.devices import Device, Inference, open_device
+from edge.devices.gpu import Driver, has_gpu
 from edge.errors import DeviceError
 from edge.frames import Frame
+from edge.kernels.launches import FILES
 from edge.verify import verify
 from tests.cuda.pycuda_double import GPU, ORDERS, install
 
@@ -175,6 +179,7 @@ def test_build_then_verify_then_run(
     build(BuildOptions(bundle.path, precision, None, None), lines.append)  # type: ignore[arg-type]
     text = "\n".join(lines)
     assert text.count("right: largest score difference") == (4 if precision == "best" else 2)
+    assert "temporal: layers: 49 " in text
     assert f"engines are in {bundle.path / 'engines'}" in text
     built = len(trt.builds)
     lines.clear()
@@ -210,8 +215,6 @@ def test_engines_that_compute_something_else_are_not_chosen(
 
 @pytest.mark.slow
 def test_auto_falls_back_and_says_why(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setattr("edge.devices.gpu.has_gpu", lambda: True)
     monkeypatch.setitem(sys.modules, "pycuda.driver", None)
     lines: list[str] = []
@@ -222,9 +225,55 @@ def test_auto_falls_back_and_says_why(bundle: Bundle, monkeypatch: pytest.Monkey
         open_device("cuda", bundle, lines.append)
 
 
-def test_without_a_gpu_cuda_is_refused(bundle: Bundle) -> None:
-    from edge.devices.gpu import has_gpu
+def test_kernels_that_were_kept_half_are_compiled_again(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, GPU())
+    cuda = sys.modules["pycuda.driver"]
+    caches, load = [], cuda.module_from_buffer
+    compile_ = sys.modules["pycuda.compiler"].compile
 
+    def kept(text: str, cache_dir: bool | None, **options: Any) -> bytes:
+        caches.append(cache_dir)
+        return compile_(text, cache_dir=cache_dir, **options) if cache_dir is False else b"half"
+
+    def load_whole(data: bytes) -> Any:
+        if data == b"half":
+            raise cuda.Error("cuModuleLoadDataEx failed: invalid image")
+        return load(data)
+
+    monkeypatch.setattr("pycuda.compiler.compile", kept)
+    monkeypatch.setattr("pycuda.driver.module_from_buffer", load_whole)
+    Driver().close()
+    assert caches == [None, False] * len(FILES)
+
+
+def test_without_nvcc_cuda_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = GPU()
+    install(monkeypatch, gpu)
+
+    def no_nvcc(*arguments: Any, **options: Any) -> bytes:
+        raise OSError("nvcc was not found (is it on the PATH?)")
+
+    monkeypatch.setattr("pycuda.compiler.compile", no_nvcc)
+    with pytest.raises(DeviceError, match=r"nvcc cannot compile .* for sm_87 .*nvcc was not found"):
+        open_device("cuda", bundle, print)
+    assert gpu.contexts == 0
+
+
+def test_a_gpu_that_cannot_be_opened(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, GPU())
+    cuda = sys.modules["pycuda.driver"]
+
+    def init() -> None:
+        raise cuda.Error("cuInit failed: unknown error")
+
+    monkeypatch.setattr("pycuda.driver.init", init)
+    with pytest.raises(DeviceError, match=r"cannot be opened .cuInit failed: unknown error"):
+        open_device("cuda", bundle, print)
+
+
+def test_without_a_gpu_cuda_is_refused(bundle: Bundle) -> None:
     if has_gpu():
         pytest.skip("there is a GPU here")
     with pytest.raises(DeviceError, match=r"no NVIDIA GPU here .*--device cpu"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,17 +63,22 @@ class Driver:
                 f'PATH={_NVCC_FOLDER}:$PATH && pip install "twostream-edge[jetson]"'
             ) from None
         self._cuda = cuda
-        cuda.init()
-        device = cuda.Device(0)
+        self._memory: list[Any] = []
+        try:
+            cuda.init()
+            device = cuda.Device(0)
+            self._context = device.retain_primary_context()
+        except cuda.Error as error:
+            raise DeviceError(
+                f"device cuda: the GPU cannot be opened ({error}); see: twostream doctor"
+            ) from None
         major, minor = device.compute_capability()
         self.gpu = GPU(device.name(), f"{major}.{minor}")
         self.integrated = bool(device.get_attribute(cuda.device_attribute.INTEGRATED))
-        self._context = device.retain_primary_context()
         self._context.push()
-        self._memory: list[Any] = []
         try:
             self._functions = self._compile(f"sm_{major}{minor}")
-        except DeviceError:
+        except BaseException:
             self._context.pop()
             raise
 
@@ -142,23 +147,32 @@ class Driver:
         return int(self._cuda.mem_get_info()[0])
 
     def _compile(self, architecture: str) -> dict[str, Any]:
-        """All kernels by name; pycuda keeps what nvcc made in the user's cache."""
-        from pycuda import compiler
-
+        """All kernels by name."""
         if _NVCC_FOLDER not in os.environ["PATH"].split(os.pathsep):
             os.environ["PATH"] += os.pathsep + _NVCC_FOLDER
-        modules = {}
-        for file in FILES:
-            try:
-                binary = compiler.compile(source(file), arch=architecture, no_extern_c=True)
-            except (self._cuda.CompileError, OSError) as error:
-                raise DeviceError(
-                    f"device cuda: nvcc cannot compile {file} for {architecture} ({error}); "
-                    "install the CUDA toolkit: on a Jetson, sudo apt install nvidia-jetpack"
-                ) from None
-            modules[file] = self._cuda.module_from_buffer(binary)
+        modules = {file: self._load(file, architecture) for file in FILES}
         functions = {}
         for kernel, (file, types) in KERNELS.items():
             functions[kernel] = modules[file].get_function(kernel)
             functions[kernel].prepare(types)
         return functions
+
+    def _load(self, file: str, architecture: str) -> Any:
+        """A file's module; pycuda keeps what nvcc made of it in the user's cache."""
+        from pycuda import compiler
+
+        def compiled(cache_dir: Literal[False] | None) -> bytes:
+            try:
+                return compiler.compile(
+                    source(file), arch=architecture, no_extern_c=True, cache_dir=cache_dir
+                )
+            except (self._cuda.CompileError, OSError) as error:
+                raise DeviceError(
+                    f"device cuda: nvcc cannot compile {file} for {architecture} ({error}); "
+                    "install the CUDA toolkit: on a Jetson, sudo apt install nvidia-jetpack"
+                ) from None
+
+        try:
+            return self._cuda.module_from_buffer(compiled(None))
+        except self._cuda.Error:  # what was kept may be half a file, after a power cut
+            return self._cuda.module_from_buffer(compiled(False))

@@ -229,7 +229,7 @@ def _driver(gpu: GPU) -> ModuleType:
     return module
 
 
-def _compile(text: str, arch: str, no_extern_c: bool) -> bytes:
+def _compile(text: str, arch: str, no_extern_c: bool, cache_dir: bool | None) -> bytes:
     (file,) = {file for file, _ in KERNELS.values() if source(file) == text}
     assert no_extern_c
     return f"{file} for {arch}".encode()

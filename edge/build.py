@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from edge.bundle import Bundle, load_bundle
 from edge.devices.cuda import Network
-from edge.devices.gpu import Driver
+from edge.devices.gpu import Driver, open_driver
 from edge.engines.build import BuildConfig
 from edge.engines.library import load_tensorrt
 from edge.engines.prepare import engine_folder, prepare_engine, write_choice
-from edge.errors import DeviceError
+from edge.errors import DeviceError, TwostreamError
 from edge.network import STREAMS, Precision, Stream
 from edge.verify import ParityResult, compare_stream, is_within
 
@@ -57,14 +57,13 @@ def build(options: BuildOptions, say: Say) -> None:
     bundle = load_bundle(options.bundle)
     for name in bundle.manifest.files:
         bundle.read(name)
-    driver = Driver()
-    try:
+    with open_driver() as driver:
         trt = load_tensorrt()
         chosen = {stream: _choose(trt, bundle, driver, stream, options, say) for stream in STREAMS}
         folder = engine_folder(bundle)
         write_choice(folder, driver.gpu, trt.__version__, chosen)
-    finally:
-        driver.close()
+        for note in driver.notes:
+            say(f"warning: {note}")
     say(f"engines are in {folder}, each with a .json that names its layers and their precision")
 
 
@@ -79,7 +78,13 @@ def _choose(
         config = BuildConfig(precision, options.dla_core, options.workspace_mb)
         if any(each.config.precision == precision for each in tried):
             continue  # INT8 became FP16 on a GPU that has no INT8
-        candidate = _try(trt, bundle, driver, stream, config, say)
+        try:
+            candidate = _try(trt, bundle, driver, stream, config, say)
+        except TwostreamError as error:
+            if precision == asked[-1] and not tried:
+                raise
+            say(f"{stream}: {precision} cannot be used: {error}")
+            continue
         say(candidate.line(bundle))
         tried.append(candidate)
     right = [candidate for candidate in tried if is_within(candidate.parity, bundle)]
@@ -109,6 +114,7 @@ def _try(
         used = BuildConfig(prepared.key.precision, config.dla_core, config.workspace_mb)
         return _Candidate(used, parity, _time(network, driver))
     finally:
+        driver.settle()
         network.close()
 
 

@@ -12,7 +12,18 @@ from edge.runtime import Label, Recogniser
 
 TOP = 5
 # "host": what the CPU does for a frame of the GPU
-STAGES = ("decode", "host", "resize", "flow", "spatial", "temporal", "fusion", "output", "latency")
+STAGES = (
+    "decode",
+    "host",
+    "resize",
+    "flow",
+    "spatial",
+    "temporal",
+    "scores",
+    "fusion",
+    "output",
+    "latency",
+)
 
 
 def label_record(label: Label, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from edge.engines.prepare import GPU
 from edge.network import Stream
 from edge.parity import load_parity, spatial_inputs, temporal_inputs
 
-ORIN = GPU("Orin", "8.7")
+ORIN = GPU("Orin", "8.7", 8)
 STREAMS: tuple[Stream, ...] = ("spatial", "temporal")
 
 

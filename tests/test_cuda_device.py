@@ -16,8 +16,8 @@ import pytest
 from edge.build import BuildOptions, build
 from edge.bundle import Bundle, load_bundle, write_manifest
 from edge.devices import Device, Inference, open_device
-from edge.devices.gpu import Driver, has_gpu
-from edge.errors import DeviceError
+from edge.devices.gpu import NO_DRIVER, open_driver
+from edge.errors import BundleError, DeviceError
 from edge.frames import Frame
 from edge.kernels.launches import FILES
 from edge.verify import verify
@@ -70,17 +70,20 @@ def infer(device: Device, frames: list[Frame]) -> list[Inference | None]:
     return [*results, waiting.result()]
 
 
-def assert_same(found: list[Inference | None], expected: list[Inference | None]) -> None:
+def assert_same(
+    found: list[Inference | None], expected: list[Inference | None], tolerance: float = 0.02
+) -> None:
     assert [each is None for each in found] == [each is None for each in expected]
     for mine, theirs in zip(found, expected, strict=True):
         if mine is None or theirs is None:
             continue
         for stream in ("spatial", "temporal", "fused"):
-            np.testing.assert_allclose(getattr(mine, stream), getattr(theirs, stream), atol=0.02)
+            wanted = getattr(theirs, stream)
+            np.testing.assert_allclose(getattr(mine, stream), wanted, atol=tolerance)
         assert mine.flow is not None
         assert theirs.flow is not None
         apart = np.abs(mine.flow.astype(int) - theirs.flow)
-        assert apart.max() <= 1
+        assert np.quantile(apart, 0.999) <= 1
         assert (apart > 0).mean() < 0.01
 
 
@@ -157,7 +160,7 @@ def test_without_a_picture_no_flow_comes_back(
     last = infer(device, [street(index) for index in range(STACK + 1)])[-1]
     assert last is not None
     assert last.flow is None
-    assert set(last.stages_ms) == {"resize", "flow", "spatial", "temporal", "host"}
+    assert set(last.stages_ms) == {"resize", "flow", "spatial", "temporal", "scores", "host"}
 
 
 def test_times_must_rise(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,68 +216,196 @@ def test_engines_that_compute_something_else_are_not_chosen(
     assert not list((bundle.path / "engines").glob("choice-*"))
 
 
+def refuse(error: Exception) -> Any:
+    def call(*arguments: Any, **options: Any) -> Any:
+        raise error
+
+    return call
+
+
+def no_pycuda(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(sys.modules, "pycuda.driver", None)
+
+
+def no_start(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("pycuda.driver.init", refuse(cuda_error("cuInit failed: unknown error")))
+
+
+def no_nvcc(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("pycuda.compiler.compile", refuse(OSError("nvcc was not found")))
+
+
+def old_driver(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("pycuda.driver.module_from_buffer", refuse(cuda_error("invalid image")))
+
+
+def no_pinned_memory(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("pycuda.driver.pagelocked_empty", refuse(cuda_error("out of memory")))
+
+
+def no_inference(patch: pytest.MonkeyPatch) -> None:
+    sys.modules["tensorrt"]._refuse_enqueue = True  # type: ignore[attr-defined]
+
+
+def no_tensorrt(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(sys.modules, "tensorrt", None)
+
+
+def no_runtime(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tensorrt.Runtime", refuse(TypeError("factory function returned nullptr")))
+
+
+def cuda_error(text: str) -> Exception:
+    return sys.modules["pycuda.driver"].Error(text)
+
+
 @pytest.mark.slow
-def test_auto_falls_back_and_says_why(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.devices.gpu.has_gpu", lambda: True)
-    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (no_pycuda, "pycuda cannot be used"),
+        (no_start, "cuInit failed: unknown error"),
+        (no_nvcc, "nvcc cannot compile preprocess.cu for sm_87 (nvcc was not found)"),
+        (old_driver, "toolkit is newer than the driver"),
+        (no_pinned_memory, "device cuda: out of memory"),
+        (no_inference, "could not start an inference"),
+        (no_tensorrt, "TensorRT is not installed"),
+        (no_runtime, "TensorRT 10.3.0 finds no GPU that it can use"),
+    ],
+)
+def test_a_gpu_that_fails_is_left_whole_and_told(
+    fault: Any, says: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = GPU()
+    install(monkeypatch, gpu)
+    fault(monkeypatch)
+    with pytest.raises(DeviceError) as caught:
+        open_device("cuda", bundle, lambda line: None)
+    assert says in str(caught.value)
+    assert (gpu.contexts, gpu.allocated) == (0, 0)
     lines: list[str] = []
     device = open_device("auto", bundle, lines.append)
     assert device.description.startswith("cpu")
-    assert "the GPU cannot be used: device cuda: pycuda cannot be used" in lines[0]
-    with pytest.raises(DeviceError, match="pip install"):
-        open_device("cuda", bundle, lines.append)
+    assert says in lines[-1]
+    assert lines[-1].startswith("warning: running on the CPU, for the GPU cannot be used: ")
+    assert (gpu.contexts, gpu.allocated) == (0, 0)
 
 
-def test_kernels_that_were_kept_half_are_compiled_again(
+def test_where_neither_device_can_be_used_both_reasons_are_told(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch, GPU())
-    cuda = sys.modules["pycuda.driver"]
-    caches, load = [], cuda.module_from_buffer
-    compile_ = sys.modules["pycuda.compiler"].compile
+    no_pycuda(monkeypatch)
+    monkeypatch.delitem(sys.modules, "edge.devices.cpu", raising=False)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(DeviceError, match=r"pycuda cannot be used .*OpenVINO is not installed"):
+        open_device("auto", bundle, lambda line: None)
 
-    def kept(text: str, cache_dir: bool | None, **options: Any) -> bytes:
-        caches.append(cache_dir)
-        return compile_(text, cache_dir=cache_dir, **options) if cache_dir is False else b"half"
+
+def test_a_fault_in_the_middle_leaves_the_gpu_whole(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = GPU()
+    device = open_on_double(monkeypatch, gpu, bundle)
+    error = cuda_error("an illegal memory access was encountered")
+    monkeypatch.setattr("pycuda.driver.Context.synchronize", refuse(error))
+    device.submit(street(0), infer=True)
+    device.close()
+    assert (gpu.contexts, gpu.allocated) == (0, 0)
+
+
+def test_no_network_goes_while_it_runs(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = GPU()
+    device = open_on_double(monkeypatch, gpu, bundle)
+    under_way = []
+    monkeypatch.setattr(
+        "edge.engines.runtime.Engine.close",
+        lambda engine: under_way.append(sum(len(stream.jobs) for stream in gpu.streams)),
+    )
+    for index in range(STACK + 2):
+        device.submit(street(index), infer=True)
+    device.close()
+    assert under_way == [0, 0]
+
+
+def test_a_result_that_came_too_late_is_not_another_frame_s(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = open_on_double(monkeypatch, GPU(), bundle)
+    pending = [device.submit(street(index), infer=True) for index in range(STACK + 3)]
+    with pytest.raises(RuntimeError, match="two frames later"):
+        pending[STACK].result()
+    assert pending[-1].result() is not None
+
+
+@pytest.mark.slow
+def test_best_takes_int8_where_fp16_cannot_be_made(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, GPU())
+    monkeypatch.setattr("edge.build.TIMED_RUNS", 1)
+    fault = BundleError("holds values that FP16 cannot hold")
+    monkeypatch.setattr("edge.engines.build.float_variant", refuse(fault))
+    lines: list[str] = []
+    build(BuildOptions(bundle.path, "best", None, None), lines.append)
+    text = "\n".join(lines)
+    assert text.count("fp16 cannot be used: ") == 2
+    assert text.count("right: largest score difference") == 2
+
+
+@pytest.mark.parametrize("kept", ["", "half a file"])
+def test_kernels_are_compiled_once_and_again_where_they_were_kept_half(
+    kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu, compiled = GPU(), []
+    install(monkeypatch, gpu)
+    compile_ = sys.modules["pycuda.compiler"].compile
+    load = sys.modules["pycuda.driver"].module_from_buffer
+
+    def compile_once(text: str, **options: Any) -> bytes:
+        compiled.append(text)
+        return compile_(text, **options)
 
     def load_whole(data: bytes) -> Any:
-        if data == b"half":
-            raise cuda.Error("cuModuleLoadDataEx failed: invalid image")
+        if b" for sm_87" not in data:
+            raise cuda_error("cuModuleLoadDataEx failed: invalid image")
         return load(data)
 
-    monkeypatch.setattr("pycuda.compiler.compile", kept)
+    monkeypatch.setattr("pycuda.compiler.compile", compile_once)
     monkeypatch.setattr("pycuda.driver.module_from_buffer", load_whole)
-    Driver().close()
-    assert caches == [None, False] * len(FILES)
+    with open_driver():
+        assert len(compiled) == len(FILES)
+    if kept:
+        for path in Path(gpu.cache.name).rglob("*.cubin"):
+            path.write_text(kept)
+    for _ in range(2):
+        with open_driver() as driver:
+            assert driver.notes == []
+    assert len(compiled) == len(FILES) * (2 if kept else 1)
 
 
-def test_without_nvcc_cuda_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = GPU()
-    install(monkeypatch, gpu)
-
-    def no_nvcc(*arguments: Any, **options: Any) -> bytes:
-        raise OSError("nvcc was not found (is it on the PATH?)")
-
-    monkeypatch.setattr("pycuda.compiler.compile", no_nvcc)
-    with pytest.raises(DeviceError, match=r"nvcc cannot compile .* for sm_87 .*nvcc was not found"):
-        open_device("cuda", bundle, print)
-    assert gpu.contexts == 0
-
-
-def test_a_gpu_that_cannot_be_opened(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, GPU())
-    cuda = sys.modules["pycuda.driver"]
+    monkeypatch.setattr("edge.devices.gpu.user_cache", lambda: Path("/proc/nowhere"))
+    with open_driver() as driver:
+        assert len(driver.notes) == len(FILES)
+        assert driver.notes[0].startswith("kernels are compiled at each start: /proc/nowhere")
 
-    def init() -> None:
-        raise cuda.Error("cuInit failed: unknown error")
 
-    monkeypatch.setattr("pycuda.driver.init", init)
-    with pytest.raises(DeviceError, match=r"cannot be opened .cuInit failed: unknown error"):
+def test_without_a_gpu_cuda_is_refused_and_auto_says_nothing(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.devices.gpu.gpu_fault", lambda: NO_DRIVER)
+    with pytest.raises(DeviceError, match=r"libcuda.so.1 is not here; use --device cpu"):
         open_device("cuda", bundle, print)
+    lines: list[str] = []
+    open_device("auto", bundle, lines.append).close()
+    assert lines == []
 
 
-def test_without_a_gpu_cuda_is_refused(bundle: Bundle) -> None:
-    if has_gpu():
-        pytest.skip("there is a GPU here")
-    with pytest.raises(DeviceError, match=r"no NVIDIA GPU here .*--device cpu"):
-        open_device("cuda", bundle, print)
+def test_a_broken_driver_is_told(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = "NVIDIA's driver is here, but opens no GPU (CUDA error 999)"
+    monkeypatch.setattr("edge.devices.gpu.gpu_fault", lambda: fault)
+    lines: list[str] = []
+    open_device("auto", bundle, lines.append).close()
+    assert fault in lines[0]

@@ -56,7 +56,7 @@ GPU_LINES = ("CUDA driver", "CUDA toolkit", "TensorRT", "pycuda")
             {
                 "JetPack": ("ok", "6.2 (L4T 36.4.3)"),
                 "CUDA driver": ("ok", "CUDA 12.6, Orin (sm_87)"),
-                "CUDA toolkit": ("ok", "nvcc 12.6"),
+                "CUDA toolkit": ("ok", "/nvcc 12.6"),
                 "TensorRT": ("ok", "10.3.0"),
                 "NVDEC": ("ok", "nvv4l2decoder"),
                 "NVENC": ("not on this board", "by the CPU"),

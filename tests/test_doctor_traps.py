@@ -15,6 +15,7 @@ from tests.machines import (
     CUDA,
     NANO,
     NO_LIBCUDA,
+    NVCC,
     NVDLA,
     ORIN_NANO,
     PC,
@@ -190,3 +191,17 @@ def test_the_wheel_of_tensorrt_is_that_of_the_driver() -> None:
     assert "`pip install tensorrt-cu12`" in checked(machine)["TensorRT"].text
     newer = replace(machine, cuda=driver(13020, ("NVIDIA RTX", 12, 0)))
     assert "`pip install tensorrt-cu13`" in checked(newer)["TensorRT"].text
+
+
+def test_an_nvcc_older_than_the_gpu_is_no_help() -> None:
+    """CUDA 11.5, which Ubuntu 22.04 calls nvidia-cuda-toolkit, knows no sm_89 (Ada)."""
+    answers = {
+        "nvcc --version": Answer(0, NVCC.format("11.5")),
+        "nvcc --list-gpu-code": Answer(0, "sm_70\nsm_75\nsm_80\nsm_86\nsm_87\n"),
+    }
+    machine = replace(PC_WITHOUT_NVCC, commands={**PC_WITHOUT_NVCC.commands, **answers})
+    ada = driver(12040, ("NVIDIA GeForce RTX 4060", 8, 9))
+    checks = checked(replace(machine, cuda=ada))
+    assert checks["CUDA toolkit"].status == "missing"
+    assert "nvcc 11.5 cannot compile for sm_89" in checks["CUDA toolkit"].text
+    assert checked(machine)["CUDA toolkit"].status == "ok"

@@ -34,7 +34,7 @@ from tests.engines import ORIN, copy_bundle, network_of, with_network
 from tests.tensorrt_surface import Surface
 
 INT8 = BuildConfig("int8", None, None)
-KEY = EngineKey("ab" * 32, "10.3.0", "Orin", "8.7", "int8", None)
+KEY = EngineKey("ab" * 32, "10.3.0", "Orin", "8.7", 8, "int8", None)
 BUILT = BuiltEngine(b"plan", (LayerPrecision("conv", "CaskConvolution", "int8"),), b"timings", ())
 
 KEYS = st.builds(
@@ -43,6 +43,7 @@ KEYS = st.builds(
     tensorrt=st.sampled_from(["8.6.2", "10.3.0", "11.4.1"]),
     gpu=st.sampled_from(["Orin", "Orin NX", "Xavier/../x", ""]),
     compute_capability=st.sampled_from(["7.2", "8.7"]),
+    multiprocessors=st.sampled_from([8, 16]),
     precision=st.sampled_from(["int8", "fp16", "fp32"]),
     dla_core=st.sampled_from([None, 0, 1]),
 )
@@ -87,8 +88,9 @@ def test_nothing_is_said_of_an_engine_that_is_there(bundle: Bundle) -> None:
     ("change", "named"),
     [
         ({"trt": Surface("10.7.0")}, "tensorrt 10.7.0, built with 10.3.0"),
-        ({"gpu": GPU("Orin NX", "8.7")}, "gpu Orin NX, built with Orin"),
-        ({"gpu": GPU("Orin", "8.9")}, "compute_capability 8.9, built with 8.7"),
+        ({"gpu": GPU("Orin NX", "8.7", 8)}, "gpu Orin NX, built with Orin"),
+        ({"gpu": GPU("Orin", "8.9", 8)}, "compute_capability 8.9, built with 8.7"),
+        ({"gpu": GPU("Orin", "8.7", 16)}, "multiprocessors 16, built with 8"),
         ({"config": BuildConfig("fp16", None, None)}, "precision fp16, built with int8"),
         ({"config": BuildConfig("int8", 1, None)}, "dla_core 1, built with none"),
     ],
@@ -357,9 +359,9 @@ def test_an_engine_that_cannot_be_kept_still_runs(
 @pytest.mark.parametrize(
     ("trt", "gpu"),
     [
-        (Surface("8.6.1"), GPU("NVIDIA Tegra X1", "5.3")),
-        (Surface("8.6.1"), GPU("NVIDIA Tegra X2", "6.2")),
-        (Surface("8.6.1", fast_int8=False), GPU("Old", "6.0")),
+        (Surface("8.6.1"), GPU("NVIDIA Tegra X1", "5.3", 1)),
+        (Surface("8.6.1"), GPU("NVIDIA Tegra X2", "6.2", 2)),
+        (Surface("8.6.1", fast_int8=False), GPU("Old", "6.0", 20)),
     ],
 )
 def test_no_fast_int8_is_fp16_with_a_line(bundle: Bundle, trt: Surface, gpu: GPU) -> None:

@@ -26,7 +26,7 @@ def test_a_choice_is_read_back_for_its_device(tmp_path: Path) -> None:
     write_choice(folder, ORIN, "10.3.0", choice)
     assert read_choice(folder, ORIN, "10.3.0") == choice
     assert read_choice(folder, ORIN, "10.7.0") is None
-    assert read_choice(folder, GPU("Orin", "8.9"), "10.3.0") is None
+    assert read_choice(folder, GPU("Orin", "8.9", 8), "10.3.0") is None
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"schema_version": 2}'])
@@ -39,12 +39,12 @@ def test_a_choice_that_cannot_be_read_is_an_error(tmp_path: Path, text: str) -> 
 
 
 def test_a_choice_of_another_device_is_an_error(tmp_path: Path) -> None:
-    for gpu in (ORIN, GPU("Xavier", "7.2")):
+    for gpu in (ORIN, GPU("Xavier", "7.2", 8)):
         write_choice(tmp_path, gpu, "10.3.0", {"spatial": INT8, "temporal": INT8})
     one, other = tmp_path.glob("choice-*.json")
     shutil.copy(one, other)
     said = []
-    for gpu in (ORIN, GPU("Xavier", "7.2")):
+    for gpu in (ORIN, GPU("Xavier", "7.2", 8)):
         try:
             read_choice(tmp_path, gpu, "10.3.0")
         except DeviceError as error:

@@ -19,7 +19,7 @@ from edge.flow.tvl1 import TVL1
 from edge.frames import Frame, Geometry, Normalisation, analyse, rgb_tensor
 from edge.fusion import fuse, softmax
 from edge.kernels import launches
-from edge.kernels.device_plan import FusePlan, StackPlan, ViewPlan, write_colour
+from edge.kernels.device_plan import FusePlan, StackPlan, ViewPlan, is_nv12, write_colour
 from edge.kernels.flow_plan import FlowPlan, split_iterations, tiles
 from edge.kernels.launches import Launch
 from edge.kernels.taps import area_taps
@@ -166,7 +166,7 @@ def kernel_view(
     """Analysed luma and RGB tensor of a frame, by the kernels."""
     memory = Memory()
     height, width = geometry.size_hw
-    nv12 = frame.u.strides[1] == 2
+    nv12 = is_nv12(frame)
     luma, rgb = memory.allocate(4 * height * width), memory.allocate(12 * height * width)
     plan = ViewPlan(frame.size_hw, nv12, frame.full_range, geometry)
     packed = np.zeros(plan.frame_bytes, np.uint8)

@@ -82,9 +82,10 @@ def open_device(
     """
     if name not in NAMES:
         raise DeviceError(f"device {name!r} does not exist; devices: {', '.join(NAMES)}")
-    from edge.devices.gpu import has_gpu
+    from edge.devices.gpu import NO_DRIVER, gpu_fault
 
-    if name == "cuda" or (name == "auto" and has_gpu()):
+    fault: str | None = None
+    if name == "cuda" or (name == "auto" and gpu_fault() != NO_DRIVER):
         from edge.devices.cuda import open_cuda
 
         try:
@@ -92,7 +93,10 @@ def open_device(
         except DeviceError as error:
             if name == "cuda":
                 raise
-            say(f"warning: running on the CPU, for the GPU cannot be used: {error}")
-    from edge.devices.cpu import CPUDevice
-
+            fault = str(error)
+            say(f"warning: running on the CPU, for the GPU cannot be used: {fault}")
+    try:
+        from edge.devices.cpu import CPUDevice
+    except DeviceError as error:
+        raise DeviceError(str(error) if fault is None else f"{fault}; {error}") from None
     return CPUDevice(bundle, flow_wanted)

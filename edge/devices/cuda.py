@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,14 +26,14 @@ from numpy.typing import NDArray
 
 from edge.bundle import Bundle
 from edge.devices import Inference
-from edge.devices.gpu import Driver, Pinned
+from edge.devices.gpu import Driver, Pinned, open_driver
 from edge.engines.build import BuildConfig
 from edge.engines.library import load_tensorrt
 from edge.engines.prepare import PreparedEngine, engine_folder, prepare_engine, read_choice
 from edge.engines.runtime import Engine
 from edge.flow.stack import FlowBytes
 from edge.frames import Frame, Matrix
-from edge.kernels.device_plan import FusePlan, StackPlan, ViewPlan, write_colour
+from edge.kernels.device_plan import FusePlan, StackPlan, ViewPlan, is_nv12, write_colour
 from edge.kernels.flow_plan import SLOTS, FlowPlan
 from edge.network import STREAMS, Precision, Stream
 
@@ -89,7 +90,7 @@ class _View:
 class _Slot:
     """What a frame has for itself while it is under way: memory to come and go, and events.
 
-    free: nothing is under way in it.
+    free: nothing is under way in it. serial: of the frame that it was last taken for.
     """
 
     def __init__(self, driver: Driver, score_bytes: int, flow_bytes: int) -> None:
@@ -99,6 +100,12 @@ class _Slot:
         self.flow = driver.pinned(flow_bytes)
         self.marks = {name: driver.event() for name in _MARKS}
         self.free = True
+        self.serial = -1
+
+    def take(self, serial: int) -> None:
+        """For another frame, once the one before is done."""
+        self.wait()
+        self.free, self.serial = False, serial
 
     def wait(self) -> None:
         if not self.free:
@@ -111,15 +118,21 @@ class _Slot:
 
 @dataclass(slots=True)
 class _Started:
-    """A frame under way. Its result is there until two more frames have been submitted."""
+    """A frame under way. Its result is there until two more frames have been submitted.
+
+    serial: of the frame that the slot was taken for.
+    """
 
     slot: _Slot
+    serial: int
     classes: int
     flow_shape: tuple[int, int, int] | None
     host_ms: float
 
     def result(self) -> Inference:
         slot = self.slot
+        if slot.serial != self.serial:
+            raise RuntimeError("the result of a frame was asked for two frames later")
         slot.wait()
         spatial, temporal, fused = (
             slot.scores.array.view(np.float32).reshape(3, self.classes).copy()
@@ -132,6 +145,7 @@ class _Started:
             "flow": slot.milliseconds("seen", "flow"),
             "spatial": slot.milliseconds("rgb", "spatial"),
             "temporal": slot.milliseconds("stack", "temporal"),
+            "scores": slot.milliseconds("temporal", "done"),
             "host": self.host_ms,
         }
         return Inference(spatial, temporal, fused, flow, stages_ms)
@@ -143,13 +157,14 @@ class _Nothing:
 
 
 class CUDADevice:
-    """See edge.devices.Device."""
+    """See edge.devices.Device. resources: what `close` gives back, in turn."""
 
     def __init__(
         self, bundle: Bundle, driver: Driver, networks: dict[Stream, Network], flow_wanted: bool
     ) -> None:
         manifest = bundle.manifest
         self._driver, self._networks, self._manifest = driver, networks, manifest
+        self.resources = ExitStack()
         height, width = manifest.geometry.size_hw
         classes, length = len(manifest.classes), manifest.temporal.stack
         allocate = driver.allocate
@@ -191,17 +206,16 @@ class CUDADevice:
         driver, main = self._driver, self._main
         turn = self._frames % SLOTS
         slot = self._slots[turn]
-        slot.wait()
-        waited = time.perf_counter()
-        view = self._view(frame, slot)
         interval_s = None if self._previous_s is None else frame.time_s - self._previous_s
         if interval_s is not None and interval_s <= 0:
             raise ValueError(f"frame times must rise: {self._previous_s} then {frame.time_s}")
+        slot.take(self._frames)
+        waited = time.perf_counter()
+        view = self._view(frame, slot)
         infer = (
             infer and interval_s is not None and self._flows + 1 >= self._manifest.temporal.stack
         )
         source = self._upload(view, frame, slot)
-        slot.marks["begin"].record(main)
         driver.launch([view.plan.luma(source, view.taps, self._flow.luma[turn])], main)
         slot.marks["seen"].record(main)
         if infer:
@@ -215,13 +229,12 @@ class CUDADevice:
         if infer:
             self._start_temporal(slot)
         slot.marks["done"].record(main)
-        slot.free = False
         self._frames += 1
         self._previous_s = frame.time_s
         if not infer:
             return _Nothing()
         host_ms = (time.perf_counter() - waited) * 1e3
-        return _Started(slot, len(self._manifest.classes), self._flow_shape, host_ms)
+        return _Started(slot, slot.serial, len(self._manifest.classes), self._flow_shape, host_ms)
 
     def logits(self, stream: Stream, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         return self._networks[stream](tensor)
@@ -230,15 +243,11 @@ class CUDADevice:
         self._flows, self._previous_s = 0, None
 
     def close(self) -> None:
-        for slot in self._slots:
-            slot.wait()
-        for network in self._networks.values():
-            network.close()
-        self._driver.close()
+        self.resources.close()
 
     def _view(self, frame: Frame, slot: _Slot) -> _View:
         """The frame's view, and room for it in the slot."""
-        nv12 = frame.u.strides[1] == 2
+        nv12 = is_nv12(frame)
         key = (frame.size_hw, nv12, frame.full_range)
         if key not in self._views:
             plan = ViewPlan(*key, self._manifest.geometry)
@@ -255,6 +264,7 @@ class CUDADevice:
         assert slot.frame is not None
         packed = slot.frame.array[: view.plan.frame_bytes]
         view.plan.pack(frame, packed)
+        slot.marks["begin"].record(self._main)
         if self._driver.integrated:
             return slot.frame.address
         self._driver.upload(slot.device_frame, packed, self._main)
@@ -290,22 +300,24 @@ class CUDADevice:
 def open_cuda(bundle: Bundle, say: Callable[[str], None], flow_wanted: bool) -> CUDADevice:
     """The bundle on the first GPU, with the engines of the last `twostream build`, or INT8 ones;
     what is not built yet is built now. Raises DeviceError where that cannot be."""
-    driver = Driver()
-    try:
+    with ExitStack() as stack:
+        driver = stack.enter_context(open_driver())
         trt = load_tensorrt()
         choice = read_choice(engine_folder(bundle), driver.gpu, trt.__version__) or {}
-        prepared = [
-            prepare_engine(trt, bundle, stream, driver.gpu, choice.get(stream, DEFAULT), say)
-            for stream in STREAMS
-        ]
-        networks = {each.stream: Network(trt, bundle, driver, each) for each in prepared}
+        networks = {}
+        for stream in STREAMS:
+            config = choice.get(stream, DEFAULT)
+            prepared = prepare_engine(trt, bundle, stream, driver.gpu, config, say)
+            networks[stream] = Network(trt, bundle, driver, prepared)
+            stack.callback(networks[stream].close)
+        stack.callback(driver.settle)  # comes first: no network goes while it still runs
         device = CUDADevice(bundle, driver, networks, flow_wanted)
-    except BaseException:
-        driver.close()
-        raise
-    kinds = "/".join(device.precisions[stream] for stream in STREAMS)
-    device.description += f", TensorRT {trt.__version__} {kinds}"
-    warm_up(device, bundle)
+        warm_up(device, bundle)
+        kinds = "/".join(device.precisions[stream] for stream in STREAMS)
+        device.description += f", TensorRT {trt.__version__} {kinds}"
+        for note in driver.notes:
+            say(f"warning: {note}")
+        device.resources = stack.pop_all()
     return device
 
 

@@ -6,28 +6,41 @@ The primary context is used, which is the one that TensorRT works in too.
 from __future__ import annotations
 
 import ctypes
-import os
-from collections.abc import Sequence
-from typing import Any, Literal
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.engines.prepare import GPU
+from edge.engines.cache import user_cache, write_whole
+from edge.engines.choice import GPU
 from edge.errors import DeviceError
 from edge.kernels.launches import FILES, KERNELS, Launch, source
 
-_NVCC_FOLDER = "/usr/local/cuda/bin"  # where JetPack puts it, and mostly not on the PATH
+_CUDA_FOLDER = Path("/usr/local/cuda/bin")  # where JetPack has nvcc, mostly not on the PATH
+NO_DRIVER = "libcuda.so.1 is not here"
 
 
-def has_gpu() -> bool:
-    """Whether an NVIDIA driver is here and sees a GPU. Loads nothing but the driver."""
+def gpu_fault() -> str | None:
+    """Why there is no GPU to be used, NO_DRIVER where nothing speaks of one; None where there is.
+
+    Loads nothing but the driver.
+    """
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return False
+        if Path("/etc/nv_tegra_release").exists():
+            return "this is a Jetson, but libcuda.so.1 is not here (containers: --runtime nvidia)"
+        return NO_DRIVER
     count = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 < count.value
+    fault = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if fault:
+        return f"NVIDIA's driver is here, but opens no GPU (CUDA error {fault})"
+    return None if count.value else "NVIDIA's driver is here, but sees no GPU"
 
 
 class Pinned:
@@ -42,57 +55,84 @@ class Pinned:
         self.address = int(self.array.base.get_device_pointer())  # type: ignore[union-attr]
 
 
-class Driver:
-    """The first GPU, its context current in this thread until `close`.
+@cache
+def _primary_context(cuda: Any) -> tuple[Any, Any]:
+    """The first GPU and its primary context, retained until the process ends: pycuda pushes it once
+    more to release it, and does not pop it again."""
+    cuda.init()
+    device = cuda.Device(0)
+    return device, device.retain_primary_context()
 
-    integrated: the GPU shares the host's memory (Jetson), so that a copy would be for nothing.
+
+@contextmanager
+def open_driver() -> Iterator[Driver]:
+    """The first GPU, until the end of the block, where what pycuda raises is a DeviceError.
+
     Raises DeviceError where there is no GPU, no pycuda, or the kernels cannot be compiled.
     """
+    fault = gpu_fault()
+    if fault is not None:
+        raise DeviceError(f"device cuda: {fault}; use --device cpu, and see: twostream doctor")
+    try:
+        import pycuda.driver as cuda
+    except ImportError as error:
+        raise DeviceError(
+            f"device cuda: pycuda cannot be used ({error}); run: export "
+            f'PATH={_CUDA_FOLDER}:$PATH && pip install "twostream-edge[jetson]"'
+        ) from None
+    try:
+        device, context = _primary_context(cuda)
+        context.push()
+        driver = Driver(cuda, device)
+        try:
+            driver.load_kernels()
+            yield driver
+        finally:
+            driver.free()
+            context.pop()
+    except cuda.Error as error:
+        raise DeviceError(
+            f"device cuda: {error}; stop other programs that use the GPU, and see: twostream doctor"
+        ) from None
 
-    def __init__(self) -> None:
-        if not has_gpu():
-            raise DeviceError(
-                "device cuda: no NVIDIA GPU here (libcuda.so.1 is missing or sees none); "
-                "use --device cpu, and see: twostream doctor"
-            )
-        try:
-            import pycuda.driver as cuda
-        except ImportError as error:
-            raise DeviceError(
-                f"device cuda: pycuda cannot be used ({error}); run: export "
-                f'PATH={_NVCC_FOLDER}:$PATH && pip install "twostream-edge[jetson]"'
-            ) from None
-        self._cuda = cuda
-        self._memory: list[Any] = []
-        try:
-            cuda.init()
-            device = cuda.Device(0)
-            self._context = device.retain_primary_context()
-        except cuda.Error as error:
-            raise DeviceError(
-                f"device cuda: the GPU cannot be opened ({error}); see: twostream doctor"
-            ) from None
+
+class Driver:
+    """A GPU whose context is current in this thread.
+
+    gpu: its name and kind. integrated: it shares the host's memory (Jetson), so that a copy would
+    be for nothing. notes: what did not go as it should, a line each.
+    """
+
+    def __init__(self, cuda: Any, device: Any) -> None:
+        attribute = cuda.device_attribute
         major, minor = device.compute_capability()
-        self.gpu = GPU(device.name(), f"{major}.{minor}")
-        self.integrated = bool(device.get_attribute(cuda.device_attribute.INTEGRATED))
-        self._context.push()
-        try:
-            self._functions = self._compile(f"sm_{major}{minor}")
-        except BaseException:
-            self._context.pop()
-            raise
+        count = device.get_attribute(attribute.MULTIPROCESSOR_COUNT)
+        self.gpu = GPU(device.name(), f"{major}.{minor}", count)
+        self.integrated = bool(device.get_attribute(attribute.INTEGRATED))
+        self.notes: list[str] = []
+        self._cuda = cuda
+        self._architecture = f"sm_{major}{minor}"
+        self._memory: list[Any] = []
+        self._functions: dict[str, Any] = {}
 
-    def close(self) -> None:
-        """Free everything and leave the context; nothing may be under way any more."""
-        self._context.synchronize()
+    def settle(self) -> None:
+        """Wait until nothing is under way. After a fault of the GPU there is nothing to wait for,
+        and the fault itself has been told."""
+        try:
+            self._cuda.Context.synchronize()
+        except self._cuda.Error:
+            self.notes.append("the GPU did not come to rest")
+
+    def free(self) -> None:
+        """Free everything."""
+        self.settle()
         self._functions = {}
         for allocation in self._memory:
             allocation.free()
         self._memory = []
-        self._context.pop()
 
     def allocate(self, size: int) -> int:
-        """The address of `size` zeroed bytes on the GPU, there until `close`."""
+        """The address of `size` zeroed bytes on the GPU, there until the driver is closed."""
         try:
             allocation = self._cuda.mem_alloc(size)
         except self._cuda.MemoryError:
@@ -106,7 +146,7 @@ class Driver:
         return int(allocation)
 
     def place(self, array: NDArray[Any]) -> int:
-        """The address of a copy of an array on the GPU, there until `close`."""
+        """The address of a copy of an array on the GPU, there until the driver is closed."""
         address = self.allocate(array.nbytes)
         self.write(address, array)
         return address
@@ -134,7 +174,8 @@ class Driver:
         return self._cuda.Stream()
 
     def event(self) -> Any:
-        return self._cuda.Event()
+        """Waiting for it leaves the core to others."""
+        return self._cuda.Event(self._cuda.event_flags.BLOCKING_SYNC)
 
     def launch(self, launches: Sequence[Launch], stream: Any) -> None:
         """Start kernels on a stream, one after another."""
@@ -146,33 +187,50 @@ class Driver:
         """Memory that is free on the GPU."""
         return int(self._cuda.mem_get_info()[0])
 
-    def _compile(self, architecture: str) -> dict[str, Any]:
-        """All kernels by name."""
-        if _NVCC_FOLDER not in os.environ["PATH"].split(os.pathsep):
-            os.environ["PATH"] += os.pathsep + _NVCC_FOLDER
-        modules = {file: self._load(file, architecture) for file in FILES}
-        functions = {}
+    def load_kernels(self) -> None:
+        """Raises DeviceError where there is no nvcc that can compile them for this GPU."""
+        modules = {file: self._load(file) for file in FILES}
         for kernel, (file, types) in KERNELS.items():
-            functions[kernel] = modules[file].get_function(kernel)
-            functions[kernel].prepare(types)
-        return functions
+            function = modules[file].get_function(kernel)
+            function.prepare(types)
+            self._functions[kernel] = function
 
-    def _load(self, file: str, architecture: str) -> Any:
-        """A file's module; pycuda keeps what nvcc made of it in the user's cache."""
+    def _load(self, file: str) -> Any:
+        """A file's module, from the user's cache if it is there."""
+        digest = hashlib.sha256(source(file).encode()).hexdigest()[:16]
+        path = user_cache() / "kernels" / f"{file}-{digest}-{self._architecture}.cubin"
+        try:
+            return self._cuda.module_from_buffer(path.read_bytes())
+        except (OSError, self._cuda.Error):  # not there, or damaged
+            binary = self._compile(file)
+        try:
+            module = self._cuda.module_from_buffer(binary)
+        except self._cuda.Error as error:
+            raise DeviceError(
+                f"device cuda: the driver does not take what nvcc made of {file} ({error}); the "
+                "CUDA toolkit is newer than the driver, install one that fits it"
+            ) from None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, binary)
+        except OSError as error:
+            self.notes.append(f"kernels are compiled at each start: {path} ({error.strerror})")
+        return module
+
+    def _compile(self, file: str) -> bytes:
         from pycuda import compiler
 
-        def compiled(cache_dir: Literal[False] | None) -> bytes:
-            try:
-                return compiler.compile(
-                    source(file), arch=architecture, no_extern_c=True, cache_dir=cache_dir
-                )
-            except (self._cuda.CompileError, OSError) as error:
-                raise DeviceError(
-                    f"device cuda: nvcc cannot compile {file} for {architecture} ({error}); "
-                    "install the CUDA toolkit: on a Jetson, sudo apt install nvidia-jetpack"
-                ) from None
-
+        nvcc = _CUDA_FOLDER / "nvcc"
         try:
-            return self._cuda.module_from_buffer(compiled(None))
-        except self._cuda.Error:  # what was kept may be half a file, after a power cut
-            return self._cuda.module_from_buffer(compiled(False))
+            return compiler.compile(
+                source(file),
+                nvcc=str(nvcc) if nvcc.exists() else "nvcc",
+                arch=self._architecture,
+                no_extern_c=True,
+                cache_dir=False,
+            )
+        except (self._cuda.CompileError, OSError) as error:
+            raise DeviceError(
+                f"device cuda: nvcc cannot compile {file} for {self._architecture} ({error}); "
+                "install the CUDA toolkit: on a Jetson, sudo apt install nvidia-jetpack"
+            ) from None

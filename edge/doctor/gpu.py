@@ -49,13 +49,18 @@ def check_driver(machine: Machine) -> Check:
 
 
 def check_toolkit(machine: Machine) -> Check:
-    """nvcc compiles the kernels; the CUDA device looks on PATH, then where JetPack has it."""
+    """nvcc compiles the kernels; the CUDA device takes JetPack's, or else the first on PATH."""
     name = "CUDA toolkit"
     if not has_gpu(machine):
         return _absent(name)
     release = r"release (\d+\.\d+)"
-    for nvcc in ("nvcc", f"{_TOOLKIT}/nvcc"):
+    for nvcc in (f"{_TOOLKIT}/nvcc", "nvcc"):
         if found := re.search(release, machine.output(f"{nvcc} --version")):
+            known = machine.output(f"{nvcc} --list-gpu-code").split()  # from CUDA 11 on
+            for _, major, minor in machine.driver.get("gpus", ()):
+                if known and f"sm_{major}{minor}" not in known:
+                    fault = f"{nvcc} {found[1]} cannot compile for sm_{major}{minor}"
+                    return _missing(name, fault, "install the CUDA toolkit that fits the driver")
             return Check(name, "ok", f"{nvcc} {found[1]}", needed_by=("cuda",))
     if jetson(machine):
         return _missing(name, "there is no nvcc", _JETPACK)

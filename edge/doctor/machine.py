@@ -35,7 +35,9 @@ PCI_VENDORS = "/sys/bus/pci/devices/*/vendor"
 COMMANDS = (
     "dpkg-query -W -f ${Version} nvidia-jetpack",
     "nvcc --version",
+    "nvcc --list-gpu-code",
     "/usr/local/cuda/bin/nvcc --version",
+    "/usr/local/cuda/bin/nvcc --list-gpu-code",
     "nvpmodel -q",
     f"{SYSTEM_PYTHON} --version",
 )

@@ -146,6 +146,13 @@ class EngineCache:
                 file.with_suffix(".json").unlink(missing_ok=True)
 
 
+def user_cache() -> Path:
+    """Where this user's own files that can be made again are kept; it may not exist yet."""
+    configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    base = configured if configured.is_absolute() else Path.home() / ".cache"
+    return base / "twostream"
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that no one ever reads half of it, through a power cut too."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")

@@ -18,10 +18,12 @@ from edge.network import Stream
 
 @dataclass(frozen=True, slots=True)
 class GPU:
-    """name: as the driver gives it. compute_capability: "8.7"."""
+    """name: as the driver gives it. compute_capability: "8.7". multiprocessors: as many as are on:
+    an AGX Orin, an Orin NX and an Orin Nano have one name and differ in nothing else."""
 
     name: str
     compute_capability: str
+    multiprocessors: int
 
 
 class _Choice(BaseModel):
@@ -71,5 +73,5 @@ def write_choice(
 
 
 def _path(folder: Path, gpu: GPU, tensorrt_version: str) -> Path:
-    digest = device_digest(tensorrt_version, gpu.name, gpu.compute_capability)
+    digest = device_digest(tensorrt_version, gpu.name, gpu.compute_capability, gpu.multiprocessors)
     return folder / f"choice-{digest}.json"

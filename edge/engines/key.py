@@ -13,13 +13,15 @@ from edge.network import Precision
 class EngineKey:
     """onnx_sha256: of the bundle's Q/DQ file, also where the engine is made of a variant of it;
     file and precision together say which variant. tensorrt: "10.3.0". gpu: the GPU's own name.
-    compute_capability: "8.7". dla_core: None for the GPU.
+    compute_capability: "8.7". multiprocessors: of the GPU, for all Orins have one name.
+    dla_core: None for the GPU.
     """
 
     onnx_sha256: str
     tensorrt: str
     gpu: str
     compute_capability: str
+    multiprocessors: int
     precision: Precision
     dla_core: int | None
 
@@ -37,12 +39,12 @@ class EngineKey:
         return _digest(asdict(self))
 
     def device_digest(self) -> str:
-        return device_digest(self.tensorrt, self.gpu, self.compute_capability)
+        return device_digest(self.tensorrt, self.gpu, self.compute_capability, self.multiprocessors)
 
 
-def device_digest(tensorrt: str, gpu: str, compute_capability: str) -> str:
+def device_digest(tensorrt: str, gpu: str, compute_capability: str, multiprocessors: int) -> str:
     """Names what all engines of one device and TensorRT share."""
-    return _digest([tensorrt, gpu, compute_capability])
+    return _digest([tensorrt, gpu, compute_capability, multiprocessors])
 
 
 def _digest(parts: object) -> str:

@@ -110,10 +110,14 @@ def open_builder(trt: ModuleType, log: Any) -> Any:
     try:
         return trt.Builder(log)
     except TypeError:  # the binding's answer to a null pointer
-        raise DeviceError(
-            f"TensorRT {trt.__version__} finds no GPU that it can use; check the driver, and that "
-            f"the GPU has memory left{log.last_errors()}"
-        ) from None
+        raise no_gpu(trt, log) from None
+
+
+def no_gpu(trt: ModuleType, log: Any) -> DeviceError:
+    return DeviceError(
+        f"TensorRT {trt.__version__} finds no GPU that it can use; check the driver, and that "
+        f"the GPU has memory left{log.last_errors()}"
+    )
 
 
 def open_log(trt: ModuleType) -> Any:

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from edge.bundle import Bundle
 from edge.engines.build import BuildConfig, BuiltEngine, build_engine
-from edge.engines.cache import EngineCache, StoredEngine
+from edge.engines.cache import EngineCache, StoredEngine, user_cache
 from edge.engines.choice import GPU, read_choice, write_choice
 from edge.engines.dla import check_dla_version
 from edge.engines.key import EngineKey
@@ -52,10 +52,8 @@ def engine_folder(bundle: Bundle) -> Path:
     inside = bundle.path / "engines"
     if bundle.path.is_dir() and os.access(inside if inside.exists() else bundle.path, os.W_OK):
         return inside
-    configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    base = configured if configured.is_absolute() else Path.home() / ".cache"
     manifest = bundle.manifest.model_dump_json(by_alias=True)
-    return base / "twostream" / hashlib.sha256(manifest.encode()).hexdigest()
+    return user_cache() / hashlib.sha256(manifest.encode()).hexdigest()
 
 
 def prepare_engine(
@@ -104,6 +102,7 @@ def _key(trt: ModuleType, onnx_sha256: str, gpu: GPU, config: BuildConfig) -> En
         tensorrt=trt.__version__,
         gpu=gpu.name,
         compute_capability=gpu.compute_capability,
+        multiprocessors=gpu.multiprocessors,
         precision=config.precision,
         dla_core=config.dla_core,
     )

@@ -5,14 +5,20 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from edge.engines.library import open_log
+from edge.engines.library import no_gpu, open_log
 from edge.errors import BundleError, DeviceError
 from edge.network import INPUT, OUTPUT
 
 
 def open_engine(trt: ModuleType, plan: bytes, log: Any, dla_core: int | None) -> Any:
-    """A trt.ICudaEngine, or None where TensorRT does not take the plan; `log` says why."""
-    runtime = trt.Runtime(log)
+    """A trt.ICudaEngine, or None where TensorRT does not take the plan; `log` says why.
+
+    Raises DeviceError where TensorRT finds no GPU that it can use.
+    """
+    try:
+        runtime = trt.Runtime(log)
+    except TypeError:  # the binding's answer to a null pointer
+        raise no_gpu(trt, log) from None
     if dla_core is not None:
         runtime.DLA_core = dla_core
     return runtime.deserialize_cuda_engine(plan)

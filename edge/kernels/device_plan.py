@@ -26,6 +26,12 @@ def write_colour(matrix: Matrix, normalisation: Normalisation) -> NDArray[np.flo
     return np.array([*yuv_coefficients(matrix), *(1 / (255 * std)), *(-mean / std)], np.float32)
 
 
+def is_nv12(frame: Frame) -> bool:
+    """Whether U and V are the bytes of one plane of pairs, U first."""
+    apart = frame.v.ctypes.data - frame.u.ctypes.data
+    return frame.u.strides == frame.v.strides and frame.u.strides[1] == 2 and apart == 1
+
+
 class ViewPlan:
     """How frames of one size and format are packed for upload, and become luma and RGB.
 
@@ -54,13 +60,16 @@ class ViewPlan:
 
     def pack(self, frame: Frame, out: NDArray[np.uint8]) -> None:
         """Copy what is seen of a frame to `out` (frame_bytes,)."""
-        luma, pairs = out[: self._luma_bytes], out[self._luma_bytes : self.frame_bytes]
+        luma, chroma = out[: self._luma_bytes], out[self._luma_bytes : self.frame_bytes]
         luma.reshape(-1, self._pitch)[:] = frame.y[self._rows]
-        # (2, h, w) of I420, (h, w, 2) of NV12: a copy of whole rows either way
-        shape = (-1, self._chroma_pitch, 2) if self._nv12 else (2, -1, self._chroma_pitch)
-        chroma = pairs.reshape(shape)
-        u, v = (chroma[..., 0], chroma[..., 1]) if self._nv12 else chroma
-        u[:], v[:] = frame.u[self._chroma_rows], frame.v[self._chroma_rows]
+        u, v = frame.u[self._chroma_rows], frame.v[self._chroma_rows]
+        if self._nv12:  # whole rows of pairs, not bytes of U and of V
+            shape = (u.shape[0], 2 * self._chroma_pitch)
+            pairs = np.lib.stride_tricks.as_strided(u, shape, (u.strides[0], 1), writeable=False)
+            chroma.reshape(shape)[:] = pairs
+        else:
+            both = chroma.reshape(2, -1, self._chroma_pitch)
+            both[0], both[1] = u, v
 
     def luma(self, source: int, taps: int, out: int) -> Launch:
         """source: address of a packed frame; taps: of self.taps; out: (H, W) float32."""

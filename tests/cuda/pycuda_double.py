@@ -10,8 +10,10 @@ from __future__ import annotations
 import random
 import struct
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -37,6 +39,7 @@ class GPU:
         self.launched: list[str] = []
         self.allocated = self.pinned = self.events = 0
         self.contexts = 0
+        self.cache = tempfile.TemporaryDirectory()  # for compiled kernels
         self.clock = 0
         self._order, self._random = order, random.Random(1)
 
@@ -200,7 +203,7 @@ def _driver(gpu: GPU) -> ModuleType:
     device = SimpleNamespace(
         name=lambda: "Double",
         compute_capability=lambda: (8, 7),
-        get_attribute=lambda which: int(gpu.integrated),
+        get_attribute={"integrated": int(gpu.integrated), "multiprocessors": 8}.__getitem__,
         retain_primary_context=lambda: _Context(gpu),
     )
     module = ModuleType("pycuda.driver")
@@ -210,7 +213,11 @@ def _driver(gpu: GPU) -> ModuleType:
         CompileError=CompileError,
         init=lambda: None,
         Device=lambda index: device,
-        device_attribute=SimpleNamespace(INTEGRATED="integrated"),
+        Context=_Context(gpu),
+        device_attribute=SimpleNamespace(
+            INTEGRATED="integrated", MULTIPROCESSOR_COUNT="multiprocessors"
+        ),
+        event_flags=SimpleNamespace(BLOCKING_SYNC=1),
         host_alloc_flags=SimpleNamespace(DEVICEMAP=2),
         mem_alloc=lambda size: Allocation(gpu, size),
         mem_get_info=lambda: ((1 << 30) - gpu.allocated, 1 << 30),
@@ -221,7 +228,7 @@ def _driver(gpu: GPU) -> ModuleType:
         memcpy_dtoh_async=later(from_gpu),
         pagelocked_empty=pagelocked_empty,
         Stream=lambda: Stream(gpu),
-        Event=lambda: Event(gpu),
+        Event=lambda flags: Event(gpu),
         module_from_buffer=lambda name: SimpleNamespace(
             get_function=lambda kernel: Function(gpu, kernel)
         ),
@@ -229,9 +236,10 @@ def _driver(gpu: GPU) -> ModuleType:
     return module
 
 
-def _compile(text: str, arch: str, no_extern_c: bool, cache_dir: bool | None) -> bytes:
+def _compile(text: str, nvcc: str, arch: str, no_extern_c: bool, cache_dir: bool) -> bytes:
     (file,) = {file for file, _ in KERNELS.values() if source(file) == text}
     assert no_extern_c
+    assert not cache_dir
     return f"{file} for {arch}".encode()
 
 
@@ -248,5 +256,6 @@ def install(patch: pytest.MonkeyPatch, gpu: GPU, tensorrt: str = "10.3.0") -> Su
         "tensorrt": trt,
     }.items():
         patch.setitem(sys.modules, name, module)
-    patch.setattr("edge.devices.gpu.has_gpu", lambda: True)
+    patch.setattr("edge.devices.gpu.gpu_fault", lambda: None)
+    patch.setattr("edge.devices.gpu.user_cache", lambda: Path(gpu.cache.name))
     return trt

@@ -10,6 +10,7 @@ import importlib.util
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from edge.bundle import load_bundle
 from edge.devices import open_device
-from edge.devices.gpu import Driver, has_gpu
+from edge.devices.gpu import Driver, gpu_fault, open_driver
 from edge.flow.spec import PRESETS, FlowSpec
 from edge.flow.tvl1 import TVL1
 from edge.frames import Geometry, Normalisation, analyse, rgb_tensor
@@ -32,7 +33,7 @@ from tests.test_kernels import moving_pair, noise_frame
 from tests.test_tvl1 import FLOW_ROOT, PAIRS, read_luma
 
 pytestmark = [
-    pytest.mark.skipif(not has_gpu(), reason="no NVIDIA GPU here"),
+    pytest.mark.skipif(gpu_fault() is not None, reason=f"no GPU: {gpu_fault()}"),
     pytest.mark.skipif(
         importlib.util.find_spec("pycuda") is None, reason="pycuda is not installed: make test-gpu"
     ),
@@ -44,9 +45,8 @@ needs_tensorrt = pytest.mark.skipif(
 
 @pytest.fixture
 def driver() -> Iterator[Driver]:
-    made = Driver()
-    yield made
-    made.close()
+    with open_driver() as opened:
+        yield opened
 
 
 def gpu_flow(
@@ -164,9 +164,10 @@ def test_the_device_says_what_the_cpu_says(demo_bundle: Path, tmp_path: Path) ->
     bundle = load_bundle(shutil.copytree(demo_bundle, tmp_path / "bundle"))
     frames = [street(index) for index in range(STACK + 5)]
     cpu = open_device("cpu", bundle, print, flow_wanted=True)
-    device = open_device("cuda", bundle, print, flow_wanted=True)
-    assert_same(infer(device, frames), infer(cpu, frames))
-    device.close()
+    with closing(open_device("cuda", bundle, print, flow_wanted=True)) as device:
+        found = infer(device, frames)
+    # two makers' INT8 kernels round apart, as far as the bundle allows
+    assert_same(found, infer(cpu, frames), bundle.manifest.parity.tolerance)
 
 
 def test_ten_thousand_frames_take_no_more_memory(driver: Driver) -> None:

@@ -112,3 +112,21 @@ def test_gstreamer_and_openvino_share_a_process_in_either_order(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_after_networks_are_gone_is_only_a_signal(demo_bundle: Path) -> None:
+    """OpenVINO changes the signal stack; with a core for each network the process died here."""
+    code = (
+        "import gc, signal\nfrom pathlib import Path\nfrom edge.devices.cpu import Network\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('told'))\n"
+        f"folder = Path({str(demo_bundle)!r})\n"
+        "made = [Network((folder / f'{name}.onnx').read_bytes(), name, (1, n, 224, 224), 8)\n"
+        "        for name, n in (('spatial', 3), ('temporal', 20))]\n"
+        "while made:\n    del made[0]\n    gc.collect()\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "told\n"), done.stderr

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from edge.engines.layers import convolutions, float_convolutions
 from edge.engines.prepare import prepare_engine
 from edge.errors import BundleError, DeviceError
 from edge.network import Stream
+from tests.conftest import REPOSITORY
 from tests.engines import ORIN, STREAMS, break_weight, copy_bundle, network_of, with_network
 from tests.rtx import INT8, build, load_rtx
 
@@ -66,8 +69,7 @@ def test_a_float_convolution_is_reported_by_name(
 
 
 def test_a_build_says_what_it_is_at(demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.engines.progress.PERIOD_S", 0.01)
-    monkeypatch.setattr("edge.engines.progress.LINE_EVERY_S", 0.05)
+    monkeypatch.setattr("edge.engines.progress.LINE_EVERY_S", 0.001)
     data, lines = (demo_bundle / "spatial.onnx").read_bytes(), []
     build_engine(load_rtx(), data, "network.onnx", INT8, b"", lines.append)
     assert len(lines) > 2
@@ -77,7 +79,6 @@ def test_a_build_says_what_it_is_at(demo_bundle: Path, monkeypatch: pytest.Monke
 
 def test_ctrl_c_stops_a_build(demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an answer to it TensorRT would go on for minutes, and the key do nothing."""
-    monkeypatch.setattr("edge.engines.progress.PERIOD_S", 0.01)
     monkeypatch.setattr("edge.engines.progress.LINE_EVERY_S", 0.0)
     data = (demo_bundle / "spatial.onnx").read_bytes()
     lines: list[str] = []
@@ -86,9 +87,49 @@ def test_ctrl_c_stops_a_build(demo_bundle: Path, monkeypatch: pytest.MonkeyPatch
         lines.append(line)
         signal.raise_signal(signal.SIGINT)
 
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         build_engine(load_rtx(), data, "network.onnx", INT8, b"", press)
     assert len(lines) == 1
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_line_that_nobody_reads_any_more_ends_a_build(
+    demo_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.engines.progress.LINE_EVERY_S", 0.0)
+
+    def write(line: str) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        build_engine(load_rtx(), (demo_bundle / "spatial.onnx").read_bytes(), "n", INT8, b"", write)
+
+
+def test_what_an_earlier_build_left_is_not_freed_within_the_next(demo_bundle: Path) -> None:
+    """A collection in a logger's call back once freed a builder, and waited for ever."""
+    code = f"""
+import gc
+from edge.engines.build import build_engine
+from edge.engines.library import open_builder, open_log
+from tests.rtx import INT8, load_rtx
+gc.disable()
+rtx = load_rtx()
+left = [open_builder(rtx, open_log(rtx))]
+left.append(left)
+del left
+log_class = type(open_log(rtx))
+log = log_class.log
+turns = iter(range(5))
+log_class.log = lambda self, *told: (next(turns, None) is None or gc.collect(), log(self, *told))
+data = open({str(demo_bundle / "spatial.onnx")!r}, "rb").read()
+build_engine(rtx, data, "network.onnx", INT8, b"", print)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_network_that_cannot_be_read_says_why(demo_bundle: Path) -> None:

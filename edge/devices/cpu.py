@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,11 +38,18 @@ except ImportError as error:
 IN_FLIGHT = 2  # frames whose networks may run at the same time
 
 
+@cache
+def _core() -> openvino.Core:
+    """One for the process: each makes a signal stack of its own and, when it goes, puts back the
+    one it found, which may be gone by then. The next Ctrl-C would crash (OpenVINO 2026.4)."""
+    return openvino.Core()
+
+
 class Network:
     """One ONNX file on OpenVINO, with a fixed input shape."""
 
     def __init__(self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int) -> None:
-        core = openvino.Core()
+        core = _core()
         try:
             model = core.read_model(onnx, b"")
             if [o.any_name for o in model.inputs + model.outputs] != [INPUT, OUTPUT]:

@@ -15,7 +15,13 @@ from edge.engines.dla import (
     place_on_dla,
 )
 from edge.engines.layers import LayerPrecision, inspect_layers, layers_from_log
-from edge.engines.library import Capabilities, capabilities, open_builder, open_log
+from edge.engines.library import (
+    Capabilities,
+    capabilities,
+    open_builder,
+    open_log,
+    without_collection,
+)
 from edge.engines.progress import watch_build
 from edge.engines.runtime import open_engine
 from edge.engines.variant import float_variant
@@ -58,6 +64,7 @@ class _Recipe:
     calibration: bytes | None
 
 
+@without_collection()
 def build_engine(
     trt: ModuleType,
     onnx: bytes,
@@ -89,9 +96,8 @@ def build_engine(
     settings = builder.create_builder_config()
     calibrator = _configure(trt, settings, recipe, config)
     notes = _use_timings(settings, timing_cache)
-    serialized = watch_build(
-        trt, settings, lambda: builder.build_serialized_network(network, settings), say
-    )
+    with watch_build(trt, settings, say):
+        serialized = builder.build_serialized_network(network, settings)
     who = f"{name}: TensorRT {trt.__version__}"
     if calibrator is not None and calibrator.asked_for_data:
         raise DeviceError(

@@ -7,9 +7,13 @@ says what is computed in what; 11.0 took everything else away, precision flags a
 
 from __future__ import annotations
 
+import gc
 import re
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any, Literal
 
@@ -105,6 +109,23 @@ def has_fast_int8(trt: ModuleType) -> bool:
     return bool(getattr(open_builder(trt, open_log(trt)), "platform_has_fast_int8", True))
 
 
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """No garbage collection while TensorRT works (also as a decorator, `@without_collection()`).
+
+    It would come in the middle of a call back to a logger, and where it finds another of TensorRT's
+    objects, freeing that waits for a lock which the call itself holds: for ever (TensorRT-RTX 1.7).
+    """
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def open_builder(trt: ModuleType, log: Any) -> Any:
     """trt.Builder. Raises DeviceError where TensorRT finds no GPU that it can use."""
     try:
@@ -126,6 +147,12 @@ def open_log(trt: ModuleType) -> Any:
     `layer_lines`: one line of the build log a layer, where the builder was asked for details.
     `last_errors()`: " (TensorRT: ...)", or "" where there were none.
     """
+    return _log_class(trt)()
+
+
+@cache
+def _log_class(trt: ModuleType) -> type:
+    """One class for a module, since TensorRT's binding remembers those that it has met."""
     severe = (trt.Logger.INTERNAL_ERROR, trt.Logger.ERROR)
 
     class Log(trt.ILogger):  # type: ignore[misc, name-defined]
@@ -143,4 +170,4 @@ def open_log(trt: ModuleType) -> Any:
         def last_errors(self) -> str:
             return f" (TensorRT: {'; '.join(self.errors)})" if self.errors else ""
 
-    return Log()
+    return Log

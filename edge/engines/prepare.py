@@ -17,7 +17,7 @@ from edge.engines.choice import GPU, read_choice, write_choice
 from edge.engines.dla import check_dla_version
 from edge.engines.key import EngineKey
 from edge.engines.layers import LayerPrecision, convolutions, float_convolutions
-from edge.engines.library import capabilities, has_fast_int8, open_log
+from edge.engines.library import capabilities, has_fast_int8, open_log, without_collection
 from edge.engines.runtime import open_engine
 from edge.network import Stream
 
@@ -56,6 +56,7 @@ def engine_folder(bundle: Bundle) -> Path:
     return user_cache() / hashlib.sha256(manifest.encode()).hexdigest()
 
 
+@without_collection()
 def prepare_engine(
     trt: ModuleType,
     bundle: Bundle,

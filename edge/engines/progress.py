@@ -2,64 +2,76 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
-Built = TypeVar("Built")
-PERIOD_S = 0.2
 LINE_EVERY_S = 15.0
 
 
-def watch_build(
-    trt: ModuleType, settings: Any, build: Callable[[], Built], say: Callable[[str], None]
-) -> Built:
-    """Run a build beside this thread, which stays awake for Ctrl-C, and return its result.
+@contextmanager
+def watch_build(trt: ModuleType, settings: Any, say: Callable[[str], None]) -> Iterator[None]:
+    """For as long as a build runs, in this thread, `say` gets a line now and then with TensorRT's
+    phase and its step (they are no measure of time, so no share is made of them), and Ctrl-C stops
+    it: KeyboardInterrupt then comes at the end of the block.
 
-    say: gets a line now and then, with the phase from TensorRT 10 on, which is the first to tell.
-    TensorRT's phases are no measure of time, so no share is made of them. An exception in this
-    thread, KeyboardInterrupt above all, stops the build.
+    TensorRT calls back from 10 on; before, nothing is said and Ctrl-C waits for the build.
     """
-    monitor = _make_monitor(trt) if hasattr(settings, "progress_monitor") else None
-    if monitor is not None:
-        settings.progress_monitor = monitor
-    started = told = time.perf_counter()
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(build)
-        try:
-            while not wait([future], PERIOD_S).done:
-                now = time.perf_counter()
-                if now - told >= LINE_EVERY_S:
-                    told = now
-                    phase = "" if monitor is None else monitor.phase
-                    say(f"building for {now - started:.0f} s{phase}")
-        except BaseException:
-            if monitor is not None:
-                monitor.stopped = True
-            raise
-        return future.result()
+    if not hasattr(settings, "progress_monitor"):
+        yield
+        return
+    monitor = _monitor_class(trt)(say)
+    settings.progress_monitor = monitor
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, monitor.interrupt) if in_main else None
+    try:
+        yield
+    finally:
+        if in_main:
+            signal.signal(signal.SIGINT, before)
+    if monitor.fault is not None:
+        raise monitor.fault
 
 
-def _make_monitor(trt: ModuleType) -> Any:
+@cache
+def _monitor_class(trt: ModuleType) -> type:
+    """One class for a module, since TensorRT's binding remembers those that it has met."""
+
     class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]
-        """phase: the one that last went on, as the end of a line."""
+        """fault: what ends the build. No exception may go through TensorRT, so it waits here."""
 
-        def __init__(self) -> None:
+        def __init__(self, say: Callable[[str], None]) -> None:
             trt.IProgressMonitor.__init__(self)
-            self.stopped = False
-            self.phase = ""
+            self.fault: BaseException | None = None
+            self._say = say
             self._steps: dict[str, int] = {}
+            self._started = self._told = time.perf_counter()
+
+        def interrupt(self, *_: object) -> None:
+            self.fault = KeyboardInterrupt()
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
             self._steps[name] = steps
 
         def step_complete(self, name: str, step: int) -> bool:
-            self.phase = f", {name.lower()}, step {step + 1} of {self._steps.get(name, 0)}"
-            return not self.stopped
+            now = time.perf_counter()
+            if now - self._told >= LINE_EVERY_S:
+                self._told = now
+                self._tell(now, f"{name.lower()}, step {step + 1} of {self._steps.get(name, 0)}")
+            return self.fault is None
 
         def phase_finish(self, name: str) -> None:
             self._steps.pop(name, None)
 
-    return Monitor()
+        def _tell(self, now: float, phase: str) -> None:
+            try:
+                self._say(f"building for {now - self._started:.0f} s, {phase}")
+            except BaseException as error:  # a closed terminal, for one
+                self.fault = self.fault or error
+
+    return Monitor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from edge.engines.library import no_gpu, open_log
+from edge.engines.library import no_gpu, open_log, without_collection
 from edge.errors import BundleError, DeviceError
 from edge.network import INPUT, OUTPUT
 
@@ -34,6 +34,7 @@ class Engine:
     the one that the manifest describes.
     """
 
+    @without_collection()
     def __init__(
         self,
         trt: ModuleType,

@@ -116,7 +116,6 @@ def without_collection() -> Iterator[None]:
     It would come in the middle of a call back to a logger, and where it finds another of TensorRT's
     objects, freeing that waits for a lock which the call itself holds: for ever (TensorRT-RTX 1.7).
     """
-    gc.collect()
     enabled = gc.isenabled()
     gc.disable()
     try:

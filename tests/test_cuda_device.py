@@ -153,6 +153,7 @@ def test_nothing_grows(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(len(stream.jobs) for stream in gpu.streams) < 200
 
 
+@pytest.mark.slow
 def test_without_a_picture_no_flow_comes_back(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,6 +315,7 @@ def test_a_fault_in_the_middle_leaves_the_gpu_whole(
     assert (gpu.contexts, gpu.allocated) == (0, 0)
 
 
+@pytest.mark.slow
 def test_no_network_goes_while_it_runs(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = GPU()
     device = open_on_double(monkeypatch, gpu, bundle)
@@ -392,6 +394,7 @@ def test_a_cache_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch)
         assert driver.notes[0].startswith("kernels are compiled at each start: /proc/nowhere")
 
 
+@pytest.mark.slow
 def test_without_a_gpu_cuda_is_refused_and_auto_says_nothing(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,6 +406,7 @@ def test_without_a_gpu_cuda_is_refused_and_auto_says_nothing(
     assert lines == []
 
 
+@pytest.mark.slow
 def test_a_broken_driver_is_told(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = "NVIDIA's driver is here, but opens no GPU (CUDA error 999)"
     monkeypatch.setattr("edge.devices.gpu.gpu_fault", lambda: fault)

@@ -4,11 +4,12 @@
 // of a rectangle of source pixels. The weights are the product of one list for its row and one for
 // its column (edge/kernels/taps.py), cut to the field of view already.
 //
-// Cost, S = source pixels in view, N = H W of the model's size (1920 x 1080 -> 224 x 224: S = 1.56 M):
-//     analyse_luma   S + 4 N bytes, 2 S operations         1.8 MB
-//     rgb            S / 2 + 4 N + 12 N bytes, S + 9 N      1.6 MB
-//     halve          all levels: 16/3 N bytes                0.3 MB
-// All are bound by memory: 3.7 MB are 54 us of the 68 GB/s of an Orin Nano.
+// Bytes, S = source pixels in view, N = H W of the model's size (1920 x 1080 -> 224 x 224: S = 1.56 M):
+//     analyse_luma   S + 4 N               1.8 MB
+//     rgb            S / 2 + 4 N + 12 N     1.6 MB
+//     halve          all levels: 16/3 N     0.3 MB
+// 3.7 MB are 54 us of the 68 GB/s of an Orin Nano. From 320 x 240 the bound is instructions, some 500 a
+// thread of analyse_luma and 1500 of rgb: 0.12 ms there, by `python -m tests.benchmarks.kernels`.
 
 // The source pixels of one output row or column: weight head for the first, tail for the last, body
 // for those between. first == last: head alone.

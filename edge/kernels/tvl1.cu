@@ -1,5 +1,6 @@
 // TV-L1 optical flow of fixed length. The algorithm, its sources and its choices are those of
-// edge/flow/tvl1.py, pixel for pixel; here is only how a GPU runs it.
+// edge/flow/tvl1.py, pixel for pixel; here is only how a GPU runs it. Iterations fused in on-chip
+// memory: Romera et al., JRTIP 2023, and Seznec et al., JRTIP 2022, on Jetson boards.
 //
 // Planes are float, (height, width) of a pyramid level, those of one name one after another:
 //     flow          u, v in px, right and down positive
@@ -8,8 +9,8 @@
 //
 // A level of n pixels, k iterations a warp; operations are machine instructions of sm_87:
 //                  bytes              operations    launches
-//     upsample     10 n               40 n          1 a level
-//     linearise    32 n               100 n         1 a warp
+//     upsample     10 n               104 n         1 a level
+//     linearise    32 n               700 n         1 a warp (480 and the frame's second round)
 //     iterate      (40 r + 24) n      60 k r n      1 a warp for each 10 iterations
 // iterate works on tiles of 64 x 64 that are 63 - 2k apart: r is how often a pixel is worked on, 2.04
 // for the 5 x 5 tiles of 224 x 224 with k = 10, 2.94 for the 3 x 3 of 112 x 112. An iteration that

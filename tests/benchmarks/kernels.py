@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.kernels [--json FILE]
 
-No GPU is needed. Registers and shared memory are those of NVIDIA's compiler; instructions of
-`iterate` were counted in its machine code for sm_87 (nvdisasm: 478 a thread and iteration, of 8
-pixels). The times are an estimate for an Orin Nano, not a measurement.
+No GPU is needed. Registers and shared memory are those of NVIDIA's compiler; instructions were
+counted in the machine code for sm_87 (nvdisasm), for `iterate` those of its loop. The times are an
+estimate for an Orin Nano, not a measurement.
 """
 
 from __future__ import annotations
@@ -29,8 +29,18 @@ from tests.cuda.nvrtc import ARCHITECTURES, compile_kernels
 MULTIPROCESSORS, LANES, CLOCK_HZ, BANDWIDTH = 8, 128, 625e6, 68e9
 LAUNCH_S = 5e-6  # from the end of one kernel to the work of the next, a cautious guess
 ISSUE = 0.6  # share of issue slots that are used, a cautious guess
-ITERATE = 478  # machine instructions of a thread and iteration
-OTHER = 150  # machine instructions of a thread of any other kernel, at most
+ITERATE = 478  # machine instructions of a thread and iteration, for 8 pixels
+# Machine instructions of a thread: the whole kernel, and what its loops repeat.
+OTHER = {
+    "analyse_luma": 500,
+    "rgb": 1500,
+    "halve": 96,
+    "upsample": 104,
+    "linearise": 700,
+    "quantise": 56,
+    "stack": 120,
+    "fuse": 840,
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ def cost(launch: Launch) -> Cost:
         iterations = launch.arguments[5]
         instructions = ITERATE * iterations * warps * rounds
     else:
-        instructions = OTHER * warps * blocks / MULTIPROCESSORS
+        instructions = OTHER[launch.kernel] * warps * max(blocks / MULTIPROCESSORS, 1)
     compute = instructions / (LANES / 32 * ISSUE * CLOCK_HZ)
     return Cost(launch.kernel, bytes_of(launch) / BANDWIDTH, compute)
 

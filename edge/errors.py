@@ -7,6 +7,7 @@
     ├── SinkError            an output that cannot be written
     ├── DataError            a data set, class list or split that cannot be used
     ├── CheckpointError      a checkpoint that cannot be read or does not fit
+    ├── TrainingError        a training run that cannot go on
     └── ExportError          a model that cannot be calibrated or exported as asked
 
 Every message names the thing and says what to do. Anything that is not a TwostreamError is a bug
@@ -40,6 +41,10 @@ class DataError(TwostreamError):
 
 class CheckpointError(TwostreamError):
     """A checkpoint cannot be read or does not fit the model."""
+
+
+class TrainingError(TwostreamError):
+    """A training run cannot go on as asked."""
 
 
 class ExportError(TwostreamError):

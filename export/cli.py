@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from edge.errors import DataError
-from train.cli import fill_cache, open_cache
 
 
 def export_command(
@@ -36,6 +35,7 @@ def export_command(
     are only reported on.
     """
     from export.package import ExportData, check_target, load_pair, write_bundle
+    from train.caching import fill_cache, open_cache
     from train.ucf101 import load_split
 
     console = Console(stderr=True, highlight=False)

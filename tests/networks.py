@@ -9,22 +9,24 @@ from torch import nn
 
 from edge.flow.spec import PRESETS
 from edge.network import NetworkSpec, Stream
-from train.cli import network_spec
+from train.inputs import network_spec
 from train.models import pretrained_network
-from train.ucf101 import Clip
+from train.clips import Clip
 
 CLASSES = ("Biking", "Diving", "Drumming")
 STREAMS: tuple[Stream, ...] = ("spatial", "temporal")
 
 
 def make_spec(stream: Stream, train: list[Clip] | None = None) -> NetworkSpec:
-    placeholder = [Clip("Biking/v_Biking_g08_c01.avi", None, "Biking", 8)]  # type: ignore[arg-type]
+    placeholder = [Clip("Biking/v_Biking_g08_c01.avi", None, "Biking", "08")]  # type: ignore[arg-type]
     return network_spec(stream, CLASSES, PRESETS["fast"], 1, train or placeholder, [])
 
 
 def make_network(stream: Stream) -> nn.Module:
     torch.manual_seed(3)
-    network = pretrained_network(make_spec(stream).channels, len(CLASSES), 0.0).eval()
+    spec = make_spec(stream)
+    network, _ = pretrained_network(spec.backbone, spec.channels, len(CLASSES), 0.0, "package")
+    network.eval()
     nn.init.normal_(network.get_parameter("classifier.weight"), std=0.05)  # it starts at zero
     return network
 

@@ -26,7 +26,8 @@ from edge.fusion import softmax
 from edge.network import INPUT
 from tests.clips import write_clip
 from tests.networks import CLASSES, STREAMS, make_spec, moving_patterns
-from train.ucf101 import Clip, hold_out, load_split
+from train.clips import Clip
+from train.ucf101 import hold_out, load_split
 
 Model = onnx.ModelProto
 
@@ -271,7 +272,7 @@ def made_videos(folder: Path, names: list[str], frames: int = 16) -> list[Clip]:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_clip(path, frames=frames, rate="25/1", codec="mpeg4")
-        clips.append(Clip(name, path, name.partition("/")[0], int(name[-10:-8])))
+        clips.append(Clip(name, path, name.partition("/")[0], name[-10:-8]))
     return clips
 
 
@@ -294,7 +295,7 @@ def test_clips_that_cannot_be_read_are_listed(tmp_path: Path) -> None:
     clips = made_videos(tmp_path, names[:1])
     clips += made_videos(tmp_path, names[1:2], frames=6)  # too short for ten flows
     (tmp_path / names[2]).write_bytes(b"RIFF no video")
-    clips += [Clip(name, tmp_path / name, "Biking", 0) for name in names[2:]]
+    clips += [Clip(name, tmp_path / name, "Biking", "00") for name in names[2:]]
     samples = draw_samples(make_spec("temporal", clips), tmp_path, clips=4, seed=1)
     assert samples.clips == names[:1]
     assert sorted(name for name, _ in samples.skipped) == names[1:]
@@ -306,7 +307,7 @@ def test_clips_that_cannot_be_read_are_listed(tmp_path: Path) -> None:
 
 def test_names_that_leave_the_folder_are_refused() -> None:
     for name in ("../../v_Biking_g08_c01.avi", "/etc/v_Biking_g08_c01.avi", "Biking/x.avi"):
-        spec = make_spec("spatial", [Clip(name, Path(name), "Biking", 8)])
+        spec = make_spec("spatial", [Clip(name, Path(name), "Biking", "08")])
         with pytest.raises(DataError, match="is not Class/v_Class_gNN_cNN"):
             order_clips(spec, 1)
 

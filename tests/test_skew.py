@@ -16,10 +16,10 @@ from edge.preprocess import Preprocessor
 from edge.source import open_source
 from tests.clips import write_clip
 from train.cache import ClipCache
-from train.cli import network_spec
+from train.inputs import network_spec
 from train.decode import read_frames
 from train.samples import tensor_at
-from train.ucf101 import Clip
+from train.clips import Clip
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     path.parent.mkdir()
     # H.264 is decoded to the bit; MPEG-4 leaves the rounding to each release of FFmpeg
     write_clip(path, frames=36, rate="30000/1001", codec="h264")
-    return Clip("Diving/v_Diving_g08_c01.avi", path, "Diving", 8)
+    return Clip("Diving/v_Diving_g08_c01.avi", path, "Diving", "08")
 
 
 def spec_of(stream: str, clip: Clip) -> NetworkSpec:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge.errors import DataError
-from train.ucf101 import Clip, hold_out, load_split
+from train.clips import Clip
+from train.ucf101 import hold_out, load_split
 
 
 def tree(root: Path, train: list[str], test: list[str], on_disk: list[str]) -> Path:
@@ -64,7 +65,7 @@ def test_a_folder_that_is_no_tree_is_named(tmp_path: Path) -> None:
 
 def clips(label: str, groups: int, each: int = 2) -> list[Clip]:
     return [
-        Clip(f"{label}/v_{label}_g{g:02}_c{c:02}.avi", Path(), label, g)
+        Clip(f"{label}/v_{label}_g{g:02}_c{c:02}.avi", Path(), label, f"{g:02}")
         for g in range(1, groups + 1)
         for c in range(each)
     ]

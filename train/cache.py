@@ -27,7 +27,7 @@ from edge.flow.stack import FlowBytes
 from edge.frames import Frame, Geometry, Matrix, pack_i420, unpack_i420
 from edge.preprocess import Preprocessor
 from train.decode import read_frames
-from train.ucf101 import Clip
+from train.clips import Clip
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class CachedClip:
     times_s: tuple[float, ...]
     matrix: Matrix
     folder: Path
+    sha256: str  # of the video file
 
     def __len__(self) -> int:
         return len(self.times_s)
@@ -59,7 +60,7 @@ class ClipCache:
     """The cache for one geometry and one flow."""
 
     def __init__(self, root: Path, geometry: Geometry, flow: FlowSpec) -> None:
-        key = json.dumps([1, geometry.model_dump(), flow.model_dump()], sort_keys=True)
+        key = json.dumps([2, geometry.model_dump(), flow.model_dump()], sort_keys=True)
         self.geometry, self.flow = geometry, flow
         self.root = root / hashlib.sha256(key.encode()).hexdigest()[:16]
 
@@ -85,7 +86,8 @@ class ClipCache:
         if entry["bytes"] != clip.path.stat().st_size:
             return None
         times = tuple(entry["times_s"])
-        return CachedClip(clip, self.geometry.size_hw, times, entry["matrix"], note.parent)
+        size_hw, matrix = self.geometry.size_hw, entry["matrix"]
+        return CachedClip(clip, size_hw, times, matrix, note.parent, entry["sha256"])
 
     def _make(self, clip: Clip) -> CachedClip:
         folder = self._folder(clip)
@@ -109,8 +111,10 @@ class ClipCache:
             raise DataError(f"{clip.path}: gives {len(frames)} frames; flow needs at least 2")
         np.save(partial / "frames.npy", np.stack(frames))
         np.save(partial / "flow.npy", np.stack(flows))
-        entry = {"bytes": clip.path.stat().st_size, "times_s": times, "matrix": matrix}
+        content = clip.path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        entry = {"bytes": len(content), "times_s": times, "matrix": matrix, "sha256": digest}
         (partial / "clip.json").write_text(json.dumps(entry))
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
-        return CachedClip(clip, self.geometry.size_hw, tuple(times), matrix, folder)
+        return CachedClip(clip, self.geometry.size_hw, tuple(times), matrix, folder, digest)

@@ -1,10 +1,14 @@
-"""Checkpoints: one safetensors file, weights and specification together. Nothing is unpickled."""
+"""Checkpoints: one safetensors file, weights and all that belongs to them. Nothing is unpickled."""
 
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -12,41 +16,146 @@ from torch import nn
 
 from edge.errors import CheckpointError
 from edge.network import METADATA_KEY, NetworkSpec
-from train.models import BACKBONE, build_network
+from train.cache import CachedClip
+from train.models import build_network
+
+FORMAT = "2"
+History = list[dict[str, float]]  # one row an epoch: epoch, loss, and top1 and log_likelihood
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a network comes from. recipe: as JSON; weights: the source of the first ones, in words;
+    train_sha256, validation_sha256: of the clips' names and contents.
+    """
+
+    recipe: str
+    weights: str
+    train_sha256: str
+    validation_sha256: str
 
 
 def write_checkpoint(
-    path: Path, network: nn.Module, spec: NetworkSpec, history: list[dict[str, float]]
+    path: Path, network: nn.Module, spec: NetworkSpec, origin: Origin, history: History, best: bool
 ) -> None:
-    """Write weights, specification and learning curve; a reader sees the old file or the new."""
-    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    metadata = {METADATA_KEY: spec.to_json(), "history": json.dumps(history)}
-    partial = path.with_name(path.name + ".part")
-    save_file(state, partial, metadata)
-    partial.replace(path)
+    """Write a network; best: whether it is the one to use of its run so far.
+
+    Raises CheckpointError, and leaves what was at `path`, where it cannot be written.
+    """
+    metadata = {
+        "format": FORMAT,
+        METADATA_KEY: spec.to_json(),
+        "recipe": origin.recipe,
+        "weights": origin.weights,
+        "train_sha256": origin.train_sha256,
+        "validation_sha256": origin.validation_sha256,
+        "history": json.dumps(history),
+        "best": json.dumps(best),
+    }
+    write_tensors(path, network.state_dict(), metadata)
 
 
-def load_checkpoint(path: Path) -> tuple[nn.Module, NetworkSpec, list[dict[str, float]]]:
+def load_checkpoint(path: Path) -> tuple[nn.Module, NetworkSpec, History]:
     """The network in evaluation mode, its specification and its learning curve.
 
-    Raises CheckpointError when the file is no checkpoint of this project or does not fit.
+    path: a checkpoint, or the folder of a run, which gives the best of its checkpoints. Raises
+    CheckpointError when there is none, it is no checkpoint of this version or does not fit.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
-    try:
-        with safe_open(path, "pt") as header:
-            metadata = header.metadata() or {}
-        spec = NetworkSpec.model_validate_json(metadata[METADATA_KEY])
-        history = json.loads(metadata["history"])
-        state = load_file(path)
-    except (SafetensorError, KeyError, ValidationError, ValueError, OSError) as error:
-        reason = str(error).split("\n")[0]
-        raise CheckpointError(f"{path}: not a twostream checkpoint ({reason})") from None
-    if spec.backbone != BACKBONE:
-        raise CheckpointError(f"{path}: backbone {spec.backbone} is not known; known: {BACKBONE}")
-    network = build_network(spec.channels, len(spec.classes), dropout=0.0)
+    path = find_checkpoint(path)
+    state, metadata = read_tensors(path)
+    spec = read_spec(path, metadata)
+    network = build_network(spec.backbone, spec.channels, len(spec.classes), dropout=0.0)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(f"{path}: weights do not fit {spec.backbone}: {error}") from None
-    return network.eval(), spec, history
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: weights do not fit {spec.backbone}: {reason}") from None
+    return network.eval(), spec, json.loads(metadata["history"])
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The file itself, or the best checkpoint of a run's folder."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    marked = [file for file in epoch_files(path) if read_metadata(file)["best"] == "true"]
+    if not marked:
+        raise CheckpointError(f"{path}: holds no checkpoint that a training run has written")
+    return marked[-1]
+
+
+def epoch_files(folder: Path) -> list[Path]:
+    """The checkpoints of a run, EPOCH-BEST-CURRENT.safetensors, oldest first."""
+    return sorted(folder.glob("[0-9]*-*-*.safetensors"), key=epoch_of)
+
+
+def epoch_of(file: Path) -> int:
+    return int(file.name.partition("-")[0])
+
+
+def read_spec(path: Path, metadata: dict[str, str]) -> NetworkSpec:
+    try:
+        return NetworkSpec.model_validate_json(metadata[METADATA_KEY])
+    except (KeyError, ValidationError) as error:
+        raise _not_one(path, error) from None
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a checkpoint says of itself, without its weights."""
+    try:
+        with safe_open(path, "pt") as header:
+            metadata = header.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _not_one(path, error) from None
+    if METADATA_KEY not in metadata:
+        raise CheckpointError(f"{path}: not a twostream checkpoint (says nothing of its network)")
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: is of format {metadata.get('format', '1')}, this twostream reads {FORMAT}; "
+            "train again, or use the version that wrote it"
+        )
+    return metadata  # type: ignore[no-any-return]
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors by name, on the CPU, and the metadata."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    metadata = read_metadata(path)
+    try:
+        return load_file(path), metadata
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _not_one(path, error) from None
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """A reader sees the old file or the new one, also after a power cut; never a part of one."""
+    partial = path.with_name(path.name + ".part")
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(whole, partial, metadata)
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(path)
+    except (SafetensorError, OSError) as error:
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{path}: cannot be written ({_reason(error)}); checkpoints written before are whole"
+        ) from None
+
+
+def data_hash(clips: list[CachedClip]) -> str:
+    """SHA-256 of the clips' names and contents, whatever their order."""
+    import hashlib
+
+    lines = sorted(f"{clip.clip.name} {clip.sha256}\n" for clip in clips)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _not_one(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path}: not a twostream checkpoint ({_reason(error)})")
+
+
+def _reason(error: Exception) -> Any:
+    return getattr(error, "strerror", None) or str(error).split("\n")[0]

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
-from rich.progress import track
 
 from edge.errors import DataError
-from edge.network import NetworkSpec, Stream
+from edge.network import STREAMS, Stream
 
-if TYPE_CHECKING:
-    from train.cache import CachedClip, ClipCache
-    from train.ucf101 import Clip
-
-STACK = 10  # flows a stack: Simonyan and Zisserman's L, and what all peers use
-VALIDATION_FRACTION = 0.15
-
-Data = Annotated[Path, typer.Argument(help="UCF101 tree: UCF-101/ and ucfTrainTestlist/.")]
+Data = Annotated[Path, typer.Argument(help="UCF101, its frames, folders of your own, or a CSV.")]
 Cache = Annotated[Path, typer.Option(help="Where analysed frames and flow are kept.")]
 
 
@@ -31,87 +23,64 @@ def train_command(
         str, typer.Option(help="Class names, separated by commas; all by default.")
     ] = "",
     split: Annotated[int, typer.Option(help="Official split, 1 to 3.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Checkpoint; work/STREAM.safetensors.")] = None,
+    recipe: Annotated[
+        str, typer.Option(help="Name of a recipe that comes with twostream, or a .toml file.")
+    ] = "default",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="SECTION.KEY=VALUE", help="Change a value of the recipe; repeatable."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The run's own folder is made in it.")] = Path("work"),
+    resume: Annotated[
+        str, typer.Option(help="auto: go on where this run stopped; or the folder of a run.")
+    ] = "",
     flow: Annotated[str, typer.Option(help="TV-L1 preset: fast or accurate.")] = "fast",
-    epochs: int = 12,
-    batch: int = 32,
-    snippets: Annotated[int, typer.Option(help="Moments drawn from each clip an epoch.")] = 5,
-    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 4e-4,
-    dropout: float = 0.4,
-    freeze: Annotated[int, typer.Option(help="Stages of the backbone that stay as they are.")] = 0,
-    seed: int = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that make samples; chosen by default.")
+    ] = None,
+    save_every: Annotated[
+        float, typer.Option(min=0, help="Seconds between saved states: what a kill may cost.")
+    ] = 300.0,
+    keep: Annotated[int, typer.Option(min=1, help="Newest checkpoints kept beside the best.")] = 3,
     cache: Cache = Path("work/cache"),
 ) -> None:
-    """Fine-tune one stream from ImageNet weights.
+    """Train one stream by a recipe; under torchrun on several GPUs or machines.
 
     The checkpoint is chosen on a validation part cut by group from the training list; the test
     list is not read. With --classes, training clips of all other classes teach the network what
     none of them looks like.
     """
     from edge.flow.spec import PRESETS
+    from train.recipe import load_recipe
     from train.ucf101 import hold_out, load_split
 
-    console = Console(stderr=True)
-    if stream not in ("spatial", "temporal"):
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if stream not in STREAMS:
         raise DataError(f"stream {stream!r} does not exist; train spatial or temporal")
     if flow not in PRESETS:
         raise DataError(f"flow preset {flow!r} does not exist; presets: {', '.join(PRESETS)}")
+    chosen = load_recipe(recipe, cast(Stream, stream), tuple(changes or ()))
     part = load_split(data, split)  # before the slow imports: a wrong path is told at once
-    from train.loop import TrainConfig, train_network
+    names = class_list(classes, {clip.label for clip in part.train})
+    train, validation = hold_out(part.train, names, chosen.validation.fraction)
+    from train.job import Job, JobOptions, run_job
+    from train.loop import Interrupted
 
-    names = _class_list(classes, {clip.label for clip in part.train})
-    train, validation = hold_out(part.train, names, VALIDATION_FRACTION)
-    chosen_by = [clip for clip in validation if clip.label in names]
-    if not chosen_by:
-        raise DataError(f"{data}: too few groups of {', '.join(names)} to hold any out")
-    spec = network_spec(stream, names, PRESETS[flow], split, train, validation)  # type: ignore[arg-type]
-    store = open_cache(cache, spec)
     console.print(
         f"{stream}: {len(train)} clips to train on ({sum(c.label not in names for c in train)} of "
-        f"other classes), {len(chosen_by)} to choose by, {part.missing} listed clips not on disk"
+        f"other classes), {sum(c.label in names for c in validation)} to choose by, "
+        f"{part.missing} listed clips not on disk"
     )
-    out = out or Path("work") / f"{stream}.safetensors"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    train_network(
-        fill_cache(store, train, console),
-        fill_cache(store, chosen_by, console),
-        spec,
-        TrainConfig(epochs, batch, snippets, rate, dropout, freeze, STACK, seed),
-        out,
-        console.print,
-    )
-    console.print(f"wrote {out}")
-
-
-def network_spec(
-    stream: Stream,
-    classes: tuple[str, ...],
-    flow: object,
-    split: int,
-    train: list[Clip],
-    validation: list[Clip],
-) -> NetworkSpec:
-    """How a new network of this kind is fed: 224 x 224 of a 4:3 view, ImageNet's mean and std."""
-    from edge.flow.spec import FlowSpec
-    from edge.frames import Geometry, Normalisation
-    from train.models import BACKBONE, NORMALISATION
-
-    assert isinstance(flow, FlowSpec)
-    temporal = stream == "temporal"
-    return NetworkSpec(
-        stream=stream,
-        backbone=BACKBONE,
-        classes=classes,
-        geometry=Geometry(aspect=(4, 3), size_hw=(224, 224), interpolation="area"),
-        flow=flow,
-        # no motion is byte 128, and becomes exactly 0
-        normalisation=Normalisation(mean=(128 / 255,), std=(0.226,)) if temporal else NORMALISATION,
-        stack=STACK if temporal else None,
-        layout="grouped" if temporal else None,
-        split=split,
-        train_clips=tuple(clip.name for clip in train),
-        validation_clips=tuple(clip.name for clip in validation),
-    )
+    job = Job(cast(Stream, stream), names, split, train, validation, chosen, PRESETS[flow])
+    options = JobOptions(out, resume, workers, save_every, keep, cache)
+    try:
+        best = run_job(job, options, console)
+    except Interrupted as stopped:
+        console.print(f"{stopped}; go on with --resume auto")
+        sys.exit(130)
+    console.print(f"best checkpoint: {best}")
 
 
 def evaluate_command(
@@ -127,8 +96,10 @@ def evaluate_command(
     chosen = [path for path in (spatial, temporal) if path is not None]
     if not chosen:
         raise DataError("nothing to evaluate; give --spatial, --temporal or both")
+    from train.caching import fill_cache, open_cache
     from train.checkpoint import load_checkpoint
     from train.evaluate import score_clips, top1, torch_network
+    from train.samples import STACK
     from train.ucf101 import load_split
 
     loaded = [load_checkpoint(path)[:2] for path in chosen]
@@ -156,7 +127,7 @@ def evaluate_command(
         console.print(f"fused     top-1 {top1(sum(streams) / 2, cached, spec.classes):.4f}")  # type: ignore[arg-type]
 
 
-def _class_list(text: str, known: set[str]) -> tuple[str, ...]:
+def class_list(text: str, known: set[str]) -> tuple[str, ...]:
     if not text:
         return tuple(sorted(known))
     names = tuple(sorted({name.strip() for name in text.split(",") if name.strip()}))
@@ -168,26 +139,3 @@ def _class_list(text: str, known: set[str]) -> tuple[str, ...]:
     if len(names) < 2:
         raise DataError("two classes or more are needed")
     return names
-
-
-def open_cache(root: Path, spec: NetworkSpec) -> ClipCache:
-    from train.cache import ClipCache
-
-    return ClipCache(root, spec.geometry, spec.flow)
-
-
-def fill_cache(store: ClipCache, clips: list[Clip], console: Console) -> list[CachedClip]:
-    """The clips' cached frames and flow, with a progress bar while they are computed.
-
-    Raises DataError where a clip is too short for one stack.
-    """
-    found = store.fill(clips, workers=os.cpu_count() or 1)
-    shown = track(found, "frames and flow", total=len(clips), console=console, transient=True)
-    cached = list(shown)
-    for clip in cached:
-        if len(clip) <= STACK:
-            raise DataError(
-                f"{clip.clip.path}: {len(clip)} frames; a stack of {STACK} flows needs "
-                f"{STACK + 1}; take it out of the lists"
-            )
-    return cached

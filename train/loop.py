@@ -1,151 +1,322 @@
-"""One network from ImageNet to its best checkpoint."""
+"""One network from its first weights to its best checkpoint."""
 
 from __future__ import annotations
 
 import math
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
+import cv2
 import torch
+from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
 
+from edge.errors import TrainingError
+from edge.fusion import Scores
 from edge.network import NetworkSpec
 from train.cache import CachedClip
-from train.checkpoint import write_checkpoint
-from train.evaluate import score_clips, top1, torch_network
-from train.models import pretrained_network
-from train.samples import Snippets
+from train.checkpoint import History, Origin, data_hash, find_checkpoint
+from train.distributed import Ranks
+from train.evaluate import score_clips, torch_network
+from train.models import freeze_batch_norm, freeze_stages, pretrained_network, split_parameters
+from train.optimise import build_optimiser, class_weights, running_mean
+from train.recipe import Recipe
+from train.run_folder import best_epoch, keep_epoch
+from train.samples import STACK, Batches, Item, TrainingSet
+from train.state import STATE_FILE, Parts, Position, load_state, restore, write_state
+from train.step import Stepper, mixed_type
+from train.watch import Watch, write_curve
+
+PICTURES_EVERY = 500  # steps
 
 
 @dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """One run. `rate` is the peak learning rate of the backbone; the new classifier has 5 times it.
+class RunConfig:
+    """What belongs to the machine and the day, not to the recipe.
 
-    snippets: moments drawn from each clip an epoch. freeze: blocks of the backbone that stay as
-    ImageNet left them.
+    folder: of this run. resume_from: the state file to go on from, or None. workers: processes
+    that make samples; 0 makes them in this one. save_every_s: how much work a kill may cost.
+    keep: how many of the newest checkpoints stay beside the best.
     """
 
-    epochs: int
-    batch: int
-    snippets: int
-    rate: float
-    dropout: float
-    freeze: int
-    stack: int
-    seed: int
-    smoothing: float = 0.1
-    weight_decay: float = 0.02
-    validation_samples: int = 5
+    folder: Path
+    resume_from: Path | None
+    workers: int
+    save_every_s: float
+    keep: int
+
+
+class Interrupted(Exception):
+    """Somebody asked the run to stop; its state has been written."""
 
 
 def train_network(
     train: list[CachedClip],
     validation: list[CachedClip],
     spec: NetworkSpec,
-    config: TrainConfig,
-    out: Path,
-    report: Callable[[str], None],
-) -> None:
-    """Train and keep the epoch with the best log-likelihood on the validation clips: with few
-    clips it is a steadier guide than their top-1, and it asks for scores that can be believed.
+    recipe: Recipe,
+    run: RunConfig,
+    ranks: Ranks,
+    console: Console,
+) -> Path:
+    """Train, and return the best checkpoint, which the process that leads has written.
 
     Clips of other classes may be among `train`; those of `validation` all have one of the classes.
+    Raises TrainingError when the loss is no number or the memory is too small, CheckpointError
+    when a checkpoint cannot be written or gone on from, Interrupted after SIGINT or SIGTERM.
     """
-    torch.manual_seed(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = pretrained_network(spec.channels, len(spec.classes), config.dropout)
+    training = _Training(train, validation, spec, recipe, run, ranks, console)
+    training.run()
+    return ranks.from_leader(find_checkpoint(run.folder) if ranks.leads else run.folder)
+
+
+class _Training:
+    """A run under way: what it changes, where it stands, what it has seen."""
+
+    def __init__(
+        self,
+        train: list[CachedClip],
+        validation: list[CachedClip],
+        spec: NetworkSpec,
+        recipe: Recipe,
+        config: RunConfig,
+        ranks: Ranks,
+        console: Console,
+    ) -> None:
+        self.validation, self.spec, self.recipe = validation, spec, recipe
+        self.config, self.ranks, self.console = config, ranks, console
+        self.samples = TrainingSet(train, spec, recipe)
+        self.batches = _batches(self.samples, recipe, ranks)
+        self.position = Position()
+        self.epoch_started = time.monotonic()
+        self.history: History = []
+        self.parts, kept_in_eval, source = build_parts(spec, recipe, ranks, self._say)
+        self.origin = Origin(recipe.to_json(), source, data_hash(train), data_hash(validation))
+        if config.resume_from is not None:
+            self._go_on_from(config.resume_from)
+        weights = class_weights(self.samples.counts, recipe.loss.class_weights)
+        self.stepper = Stepper(self.parts, kept_in_eval, recipe, weights, ranks)
+
+    def run(self) -> None:
+        """Train to the last epoch, or until the validation clips say that it is enough."""
+        steps, epochs = len(self.batches), self.recipe.schedule.epochs
+        done = (self.position.epoch - 1) * steps + self.position.step
+        loader = _loader(self.samples, self.batches, self.config.workers, self.ranks.device)
+        title = f"{self.spec.stream} {self.spec.backbone}"
+        with _asked_to_stop() as asked, self._watch(title, steps * epochs, done) as watch:
+            while self.position.epoch <= epochs and not self._had_enough():
+                self._run_epoch(loader, watch, asked)
+                self._end_epoch(watch)
+            if watch is not None and self.position.epoch <= epochs:
+                watch.say(f"no better epoch in {self.recipe.validation.patience}: enough")
+
+    def _run_epoch(
+        self, loader: DataLoader[Item], watch: Watch | None, asked: Callable[[], bool]
+    ) -> None:
+        position, steps = self.position, len(self.batches)
+        self.epoch_started = time.monotonic()
+        self.batches.start_at(position.epoch, position.step)
+        self.stepper.training_mode()
+        saved = waited_from = time.monotonic()
+        for item in loader:
+            ready = time.monotonic()
+            loss = self.stepper(item, position.epoch, position.step, steps)
+            if not math.isfinite(loss):
+                raise self._bad_loss(loss)
+            position.step += 1
+            position.loss_sum += loss
+            now = time.monotonic()
+            if watch is not None:
+                self._show(watch, item, loss, now - waited_from, ready - waited_from)
+            if asked():
+                self._save()
+                raise Interrupted
+            if now - saved >= self.config.save_every_s:
+                self._save()
+                saved = time.monotonic()
+            waited_from = time.monotonic()
+
+    def _show(self, watch: Watch, item: Item, loss: float, seconds: float, waited_s: float) -> None:
+        """The step just done, which took `seconds` and waited for its samples so long."""
+        number = (self.position.epoch - 1) * len(self.batches) + self.position.step
+        scalars = {
+            "loss": loss,
+            "rate": self.parts.optimiser.param_groups[0]["lr"],
+            "samples_per_s": self.batches.batch / seconds,
+            "data_share": waited_s / seconds,
+        }
+        watch.step(number, scalars)
+        if number % PICTURES_EVERY == 1:
+            watch.pictures(number, item[0][:, 0], item[1], self.spec)
+
+    def _end_epoch(self, watch: Watch | None) -> None:
+        """Validate, and write the epoch's checkpoint and the state that goes on after it."""
+        position = self.position
+        row = {"epoch": float(position.epoch), "loss": position.loss_sum / len(self.batches)}
+        self.history.append(row | self._validate())
+        self.position = Position(position.epoch + 1)
+        chosen = self.recipe.validation.choose_by
+        if self.ranks.leads:
+            network = self._network_to_keep()
+            keep_epoch(
+                self.config.folder,
+                network,
+                self.spec,
+                self.origin,
+                self.history,
+                chosen,
+                self.config.keep,
+            )
+            self._save()
+            write_curve(self.history, self.config.folder / "curve.png")
+        if watch is not None:
+            kept = best_epoch(self.history, chosen) == len(self.history) - 1
+            watch.epoch(self.history[-1], time.monotonic() - self.epoch_started, kept)
+
+    def _network_to_keep(self) -> nn.Module:
+        mean = self.parts.mean
+        return self.parts.network if mean is None else mean.module  # type: ignore[return-value]
+
+    def _validate(self) -> dict[str, float]:
+        """Top-1 and mean log-likelihood of the validation clips, which the processes share."""
+        if not self.validation:
+            return {}
+        network = self._network_to_keep().eval()
+        own = self.validation[self.ranks.rank :: self.ranks.world]
+        samples = self.recipe.validation.samples
+        rows: list[Scores] = []
+        if own:
+            rows = list(score_clips(own, self.spec, torch_network(network), STACK, samples))
+        parts = self.ranks.gather((rows, [clip.clip.label for clip in own]))
+        rows = [row for part, _ in parts for row in part]
+        labels = [label for _, part in parts for label in part]
+        truth = [self.spec.classes.index(label) for label in labels]
+        hits = [int(row.argmax()) == index for row, index in zip(rows, truth, strict=True)]
+        logs = [math.log(max(float(r[i]), 1e-9)) for r, i in zip(rows, truth, strict=True)]
+        return {"top1": sum(hits) / len(hits), "log_likelihood": sum(logs) / len(logs)}
+
+    def _had_enough(self) -> bool:
+        patience, history = self.recipe.validation.patience, self.history
+        if not patience or not history:
+            return False
+        best = best_epoch(history, self.recipe.validation.choose_by)
+        return len(history) - 1 - best >= patience
+
+    def _save(self) -> None:
+        if self.ranks.leads:
+            path = self.config.folder / STATE_FILE
+            write_state(path, self.parts, self.position, self.history, self.spec, self.origin)
+
+    def _go_on_from(self, path: Path) -> None:
+        state = load_state(path, self.spec, self.origin) if self.ranks.leads else None
+        state = self.ranks.from_leader(state)
+        assert state is not None
+        restore(self.parts, state, path)
+        self.position, self.history = state.position, state.history
+        self._say(
+            f"going on from epoch {self.position.epoch}, step {self.position.step} "
+            f"of {len(self.batches)}"
+        )
+
+    def _say(self, text: str) -> None:
+        if self.ranks.leads:
+            self.console.print(text, markup=False, soft_wrap=True)
+
+    def _bad_loss(self, loss: float) -> TrainingError:
+        position = self.position
+        draws = self.batches.draws(position.epoch, position.step)
+        shown = "; ".join(self.samples.describe(draw) for draw in draws[:8])
+        more = f" and {len(draws) - 8} more" if len(draws) > 8 else ""
+        return TrainingError(
+            f"the loss is {loss} at epoch {position.epoch}, step {position.step + 1}; the batch is "
+            f"{shown}{more}. {self.config.folder} has the state saved before; look at these clips, "
+            f"or lower the rate (--set optimiser.rate={self.recipe.optimiser.rate / 3:.1g})"
+        )
+
+    @contextmanager
+    def _watch(self, title: str, steps: int, done: int) -> Iterator[Watch | None]:
+        """What the process that leads shows of the run; the others show nothing."""
+        if not self.ranks.leads:
+            yield None
+            return
+        with Watch(self.config.folder, self.console, title, steps, done) as watch:
+            yield watch
+
+
+def build_parts(
+    spec: NetworkSpec, recipe: Recipe, ranks: Ranks, say: Callable[[str], None]
+) -> tuple[Parts, list[nn.Module], str]:
+    """A network with its first weights, its optimiser, the modules that stay in evaluation mode,
+    and the source of the weights in words.
+    """
+    torch.manual_seed(recipe.seed)
+    own, device = recipe.network, ranks.device
+    network, source = pretrained_network(
+        spec.backbone, spec.channels, len(spec.classes), own.dropout, own.weights
+    )
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    frozen = _freeze(network, config.freeze)
-    snippets = Snippets(train, spec, config.stack, config.snippets, config.seed)
-    loader = DataLoader(snippets, config.batch, shuffle=True, drop_last=True)
-    optimiser, schedule = _optimiser(network, config, len(loader))
-    history: list[dict[str, float]] = []
-    best = -math.inf
-    for epoch in range(1, config.epochs + 1):
-        started = time.monotonic()
-        snippets.epoch = epoch
-        network.train()
-        for module in frozen:
-            module.eval()
-        loss = _epoch(network, loader, optimiser, schedule, config.smoothing, device)
-        network.eval()
-        scores = score_clips(
-            validation, spec, torch_network(network), config.stack, config.validation_samples
+    kept = freeze_stages(network, own.freeze) + freeze_batch_norm(network, own.batch_norm)
+    if ranks.world > 1 and device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    body, head = split_parameters(network)
+    optimiser = build_optimiser(body, head, recipe.optimiser)
+    mean = running_mean(network, recipe.optimiser.average) if recipe.optimiser.average else None
+    scaled = recipe.optimiser.precision == "mixed" and mixed_type(device) == torch.float16
+    scaler = torch.amp.GradScaler(device.type, enabled=scaled)
+    return Parts(network, mean, optimiser, scaler), kept, source
+
+
+def _batches(samples: TrainingSet, recipe: Recipe, ranks: Ranks) -> Batches:
+    if recipe.optimiser.batch % ranks.world:
+        raise TrainingError(
+            f"a batch of {recipe.optimiser.batch} cannot be shared evenly by {ranks.world} "
+            "processes; set optimiser.batch to a multiple"
         )
-        accuracy = top1(scores, validation, spec.classes)
-        likelihood = _log_likelihood(scores, validation, spec.classes)
-        history.append(
-            {"epoch": epoch, "loss": loss, "top1": accuracy, "log_likelihood": likelihood}
+    if len(samples) < ranks.world:
+        raise TrainingError(
+            f"{len(samples)} samples an epoch are too few for {ranks.world} processes"
         )
-        better = likelihood > best
-        if better:
-            best = likelihood
-            write_checkpoint(out, network, spec, history)
-        report(
-            f"epoch {epoch}/{config.epochs}  loss {loss:.3f}  validation top-1 {accuracy:.3f}  "
-            f"log-likelihood {likelihood:.3f}  {time.monotonic() - started:.0f} s"
-            + ("  kept" if better else "")
-        )
+    return Batches(len(samples), recipe.optimiser.batch, recipe.seed, ranks.rank, ranks.world)
 
 
-def _freeze(network: nn.Module, blocks: int) -> list[nn.Module]:
-    """Keep the stem and the first `blocks` stages as they are; returns the modules kept."""
-    if blocks == 0:
-        return []
-    kept = [network.conv_stem, network.bn1, *list(network.blocks)[:blocks]]  # type: ignore[arg-type]
-    for module in kept:
-        module.requires_grad_(False)
-    return kept  # type: ignore[return-value]
-
-
-def _optimiser(
-    network: nn.Module, config: TrainConfig, steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    head = [p for n, p in network.named_parameters() if n.startswith("classifier.")]
-    body = [
-        p
-        for n, p in network.named_parameters()
-        if p.requires_grad and not n.startswith("classifier.")
-    ]
-    optimiser = torch.optim.AdamW(
-        [{"params": body}, {"params": head}], weight_decay=config.weight_decay
+def _loader(
+    samples: TrainingSet, batches: Batches, workers: int, device: torch.device
+) -> DataLoader[Item]:
+    return DataLoader(
+        samples,
+        batch_sampler=batches,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=_one_thread,
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        max_lr=[config.rate, 5 * config.rate],
-        total_steps=steps * config.epochs,
-        pct_start=0.2,
-    )
-    return optimiser, schedule
 
 
-def _epoch(
-    network: nn.Module,
-    loader: DataLoader[tuple[torch.Tensor, torch.Tensor]],
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    smoothing: float,
-    device: torch.device,
-) -> float:
-    total = 0.0
-    for inputs, targets in loader:
-        inputs = inputs.to(device, memory_format=torch.channels_last)  # (B, channels, H, W)
-        targets = targets.to(device) * (1 - smoothing) + smoothing / targets.shape[1]  # (B, C)
-        with torch.autocast(device.type, torch.bfloat16):
-            logits = network(inputs)  # (B, C)
-        loss = nn.functional.cross_entropy(logits.float(), targets)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimiser.step()
-        schedule.step()
-        total += loss.item()
-    return total / len(loader)
+def _one_thread(_: int) -> None:
+    """A worker is one of several: threads of its own would only get into each other's way."""
+    cv2.setNumThreads(0)
 
 
-def _log_likelihood(scores: object, clips: list[CachedClip], classes: tuple[str, ...]) -> float:
-    rows = [float(row[classes.index(c.clip.label)]) for row, c in zip(scores, clips, strict=True)]  # type: ignore[call-overload]
-    return sum(math.log(max(score, 1e-9)) for score in rows) / len(rows)
+@contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or a termination signal has come: the step under way is finished first."""
+    asked: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt  # the second time at once
+        asked.append(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, note) for number in signals]
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

@@ -10,32 +10,12 @@ A subset of the clips is enough: what is listed and not there is counted, not an
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import DataError
+from train.clips import Clip, Split
 
 _NAME = re.compile(r"^v_(?P<label>[A-Za-z]+)_g(?P<group>\d{2})_c(?P<clip>\d{2})\.avi$")
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """One video. name: its path below UCF-101/; label: its class; group: its source video."""
-
-    name: str
-    path: Path
-    label: str
-    group: int
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """One of the three official partitions. No group of a class is in both parts."""
-
-    number: int
-    train: tuple[Clip, ...]
-    test: tuple[Clip, ...]
-    missing: int  # clips that the lists name and the disk has not
 
 
 def canonical(label: str) -> str:
@@ -61,7 +41,7 @@ def load_split(root: Path, number: int) -> Split:
     leaked = {(c.label, c.group) for c in train} & {(c.label, c.group) for c in test}
     if leaked:
         label, group = min(leaked)
-        raise DataError(f"{lists}: {label} group {group:02} is in both lists of split {number}")
+        raise DataError(f"{lists}: {label} group {group} is in both lists of split {number}")
     return Split(number, train, test, train_missing + test_missing)
 
 
@@ -85,7 +65,7 @@ def _read_list(path: Path, videos: Path) -> tuple[tuple[Clip, ...], int]:
             missing += 1
         else:
             name = str(video.relative_to(videos))
-            clips.append(Clip(name, video, label, int(match["group"])))
+            clips.append(Clip(name, video, label, match["group"]))
     return tuple(clips), missing
 
 
@@ -110,11 +90,11 @@ def hold_out(
     spread evenly over its group numbers. Of the other classes every fourth, by name, is held out
     whole: "unknown" is to be judged by actions that the network has never seen.
     """
-    groups: dict[str, list[int]] = {label: [] for label in sorted({c.label for c in clips})}
+    groups: dict[str, list[str]] = {label: [] for label in sorted({c.label for c in clips})}
     for clip in clips:
         groups[clip.label].append(clip.group)
     others = [label for label in groups if label not in classes]
-    held: set[tuple[str, int]] = set()
+    held: set[tuple[str, str]] = set()
     for label in others[1::4]:
         held |= {(label, group) for group in groups[label]}
     for label in classes:

@@ -1,0 +1,45 @@
+"""A data set and a recipe so small that a training run takes seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.clips import write_clip
+
+CLASSES = ("Diving", "Drumming")
+PATTERNS = {"Diving": "ball", "Drumming": "smpte", "Archery": "snow", "Bowling": "bar"}
+GROUPS = (1, 8, 9, 10, 11)
+
+# A network of its own start, on 64 x 64 pictures, without anything drawn within the network.
+CHANGES = (
+    "network.weights=none",
+    "network.size_px=64",
+    "network.dropout=0.0",
+    "augmentation.size_px=0",
+    "optimiser.batch=8",
+    "optimiser.precision=full",
+    "sampling.repeats=2",
+    "schedule.epochs=2",
+    "schedule.warmup_epochs=0.5",
+    "validation.samples=1",
+)
+
+
+def write_dataset(root: Path) -> Path:
+    """A UCF101 tree of two made actions, which look different, and two others."""
+    lists: dict[str, list[str]] = {"trainlist01.txt": [], "testlist01.txt": []}
+    for label, pattern in PATTERNS.items():
+        (root / "UCF-101" / label).mkdir(parents=True)
+        for group in GROUPS:
+            name = f"{label}/v_{label}_g{group:02}_c01.avi"
+            write_clip(root / "UCF-101" / name, frames=16, pattern=pattern, size_hw=(120, 160))
+            lists["testlist01.txt" if group == 1 else "trainlist01.txt"].append(name)
+    (root / "ucfTrainTestlist").mkdir()
+    for file, names in lists.items():
+        (root / "ucfTrainTestlist" / file).write_text("".join(f"{name}\n" for name in names))
+    return root
+
+
+def options(*changes: str) -> list[str]:
+    """The same recipe as arguments of the command; later changes win."""
+    return [word for change in (*CHANGES, *changes) for word in ("--set", change)]

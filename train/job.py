@@ -1,0 +1,109 @@
+"""A training job: which clips, which classes, which recipe; and the run that does it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from edge.errors import CheckpointError
+from edge.flow.spec import FlowSpec
+from edge.network import NetworkSpec, Stream
+from train.caching import fill_cache, open_cache
+from train.clips import Clip
+from train.distributed import Ranks, join_ranks
+from train.inputs import network_spec
+from train.loop import RunConfig, train_network
+from train.recipe import Recipe
+from train.run_folder import open_folder, run_name
+from train.state import STATE_FILE
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be learnt, from what.
+
+    Clips of other classes may be among both lists; those of `validation` choose nothing and are
+    only kept from training.
+    """
+
+    stream: Stream
+    classes: tuple[str, ...]
+    split: int
+    train: list[Clip]
+    validation: list[Clip]
+    recipe: Recipe
+    flow: FlowSpec
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """Where and how it is done.
+
+    out: the run's folder is made in it. resume: "" to begin, "auto" to go on where there is
+    something to go on from, or the folder of a run. workers: None for what suits the machine.
+    """
+
+    out: Path
+    resume: str
+    workers: int | None
+    save_every_s: float
+    keep: int
+    cache: Path
+
+
+def run_job(job: Job, options: JobOptions, console: Console) -> Path:
+    """Train one stream and return its best checkpoint; in several processes under torchrun."""
+    with join_ranks() as ranks:
+        quiet = console if ranks.leads else Console(quiet=True)
+        spec = _spec(job, quiet)
+        folder = options.out / run_name(job.recipe, spec)
+        state = _state_to_go_on_from(folder, options.resume) if ranks.leads else None
+        state = ranks.from_leader(state)
+        store = open_cache(options.cache, spec)
+        chosen_by = [clip for clip in job.validation if clip.label in job.classes]
+        with ranks.one_a_machine_first():
+            train = fill_cache(store, job.train, quiet)
+            validation = fill_cache(store, chosen_by, quiet)
+        workers = _workers(ranks) if options.workers is None else options.workers
+        run = RunConfig(folder, state, workers, options.save_every_s, options.keep)
+        return train_network(train, validation, spec, job.recipe, run, ranks, quiet)
+
+
+def _spec(job: Job, console: Console) -> NetworkSpec:
+    return network_spec(
+        job.stream,
+        job.classes,
+        job.flow,
+        job.split,
+        job.train,
+        job.validation,
+        job.recipe.network.backbone,
+        job.recipe.network.weights,
+        job.recipe.network.size_px,
+        console.print,
+    )
+
+
+def _state_to_go_on_from(folder: Path, resume: str) -> Path | None:
+    """The state file that --resume means. Raises CheckpointError where there is none."""
+    state = open_folder(folder, bool(resume))
+    if resume in ("", "auto"):
+        return state if resume and state.is_file() else None
+    given = Path(resume)
+    given = given / STATE_FILE if given.is_dir() else given
+    if not given.is_file():
+        raise CheckpointError(f"{given}: no state to go on from; give the folder of a run")
+    return given
+
+
+def _workers(ranks: Ranks) -> int:
+    """Where the network runs on the CPU it needs the cores itself, and a worker for the samples is
+    enough; a GPU leaves them free.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if ranks.device.type == "cpu":
+        return 1
+    return min(8, max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1))

@@ -9,9 +9,9 @@ from torch import nn
 
 from edge.flow.spec import PRESETS
 from edge.network import NetworkSpec, Stream
+from train.clips import Clip
 from train.inputs import network_spec
 from train.models import pretrained_network
-from train.clips import Clip
 
 CLASSES = ("Biking", "Diving", "Drumming")
 STREAMS: tuple[Stream, ...] = ("spatial", "temporal")

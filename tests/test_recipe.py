@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,8 @@ def test_bad_changes_are_named(change: str, says: str) -> None:
 
 def test_every_line_of_a_recipe_is_needed(tmp_path: Path) -> None:
     lines = DEFAULT.read_text().splitlines(keepends=True)
-    common = [i for i, line in enumerate(lines) if " = " in line][:-4]
-    for index in common:
+    common = lines[: lines.index("[spatial.network]\n")]
+    for index in (i for i, line in enumerate(common) if " = " in line):
         file = tmp_path / f"{index}.toml"
         file.write_text("".join(lines[:index] + lines[index + 1 :]))
         key = lines[index].split(" = ")[0]
@@ -73,10 +74,8 @@ def test_every_line_of_a_recipe_is_needed(tmp_path: Path) -> None:
 
 @given(st.text(max_size=60))
 def test_whatever_is_asked_is_taken_or_refused(text: str) -> None:
-    try:
-        load_recipe("default", "spatial", (text,))
-    except DataError as error:
-        assert str(error)
+    with suppress(DataError):  # any other error is a fault
+        assert load_recipe("default", "spatial", (text,)).title
 
 
 def test_a_recipe_that_is_not_there_or_no_toml_is_one_line(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from edge.preprocess import Preprocessor
 from edge.source import open_source
 from tests.clips import write_clip
 from train.cache import ClipCache
-from train.inputs import network_spec
-from train.decode import read_frames
-from train.samples import tensor_at
 from train.clips import Clip
+from train.decode import read_frames
+from train.inputs import network_spec
+from train.samples import tensor_at
 
 
 @pytest.fixture(scope="module")

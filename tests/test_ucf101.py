@@ -8,7 +8,8 @@ import pytest
 
 from edge.errors import DataError
 from train.clips import Clip
-from train.ucf101 import hold_out, load_split
+from train.parts import hold_out
+from train.ucf101 import load_split
 
 
 def tree(root: Path, train: list[str], test: list[str], on_disk: list[str]) -> Path:

@@ -26,8 +26,8 @@ from edge.flow.spec import FlowSpec
 from edge.flow.stack import FlowBytes
 from edge.frames import Frame, Geometry, Matrix, pack_i420, unpack_i420
 from edge.preprocess import Preprocessor
-from train.decode import read_frames
 from train.clips import Clip
+from train.decode import read_frames
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,15 @@ class ClipCache:
     def fill(self, clips: Iterable[Clip], workers: int) -> Iterator[CachedClip]:
         """Every clip, computed where it is not in the cache yet, in the order of `clips`."""
         clips = list(clips)
-        missing = [clip for clip in clips if self._load(clip) is None]
+        found = [self._load(clip) for clip in clips]  # once: the workers fill it meanwhile
+        missing = [clip for clip, cached in zip(clips, found, strict=True) if cached is None]
         if missing and workers > 1:
             with ProcessPoolExecutor(workers) as pool:
-                done = pool.map(self._make, missing)
-                yield from (self._load(clip) or next(done) for clip in clips)
+                made = pool.map(self._make, missing)
+                yield from (next(made) if cached is None else cached for cached in found)
         else:
-            yield from (self._load(clip) or self._make(clip) for clip in clips)
+            made = map(self._make, missing)
+            yield from (next(made) if cached is None else cached for cached in found)
 
     def _folder(self, clip: Clip) -> Path:
         return self.root / clip.label / clip.path.stem

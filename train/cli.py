@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, cast
@@ -10,33 +11,36 @@ import typer
 from rich.console import Console
 
 from edge.errors import DataError
+from edge.flow.spec import PRESETS, FlowSpec
 from edge.network import STREAMS, Stream
 
 Data = Annotated[Path, typer.Argument(help="UCF101, its frames, folders of your own, or a CSV.")]
 Cache = Annotated[Path, typer.Option(help="Where analysed frames and flow are kept.")]
+Classes = Annotated[str, typer.Option(help="Class names, separated by commas; all by default.")]
+RecipeName = Annotated[
+    str, typer.Option(help="Name of a recipe that comes with twostream, or a .toml file.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="SECTION.KEY=VALUE", help="Change a value of the recipe; repeatable."
+    ),
+]
+Flow = Annotated[str, typer.Option(help="TV-L1 preset: fast or accurate.")]
 
 
 def train_command(
     stream: Annotated[str, typer.Argument(help="spatial or temporal")],
     data: Data,
-    classes: Annotated[
-        str, typer.Option(help="Class names, separated by commas; all by default.")
-    ] = "",
+    classes: Classes = "",
     split: Annotated[int, typer.Option(help="Official split, 1 to 3.")] = 1,
-    recipe: Annotated[
-        str, typer.Option(help="Name of a recipe that comes with twostream, or a .toml file.")
-    ] = "default",
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="SECTION.KEY=VALUE", help="Change a value of the recipe; repeatable."
-        ),
-    ] = None,
+    recipe: RecipeName = "default",
+    changes: Changes = None,
     out: Annotated[Path, typer.Option(help="The run's own folder is made in it.")] = Path("work"),
     resume: Annotated[
         str, typer.Option(help="auto: go on where this run stopped; or the folder of a run.")
     ] = "",
-    flow: Annotated[str, typer.Option(help="TV-L1 preset: fast or accurate.")] = "fast",
+    flow: Flow = "fast",
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that make samples; chosen by default.")
     ] = None,
@@ -52,15 +56,16 @@ def train_command(
     list is not read. With --classes, training clips of all other classes teach the network what
     none of them looks like.
     """
-    from edge.flow.spec import PRESETS
+    from train.parts import hold_out
     from train.recipe import load_recipe
-    from train.ucf101 import hold_out, load_split
+    from train.ucf101 import load_split
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    # of several processes of torchrun one speaks
+    quiet = os.environ.get("RANK", "0") != "0"
+    console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
     if stream not in STREAMS:
         raise DataError(f"stream {stream!r} does not exist; train spatial or temporal")
-    if flow not in PRESETS:
-        raise DataError(f"flow preset {flow!r} does not exist; presets: {', '.join(PRESETS)}")
+    preset = flow_preset(flow)
     chosen = load_recipe(recipe, cast(Stream, stream), tuple(changes or ()))
     part = load_split(data, split)  # before the slow imports: a wrong path is told at once
     names = class_list(classes, {clip.label for clip in part.train})
@@ -73,7 +78,7 @@ def train_command(
         f"other classes), {sum(c.label in names for c in validation)} to choose by, "
         f"{part.missing} listed clips not on disk"
     )
-    job = Job(cast(Stream, stream), names, split, train, validation, chosen, PRESETS[flow])
+    job = Job(cast(Stream, stream), names, split, train, validation, chosen, preset)
     options = JobOptions(out, resume, workers, save_every, keep, cache)
     try:
         best = run_job(job, options, console)
@@ -125,6 +130,13 @@ def evaluate_command(
         )
     if len(streams) == 2:
         console.print(f"fused     top-1 {top1(sum(streams) / 2, cached, spec.classes):.4f}")  # type: ignore[arg-type]
+
+
+def flow_preset(name: str) -> FlowSpec:
+    """Raises DataError where there is none of that name."""
+    if name not in PRESETS:
+        raise DataError(f"flow preset {name!r} does not exist; presets: {', '.join(PRESETS)}")
+    return PRESETS[name]
 
 
 def class_list(text: str, known: set[str]) -> tuple[str, ...]:

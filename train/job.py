@@ -57,19 +57,18 @@ class JobOptions:
 def run_job(job: Job, options: JobOptions, console: Console) -> Path:
     """Train one stream and return its best checkpoint; in several processes under torchrun."""
     with join_ranks() as ranks:
-        quiet = console if ranks.leads else Console(quiet=True)
-        spec = _spec(job, quiet)
+        spec = _spec(job, console)
         folder = options.out / run_name(job.recipe, spec)
         state = _state_to_go_on_from(folder, options.resume) if ranks.leads else None
         state = ranks.from_leader(state)
         store = open_cache(options.cache, spec)
         chosen_by = [clip for clip in job.validation if clip.label in job.classes]
         with ranks.one_a_machine_first():
-            train = fill_cache(store, job.train, quiet)
-            validation = fill_cache(store, chosen_by, quiet)
+            train = fill_cache(store, job.train, console)
+            validation = fill_cache(store, chosen_by, console)
         workers = _workers(ranks) if options.workers is None else options.workers
         run = RunConfig(folder, state, workers, options.save_every_s, options.keep)
-        return train_network(train, validation, spec, job.recipe, run, ranks, quiet)
+        return train_network(train, validation, spec, job.recipe, run, ranks, console)
 
 
 def _spec(job: Job, console: Console) -> NetworkSpec:

@@ -225,8 +225,7 @@ class _Training:
         )
 
     def _say(self, text: str) -> None:
-        if self.ranks.leads:
-            self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def _bad_loss(self, loss: float) -> TrainingError:
         position = self.position

@@ -79,27 +79,3 @@ def _find(videos: Path, label: str, file: str) -> Path | None:
             if path.is_file():
                 return path
     return None
-
-
-def hold_out(
-    clips: tuple[Clip, ...], classes: tuple[str, ...], fraction: float
-) -> tuple[list[Clip], list[Clip]]:
-    """Cut a validation part from a training list: (train, validation), the same on every machine.
-
-    A class that is to be learnt gives the nearest whole number of groups to `fraction` of its own,
-    spread evenly over its group numbers. Of the other classes every fourth, by name, is held out
-    whole: "unknown" is to be judged by actions that the network has never seen.
-    """
-    groups: dict[str, list[str]] = {label: [] for label in sorted({c.label for c in clips})}
-    for clip in clips:
-        groups[clip.label].append(clip.group)
-    others = [label for label in groups if label not in classes]
-    held: set[tuple[str, str]] = set()
-    for label in others[1::4]:
-        held |= {(label, group) for group in groups[label]}
-    for label in classes:
-        own = sorted(set(groups[label]))
-        count = min(round(fraction * len(own)), len(own) - 1)
-        held |= {(label, own[(2 * i + 1) * len(own) // (2 * count)]) for i in range(count)}
-    train = [clip for clip in clips if (clip.label, clip.group) not in held]
-    return train, [clip for clip in clips if (clip.label, clip.group) in held]

@@ -1,0 +1,100 @@
+"""Cross-validation by group: how good a recipe is on clips of people and places it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from edge.errors import DataError
+from edge.flow.spec import FlowSpec
+from edge.fusion import Scores
+from edge.network import STREAMS, Stream
+from train.caching import fill_cache, open_cache
+from train.checkpoint import load_checkpoint
+from train.clips import Clip
+from train.evaluate import score_clips, top1, torch_network
+from train.job import Job, JobOptions, run_job
+from train.parts import folds, hold_out
+from train.recipe import Recipe
+from train.samples import STACK
+
+SAMPLES = 19  # moments of a test clip, as the Keras project has it
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is cross-validated: both streams on the same partitions."""
+
+    classes: tuple[str, ...]
+    clips: Sequence[Clip]
+    recipes: dict[Stream, Recipe]
+    flow: FlowSpec
+    count: int
+
+
+def cross_validate(trial: Trial, options: JobOptions, console: Console) -> dict[str, Any]:
+    """Train both streams on each partition, as `twostream train` would, and test them.
+
+    A fold's runs are kept in OUT/fold1, OUT/fold2, ...; what has been trained already is gone on
+    from. Returns top-1 a fold, their mean and spread, by stream and for the mean of both. Raises
+    DataError where a class has fewer groups than there are folds.
+    """
+    for label in trial.classes:
+        groups = len({clip.group for clip in trial.clips if clip.label == label})
+        if groups < trial.count:
+            raise DataError(f"{label} has {groups} groups; {trial.count} folds need as many each")
+    rows: list[dict[str, float]] = []
+    sizes = []
+    for number, (train, test) in enumerate(folds(trial.clips, trial.classes, trial.count), 1):
+        within = replace(options, out=options.out / f"fold{number}", resume="auto")
+        scores = {
+            stream: _test(_train(stream, train, trial, within, console), test, options, console)
+            for stream in STREAMS
+        }
+        cached = scores["spatial"][1]
+        found = {stream: scores[stream][0] for stream in STREAMS}
+        fused = (found["spatial"] + found["temporal"]) / 2
+        row = {
+            name: top1(s, cached, trial.classes) for name, s in (*found.items(), ("fused", fused))
+        }
+        console.print(f"fold {number}: " + ", ".join(f"{k} {v:.3f}" for k, v in row.items()))
+        rows.append(row)
+        sizes.append(len(test))
+    return {
+        "classes": list(trial.classes),
+        "test_clips": sizes,
+        "samples_per_clip": SAMPLES,
+        "recipes": {stream: recipe.model_dump() for stream, recipe in trial.recipes.items()},
+        "top1": {name: _summary([row[name] for row in rows]) for name in rows[0]},
+    }
+
+
+def _train(
+    stream: Stream, clips: list[Clip], trial: Trial, options: JobOptions, console: Console
+) -> Path:
+    recipe = trial.recipes[stream]
+    train, validation = hold_out(clips, trial.classes, recipe.validation.fraction)
+    job = Job(stream, trial.classes, 1, train, validation, recipe, trial.flow)
+    return run_job(job, options, console)
+
+
+def _test(
+    checkpoint: Path, clips: list[Clip], options: JobOptions, console: Console
+) -> tuple[Scores, list[Any]]:
+    network, spec, _ = load_checkpoint(checkpoint)
+    cached = fill_cache(open_cache(options.cache, spec), clips, console)
+    return score_clips(cached, spec, torch_network(network), STACK, SAMPLES), cached
+
+
+def _summary(values: list[float]) -> dict[str, Any]:
+    """folds, mean, and the sample standard deviation."""
+    return {
+        "folds": [round(value, 4) for value in values],
+        "mean": round(float(np.mean(values)), 4),
+        "deviation": round(float(np.std(values, ddof=1)), 4),
+    }

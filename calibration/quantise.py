@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from calibration.lint import lint
 from calibration.onnx_file import load_model
 from calibration.placement import activations, place
 from calibration.ranges import clipping_range, measure_magnitudes
-from calibration.samples import Samples, draw_samples
+from calibration.samples import Samples, TrainingClip, draw_samples
 from calibration.sensitivity import ScoreDifference, compare_scores, rank_layers
 from edge.errors import ExportError
 from edge.network import NetworkSpec
@@ -35,18 +36,18 @@ class Calibration:
     difference: ScoreDifference
 
 
-def calibrate(path: Path, videos: Path, clips: int, seed: int) -> Calibration:
-    """Quantise the FP32 ONNX file at `path` on its own training clips below `videos`.
+def calibrate(path: Path, available: Sequence[TrainingClip], clips: int, seed: int) -> Calibration:
+    """Quantise the FP32 ONNX file at `path` on those of the `available` clips that it has learnt.
 
     Raises ExportError or DataError where the file, the clips or the outcome is not usable.
     """
     if clips < HELD_OUT:
         raise ExportError(f"{clips} clips are too few to calibrate on; give {HELD_OUT} or more")
     model, spec = load_model(path)
-    samples = draw_samples(spec, videos, clips, seed)
+    samples = draw_samples(spec, available, clips, seed)
     used, held = samples.split(HELD_OUT)
     if not len(held):
-        raise ExportError(f"{videos}: only {len(samples.clips)} clips can be read; too few")
+        raise ExportError(f"{path}: only {len(samples.clips)} training clips can be read; too few")
     quantised = quantise_model(model, used)
     return Calibration(quantised, spec, samples, compare_scores(model, quantised, held))
 

@@ -7,12 +7,12 @@ chose the checkpoint nor those that report its accuracy have any part in the INT
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +22,30 @@ from edge.flow.stack import FlowBytes, FlowRing, stack_tensor
 from edge.frames import Frame, rgb_tensor
 from edge.network import NetworkSpec
 from edge.preprocess import Preprocessor
-from edge.source import open_source
+from edge.source import Source, open_source
+from edge.stills import list_stills, read_stills
 
 MOMENTS = 3  # samples a clip, in the middle of each third
 
-_NAME = re.compile(r"(?P<folder>[A-Za-z]+)/v_(?P<label>[A-Za-z]+)_g(?P<group>\d+)_c\d+\.avi")
 OTHER = "(other)"  # the label of all training clips that show none of the network's classes
 
 
 T = TypeVar("T")
+
+
+class TrainingClip(Protocol):
+    """A clip of a data set: its name in the network's list, where it is, and what it shows."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+
+
 Content = Frame | list[FlowBytes]  # an analysed frame, or the L flows of a stack
 
 
@@ -39,6 +54,7 @@ class Sample:
     """One moment of a clip, kept as bytes: the tensor of a stack is four times as large."""
 
     clip: str
+    label: str
     content: Content
 
 
@@ -71,7 +87,8 @@ class Samples:
     @property
     def label_spread(self) -> dict[str, int]:
         """Clips of each of the network's classes, and of all others together."""
-        labels = [_label(name, self.spec) for name in self.clips]
+        label_of = {sample.clip: sample.label for sample in self.samples}
+        labels = [_known(label, self.spec) for label in label_of.values()]
         return {label: labels.count(label) for label in (*self.spec.classes, OTHER)}
 
     @property
@@ -99,48 +116,52 @@ class Samples:
         return stack_tensor(sample.content, self.spec.layout, self.spec.normalisation)  # (2L, H, W)
 
 
-def draw_samples(spec: NetworkSpec, videos: Path, clips: int, seed: int) -> Samples:
-    """MOMENTS samples of each of `clips` training clips below `videos` (UCF101's UCF-101/).
+def draw_samples(
+    spec: NetworkSpec, available: Sequence[TrainingClip], clips: int, seed: int
+) -> Samples:
+    """MOMENTS samples of each of `clips` of the network's training clips.
 
-    A clip that cannot be read is listed as skipped, and the next one takes its place. Raises
-    DataError where `videos` is missing or no clip can be read.
+    available: the clips of the data set; only those in the network's own list are taken. A clip
+    that cannot be read is listed as skipped, and the next one takes its place. Raises DataError
+    where none can be read.
     """
-    if not videos.is_dir():
-        raise DataError(f"{videos}: no such folder; give the UCF101 root that holds it")
     preprocessor = Preprocessor(spec.geometry, spec.flow)
     drawn: list[Sample] = []
     skipped: list[tuple[str, str]] = []
     read = 0
-    for name in order_clips(spec, seed):
+    for clip in order_clips(spec, available, seed):
         if read == clips:
             break
         try:
-            found = _read_clip(spec, videos / name, preprocessor)
+            found = _read_clip(spec, clip.path, preprocessor)
         except SourceError as error:
-            skipped.append((name, str(error)))
+            skipped.append((clip.name, str(error)))
             continue
-        drawn += [Sample(name, content) for content in found]
+        drawn += [Sample(clip.name, clip.label, content) for content in found]
         read += 1
     if not drawn:
-        reason = f"; the first: {skipped[0][1]}" if skipped else ""
-        raise DataError(f"{videos}: none of the network's training clips can be read{reason}")
+        reason = f"; the first: {skipped[0][1]}" if skipped else ", or is in this data set"
+        raise DataError(f"none of the network's training clips can be read{reason}")
     return Samples(spec, tuple(drawn), tuple(skipped))
 
 
-def order_clips(spec: NetworkSpec, seed: int) -> list[str]:
+def order_clips(
+    spec: NetworkSpec, available: Sequence[TrainingClip], seed: int
+) -> list[TrainingClip]:
     """The network's training clips, so that any beginning of the list is spread evenly.
 
     Classes take turns, the clips of all other classes counting as one; within a class the groups
     (source videos) take turns. Both orders are shuffled by the seed.
     """
     rng = np.random.default_rng(seed)
-    groups: dict[str, dict[str, list[str]]] = {}
-    for name in sorted(spec.train_clips):
-        label, group = _label(name, spec), name.rpartition("_c")[0]
-        groups.setdefault(label, {}).setdefault(group, []).append(name)
+    own = set(spec.train_clips)
+    groups: dict[str, dict[tuple[str, str], list[TrainingClip]]] = {}
+    for clip in sorted((c for c in available if c.name in own), key=lambda clip: clip.name):
+        group = (clip.label, clip.group)
+        groups.setdefault(_known(clip.label, spec), {}).setdefault(group, []).append(clip)
     classes = []
     for label in sorted(groups):
-        members = [_shuffled(names, rng) for names in groups[label].values()]
+        members = [_shuffled(clips, rng) for clips in groups[label].values()]
         classes.append(_take_turns(_shuffled(members, rng)))
     return _take_turns(_shuffled(classes, rng))
 
@@ -149,17 +170,12 @@ def _shuffled(items: list[T], rng: np.random.Generator) -> list[T]:
     return [items[index] for index in rng.permutation(len(items))]
 
 
-def _take_turns(queues: list[list[str]]) -> list[str]:
-    return [name for turn in zip_longest(*queues) for name in turn if name is not None]
+def _take_turns(queues: list[list[T]]) -> list[T]:
+    return [item for turn in zip_longest(*queues) for item in turn if item is not None]
 
 
-def _label(name: str, spec: NetworkSpec) -> str:
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise DataError(f"training clip {name!r} is not Class/v_Class_gNN_cNN.avi")
-    # file names say HandStandPushups where the class list says HandstandPushups
-    known = {label.lower(): label for label in spec.classes}
-    return known.get(match["label"].lower(), OTHER)
+def _known(label: str, spec: NetworkSpec) -> str:
+    return label if label in spec.classes else OTHER
 
 
 def _read_clip(spec: NetworkSpec, path: Path, preprocessor: Preprocessor) -> list[Content]:
@@ -171,7 +187,7 @@ def _read_clip(spec: NetworkSpec, path: Path, preprocessor: Preprocessor) -> lis
     flows = spec.stack or 0
     contents: list[Content] = []
     ring = FlowRing(max(flows, 1))
-    with open_source(str(path)) as source:
+    with _open(path) as source:
         moments = _moments(source.expected_frames or 0, flows)
         for frame in source if moments else ():
             if not any(moment - flows <= frame.index <= moment for moment in moments):
@@ -192,6 +208,26 @@ def _read_clip(spec: NetworkSpec, path: Path, preprocessor: Preprocessor) -> lis
                 f"a sample needs {flows + 1}"
             )
     return contents
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Source | _Stills]:
+    if path.is_dir():
+        yield _Stills(path)
+        return
+    with open_source(str(path)) as source:
+        yield source
+
+
+class _Stills:
+    """A folder of pictures, counted as a source counts its frames."""
+
+    def __init__(self, folder: Path) -> None:
+        self.expected_frames = self.received = len(list_stills(folder))
+        self._folder = folder
+
+    def __iter__(self) -> Iterator[Frame]:
+        return read_stills(self._folder)
 
 
 def _moments(frames: int, flows: int) -> list[int]:

@@ -18,8 +18,13 @@ def export_command(
     parity_video: Annotated[
         Path, typer.Option(help="Footage that may be passed on: parity samples are taken from it.")
     ],
-    spatial: Annotated[Path, typer.Option(help="Checkpoint.")] = Path("work/spatial.safetensors"),
-    temporal: Annotated[Path, typer.Option(help="Checkpoint.")] = Path("work/temporal.safetensors"),
+    spatial: Annotated[
+        Path | None, typer.Option(help="Checkpoint, or folder of a run; by default that in WORK.")
+    ] = None,
+    temporal: Annotated[Path | None, typer.Option(help="The same of the other stream.")] = None,
+    work: Annotated[
+        Path, typer.Option(help="Where runs are looked for, and FP32 graphs are left.")
+    ] = Path("work"),
     clips: Annotated[int, typer.Option(help="Training clips to calibrate on.")] = 64,
     seed: int = 1,
     measured: Annotated[
@@ -36,16 +41,18 @@ def export_command(
     """
     from export.package import ExportData, check_target, load_pair, write_bundle
     from train.caching import fill_cache, open_cache
-    from train.ucf101 import load_split
+    from train.dataset import open_dataset
+    from train.run_folder import only_run
 
     console = Console(stderr=True, highlight=False)
     if not parity_video.is_file():
         raise DataError(f"{parity_video}: no such video; give footage that may be passed on")
     check_target(out)
     extra = {"benchmarks": json.loads(measured.read_text())} if measured else {}
-    pair = load_pair({"spatial": spatial, "temporal": temporal})
+    given = {"spatial": spatial, "temporal": temporal}
+    pair = load_pair({name: path or only_run(work, name) for name, path in given.items()})
     spec = pair["spatial"][1]
-    split = load_split(data, spec.split)
+    split = open_dataset(data, spec.split)
     held = set(spec.validation_clips)
     parts = {
         "validation": [clip for clip in split.train if clip.name in held],
@@ -59,8 +66,8 @@ def export_command(
         if not known[name] or not others[name]:
             raise DataError(f"{data}: needs {name} clips of the classes and of other actions")
     exported = ExportData(
-        data / "UCF-101",
-        spatial.parent,
+        split.train,
+        work,
         known["validation"],
         others["validation"],
         known["test"],

@@ -53,6 +53,7 @@ from export.measure import (
 )
 from train.cache import CachedClip
 from train.checkpoint import load_checkpoint
+from train.clips import Clip
 from train.evaluate import Network
 
 STREAMS = ("spatial", "temporal")
@@ -71,7 +72,7 @@ class ExportData:
     where the FP32 ONNX files are left.
     """
 
-    videos: Path
+    training: tuple[Clip, ...]
     graphs: Path
     validation: list[CachedClip]
     validation_others: list[CachedClip]
@@ -123,7 +124,7 @@ def write_bundle(
     specs = {stream: spec for stream, (_, spec) in pair.items()}
     graphs = {stream: data.graphs / f"{stream}.fp32.onnx" for stream in STREAMS}
     calibration = {
-        stream: _quantise(network, spec, graphs[stream], data.videos, partial, clips, seed, say)
+        stream: _quantise(network, spec, graphs[stream], data.training, partial, clips, seed, say)
         for stream, (network, spec) in pair.items()
     }
     networks = _networks(
@@ -178,7 +179,7 @@ def _quantise(
     network: nn.Module,
     spec: NetworkSpec,
     fp32: Path,
-    videos: Path,
+    training: tuple[Clip, ...],
     folder: Path,
     clips: int,
     seed: int,
@@ -188,7 +189,7 @@ def _quantise(
     say(f"{spec.stream}: FP32 graph {fp32}")
     export_graph(network, spec, fp32)
     say(f"{spec.stream}: calibration on {clips} training clips")
-    made = calibrate(fp32, videos, clips, seed)
+    made = calibrate(fp32, training, clips, seed)
     write_model(made.model, spec, folder / f"{spec.stream}.onnx")
     for warning in made.samples.warnings:
         say(f"warning: {warning}")

@@ -1,6 +1,7 @@
 """Analysed frames and their flow, computed once a clip and kept without loss.
 
-    CACHE/<hash of geometry, flow and this format>/<Class>/<clip>/{frames.npy, flow.npy, clip.json}
+    CACHE/<hash of geometry, flow and this format>/<Class>/<clip>-<hash of its name>/
+        frames.npy, flow.npy, clip.json
 
 frames.npy: (T, 3/2 H W) uint8, the I420 planes of each analysed frame; flow.npy: (T-1, 2, H, W)
 uint8. Both are memory-mapped, so a stack costs what it reads. The hash makes frames of another
@@ -9,6 +10,7 @@ geometry or flow another cache: they can never be mixed up.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -26,8 +28,11 @@ from edge.flow.spec import FlowSpec
 from edge.flow.stack import FlowBytes
 from edge.frames import Frame, Geometry, Matrix, pack_i420, unpack_i420
 from edge.preprocess import Preprocessor
+from edge.stills import list_stills
 from train.clips import Clip
 from train.decode import read_frames
+
+STACK = 10  # flows a stack: Simonyan and Zisserman's L, and what all peers use
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class CachedClip:
     times_s: tuple[float, ...]
     matrix: Matrix
     folder: Path
-    sha256: str  # of the video file
+    sha256: str  # of the video, or of all pictures one after another
 
     def __len__(self) -> int:
         return len(self.times_s)
@@ -56,16 +61,26 @@ class CachedClip:
         return np.array(np.load(self.folder / "flow.npy", mmap_mode="r")[index - length : index])
 
 
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A clip that cannot be read or is too short, and why."""
+
+    clip: Clip
+    reason: str
+
+
 class ClipCache:
     """The cache for one geometry and one flow."""
 
     def __init__(self, root: Path, geometry: Geometry, flow: FlowSpec) -> None:
-        key = json.dumps([2, geometry.model_dump(), flow.model_dump()], sort_keys=True)
+        key = json.dumps([3, geometry.model_dump(), flow.model_dump()], sort_keys=True)
         self.geometry, self.flow = geometry, flow
         self.root = root / hashlib.sha256(key.encode()).hexdigest()[:16]
 
-    def fill(self, clips: Iterable[Clip], workers: int) -> Iterator[CachedClip]:
-        """Every clip, computed where it is not in the cache yet, in the order of `clips`."""
+    def fill(self, clips: Iterable[Clip], workers: int) -> Iterator[CachedClip | Unusable]:
+        """Every clip, computed where it is not in the cache yet, in the order of `clips`; those
+        that cannot be used come as such. Raises DataError where the cache cannot be written.
+        """
         clips = list(clips)
         found = [self._load(clip) for clip in clips]  # once: the workers fill it meanwhile
         missing = [clip for clip, cached in zip(clips, found, strict=True) if cached is None]
@@ -78,24 +93,42 @@ class ClipCache:
             yield from (next(made) if cached is None else cached for cached in found)
 
     def _folder(self, clip: Clip) -> Path:
-        return self.root / clip.label / clip.path.stem
+        digest = hashlib.sha256(clip.name.encode()).hexdigest()[:8]
+        return self.root / clip.label / f"{clip.path.stem}-{digest}"
 
     def _load(self, clip: Clip) -> CachedClip | None:
         note = self._folder(clip) / "clip.json"
         if not note.is_file():
             return None
         entry = json.loads(note.read_text())
-        if entry["bytes"] != clip.path.stat().st_size:
+        if entry["bytes"] != sum(file.stat().st_size for file in _files(clip)):
             return None
         times = tuple(entry["times_s"])
         size_hw, matrix = self.geometry.size_hw, entry["matrix"]
         return CachedClip(clip, size_hw, times, matrix, note.parent, entry["sha256"])
 
-    def _make(self, clip: Clip) -> CachedClip:
+    def _make(self, clip: Clip) -> CachedClip | Unusable:
         folder = self._folder(clip)
         partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            self._analyse(clip, partial)
+            replace_folder(partial, folder)
+        except DataError as error:
+            return Unusable(clip, str(error))
+        except OSError as error:
+            raise DataError(
+                f"{self.root}: cannot be written ({error.strerror}); give another --cache"
+            ) from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        made = self._load(clip)
+        assert made is not None
+        return made
+
+    def _analyse(self, clip: Clip, folder: Path) -> None:
+        """Write a clip's files. Raises DataError where it cannot be used."""
         preprocessor = Preprocessor(self.geometry, self.flow)
         frames: list[NDArray[np.uint8]] = []
         flows: list[FlowBytes] = []
@@ -108,15 +141,39 @@ class ClipCache:
             matrix = frame.matrix
             if step.flow is not None:
                 flows.append(step.flow)
-        if not flows:
-            shutil.rmtree(partial)
-            raise DataError(f"{clip.path}: gives {len(frames)} frames; flow needs at least 2")
-        np.save(partial / "frames.npy", np.stack(frames))
-        np.save(partial / "flow.npy", np.stack(flows))
-        content = clip.path.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        entry = {"bytes": len(content), "times_s": times, "matrix": matrix, "sha256": digest}
-        (partial / "clip.json").write_text(json.dumps(entry))
+        if len(frames) <= STACK:
+            raise DataError(
+                f"{clip.path}: {len(frames)} frames; a stack of {STACK} flows needs {STACK + 1}"
+            )
+        np.save(folder / "frames.npy", np.stack(frames))
+        np.save(folder / "flow.npy", np.stack(flows))
+        size, digest = _content(clip)
+        entry = {"bytes": size, "times_s": times, "matrix": matrix, "sha256": digest}
+        (folder / "clip.json").write_text(json.dumps(entry))
+
+
+def _files(clip: Clip) -> list[Path]:
+    return list_stills(clip.path) if clip.path.is_dir() else [clip.path]
+
+
+def _content(clip: Clip) -> tuple[int, str]:
+    """(bytes, SHA-256) of a clip's files."""
+    size, digest = 0, hashlib.sha256()
+    for file in _files(clip):
+        content = file.read_bytes()
+        size += len(content)
+        digest.update(content)
+    return size, digest.hexdigest()
+
+
+def replace_folder(partial: Path, folder: Path) -> None:
+    """Give a finished folder its name; of two that make the same clip at once the last wins."""
+    for _ in range(3):
         shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-        return CachedClip(clip, self.geometry.size_hw, tuple(times), matrix, folder, digest)
+        try:
+            partial.rename(folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+    shutil.rmtree(partial)  # the other one is as good

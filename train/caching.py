@@ -10,9 +10,10 @@ from rich.progress import track
 
 from edge.errors import DataError
 from edge.network import NetworkSpec
-from train.cache import CachedClip, ClipCache
+from train.cache import CachedClip, ClipCache, Unusable
 from train.clips import Clip
-from train.samples import STACK
+
+SHOWN = 5  # clips that cannot be used, by name; the others are counted
 
 
 def open_cache(root: Path, spec: NetworkSpec) -> ClipCache:
@@ -22,15 +23,20 @@ def open_cache(root: Path, spec: NetworkSpec) -> ClipCache:
 def fill_cache(store: ClipCache, clips: list[Clip], console: Console) -> list[CachedClip]:
     """The clips' cached frames and flow, with a progress bar while they are computed.
 
-    Raises DataError where a clip is too short for one stack.
+    Clips that cannot be used are left out and told. Raises DataError where a class has none left.
     """
     found = store.fill(clips, workers=os.cpu_count() or 1)
-    shown = track(found, "frames and flow", total=len(clips), console=console, transient=True)
-    cached = list(shown)
-    for clip in cached:
-        if len(clip) <= STACK:
-            raise DataError(
-                f"{clip.clip.path}: {len(clip)} frames; a stack of {STACK} flows needs "
-                f"{STACK + 1}; take it out of the lists"
-            )
-    return cached
+    shown = list(track(found, "frames and flow", total=len(clips), console=console, transient=True))
+    usable = [clip for clip in shown if isinstance(clip, CachedClip)]
+    unusable = [clip for clip in shown if isinstance(clip, Unusable)]
+    if unusable:
+        console.print(f"{len(unusable)} of {len(clips)} clips cannot be used and are left out:")
+        for one in unusable[:SHOWN]:
+            console.print(f"  {one.reason}", markup=False)
+        if len(unusable) > SHOWN:
+            console.print(f"  and {len(unusable) - SHOWN} more; see: twostream data check")
+    lost = {one.clip.label for one in unusable} - {clip.clip.label for clip in usable}
+    if lost:
+        first = next(one for one in unusable if one.clip.label == min(lost))
+        raise DataError(f"no clip of {', '.join(sorted(lost))} can be used; {first.reason}")
+    return usable

@@ -56,9 +56,9 @@ def train_command(
     list is not read. With --classes, training clips of all other classes teach the network what
     none of them looks like.
     """
+    from train.dataset import open_dataset
     from train.parts import hold_out
     from train.recipe import load_recipe
-    from train.ucf101 import load_split
 
     # of several processes of torchrun one speaks
     quiet = os.environ.get("RANK", "0") != "0"
@@ -67,7 +67,7 @@ def train_command(
         raise DataError(f"stream {stream!r} does not exist; train spatial or temporal")
     preset = flow_preset(flow)
     chosen = load_recipe(recipe, cast(Stream, stream), tuple(changes or ()))
-    part = load_split(data, split)  # before the slow imports: a wrong path is told at once
+    part = open_dataset(data, split)  # before the slow imports: a wrong path is told at once
     names = class_list(classes, {clip.label for clip in part.train})
     train, validation = hold_out(part.train, names, chosen.validation.fraction)
     from train.job import Job, JobOptions, run_job
@@ -76,7 +76,7 @@ def train_command(
     console.print(
         f"{stream}: {len(train)} clips to train on ({sum(c.label not in names for c in train)} of "
         f"other classes), {sum(c.label in names for c in validation)} to choose by, "
-        f"{part.missing} listed clips not on disk"
+        f"{len(part.missing)} listed clips not on disk"
     )
     job = Job(cast(Stream, stream), names, split, train, validation, chosen, preset)
     options = JobOptions(out, resume, workers, save_every, keep, cache)
@@ -103,14 +103,14 @@ def evaluate_command(
         raise DataError("nothing to evaluate; give --spatial, --temporal or both")
     from train.caching import fill_cache, open_cache
     from train.checkpoint import load_checkpoint
+    from train.dataset import open_dataset
     from train.evaluate import score_clips, top1, torch_network
     from train.samples import STACK
-    from train.ucf101 import load_split
 
     loaded = [load_checkpoint(path)[:2] for path in chosen]
     if len({spec.classes for _, spec in loaded}) > 1:
         raise DataError(f"{spatial} and {temporal} have different classes; evaluate them apart")
-    clips = load_split(data, split).test
+    clips = open_dataset(data, split).test
     streams = []
     for path, (network, spec) in zip(chosen, loaded, strict=True):
         if spec.split != split:

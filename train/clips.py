@@ -8,7 +8,9 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One video. name: its path below UCF-101/; label: its class; group: its source video."""
+    """One clip. name: unique in its data set; path: a video, or a folder of pictures; label: its
+    class; group: what it was cut from: clips of one group are alike.
+    """
 
     name: str
     path: Path
@@ -18,9 +20,9 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One of the three official partitions. No group of a class is in both parts."""
+    """A partition. No group of a class is in both parts. missing: listed, and not on disk."""
 
     number: int
     train: tuple[Clip, ...]
     test: tuple[Clip, ...]
-    missing: int  # clips that the lists name and the disk has not
+    missing: tuple[str, ...]

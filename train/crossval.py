@@ -57,11 +57,9 @@ def cross_validate(trial: Trial, options: JobOptions, console: Console) -> dict[
             for stream in STREAMS
         }
         cached = scores["spatial"][1]
-        found = {stream: scores[stream][0] for stream in STREAMS}
-        fused = (found["spatial"] + found["temporal"]) / 2
-        row = {
-            name: top1(s, cached, trial.classes) for name, s in (*found.items(), ("fused", fused))
-        }
+        found: dict[str, Scores] = {stream: scores[stream][0] for stream in STREAMS}
+        found["fused"] = np.mean([found[stream] for stream in STREAMS], axis=0, dtype=np.float32)
+        row = {name: top1(means, cached, trial.classes) for name, means in found.items()}
         console.print(f"fold {number}: " + ", ".join(f"{k} {v:.3f}" for k, v in row.items()))
         rows.append(row)
         sizes.append(len(test))

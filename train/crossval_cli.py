@@ -28,13 +28,13 @@ def crossval_command(
 
     Stopped, it goes on where it was when it is called again.
     """
+    from train.dataset import open_dataset
     from train.recipe import load_recipe
-    from train.ucf101 import load_split
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     recipes = {stream: load_recipe(recipe, stream, tuple(changes or ())) for stream in STREAMS}
     spec = flow_preset(flow)
-    part = load_split(data, 1)
+    part = open_dataset(data, 1)
     names = class_list(classes, {clip.label for clip in part.train})
     from train.crossval import Trial, cross_validate
     from train.job import JobOptions

@@ -10,26 +10,52 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange
 
-from edge.errors import DataError
+from edge.errors import DataError, SourceError
 from edge.frames import Frame, Matrix, Plane, default_matrix
+from edge.stills import list_stills, read_stills
 
 # H.273 matrix coefficients: 1 is BT.709, 5 and 6 are the two names of BT.601
 _MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601"}
 
 
 def read_frames(path: Path) -> Iterator[Frame]:
-    """The frames of a video file in presentation order.
+    """The frames of a clip in presentation order: of a video, or of a folder of pictures.
 
-    Raises DataError when the file is no video; a file that breaks off gives what it has, with a
-    warning.
+    Raises DataError when it is neither; a video that breaks off gives what it has, with a warning.
     """
+    if path.is_dir():
+        try:
+            yield from read_stills(path)
+        except SourceError as error:
+            raise DataError(str(error)) from None
+    else:
+        yield from _read_video(path)
+
+
+def announced_frames(path: Path) -> int | None:
+    """How many frames a clip's container says it has; None where it does not say.
+
+    Raises DataError as `read_frames` does.
+    """
+    if path.is_dir():
+        return len(list_stills(path))
+    with _open(path) as container:
+        return container.streams.video[0].frames or None
+
+
+def _open(path: Path) -> av.container.InputContainer:
     try:
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{path}: not a readable video ({error})") from None
-    with container:
-        if not container.streams.video:
-            raise DataError(f"{path}: has no video stream")
+    if not container.streams.video:
+        container.close()
+        raise DataError(f"{path}: has no video stream")
+    return container
+
+
+def _read_video(path: Path) -> Iterator[Frame]:
+    with _open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         rate = float(stream.average_rate or 25)

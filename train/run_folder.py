@@ -80,3 +80,16 @@ def keep_epoch(
         if epoch_of(file) <= newest - keep and epoch_of(file) != best + 1:
             file.unlink()
     return folder / name
+
+
+def only_run(work: Path, stream: str) -> Path:
+    """The folder of the one run of a stream in `work`. Raises CheckpointError where there are none
+    or several.
+    """
+    runs = sorted(path.parent for path in work.glob(f"*-{stream}-*/{STATE_FILE}"))
+    if len(runs) != 1:
+        found = f"there are {', '.join(run.name for run in runs)}" if runs else "there is none"
+        raise CheckpointError(
+            f"{work}: needs one {stream} run, {found}; name a checkpoint with --{stream}"
+        )
+    return runs[0]

@@ -14,11 +14,9 @@ from torch.utils.data import Dataset, Sampler
 from edge.flow.stack import stack_tensor
 from edge.frames import rgb_tensor
 from edge.network import NetworkSpec
-from train.cache import CachedClip
+from train.cache import STACK, CachedClip
 from train.recipe import Recipe
 from train.transforms import Crop, augment_frame, augment_stack, draw_crop
-
-STACK = 10  # flows a stack: Simonyan and Zisserman's L, and what all peers use
 
 Draw = tuple[int, int]  # an epoch and the number of a sample in it
 Item = tuple[torch.Tensor, torch.Tensor]  # (K, channels, H, W) and target scores (C,)

@@ -14,17 +14,19 @@ if TYPE_CHECKING:
 
 def calibrate_command(
     model: Annotated[Path, typer.Argument(help="FP32 ONNX file from twostream export.")],
-    data: Annotated[Path, typer.Argument(help="UCF101 tree that the network was trained on.")],
+    data: Annotated[Path, typer.Argument(help="Data set that the network was trained on.")],
     out: Annotated[Path | None, typer.Option(help="INT8 ONNX file; MODEL.int8.onnx.")] = None,
     clips: Annotated[int, typer.Option(min=1, help="Training clips to calibrate on.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Which clips are drawn.")] = 1,
 ) -> None:
     """Make the INT8 (Q/DQ) version of an FP32 network from its own training clips."""
-    from calibration.onnx_file import write_model
+    from calibration.onnx_file import load_model, write_model
     from calibration.quantise import calibrate
+    from train.dataset import open_dataset
 
     out = out or model.with_name(f"{model.stem}.int8.onnx")
-    made = calibrate(model, data / "UCF-101", clips, seed)
+    _, spec = load_model(model)
+    made = calibrate(model, open_dataset(data, spec.split).train, clips, seed)
     write_model(made.model, made.spec, out)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for line in describe(made):

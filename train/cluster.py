@@ -1,0 +1,72 @@
+"""Work on many clips over many machines: Ray, an optional extra.
+
+Every machine needs twostream-edge with the extras `train` and `cluster`, and sees data and outputs
+under the same paths. A worker that dies takes nothing with it: Ray gives its clip to another.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from edge.errors import DataError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+RETRIES = 5  # of a clip whose worker died
+AHEAD = 4  # tasks in flight for each core: enough to keep it busy, few enough to hold in memory
+
+
+def map_on_cluster(
+    work: Callable[[T], R], items: Sequence[T], address: str
+) -> Iterator[tuple[T, R]]:
+    """Each item with what `work` makes of it, as they are done.
+
+    address: "local" starts a cluster of this machine; "auto" or HOST:PORT joins one that runs. Raises
+    DataError where there is none, or the workers of an item die again and again.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    try:
+        ray.init(
+            address=address,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            ignore_reinit_error=True,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise DataError(f"Ray cluster {address!r} cannot be joined ({reason})") from None
+    try:
+        yield from _run(work, items)
+    except ray.exceptions.WorkerCrashedError:
+        raise DataError(
+            f"a worker of the Ray cluster died {RETRIES + 1} times at one clip; "
+            "what was done before is kept"
+        ) from None
+    finally:
+        ray.shutdown()
+
+
+def _run(work: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
+    import ray
+
+    def task(item: T) -> R:  # Ray takes nothing but plain functions
+        return work(item)
+
+    remote = ray.remote(max_retries=RETRIES)(task)
+    waiting = list(reversed(items))
+    flying: dict[object, T] = {}
+    most = AHEAD * max(int(ray.cluster_resources().get("CPU", 1)), 1)
+    while waiting or flying:
+        while waiting and len(flying) < most:
+            item = waiting.pop()
+            flying[remote.remote(item)] = item
+        done, _ = ray.wait(list(flying), num_returns=1)
+        for reference in done:
+            yield flying.pop(reference), ray.get(reference)

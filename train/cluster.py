@@ -25,8 +25,8 @@ def map_on_cluster(
 ) -> Iterator[tuple[T, R]]:
     """Each item with what `work` makes of it, as they are done.
 
-    address: "local" starts a cluster of this machine; "auto" or HOST:PORT joins one that runs. Raises
-    DataError where there is none, or the workers of an item die again and again.
+    address: "local" starts a cluster of this machine; "auto" or HOST:PORT joins one that runs.
+    Raises DataError where there is none, or the workers of an item die again and again.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray

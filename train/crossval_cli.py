@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +37,7 @@ def crossval_command(
     names = class_list(classes, {clip.label for clip in part.train})
     from train.crossval import Trial, cross_validate
     from train.job import JobOptions
+    from train.json_file import write_json
 
     options = JobOptions(out, "auto", None, 300.0, 1, cache)
     trial = Trial(names, (*part.train, *part.test), recipes, spec, folds)
@@ -45,7 +45,4 @@ def crossval_command(
     for name, row in found["top1"].items():
         print(f"{name:9} top-1 {row['mean']:.4f} +- {row['deviation']:.4f}  {row['folds']}")
     if report is not None:
-        partial = report.with_name(report.name + ".part")
-        report.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(found, indent=2) + "\n")
-        partial.replace(report)
+        write_json(report, found)

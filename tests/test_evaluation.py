@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from edge.errors import DataError
 from edge.fusion import Scores
@@ -249,16 +251,21 @@ def test_calls_that_make_no_sense_are_one_line(data: Path, runs: dict[str, Path]
 
 
 @pytest.mark.slow
-def test_evaluation_on_a_cluster_gives_the_same_figures(
-    data: Path, runs: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_cluster_scores_clips_as_this_process_does(data: Path, runs: dict[str, Path]) -> None:
     pytest.importorskip("ray")
-    words = ["evaluate", data, "--cache", data / "cache", "--samples", 2]
-    words += ["--spatial", runs["spatial"], "--scores"]
-    here = twostream(*words, tmp_path / "here.npz")
-    there = twostream(*words, tmp_path / "there.npz", "--ray", "local")
-    assert there.returncode == 0, there.stderr
-    assert there.stdout == here.stdout
-    one, two = (load_scores(tmp_path / f"{name}.npz") for name in ("here", "there"))
-    assert one.names == two.names
-    np.testing.assert_allclose(one.scores["spatial"], two.scores["spatial"], atol=1e-5)
+    from train.caching import fill_cache, open_cache
+    from train.checkpoint import find_checkpoint, load_checkpoint
+    from train.cluster import map_on_cluster
+    from train.protocol import Protocol, score_clip
+    from train.ucf101 import load_split
+
+    file = find_checkpoint(runs["temporal"])
+    spec = load_checkpoint(file)[1]
+    clips = [clip for clip in load_split(data, 1).test if clip.label in spec.classes]
+    cached = fill_cache(open_cache(data / "cache", spec), clips, Console(quiet=True))
+    work = partial(score_clip, checkpoint=file, protocol=Protocol(2, 1))
+    there = {clip.clip.name: found for clip, found in map_on_cluster(work, cached, "local")}
+    assert sorted(there) == sorted(clip.name for clip in clips)
+    for clip in cached:
+        here = work(clip)
+        np.testing.assert_allclose(there[clip.clip.name].scores, here.scores, atol=1e-5)

@@ -8,6 +8,8 @@ attention reaches back only, so that each moment has its answer when it comes.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -107,6 +109,24 @@ def fit_recurrent(
     """Train on features of training clips and keep the epoch that is best on the held-out ones; the
     last one where there are none. The same data and seed give the same network.
     """
+    with _one_thread():
+        return _fit(kind, train, held, classes, seed)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A GRU of this size is many small products, over which threads wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit(
+    kind: Kind, train: Sequences, held: Sequences, classes: tuple[str, ...], seed: int
+) -> RecurrentFusion:
     torch.manual_seed(seed)
     network = RecurrentFusion(kind, train.features.shape[2], classes)
     flat = torch.from_numpy(train.features).flatten(0, 1)

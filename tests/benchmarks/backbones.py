@@ -24,7 +24,7 @@ from export.graph import export_graph
 from train.clips import Clip
 from train.inputs import network_spec
 from train.json_file import write_json
-from train.models import pretrained_network
+from train.models import classifier, pretrained_network
 from train.weights import PACKAGES
 
 BACKBONES = (
@@ -45,6 +45,8 @@ def measure(backbone: str, stream: Stream) -> dict[str, Any]:
     classes, flow = ("Diving", "Surfing"), PRESETS["fast"]
     spec = network_spec(stream, classes, flow, 1, [CLIP], [], backbone, weights)
     network, source = pretrained_network(backbone, spec.channels, 2, 0.0, weights)
+    for parameter in classifier(network).parameters():  # from zeros every logit would be tiny
+        nn.init.normal_(parameter, std=0.05)
     size_hw = spec.geometry.size_hw
     batch = torch.randn(2, spec.channels, *size_hw)
     optimiser = torch.optim.SGD(network.parameters(), 1e-3)
@@ -83,7 +85,8 @@ def main() -> None:
             row = measure(backbone, stream)
             print(
                 f"{backbone:20} {stream:9} {row['size_px']} px  {row['parameters'] / 1e6:6.1f} M  "
-                f"loss {row['loss']:.3f}  ONNX {row['onnx_difference']:.1e}  {row['seconds']} s",
+                f"loss {row['loss']:.3f}  logits to {row['logit_range']:.2f}, "
+                f"ONNX off by {row['onnx_difference']:.1e}  {row['seconds']} s",
                 flush=True,
             )
             rows.append(row)

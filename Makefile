@@ -2,7 +2,7 @@
 # make test    set up everything, then lint, types and all tests;  make quick: the tests under a minute
 # make test-gpu  the tests that need an NVIDIA GPU: kernels against the CPU, their times, memory
 # make bench   the speed figures of this machine;  make bundle: train and export the demo bundle again
-# make report  cross-validation, backbones and training speed: the figures of train/report
+# make report  cross-validation, backbones and training speed: the figures of train/reports
 
 SHELL := /bin/bash
 PYTHON ?= /usr/bin/python3

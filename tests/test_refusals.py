@@ -121,7 +121,7 @@ def test_outputs_that_cannot_be_written(tmp_path: Path, demo_bundle: Path) -> No
         (("run", "a", "b", "--every", "0"), "--every"),
         (("fly",), "No such command"),
         (("train", "both", "nowhere"), "train spatial or temporal"),
-        (("train", "spatial", "nowhere"), "not a UCF101 tree"),
+        (("train", "spatial", "nowhere"), "nowhere: no such folder; give a data set"),
         (("evaluate", "nowhere"), "nothing to evaluate"),
         (("evaluate", "nowhere", "--spatial", "none.safetensors"), "none.safetensors"),
         (("calibrate", "none.onnx", "nowhere"), "none.onnx"),

@@ -115,7 +115,9 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
 def _position(state: Path) -> tuple[int, int]:
     if not state.is_file():
         return 0, 0
-    epoch, step, _ = json.loads(read_metadata(state)["position"])
+    with state.open("rb") as file:  # opened once: the run may replace it at any time
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    epoch, step, _ = json.loads(header["__metadata__"]["position"])
     return epoch, step
 
 

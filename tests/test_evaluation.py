@@ -43,7 +43,7 @@ def test_confusion_by_hand() -> None:
     assert right_by_class(counts, ("a", "b", "c")) == {"a": "1 of 1", "b": "0 of 1", "c": "1 of 2"}
 
 
-@pytest.mark.parametrize("size", [3, 101])
+@pytest.mark.parametrize("size", [3, pytest.param(101, marks=pytest.mark.slow)])
 def test_the_confusion_matrix_is_a_picture(size: int, tmp_path: Path) -> None:
     counts = np.eye(size, dtype=np.int64) * 4
     counts[0, 1] = 4

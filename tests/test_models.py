@@ -215,6 +215,7 @@ def test_partial_batch_norm_lets_the_first_alone_learn(backbone: str) -> None:
     assert freeze_batch_norm(network, "frozen") == norms
 
 
+@pytest.mark.slow
 def test_backbone_and_classifier_are_told_apart() -> None:
     network = build_network("vgg11", 3, 5, 0.0)
     body, head = split_parameters(network)

@@ -78,6 +78,7 @@ def test_whatever_is_asked_is_taken_or_refused(text: str) -> None:
         assert load_recipe("default", "spatial", (text,)).title
 
 
+@pytest.mark.slow
 def test_a_recipe_that_is_not_there_or_no_toml_is_one_line(tmp_path: Path) -> None:
     bad = tmp_path / "bad.toml"
     bad.write_bytes(b"\xff\xfe = [")

@@ -14,8 +14,6 @@ from tests.clips import write_clip
 from tests.command import assert_refused, twostream
 from tests.conftest import REPOSITORY
 
-pytest.importorskip("ray")
-
 # The killed worker leaves a mark, so that it is killed once; every call is noted.
 KILLING = """
 import json, os, signal, sys, time

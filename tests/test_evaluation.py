@@ -252,7 +252,6 @@ def test_calls_that_make_no_sense_are_one_line(data: Path, runs: dict[str, Path]
 
 @pytest.mark.slow
 def test_a_cluster_scores_clips_as_this_process_does(data: Path, runs: dict[str, Path]) -> None:
-    pytest.importorskip("ray")
     from train.caching import fill_cache, open_cache
     from train.checkpoint import find_checkpoint, load_checkpoint
     from train.cluster import map_on_cluster

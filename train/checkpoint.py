@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -147,8 +148,6 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
 
 def data_hash(clips: list[CachedClip]) -> str:
     """SHA-256 of the clips' names and contents, whatever their order."""
-    import hashlib
-
     lines = sorted(f"{clip.clip.name} {clip.sha256}\n" for clip in clips)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -71,7 +70,6 @@ def train_command(
     names = class_list(classes, {clip.label for clip in part.train})
     train, validation = hold_out(part.train, names, chosen.validation.fraction)
     from train.job import Job, JobOptions, run_job
-    from train.loop import Interrupted
 
     console.print(
         f"{stream}: {len(train)} clips to train on ({sum(c.label not in names for c in train)} of "
@@ -80,11 +78,7 @@ def train_command(
     )
     job = Job(cast(Stream, stream), names, split, train, validation, chosen, preset)
     options = JobOptions(out, resume, workers, save_every, keep, cache)
-    try:
-        best = run_job(job, options, console)
-    except Interrupted as stopped:
-        console.print(f"{stopped}; go on with --resume auto")
-        sys.exit(130)
+    best = run_job(job, options, console)
     console.print(f"best checkpoint: {best}")
 
 

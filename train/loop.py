@@ -14,6 +14,7 @@ from types import FrameType
 import cv2
 import torch
 from rich.console import Console
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -52,8 +53,8 @@ class RunConfig:
     keep: int
 
 
-class Interrupted(Exception):
-    """Somebody asked the run to stop; its state has been written."""
+class Interrupted(KeyboardInterrupt):
+    """Somebody asked the run to stop; its state has been written, and that has been said."""
 
 
 def train_network(
@@ -136,6 +137,10 @@ class _Training:
                 self._show(watch, item, loss, now - waited_from, ready - waited_from)
             if asked():
                 self._save()
+                self._say(
+                    f"stopped at epoch {position.epoch}, step {position.step} of {steps}; "
+                    "go on with --resume auto"
+                )
                 raise Interrupted
             if now - saved >= self.config.save_every_s:
                 self._save()
@@ -260,9 +265,10 @@ def build_parts(
         spec.backbone, spec.channels, len(spec.classes), own.dropout, own.weights
     )
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    kept = freeze_stages(network, own.freeze) + freeze_batch_norm(network, own.batch_norm)
     if ranks.world > 1 and device.type == "cuda":
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        # first, since it makes new layers; timm's, since torch's would lose their activations
+        network = convert_sync_batchnorm(network)
+    kept = freeze_stages(network, own.freeze) + freeze_batch_norm(network, own.batch_norm)
     body, head = split_parameters(network)
     optimiser = build_optimiser(body, head, recipe.optimiser)
     mean = running_mean(network, recipe.optimiser.average) if recipe.optimiser.average else None

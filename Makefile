@@ -27,11 +27,14 @@ demo: $(VENV)/.runtime $(if $(filter $(DEMO_CLIP),$(SOURCE)),$(DEMO_CLIP))
 	@echo "annotated video: $(CURDIR)/out/demo.mp4"
 	@echo "labels:          $(CURDIR)/out/demo.jsonl"
 
+# Files of tests share the cores.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 quick: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

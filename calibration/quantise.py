@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from edge.errors import ExportError
 from edge.network import NetworkSpec
 
 HELD_OUT = 4  # each fourth clip measures the score difference and sets no scale
-PROBES = 16  # samples that tell whether layers must stay float, and which
+PROBES = 8  # samples that tell which layers lose most; it takes a run of the network for each
 DIFFERENCE_MAX = 0.01  # mean |score difference| that needs no (further) layer in float
 FLOAT_MAX = 4  # layers that may stay float
 
@@ -48,25 +48,25 @@ def calibrate(path: Path, available: Sequence[TrainingClip], clips: int, seed: i
     used, held = samples.split(HELD_OUT)
     if not len(held):
         raise ExportError(f"{path}: only {len(samples.clips)} training clips can be read; too few")
-    quantised = quantise_model(model, used)
+    quantised = quantise_model(model, used, held)
     return Calibration(quantised, spec, samples, compare_scores(model, quantised, held))
 
 
 def quantise_model(
-    model: onnx.ModelProto, samples: Samples | list[NDArray[np.float32]]
+    model: onnx.ModelProto,
+    samples: Samples | list[NDArray[np.float32]],
+    judged_on: Samples | list[NDArray[np.float32]],
 ) -> onnx.ModelProto:
     """An FP32 model with Q/DQ and int8 weights, ranges from samples (channels, H, W).
 
-    Where the scores move too far, the few layers that 8 bits suit least stay float. The same model
-    and samples give the same bytes. Raises ExportError where the model is quantised already, a
-    range cannot be used, or the outcome has a fault that TensorRT would pass over.
+    Where the scores of `judged_on` move too far, the few layers that 8 bits suit least stay float.
+    The same model and samples give the same bytes. Raises ExportError where the model is quantised
+    already, a range cannot be used, or the outcome has a fault that TensorRT would pass over.
     """
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise ExportError("the model is quantised already; give the FP32 file")
     magnitudes = measure_magnitudes(model, samples, activations(model))
     ranges = {name: clipping_range(seen) for name, seen in magnitudes.items()}
-    step = max(len(samples) // PROBES, 1)
-    probes = [sample for index, sample in enumerate(samples) if index % step == 0]
     means = measure_means(model, ranges, samples)
 
     def quantised_but(keep_float: list[str]) -> onnx.ModelProto:
@@ -74,9 +74,11 @@ def quantise_model(
 
     keep_float: list[str] = []
     quantised = quantised_but(keep_float)
-    if not _is_close(model, quantised, probes):
-        ranked = rank_layers(model, ranges, probes[::2])
-        while len(keep_float) < FLOAT_MAX and not _is_close(model, quantised, probes):
+    if not _is_close(model, quantised, judged_on):
+        step = max(len(judged_on) // PROBES, 1)
+        probes = [sample for index, sample in enumerate(judged_on) if index % step == 0]
+        ranked = rank_layers(model, ranges, probes)
+        while len(keep_float) < FLOAT_MAX and not _is_close(model, quantised, judged_on):
             keep_float = ranked[: len(keep_float) + 1]
             quantised = quantised_but(keep_float)
     if faults := lint(quantised, keep_float):
@@ -85,6 +87,6 @@ def quantise_model(
 
 
 def _is_close(
-    model: onnx.ModelProto, quantised: onnx.ModelProto, probes: list[NDArray[np.float32]]
+    model: onnx.ModelProto, quantised: onnx.ModelProto, samples: Iterable[NDArray[np.float32]]
 ) -> bool:
-    return compare_scores(model, quantised, probes).mean <= DIFFERENCE_MAX
+    return compare_scores(model, quantised, samples).mean <= DIFFERENCE_MAX

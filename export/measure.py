@@ -19,9 +19,10 @@ from edge.network import NetworkSpec
 from edge.report import summary_record
 from edge.runtime import Recogniser, RunConfig, recognise
 from edge.source import open_source
-from train.cache import CachedClip
-from train.evaluate import Network, sample_scores, top1
+from train.cache import STACK, CachedClip
+from train.figures import confusion, right_by_class, top_k
 from train.fusion import search_weight
+from train.protocol import Network, Protocol, sample_scores, true_classes
 from train.samples import evenly_spaced
 
 SAMPLES = 19  # moments of a clip: the protocol of the field
@@ -37,8 +38,12 @@ class ClipScores:
 
     clips: list[CachedClip]
     classes: tuple[str, ...]
-    stack: int
     moments: dict[tuple[str, str], Scores]
+
+    @property
+    def truth(self) -> NDArray[np.int64]:
+        """The number of each clip's class, (clips,)."""
+        return true_classes(self.clips, self.classes)
 
     def mean(self, stream: str, precision: str) -> Scores:
         """One row a clip, (clips, C)."""
@@ -51,15 +56,14 @@ def score_moments(
     networks: dict[tuple[str, str], Network],
 ) -> ClipScores:
     """Run both streams in both precisions over the clips; nothing is fused yet."""
-    stack = specs["temporal"].stack
-    assert stack is not None
+    protocol = Protocol(SAMPLES, crops=1)
     moments = {
         (stream, precision): np.stack(
-            [sample_scores(clip, specs[stream], network, stack, SAMPLES) for clip in clips]
+            [sample_scores(clip, specs[stream], network, protocol) for clip in clips]
         )
         for (stream, precision), network in networks.items()
     }
-    return ClipScores(clips, specs["spatial"].classes, stack, moments)
+    return ClipScores(clips, specs["spatial"].classes, moments)
 
 
 def fuse_moments(scores: ClipScores, fusion: FusionSpec) -> ClipScores:
@@ -77,9 +81,8 @@ def fit_weights(scores: ClipScores, fusion: FusionSpec) -> FusionSpec:
     """Weights, in twentieths, with the best INT8 top-1 of these clips; among equals those with the
     best log-likelihood. Neither stream gets less than 0.3: with few clips one could be shut out.
     """
-    own = np.array([scores.classes.index(clip.clip.label) for clip in scores.clips])
     spatial, temporal = (scores.mean(stream, "int8") for stream in ("spatial", "temporal"))
-    weight = search_weight(spatial, temporal, own, least=0.3)
+    weight = search_weight(spatial, temporal, scores.truth, least=0.3)
     temporal_weight = round(1 - weight, 2)
     update = {"spatial_weight": weight, "temporal_weight": temporal_weight}
     return fusion.model_copy(update=update)
@@ -93,23 +96,13 @@ def accuracy_report(scores: ClipScores) -> dict[str, Any]:
         moved = fp32.argmax(axis=1) != int8.argmax(axis=1)
         difference = np.abs(scores.moments[stream, "fp32"] - scores.moments[stream, "int8"])
         report[stream] = {
-            "top1_fp32": round(top1(fp32, scores.clips, scores.classes), 4),
-            "top1_int8": round(top1(int8, scores.clips, scores.classes), 4),
+            "top1_fp32": round(top_k(fp32, scores.truth, 1), 4),
+            "top1_int8": round(top_k(int8, scores.truth, 1), 4),
             "clips_with_another_top1": int(moved.sum()),
             "mean_score_difference": round(float(difference.mean()), 5),
-            "right_int8_by_class": _right_by_class(int8, scores),
+            "right_int8_by_class": right_by_class(confusion(int8, scores.truth), scores.classes),
         }
     return report
-
-
-def _right_by_class(rows: Scores, scores: ClipScores) -> dict[str, str]:
-    """Clips whose best class is theirs, of all clips of the class: "3 of 4"."""
-    counts: dict[str, list[int]] = {}
-    for row, clip in zip(rows, scores.clips, strict=True):
-        count = counts.setdefault(clip.clip.label, [0, 0])
-        count[0] += scores.classes[int(row.argmax())] == clip.clip.label
-        count[1] += 1
-    return {label: f"{right} of {all_}" for label, (right, all_) in sorted(counts.items())}
 
 
 def windowed(scores: ClipScores, window_s: float) -> Scores:
@@ -117,7 +110,7 @@ def windowed(scores: ClipScores, window_s: float) -> Scores:
     rows = []
     for clip, fused in zip(scores.clips, scores.moments["fused", "int8"], strict=True):
         window = ScoreWindow(window_s)
-        moments = evenly_spaced(len(clip), scores.stack, SAMPLES)
+        moments = evenly_spaced(len(clip), STACK, SAMPLES)
         rows.append([window.push(clip.times_s[i], s) for i, s in zip(moments, fused, strict=True)])
     return np.array(rows, np.float32)
 
@@ -157,8 +150,7 @@ def fit_threshold(scores: ClipScores, others: ClipScores, window_s: float) -> fl
 
 
 def _right(scores: ClipScores, moments: Scores) -> NDArray[np.bool_]:
-    own = [scores.classes.index(clip.clip.label) for clip in scores.clips]
-    return moments.argmax(axis=-1) == np.array(own)[:, None]
+    return moments.argmax(axis=-1) == scores.truth[:, None]
 
 
 def run_speed(bundle: Bundle, videos: list[Path]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ from export.measure import (
 from train.cache import CachedClip
 from train.checkpoint import load_checkpoint
 from train.clips import Clip
-from train.evaluate import Network
+from train.protocol import Network
 
 STREAMS = ("spatial", "temporal")
 PARITY_FILE, PARITY_SAMPLES = "parity.npz", 4

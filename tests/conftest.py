@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# no test is timed: other processes share the cores
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -46,7 +51,8 @@ def int8_models(fp32_files: dict[str, Path]) -> dict[str, Any]:
     from calibration.quantise import quantise_model
     from tests.networks import STREAMS, moving_patterns
 
+    patterns = {stream: moving_patterns(stream, 6) for stream in STREAMS}
     return {
-        stream: quantise_model(load_model(fp32_files[stream])[0], moving_patterns(stream, 6))
-        for stream in STREAMS
+        stream: quantise_model(load_model(fp32_files[stream])[0], inputs, inputs)
+        for stream, inputs in patterns.items()
     }

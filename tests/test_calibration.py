@@ -74,21 +74,22 @@ def test_the_same_samples_give_the_same_bytes(
 ) -> None:
     model, spec = load_model(fp32_files["spatial"])
     write_model(int8_models["spatial"], spec, tmp_path / "one.onnx")
-    write_model(quantise_model(model, moving_patterns("spatial", 6)), spec, tmp_path / "two.onnx")
+    patterns = moving_patterns("spatial", 6)
+    write_model(quantise_model(model, patterns, patterns), spec, tmp_path / "two.onnx")
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
     with pytest.raises(ExportError, match="quantised already"):
-        quantise_model(load_model(tmp_path / "one.onnx")[0], moving_patterns("spatial", 1))
+        quantise_model(load_model(tmp_path / "one.onnx")[0], patterns, patterns)
 
 
 @pytest.mark.slow
 def test_unusable_samples_are_refused(fp32_files: dict[str, Path]) -> None:
     model, _ = load_model(fp32_files["spatial"])
     with pytest.raises(ExportError, match="no calibration samples"):
-        quantise_model(model, [])
+        quantise_model(model, [], [])
     with pytest.raises(ExportError, match=f"tensor {INPUT} is 0 on all 1"):
-        quantise_model(model, [np.zeros((3, 224, 224), np.float32)])
+        quantise_model(model, [np.zeros((3, 224, 224), np.float32)], [])
     with pytest.raises(ExportError, match="infinite or no number"):
-        quantise_model(model, [np.full((3, 224, 224), np.nan, np.float32)])
+        quantise_model(model, [np.full((3, 224, 224), np.nan, np.float32)], [])
 
 
 def residual_network() -> Model:
@@ -221,7 +222,7 @@ def test_int8_arithmetic_of_a_small_network() -> None:
     model = residual_network()
     rng = np.random.default_rng(2)
     samples = [rng.standard_normal((4, 8, 8)).astype(np.float32) for _ in range(8)]
-    quantised = quantise_model(model, samples)
+    quantised = quantise_model(model, samples, samples)
     assert compare_scores(model, quantised, samples).mean < 0.01
 
 

@@ -89,7 +89,7 @@ def test_flow_is_that_of_the_cpu_on_real_pairs(name: str, preset: str) -> None:
     assert abs(endpoint_error(found, truth) - endpoint_error(expected, truth)) < 0.005
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     height=st.integers(1, 90),
     width=st.integers(1, 90),

@@ -75,7 +75,7 @@ def test_unknown_shows_no_score() -> None:
     assert (drawn(VIEW)[place] != empty).any()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     label=st.none() | st.text(max_size=80),
     score=st.floats(0, 1),

@@ -181,7 +181,7 @@ def test_wavefront_equals_whole_jacobi_sweeps(iterations: int) -> None:
     np.testing.assert_allclose(TVL1(spec, (37, 45))(first, second), expected, atol=2e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     height=st.integers(32, 75),
     width=st.integers(32, 75),

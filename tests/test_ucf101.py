@@ -82,3 +82,13 @@ def test_validation_is_cut_by_group_and_unknown_actions_by_class() -> None:
     assert not [c for c in validation if c.label == "Biking"]  # too few groups to spare one
     assert {c.label for c in validation} == {"Diving", "B", "F"}
     assert not {"B", "F"} & {c.label for c in train}
+
+
+def test_a_single_folder_of_other_actions_is_cut_by_group() -> None:
+    everything = tuple(clips("Diving", 18) + clips("nothing", 18))
+    train, validation = hold_out(everything, ("Diving",), 0.15)
+    assert [len({c.group for c in validation if c.label == x}) for x in ("Diving", "nothing")] == [
+        3,
+        3,
+    ]
+    assert not {(c.label, c.group) for c in train} & {(c.label, c.group) for c in validation}

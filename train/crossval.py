@@ -14,14 +14,15 @@ from edge.errors import DataError
 from edge.flow.spec import FlowSpec
 from edge.fusion import Scores
 from edge.network import STREAMS, Stream
+from train.cache import CachedClip
 from train.caching import fill_cache, open_cache
 from train.checkpoint import load_checkpoint
 from train.clips import Clip
-from train.evaluate import score_clips, top1, torch_network
+from train.figures import top_k
 from train.job import Job, JobOptions, run_job
 from train.parts import folds, hold_out
+from train.protocol import mean_scores, torch_network, true_classes
 from train.recipe import Recipe
-from train.samples import STACK
 
 SAMPLES = 19  # moments of a test clip, as the Keras project has it
 
@@ -56,10 +57,10 @@ def cross_validate(trial: Trial, options: JobOptions, console: Console) -> dict[
             stream: _test(_train(stream, train, trial, within, console), test, options, console)
             for stream in STREAMS
         }
-        cached = scores["spatial"][1]
+        truth = true_classes(scores["spatial"][1], trial.classes)
         found: dict[str, Scores] = {stream: scores[stream][0] for stream in STREAMS}
         found["fused"] = np.mean([found[stream] for stream in STREAMS], axis=0, dtype=np.float32)
-        row = {name: top1(means, cached, trial.classes) for name, means in found.items()}
+        row = {name: top_k(means, truth, 1) for name, means in found.items()}
         console.print(f"fold {number}: " + ", ".join(f"{k} {v:.3f}" for k, v in row.items()))
         rows.append(row)
         sizes.append(len(test))
@@ -83,10 +84,10 @@ def _train(
 
 def _test(
     checkpoint: Path, clips: list[Clip], options: JobOptions, console: Console
-) -> tuple[Scores, list[Any]]:
+) -> tuple[Scores, list[CachedClip]]:
     network, spec, _ = load_checkpoint(checkpoint)
     cached = fill_cache(open_cache(options.cache, spec), clips, console)
-    return score_clips(cached, spec, torch_network(network), STACK, SAMPLES), cached
+    return mean_scores(cached, spec, torch_network(network), SAMPLES), cached
 
 
 def _summary(values: list[float]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from train.clips import Clip
 from train.distributed import Ranks, join_ranks
 from train.inputs import network_spec
 from train.loop import RunConfig, train_network
+from train.memory import keep_freed_memory
 from train.recipe import Recipe
 from train.run_folder import open_folder, run_name
 from train.state import STATE_FILE
@@ -56,6 +57,7 @@ class JobOptions:
 
 def run_job(job: Job, options: JobOptions, console: Console) -> Path:
     """Train one stream and return its best checkpoint; in several processes under torchrun."""
+    keep_freed_memory()
     with join_ranks() as ranks:
         spec = _spec(job, console)
         folder = options.out / run_name(job.recipe, spec)

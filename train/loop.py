@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 import cv2
+import numpy as np
 import torch
 from rich.console import Console
 from timm.layers import convert_sync_batchnorm
@@ -24,12 +25,13 @@ from edge.network import NetworkSpec
 from train.cache import CachedClip
 from train.checkpoint import History, Origin, data_hash, find_checkpoint
 from train.distributed import Ranks
-from train.evaluate import score_clips, torch_network
+from train.figures import log_likelihood, top_k
 from train.models import freeze_batch_norm, freeze_stages, pretrained_network, split_parameters
 from train.optimise import build_optimiser, class_weights, running_mean
+from train.protocol import mean_scores, torch_network, true_classes
 from train.recipe import Recipe
 from train.run_folder import best_epoch, keep_epoch
-from train.samples import STACK, Batches, Item, TrainingSet
+from train.samples import Batches, Item, TrainingSet
 from train.state import STATE_FILE, Parts, Position, load_state, restore, write_state
 from train.step import Stepper, mixed_type
 from train.watch import Watch, write_curve
@@ -197,14 +199,14 @@ class _Training:
         samples = self.recipe.validation.samples
         rows: list[Scores] = []
         if own:
-            rows = list(score_clips(own, self.spec, torch_network(network), STACK, samples))
-        parts = self.ranks.gather((rows, [clip.clip.label for clip in own]))
-        rows = [row for part, _ in parts for row in part]
-        labels = [label for _, part in parts for label in part]
-        truth = [self.spec.classes.index(label) for label in labels]
-        hits = [int(row.argmax()) == index for row, index in zip(rows, truth, strict=True)]
-        logs = [math.log(max(float(r[i]), 1e-9)) for r, i in zip(rows, truth, strict=True)]
-        return {"top1": sum(hits) / len(hits), "log_likelihood": sum(logs) / len(logs)}
+            rows = list(mean_scores(own, self.spec, torch_network(network), samples))
+        parts = self.ranks.gather((rows, true_classes(own, self.spec.classes)))
+        scores = np.stack([row for part, _ in parts for row in part])
+        truth = np.concatenate([part for _, part in parts])
+        return {
+            "top1": top_k(scores, truth, 1),
+            "log_likelihood": log_likelihood(scores, truth),
+        }
 
     def _had_enough(self) -> bool:
         patience, history = self.recipe.validation.patience, self.history

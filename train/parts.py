@@ -14,7 +14,8 @@ def hold_out(
 
     A class that is to be learnt gives the nearest whole number of groups to `fraction` of its own,
     spread evenly over its group numbers. Of the other classes every fourth, by name, is held out
-    whole: "unknown" is to be judged by actions that the network has never seen.
+    whole: "unknown" is to be judged by actions that the network has never seen. A single other
+    class, such as a folder of everything else, gives groups like those that are to be learnt.
     """
     groups: dict[str, list[str]] = {label: [] for label in sorted({c.label for c in clips})}
     for clip in clips:
@@ -23,7 +24,7 @@ def hold_out(
     held: set[tuple[str, str]] = set()
     for label in others[1::4]:
         held |= {(label, group) for group in groups[label]}
-    for label in classes:
+    for label in (*classes, *others) if len(others) == 1 else classes:
         own = sorted(set(groups[label]))
         count = min(round(fraction * len(own)), len(own) - 1)
         held |= {(label, own[(2 * i + 1) * len(own) // (2 * count)]) for i in range(count)}

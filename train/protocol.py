@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,9 +18,13 @@ from edge.fusion import Scores, softmax
 from edge.network import NetworkSpec
 from train.cache import STACK, CachedClip
 from train.checkpoint import load_checkpoint
+from train.memory import keep_freed_memory
 from train.models import classifier, pooled_features
 from train.samples import evenly_spaced, tensor_at
 from train.transforms import Crop, augment_frame, augment_stack
+
+# A batch of inputs (N, channels, H, W) float32 -> one row each (N, K) float32, logits for one
+Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 CROP_SHARE = 7 / 8  # of the side: 224 of 256, as Simonyan and Zisserman have it
 BATCH = 32
@@ -55,33 +59,81 @@ def ten_crops(size_hw: tuple[int, int]) -> list[Crop]:
     return [Crop(*place, height, width, flip) for flip in (False, True) for place in places]
 
 
+def torch_network(network: nn.Module) -> Network:
+    """A torch module as a function of arrays."""
+    device = next(network.parameters()).device
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return network(torch.from_numpy(batch).to(device)).float().cpu().numpy()
+
+    return run
+
+
+def sample_scores(
+    clip: CachedClip, spec: NetworkSpec, network: Network, protocol: Protocol
+) -> Scores:
+    """The softmax scores at each moment of a clip, averaged over the crops, (samples, C)."""
+    return _rows(clip, spec, lambda batch: softmax(network(batch), 1.0), protocol)
+
+
+def mean_scores(
+    clips: list[CachedClip], spec: NetworkSpec, network: Network, samples: int
+) -> Scores:
+    """The mean softmax scores of each clip in the whole view, (clips, C)."""
+    protocol = Protocol(samples, 1)
+    return np.stack([sample_scores(c, spec, network, protocol).mean(axis=0) for c in clips])
+
+
+def true_classes(clips: list[CachedClip], classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """The number of each clip's class, (clips,). Raises ValueError for one that is none of them."""
+    return np.array([classes.index(clip.clip.label) for clip in clips], np.int64)
+
+
 def score_clip(clip: CachedClip, checkpoint: Path, protocol: Protocol) -> ClipScores:
     """What the network of a checkpoint says of a clip.
 
     It is loaded once a process, so that a worker of a cluster can be given nothing but its path.
     """
-    network, spec, device = _loaded(checkpoint)
-    scores: list[Scores] = []
-    features: list[NDArray[np.float32]] = []
-    for inputs in _batches(_views(clip, spec, protocol)):
-        with torch.inference_mode():
-            pooled = pooled_features(network, torch.from_numpy(inputs).to(device))  # (N, F)
-            logits = classifier(network)(pooled)  # (N, C)
-        scores.append(softmax(logits.float().cpu().numpy(), 1.0))
-        features.append(pooled.float().cpu().numpy())
-    count = protocol.samples
-
-    def averaged(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        return np.concatenate(parts).reshape(count, protocol.crops, -1).mean(axis=1)
-
-    return ClipScores(averaged(scores), averaged(features))
+    network, spec = _loaded(checkpoint)
+    rows = _rows(clip, spec, network, protocol)
+    classes = len(spec.classes)
+    return ClipScores(rows[:, :classes], rows[:, classes:])
 
 
 @cache
-def _loaded(checkpoint: Path) -> tuple[nn.Module, NetworkSpec, torch.device]:
-    network, spec, _ = load_checkpoint(checkpoint)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return network.to(device), spec, device
+def _loaded(checkpoint: Path) -> tuple[Network, NetworkSpec]:
+    """A network whose rows are the softmax scores and, behind them, the features."""
+    keep_freed_memory()
+    module, spec, _ = load_checkpoint(checkpoint)
+    module.to("cuda" if torch.cuda.is_available() else "cpu")
+    features = torch_network(_PooledFeatures(module))
+    head = torch_network(classifier(module))
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        pooled = features(batch)
+        return np.concatenate([softmax(head(pooled), 1.0), pooled], axis=1)
+
+    return run, spec
+
+
+class _PooledFeatures(nn.Module):
+    """A network up to its classifier, (N, channels, H, W) -> (N, F)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return pooled_features(self.network, batch)
+
+
+def _rows(
+    clip: CachedClip, spec: NetworkSpec, network: Network, protocol: Protocol
+) -> NDArray[np.float32]:
+    """What the network gives at each moment, averaged over the crops, (samples, K)."""
+    parts = [network(inputs) for inputs in _batches(_views(clip, spec, protocol))]
+    return np.concatenate(parts).reshape(protocol.samples, protocol.crops, -1).mean(axis=1)
 
 
 def _views(

@@ -95,7 +95,7 @@ bundle: $(VENV)/.bench $(DEMO_CLIP)
 	$(BIN)/twostream train spatial $(UCF101_ROOT) --classes $(CLASSES) --resume auto
 	$(BIN)/twostream train temporal $(UCF101_ROOT) --classes $(CLASSES) --resume auto
 	$(BIN)/python -m tests.benchmarks.flow --data $(FLOW_ROOT) --json work/flow.json
-	$(BIN)/twostream export $(UCF101_ROOT) edge/bundles/ucf101-mini \
+	$(BIN)/twostream export $(UCF101_ROOT) edge/bundles/ucf101-mini --clips 128 \
 	  --parity-video $(DEMO_CLIP) --measured work/flow.json
 
 # Cross-validated without Biking, which has too few groups for it.

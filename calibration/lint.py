@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 from calibration.placement import WEIGHTED, output_axis, weighted_nodes
 
+_BYTES_PASS = ("Concat", "MaxPool")
 _ACTIVATIONS = ("Clip", "Relu", "BatchNormalization")
 
 
@@ -25,6 +26,10 @@ class _Graph:
             tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
         }
         self._producers = {name: node for node in self.nodes for name in node.output}
+        self._quantisers: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.nodes:
+            if node.op_type == "QuantizeLinear":
+                self._quantisers.setdefault(node.input[0], []).append(node)
 
     def maker(self, name: str) -> str:
         """The kind of node that makes a tensor; empty for inputs and constants."""
@@ -42,6 +47,15 @@ class _Graph:
         is_pair = quantise is not None and quantise.op_type == "QuantizeLinear"
         return quantise.input[0] if is_pair and quantise is not None else dequantise.input[0]
 
+    def scales(self, name: str) -> set[float]:
+        """Those by which a tensor is quantised, or has been."""
+        pairs = list(self._quantisers.get(name, []))
+        source = self.source(name)
+        if source is not None and source.op_type == "DequantizeLinear":
+            pairs.append(source)
+        found = [self.constants.get(pair.input[1], np.ones(0)) for pair in pairs]
+        return {float(scale) for scale in found if scale.size == 1}
+
 
 def float_layers(model: onnx.ModelProto) -> list[str]:
     """The convolutions and matrix products with neither input nor weights quantised, by output."""
@@ -50,6 +64,15 @@ def float_layers(model: onnx.ModelProto) -> list[str]:
         node.output[0]
         for node in weighted_nodes(model)
         if all(graph.before_pair(name) is None for name in node.input[:2])
+    ]
+
+
+def layer_precisions(model: onnx.ModelProto) -> list[tuple[str, str, str]]:
+    """(operator, name, "INT8" or "float") of each convolution and matrix product, in order."""
+    kept = set(float_layers(model))
+    return [
+        (node.op_type, node.name or node.output[0], "float" if node.output[0] in kept else "INT8")
+        for node in weighted_nodes(model)
     ]
 
 
@@ -67,6 +90,8 @@ def lint(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> list[str]:
             faults += _weighted_faults(node, graph)
         elif node.op_type == "Add":
             faults += _add_faults(node, graph)
+        elif node.op_type in _BYTES_PASS:
+            faults += _passing_faults(node, graph)
         elif node.op_type in _ACTIVATIONS:
             faults += _activation_faults(node, graph)
     return faults
@@ -117,6 +142,14 @@ def _add_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
     if len(paired) == 2 and any(graph.maker(name) == "Conv" for name in paired):
         name = node.name or node.output[0]
         return [f"{name}: both inputs are quantised; a convolution's own output should not be"]
+    return []
+
+
+def _passing_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
+    scales = set().union(*(graph.scales(name) for name in (*node.input, node.output[0])))
+    if len(scales) > 1:
+        name = node.name or node.output[0]
+        return [f"{name}: the tensors on both sides have {len(scales)} scales, not 1"]
     return []
 
 

@@ -15,8 +15,18 @@ from edge.network import INPUT, METADATA_KEY, OUTPUT, NetworkSpec
 def load_model(path: Path) -> tuple[onnx.ModelProto, NetworkSpec]:
     """A network and what it says of itself.
 
-    Raises ExportError where the file is missing, is no ONNX of this project, keeps weights in
-    other files, or does not have the shapes that its specification states.
+    Raises ExportError as `read_model` does, and where the file is not of this project or does not
+    have the shapes that its specification states.
+    """
+    model = read_model(path)
+    spec = read_spec(model, path)
+    check_model(model, spec, path)
+    return model, spec
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """Any network in one file. Raises ExportError where it is missing, is no ONNX, or keeps weights
+    in other files.
     """
     if not path.is_file():
         raise ExportError(f"{path}: no such file; give an ONNX file that twostream export wrote")
@@ -28,9 +38,7 @@ def load_model(path: Path) -> tuple[onnx.ModelProto, NetworkSpec]:
     for tensor in model.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise ExportError(f"{path}: {tensor.name} lies in another file; one file is needed")
-    spec = read_spec(model, path)
-    check_model(model, spec, path)
-    return model, spec
+    return model
 
 
 def read_spec(model: onnx.ModelProto, path: Path) -> NetworkSpec:

@@ -6,6 +6,7 @@ placement), which OpenVINO and onnxruntime read alike:
 - the input of each Conv, Gemm and MatMul with constant weights, and of average pooling: one scale
   a tensor; weights: one scale an output channel, stored as int8; all symmetric, zero point 0;
 - nothing between a convolution and its activation, and no quantised bias;
+- tensors on both sides of a concatenation or a maximum pooling have one scale;
 - of a residual Add's two inputs the one that is a convolution's own output stays float, so that
   convolution, sum and activation become one kernel; the skip branch is quantised.
 
@@ -56,6 +57,35 @@ def activations(model: onnx.ModelProto) -> list[str]:
     """The tensors whose ranges `place` needs."""
     nodes = model.graph.node
     return list(dict.fromkeys(nodes[n].input[i] for n, i in quantised_inputs(model)))
+
+
+def shared_scales(model: onnx.ModelProto) -> list[set[str]]:
+    """Groups of tensors that must have one scale.
+
+    A concatenation joins bytes, and maximum pooling passes them on: with one scale on both sides
+    the engine quantises before them and computes nothing in float.
+    """
+    groups: list[set[str]] = []
+    for node in model.graph.node:
+        if node.op_type == "Concat":
+            joined = {*node.input, node.output[0]}
+        elif node.op_type == "MaxPool":
+            joined = {node.input[0], node.output[0]}
+        else:
+            continue
+        touching = [group for group in groups if group & joined]
+        groups = [group for group in groups if not group & joined]
+        groups.append(joined.union(*touching))
+    return groups
+
+
+def join_ranges(model: onnx.ModelProto, ranges: Mapping[str, float]) -> dict[str, float]:
+    """The ranges with the largest of each group of `shared_scales` for all of it."""
+    joined = dict(ranges)
+    for group in shared_scales(model):
+        known = [name for name in group if name in ranges]
+        joined |= dict.fromkeys(known, max((ranges[name] for name in known), default=0.0))
+    return joined
 
 
 def place(

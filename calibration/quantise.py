@@ -2,91 +2,149 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from calibration.bias import correct_biases, measure_means
+from calibration.bias import Means, correct_biases, measure_means
 from calibration.lint import lint
-from calibration.onnx_file import load_model
-from calibration.placement import activations, place
-from calibration.ranges import clipping_range, measure_magnitudes
-from calibration.samples import Samples, TrainingClip, draw_samples
-from calibration.sensitivity import ScoreDifference, compare_scores, rank_layers
+from calibration.magnitudes import Magnitudes, measure_magnitudes
+from calibration.placement import activations, join_ranges, place, weighted_nodes
+from calibration.ranges import METHODS, Method, clipping_range
+from calibration.samples import Samples
+from calibration.sensitivity import LayerLoss, ScoreDifference, compare_scores, rank_layers
 from edge.errors import ExportError
-from edge.network import NetworkSpec
 
 HELD_OUT = 4  # each fourth clip measures the score difference and sets no scale
 PROBES = 8  # samples that tell which layers lose most; it takes a run of the network for each
 DIFFERENCE_MAX = 0.01  # mean |score difference| that needs no (further) layer in float
-FLOAT_MAX = 4  # layers that may stay float
+FLOAT_SHARE_MAX = 0.25  # of the layers; with more of them in float it is no INT8 network
+
+Inputs = Samples | Sequence[NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """A quantised model, what it was calibrated on and how close it stays."""
+class Quantised:
+    """A network with Q/DQ.
+
+    method: of its ranges; ranges: the |value| of each tensor that became 127; tried: the mean score
+    difference of each method that was looked at; float_layers: by first output, those that 8 bits
+    suit least; difference: from the FP32 scores.
+    """
 
     model: onnx.ModelProto
-    spec: NetworkSpec
-    samples: Samples
+    method: Method
+    ranges: dict[str, float]
+    tried: dict[Method, float]
+    float_layers: tuple[str, ...]
     difference: ScoreDifference
 
 
-def calibrate(path: Path, available: Sequence[TrainingClip], clips: int, seed: int) -> Calibration:
-    """Quantise the FP32 ONNX file at `path` on those of the `available` clips that it has learnt.
-
-    Raises ExportError or DataError where the file, the clips or the outcome is not usable.
-    """
-    if clips < HELD_OUT:
-        raise ExportError(f"{clips} clips are too few to calibrate on; give {HELD_OUT} or more")
-    model, spec = load_model(path)
-    samples = draw_samples(spec, available, clips, seed)
-    used, held = samples.split(HELD_OUT)
-    if not len(held):
-        raise ExportError(f"{path}: only {len(samples.clips)} training clips can be read; too few")
-    quantised = quantise_model(model, used, held)
-    return Calibration(quantised, spec, samples, compare_scores(model, quantised, held))
-
-
 def quantise_model(
-    model: onnx.ModelProto,
-    samples: Samples | list[NDArray[np.float32]],
-    judged_on: Samples | list[NDArray[np.float32]],
-) -> onnx.ModelProto:
-    """An FP32 model with Q/DQ and int8 weights, ranges from samples (channels, H, W).
+    model: onnx.ModelProto, samples: Inputs, judged_on: Inputs, method: Method | Literal["auto"]
+) -> Quantised:
+    """Give an FP32 model Q/DQ and int8 weights, ranges from samples (channels, H, W).
 
-    Where the scores of `judged_on` move too far, the few layers that 8 bits suit least stay float.
-    The same model and samples give the same bytes. Raises ExportError where the model is quantised
-    already, a range cannot be used, or the outcome has a fault that TensorRT would pass over.
+    judged_on: other samples, on which `auto` compares the methods, and where scores that move too
+    far make the fewest possible layers, of those that 8 bits suit least, stay float. Where not even
+    a quarter of them would do, all are INT8. The same model and samples give the same bytes. Raises
+    ExportError where the model is quantised already, a range cannot be used, or the outcome has a
+    fault that TensorRT would pass over.
     """
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise ExportError("the model is quantised already; give the FP32 file")
-    magnitudes = measure_magnitudes(model, samples, activations(model))
-    ranges = {name: clipping_range(seen) for name, seen in magnitudes.items()}
-    means = measure_means(model, ranges, samples)
-
-    def quantised_but(keep_float: list[str]) -> onnx.ModelProto:
-        return place(correct_biases(model, means, keep_float), ranges, keep_float)
-
-    keep_float: list[str] = []
-    quantised = quantised_but(keep_float)
-    if not _is_close(model, quantised, judged_on):
-        step = max(len(judged_on) // PROBES, 1)
-        probes = [sample for index, sample in enumerate(judged_on) if index % step == 0]
-        ranked = rank_layers(model, ranges, probes)
-        while len(keep_float) < FLOAT_MAX and not _is_close(model, quantised, judged_on):
-            keep_float = ranked[: len(keep_float) + 1]
-            quantised = quantised_but(keep_float)
-    if faults := lint(quantised, keep_float):
+    name_of = samples.name_of if isinstance(samples, Samples) else "sample {}".format
+    magnitudes = measure_magnitudes(model, samples, activations(model), name_of)
+    trials = [
+        _Trial(model, samples, judged_on, magnitudes, each)
+        for each in (METHODS if method == "auto" else (method,))
+    ]
+    best = min(trials, key=lambda trial: trial.difference([]).mean)
+    kept = _fewest_float(best) if best.difference([]).mean > DIFFERENCE_MAX else []
+    quantised = best.quantised(kept)
+    if faults := lint(quantised, kept):
         raise ExportError(f"{len(faults)} Q/DQ faults, the first: {faults[0]}")
-    return quantised
+    tried = {trial.method: trial.difference([]).mean for trial in trials}
+    return Quantised(quantised, best.method, best.ranges, tried, tuple(kept), best.difference(kept))
 
 
-def _is_close(
-    model: onnx.ModelProto, quantised: onnx.ModelProto, samples: Iterable[NDArray[np.float32]]
-) -> bool:
-    return compare_scores(model, quantised, samples).mean <= DIFFERENCE_MAX
+class _Trial:
+    """Ranges by one method, and how far they move the scores with which layers in float."""
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        samples: Inputs,
+        judged_on: Inputs,
+        magnitudes: Mapping[str, Magnitudes],
+        method: Method,
+    ) -> None:
+        self.model, self.judged_on, self.method = model, judged_on, method
+        clipped = {name: clipping_range(seen, method) for name, seen in magnitudes.items()}
+        self.ranges = join_ranges(model, clipped)
+        self._means: dict[str, Means] = measure_means(model, self.ranges, samples)
+        self._known: dict[tuple[str, ...], ScoreDifference] = {}
+
+    def quantised(self, keep_float: Collection[str]) -> onnx.ModelProto:
+        corrected = correct_biases(self.model, self._means, keep_float)
+        return place(corrected, self.ranges, keep_float)
+
+    def difference(self, keep_float: Collection[str]) -> ScoreDifference:
+        key = tuple(keep_float)
+        if key not in self._known:
+            self._known[key] = compare_scores(self.model, self.quantised(key), self.judged_on)
+        return self._known[key]
+
+    def is_close(self, keep_float: Collection[str]) -> bool:
+        return self.difference(keep_float).mean <= DIFFERENCE_MAX
+
+
+def _fewest_float(trial: _Trial) -> list[str]:
+    """Layers that are to stay float: a beginning of the ranking, found by halving, and of that what
+    cannot be spared.
+    """
+    ranked = [layer.name for layer in layers_by_loss(trial.model, trial.ranges, trial.judged_on)]
+    most = int(FLOAT_SHARE_MAX * len(weighted_nodes(trial.model)))
+    if not trial.is_close(ranked[:most]):
+        return []
+    too_few, enough = 0, most
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        if trial.is_close(ranked[:middle]):
+            enough = middle
+        else:
+            too_few = middle
+    kept = ranked[:enough]
+    for name in ranked[: enough - 1]:
+        fewer = [other for other in kept if other != name]
+        if trial.is_close(fewer):
+            kept = fewer
+    return kept
+
+
+def layers_by_loss(
+    model: onnx.ModelProto, ranges: Mapping[str, float], judged_on: Inputs
+) -> list[LayerLoss]:
+    """`rank_layers` on a few of the samples."""
+    step = max(len(judged_on) // PROBES, 1)
+    probes = [sample for index, sample in enumerate(judged_on) if index % step == 0]
+    return rank_layers(model, ranges, probes)
+
+
+def calibrate(
+    model: onnx.ModelProto, samples: Samples, method: Method | Literal["auto"]
+) -> Quantised:
+    """Quantise a model on three of four of the clips, and judge the outcome on the others.
+
+    Raises ExportError as `quantise_model` does, and where there are too few clips.
+    """
+    used, held = samples.split(HELD_OUT)
+    if not len(held):
+        raise ExportError(
+            f"{len(samples.members)} clips are too few to calibrate on; it takes {HELD_OUT} or more"
+        )
+    return quantise_model(model, used, held, method)

@@ -1,61 +1,51 @@
-"""What to calibrate on: moments of training clips, through the very path that runs live.
+"""What to calibrate on: moments of clips, kept on disk one file a clip.
 
-Only names in the network's own list of training clips can be drawn, so that neither the clips that
-chose the checkpoint nor those that report its accuracy have any part in the INT8 scales.
+Memory does not grow with the number of clips, and a run that was interrupted reads no clip twice.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 
-from edge.errors import DataError, SourceError
-from edge.flow.stack import FlowBytes, FlowRing, stack_tensor
-from edge.frames import Frame, rgb_tensor
+from calibration.clips import (
+    OTHER,
+    UNLABELLED,
+    Footage,
+    TrainingClip,
+    known_label,
+    order_clips,
+    order_footage,
+)
+from calibration.reading import Moments, read_moments, tensors
+from edge.errors import DataError, ExportError, SourceError
+from edge.frames import Matrix
 from edge.network import NetworkSpec
 from edge.preprocess import Preprocessor
-from edge.source import Source, open_source
-from edge.stills import list_stills, read_stills
 
 MOMENTS = 3  # samples a clip, in the middle of each third
-
-OTHER = "(other)"  # the label of all training clips that show none of the network's classes
-
-
-T = TypeVar("T")
-
-
-class TrainingClip(Protocol):
-    """A clip of a data set: its name in the network's list, where it is, and what it shows."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def path(self) -> Path: ...
-    @property
-    def label(self) -> str: ...
-    @property
-    def group(self) -> str: ...
-
-
-Content = Frame | list[FlowBytes]  # an analysed frame, or the L flows of a stack
+_FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One moment of a clip, kept as bytes: the tensor of a stack is four times as large."""
+class Member:
+    """A clip that gives samples: its name and label, their file and number."""
 
     clip: str
     label: str
-    content: Content
+    file: Path
+    count: int
 
 
 @dataclass(frozen=True)
@@ -66,18 +56,30 @@ class Samples:
     """
 
     spec: NetworkSpec
-    samples: tuple[Sample, ...]
+    members: tuple[Member, ...]
     skipped: tuple[tuple[str, str], ...]
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return sum(member.count for member in self.members)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        return (self._tensor(sample) for sample in self.samples)
+        for member in self.members:
+            kept = _load(member.file)
+            if kept is None:
+                raise ExportError(f"{member.file}: was there and is damaged; start again")
+            yield from tensors(*kept, self.spec)
+
+    def name_of(self, number: int) -> str:
+        """The clip that gives a sample."""
+        for member in self.members:
+            if number < member.count:
+                return member.clip
+            number -= member.count
+        raise IndexError(number)
 
     @property
     def clips(self) -> list[str]:
-        return list(dict.fromkeys(sample.clip for sample in self.samples))
+        return [member.clip for member in self.members]
 
     @property
     def list_hash(self) -> str:
@@ -87,151 +89,129 @@ class Samples:
     @property
     def label_spread(self) -> dict[str, int]:
         """Clips of each of the network's classes, and of all others together."""
-        label_of = {sample.clip: sample.label for sample in self.samples}
-        labels = [_known(label, self.spec) for label in label_of.values()]
+        if self.unlabelled:
+            return {UNLABELLED: len(self.members)}
+        labels = [known_label(member.label, self.spec) for member in self.members]
         return {label: labels.count(label) for label in (*self.spec.classes, OTHER)}
 
     @property
+    def unlabelled(self) -> bool:
+        return any(member.label == UNLABELLED for member in self.members)
+
+    @property
     def warnings(self) -> list[str]:
-        spread = self.label_spread
-        missing = [label for label in self.spec.classes if spread[label] == 0]
         found = [f"skipped {name}: {reason}" for name, reason in self.skipped]
+        spread = self.label_spread
+        missing = [label for label in self.spec.classes if spread.get(label) == 0]
         if missing:
             found.append(f"no calibration clip of {', '.join(missing)}; raise --clips")
         return found
 
     def split(self, every: int) -> tuple[Samples, Samples]:
         """(the others, each `every`-th clip): no clip gives samples to both."""
-        held = set(self.clips[every - 1 :: every])
-        parts = [
-            tuple(sample for sample in self.samples if (sample.clip in held) == wanted)
-            for wanted in (False, True)
-        ]
-        return Samples(self.spec, parts[0], ()), Samples(self.spec, parts[1], ())
-
-    def _tensor(self, sample: Sample) -> NDArray[np.float32]:
-        if isinstance(sample.content, Frame):
-            return rgb_tensor(sample.content, self.spec.normalisation)  # (3, H, W)
-        assert self.spec.layout is not None
-        return stack_tensor(sample.content, self.spec.layout, self.spec.normalisation)  # (2L, H, W)
+        held = self.members[every - 1 :: every]
+        used = tuple(member for member in self.members if member not in held)
+        return Samples(self.spec, used, ()), Samples(self.spec, held, ())
 
 
 def draw_samples(
-    spec: NetworkSpec, available: Sequence[TrainingClip], clips: int, seed: int
+    spec: NetworkSpec,
+    available: Sequence[TrainingClip],
+    clips: int,
+    seed: int,
+    folder: Path,
+    console: Console,
 ) -> Samples:
-    """MOMENTS samples of each of `clips` of the network's training clips.
+    """MOMENTS samples of each of `clips` of the network's training clips, kept in `folder`.
 
     available: the clips of the data set; only those in the network's own list are taken. A clip
     that cannot be read is listed as skipped, and the next one takes its place. Raises DataError
     where none can be read.
     """
+    ordered = order_clips(spec, available, seed)
+    if not ordered:
+        raise DataError("none of the network's training clips is in this data set")
+    return _draw(spec, ordered, clips, MOMENTS, folder, console)
+
+
+def draw_footage(
+    spec: NetworkSpec,
+    footage: Sequence[Footage],
+    clips: int,
+    seed: int,
+    folder: Path,
+    console: Console,
+) -> Samples:
+    """As many samples of recordings without labels, spread over the length of each."""
+    recordings = min(clips, len(footage))
+    each = MOMENTS * -(-clips // recordings)
+    return _draw(spec, order_footage(footage, seed), recordings, each, folder, console)
+
+
+def _draw(
+    spec: NetworkSpec,
+    ordered: Sequence[TrainingClip],
+    clips: int,
+    moments: int,
+    folder: Path,
+    console: Console,
+) -> Samples:
     preprocessor = Preprocessor(spec.geometry, spec.flow)
-    drawn: list[Sample] = []
+    members: list[Member] = []
     skipped: list[tuple[str, str]] = []
-    read = 0
-    for clip in order_clips(spec, available, seed):
-        if read == clips:
-            break
-        try:
-            found = _read_clip(spec, clip.path, preprocessor)
-        except SourceError as error:
-            skipped.append((clip.name, str(error)))
-            continue
-        drawn += [Sample(clip.name, clip.label, content) for content in found]
-        read += 1
-    if not drawn:
-        reason = f"; the first: {skipped[0][1]}" if skipped else ", or is in this data set"
-        raise DataError(f"none of the network's training clips can be read{reason}")
-    return Samples(spec, tuple(drawn), tuple(skipped))
-
-
-def order_clips(
-    spec: NetworkSpec, available: Sequence[TrainingClip], seed: int
-) -> list[TrainingClip]:
-    """The network's training clips, so that any beginning of the list is spread evenly.
-
-    Classes take turns, the clips of all other classes counting as one; within a class the groups
-    (source videos) take turns. Both orders are shuffled by the seed.
-    """
-    rng = np.random.default_rng(seed)
-    own = set(spec.train_clips)
-    groups: dict[str, dict[tuple[str, str], list[TrainingClip]]] = {}
-    for clip in sorted((c for c in available if c.name in own), key=lambda clip: clip.name):
-        group = (clip.label, clip.group)
-        groups.setdefault(_known(clip.label, spec), {}).setdefault(group, []).append(clip)
-    classes = []
-    for label in sorted(groups):
-        members = [_shuffled(clips, rng) for clips in groups[label].values()]
-        classes.append(_take_turns(_shuffled(members, rng)))
-    return _take_turns(_shuffled(classes, rng))
-
-
-def _shuffled(items: list[T], rng: np.random.Generator) -> list[T]:
-    return [items[index] for index in rng.permutation(len(items))]
-
-
-def _take_turns(queues: list[list[T]]) -> list[T]:
-    return [item for turn in zip_longest(*queues) for item in turn if item is not None]
-
-
-def _known(label: str, spec: NetworkSpec) -> str:
-    return label if label in spec.classes else OTHER
-
-
-def _read_clip(spec: NetworkSpec, path: Path, preprocessor: Preprocessor) -> list[Content]:
-    """What the network would be given at each moment of a clip.
-
-    Flow is measured for the stacks alone, and nothing is decoded after the last of them. Raises
-    SourceError where the clip cannot be read or is too short for a stack.
-    """
-    flows = spec.stack or 0
-    contents: list[Content] = []
-    ring = FlowRing(max(flows, 1))
-    with _open(path) as source:
-        moments = _moments(source.expected_frames or 0, flows)
-        for frame in source if moments else ():
-            if not any(moment - flows <= frame.index <= moment for moment in moments):
-                preprocessor.clear()
-                ring.clear()
+    waiting = iter(ordered)
+    for _ in track(range(min(clips, len(ordered))), "clips", console=console, transient=True):
+        for clip in waiting:
+            try:
+                file = folder / f"{_key(spec, clip, moments)}.npz"
+                kept = _load(file) or _store(
+                    file, *read_moments(spec, clip.path, moments, preprocessor)
+                )
+            except SourceError as error:
+                skipped.append((clip.name, str(error)))
                 continue
-            step = preprocessor.push(frame)
-            if step.flow is not None:
-                ring.push(step.flow)
-            if frame.index in moments:
-                contents.append(ring.flows if flows else step.frame)
-            if frame.index >= moments[-1]:
-                break
-        preprocessor.clear()
-        if not contents:
-            raise SourceError(
-                f"{path}: announces {source.expected_frames} frames and gives {source.received}; "
-                f"a sample needs {flows + 1}"
-            )
-    return contents
+            members.append(Member(clip.name, clip.label, file, len(kept[0])))
+            break
+    if not members:
+        raise DataError(f"none of the clips can be read; the first: {skipped[0][1]}")
+    return Samples(spec, tuple(members), tuple(skipped))
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[Source | _Stills]:
-    if path.is_dir():
-        yield _Stills(path)
-        return
-    with open_source(str(path)) as source:
-        yield source
+def _key(spec: NetworkSpec, clip: TrainingClip, moments: int) -> str:
+    """What a file's content depends on. Raises SourceError where the clip is not there."""
+    try:
+        status = clip.path.stat()
+    except OSError as error:
+        raise SourceError(f"{clip.path}: {error.strerror}") from None
+    parts: dict[str, Any] = {
+        "format": _FORMAT,
+        "clip": [str(clip.path.resolve()), status.st_size, status.st_mtime_ns],
+        "geometry": spec.geometry.model_dump(),
+        "flow": spec.flow.model_dump() if spec.stack else None,
+        "stack": spec.stack,
+        "moments": moments,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-class _Stills:
-    """A folder of pictures, counted as a source counts its frames."""
+def _store(file: Path, moments: Moments, matrix: Matrix) -> tuple[Moments, Matrix]:
+    partial = file.with_name(file.name + ".part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as stream:
+            np.savez_compressed(stream, moments=moments, matrix=np.array(matrix))
+        partial.replace(file)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ExportError(f"{file}: cannot be written ({error.strerror})") from None
+    return moments, matrix
 
-    def __init__(self, folder: Path) -> None:
-        self.expected_frames = self.received = len(list_stills(folder))
-        self._folder = folder
 
-    def __iter__(self) -> Iterator[Frame]:
-        return read_stills(self._folder)
-
-
-def _moments(frames: int, flows: int) -> list[int]:
-    """Frame indices in the middle of equal parts of what a full stack of flows can end at."""
-    room = max(frames - flows, 0)
-    middles = {flows + int((part + 0.5) * room / MOMENTS) for part in range(MOMENTS)}
-    return sorted(middles) if room else []
+def _load(file: Path) -> tuple[Moments, Matrix] | None:
+    """What was kept, or None where there is nothing or it is damaged."""
+    try:
+        with np.load(file, allow_pickle=False) as kept:
+            matrix: Matrix = "bt709" if str(kept["matrix"]) == "bt709" else "bt601"
+            return kept["moments"], matrix
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+        return None

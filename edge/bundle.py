@@ -37,7 +37,7 @@ from edge.flow.spec import FlowSpec
 from edge.flow.stack import Layout
 from edge.frames import Geometry, Normalisation
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "bundle.json"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 30
@@ -79,12 +79,19 @@ class TemporalSpec(SpatialSpec):
 
 
 class FusionSpec(_Section):
-    """How two score vectors become one decision."""
+    """How two score vectors become one decision.
+
+    temperature: makes the mean of both as sure as it is right. window_s: scores are averaged over
+    this long. threshold: below it the label is "unknown"; it was chosen so that of the moments of
+    other actions a share of at most false_alarm_rate shows a label.
+    """
 
     spatial_weight: float = Field(ge=0)
     temporal_weight: float = Field(ge=0)
-    window_s: float = Field(ge=0, le=60)  # scores are averaged over this long
-    threshold: float = Field(ge=0, le=1)  # below it the label is "unknown"
+    temperature: float = Field(gt=0)
+    window_s: float = Field(ge=0, le=60)
+    threshold: float = Field(ge=0, le=1)
+    false_alarm_rate: float = Field(ge=0, le=1)
 
     @model_validator(mode="after")
     def _weights_are_usable(self) -> FusionSpec:
@@ -101,9 +108,12 @@ class ParitySpec(_Section):
 
 
 class Manifest(_Section):
-    """Everything in bundle.json. No field has a default: a runtime reads all of it or refuses."""
+    """Everything in bundle.json. No field has a default: a runtime reads all of it or refuses.
 
-    schema_version: Literal[1]
+    accepted_loss: what INT8 loses where that was too much and somebody accepted it, else None.
+    """
+
+    schema_version: Literal[2]
     name: str = Field(min_length=1, max_length=128)
     classes: tuple[ClassName, ...] = Field(strict=False, min_length=2, max_length=10_000)
     geometry: Geometry
@@ -112,6 +122,7 @@ class Manifest(_Section):
     temporal: TemporalSpec
     fusion: FusionSpec
     parity: ParitySpec
+    accepted_loss: str | None
     files: dict[FileName, Sha256]
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Two streams of logits to one label: softmax, weighted mean, mean over a window, threshold."""
+"""Two streams of logits to one label: softmax, weighted mean, temperature, window, threshold."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ def fuse(spatial: Scores, temporal: Scores, spec: FusionSpec) -> Scores:
     """Weighted mean of two score arrays (..., C) (late fusion: Simonyan and Zisserman, 2014)."""
     total = spec.spatial_weight + spec.temporal_weight
     return (spec.spatial_weight * spatial + spec.temporal_weight * temporal) / np.float32(total)
+
+
+def temper(scores: Scores, temperature: float) -> Scores:
+    """Scores (..., C) made surer (below 1) or less sure (above) in the same order; sums stay 1.
+
+    What a temperature does to logits, for scores (Guo et al., "On Calibration of Modern Neural
+    Networks", 2017).
+    """
+    return softmax(np.log(np.maximum(scores, 1e-12)), temperature)
 
 
 @dataclass(frozen=True, slots=True)

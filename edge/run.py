@@ -67,6 +67,9 @@ def run(options: RunOptions) -> None:
     def say(line: str) -> None:
         console.print(line, soft_wrap=True, markup=False)
 
+    if manifest.accepted_loss is not None:
+        say(f"warning: this bundle was made although {manifest.accepted_loss}")
+
     with ExitStack() as stack:
         source = open_source(options.source)  # what is not there is told before anything is loaded
         device = open_device(options.device, bundle, say, flow_wanted=options.video is not None)

@@ -19,7 +19,7 @@ from edge.devices import Device, Pending
 from edge.errors import SourceError
 from edge.flow.stack import FlowBytes
 from edge.frames import Frame
-from edge.fusion import Decision, Scores, ScoreWindow, decide
+from edge.fusion import Decision, Scores, ScoreWindow, decide, temper
 
 State = Literal["warming up", "running"]
 WARMING_UP: State = "warming up"
@@ -154,9 +154,11 @@ class Recogniser:
         return Label(frame, RUNNING, decision, spatial, temporal, flow, latency_ms)
 
     def _decide(self, time_s: float, fused: Scores) -> Decision:
-        self.statistics.add_fused(fused)
-        scores = self._window.push(time_s, fused)
-        return decide(scores, self.manifest.classes, self.manifest.fusion.threshold)
+        spec = self.manifest.fusion
+        tempered = temper(fused, spec.temperature)
+        self.statistics.add_fused(tempered)
+        scores = self._window.push(time_s, tempered)
+        return decide(scores, self.manifest.classes, spec.threshold)
 
 
 def recognise(

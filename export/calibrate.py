@@ -3,51 +3,110 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from calibration.quantise import Calibration
+    import onnx
+
+    from calibration.quantise import Quantised
+    from calibration.samples import Samples
+    from edge.network import NetworkSpec
+
+RangeMethod = Literal["auto", "mse", "min-max", "percentile", "entropy"]
+Ranges = Annotated[
+    RangeMethod, typer.Option(help="How activations are clipped; auto takes the best of the four.")
+]
 
 
 def calibrate_command(
     model: Annotated[Path, typer.Argument(help="FP32 ONNX file from twostream export.")],
-    data: Annotated[Path, typer.Argument(help="Data set that the network was trained on.")],
+    data: Annotated[
+        Path, typer.Argument(help="Data set that the network was trained on, or recordings.")
+    ],
     out: Annotated[Path | None, typer.Option(help="INT8 ONNX file; MODEL.int8.onnx.")] = None,
     clips: Annotated[int, typer.Option(min=1, help="Training clips to calibrate on.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Which clips are drawn.")] = 1,
+    ranges: Ranges = "auto",
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="DATA is a recording, or a folder of them.")
+    ] = False,
+    sensitivity: Annotated[
+        Path | None, typer.Option(help="Rank the layers by what each does alone; .png.")
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="Where the samples are kept.")] = Path("work/cache"),
 ) -> None:
     """Make the INT8 (Q/DQ) version of an FP32 network from its own training clips."""
+    from calibration.clips import find_footage
     from calibration.onnx_file import load_model, write_model
     from calibration.quantise import calibrate
+    from calibration.samples import draw_footage, draw_samples
     from train.dataset import open_dataset
 
-    out = out or model.with_name(f"{model.stem}.int8.onnx")
-    _, spec = load_model(model)
-    made = calibrate(model, open_dataset(data, spec.split).train, clips, seed)
-    write_model(made.model, made.spec, out)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    for line in describe(made):
+    out = out or model.with_name(f"{model.stem}.int8.onnx")
+    fp32, spec = load_model(model)
+    folder = cache / "calibration"
+    if unlabelled:
+        footage = find_footage(data, spec)
+        samples = draw_footage(spec, footage, clips, seed, folder, console)
+    else:
+        known = open_dataset(data, spec.split).train
+        samples = draw_samples(spec, known, clips, seed, folder, console)
+    made = calibrate(fp32, samples, ranges)
+    write_model(made.model, spec, out)
+    for line in describe(spec, samples, made):
         console.print(line, markup=False)
     console.print(f"wrote {out}", markup=False)
+    if sensitivity is not None:
+        _show_sensitivity(fp32, spec, samples, made, sensitivity)
+        console.print(f"wrote {sensitivity}", markup=False)
 
 
-def describe(made: Calibration) -> list[str]:
+def summarise(samples: Samples, made: Quantised) -> dict[str, Any]:
+    """What a network's calibration was, for the bundle's report."""
+    return {
+        "clips": len(samples.clips),
+        "samples": len(samples),
+        "skipped": len(samples.skipped),
+        "clips_a_class": samples.label_spread,
+        "clip_list_sha256": samples.list_hash,
+        "ranges": made.method,
+        "mean_score_difference_by_ranges": {k: round(v, 5) for k, v in made.tried.items()},
+        "float_layers": list(made.float_layers),
+        "mean_score_difference_held_out": round(made.difference.mean, 5),
+    }
+
+
+def describe(spec: NetworkSpec, samples: Samples, made: Quantised) -> list[str]:
     """The report, line by line."""
-    from calibration.lint import float_layers
-
-    samples, difference = made.samples, made.difference
-    kept = float_layers(made.model)
+    difference = made.difference
     spread = ", ".join(f"{label} {count}" for label, count in samples.label_spread.items())
+    tried = ", ".join(f"{method} {mean:.4f}" for method, mean in made.tried.items())
     return [
-        f"{made.spec.stream}: {len(samples.clips)} training clips, {len(samples)} samples, "
+        f"{spec.stream}: {len(samples.clips)} clips, {len(samples)} samples, "
         f"{len(samples.skipped)} clips skipped; clip list sha256 {samples.list_hash[:16]}",
         f"clips a class: {spread}",
         *(f"warning: {warning}" for warning in samples.warnings),
-        f"layers in float: {', '.join(kept) or 'none'}",
+        f"ranges: {made.method}; mean |score difference| of all layers in INT8: {tried}",
+        f"layers in float: {', '.join(made.float_layers) or 'none'}",
         f"INT8 against FP32 on {difference.samples} samples held out: mean |score difference| "
         f"{difference.mean:.4f}, largest {difference.largest:.4f}, "
         f"same top-1 {difference.same_top1:.1%}",
     ]
+
+
+def _show_sensitivity(
+    fp32: onnx.ModelProto, spec: NetworkSpec, samples: Samples, made: Quantised, picture: Path
+) -> None:
+    from calibration.quantise import HELD_OUT, layers_by_loss
+    from export.figures import draw_sensitivity
+
+    losses = layers_by_loss(fp32, made.ranges, samples.split(HELD_OUT)[1])
+    print("mean |score difference| of a float network with this layer alone in INT8")
+    for number, loss in enumerate(losses, 1):
+        kept = "  stays float" if loss.name in made.float_layers else ""
+        print(f"{number:4}  {loss.difference:.5f}  {loss.kind:7} {loss.name}{kept}")
+    draw_sensitivity(losses, made.float_layers, f"{spec.stream} {spec.backbone}", picture)

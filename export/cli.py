@@ -1,23 +1,33 @@
-"""`twostream export`: two checkpoints to a bundle."""
+"""`twostream export`: two checkpoints to a bundle, or what is wrong with an INT8 file."""
 
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from edge.errors import DataError
+from edge.errors import DataError, ExportError
+from export.calibrate import Ranges
+
+if TYPE_CHECKING:
+    from edge.network import NetworkSpec
+    from export.package import ExportData
 
 
 def export_command(
-    data: Annotated[Path, typer.Argument(help="UCF101 tree that the checkpoints were trained on.")],
-    out: Annotated[Path, typer.Argument(help="Bundle folder to write.")],
+    data: Annotated[
+        Path | None, typer.Argument(help="Data set that the checkpoints were trained on.")
+    ] = None,
+    out: Annotated[Path | None, typer.Argument(help="Bundle folder to write.")] = None,
     parity_video: Annotated[
-        Path, typer.Option(help="Footage that may be passed on: parity samples are taken from it.")
-    ],
+        Path | None,
+        typer.Option(help="Footage that may be passed on: parity samples are taken from it."),
+    ] = None,
     spatial: Annotated[
         Path | None, typer.Option(help="Checkpoint, or folder of a run; by default that in WORK.")
     ] = None,
@@ -27,31 +37,76 @@ def export_command(
     ] = Path("work"),
     clips: Annotated[int, typer.Option(help="Training clips to calibrate on.")] = 64,
     seed: int = 1,
+    ranges: Ranges = "auto",
+    false_alarms: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of moments of other actions that may show a label."),
+    ] = 0.05,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Write the bundle even where INT8 loses much.")
+    ] = False,
     measured: Annotated[
         Path | None, typer.Option(help="JSON of a benchmark to put into the report.")
     ] = None,
     cache: Annotated[Path, typer.Option(help="Where analysed frames and flow are kept.")] = Path(
         "work/cache"
     ),
+    check: Annotated[
+        Path | None, typer.Option(help="Only list what is wrong with the Q/DQ of an ONNX file.")
+    ] = None,
 ) -> None:
-    """Make a bundle: INT8 networks, threshold, parity samples and a report.
+    """Make a bundle: INT8 networks, decision, parity samples and a report, and a page beside it.
 
-    Calibration reads training clips, the threshold is chosen on validation clips, and test clips
-    are only reported on.
+    Calibration reads training clips, the decision is fitted on validation clips, and test clips are
+    only reported on.
     """
-    from export.package import ExportData, check_target, load_pair, write_bundle
-    from train.caching import fill_cache, open_cache
-    from train.dataset import open_dataset
+    if check is not None:
+        _check(check)
+        return
+    if data is None or out is None or parity_video is None:
+        raise DataError("export needs DATA, OUT and --parity-video, or --check FILE.onnx")
+    from export.package import ExportOptions, check_target, load_pair, write_bundle
+    from export.page import write_page
     from train.run_folder import only_run
 
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     if not parity_video.is_file():
         raise DataError(f"{parity_video}: no such video; give footage that may be passed on")
     check_target(out)
     extra = {"benchmarks": json.loads(measured.read_text())} if measured else {}
     given = {"spatial": spatial, "temporal": temporal}
-    pair = load_pair({name: path or only_run(work, name) for name, path in given.items()})
-    spec = pair["spatial"][1]
+    files = {name: path or only_run(work, name) for name, path in given.items()}
+    pair = load_pair(files)
+    exported = _export_data(data, pair["spatial"][1], work, cache, parity_video, console)
+    options = ExportOptions(clips, seed, ranges, false_alarms, accept_loss)
+    made = write_bundle(pair, exported, out, options, extra, console)
+    console.print("speed")
+    page = write_page(made, exported.test, files, f"twostream {shlex.join(sys.argv[1:])}")
+    for part in ("validation", "test"):
+        for stream in ("spatial", "temporal", "fused"):
+            row = made.report[part][stream]
+            console.print(
+                f"{part:10} {stream:8} top-1 FP32 {row['top1_fp32']:.4f}, "
+                f"INT8 {row['top1_int8']:.4f}; "
+                f"mean score difference {row['mean_score_difference']:.4f}"
+            )
+    fusion = made.report["fusion"]
+    if made.report["accepted_loss"]:
+        console.print(f"warning: {made.report['accepted_loss']}", markup=False)
+    console.print(
+        f"wrote {out} and {page}: spatial weight {fusion['spatial_weight']}, "
+        f"threshold {fusion['threshold']}",
+        markup=False,
+    )
+
+
+def _export_data(
+    data: Path, spec: NetworkSpec, work: Path, cache: Path, parity_video: Path, console: Console
+) -> ExportData:
+    from export.package import ExportData
+    from train.caching import fill_cache, open_cache
+    from train.dataset import open_dataset
+
     split = open_dataset(data, spec.split)
     held = set(spec.validation_clips)
     parts = {
@@ -59,31 +114,35 @@ def export_command(
         "test": list(split.test),
     }
     store = open_cache(cache, spec)
-    cached = {name: fill_cache(store, clips_, console) for name, clips_ in parts.items()}
+    cached = {name: fill_cache(store, clips, console) for name, clips in parts.items()}
     known = {n: [c for c in cs if c.clip.label in spec.classes] for n, cs in cached.items()}
     others = {n: [c for c in cs if c.clip.label not in spec.classes] for n, cs in cached.items()}
     for name in parts:
         if not known[name] or not others[name]:
             raise DataError(f"{data}: needs {name} clips of the classes and of other actions")
-    exported = ExportData(
+    return ExportData(
         split.train,
         work,
+        cache / "calibration",
         known["validation"],
         others["validation"],
         known["test"],
         others["test"],
         parity_video,
     )
-    report = write_bundle(pair, exported, out, clips, seed, extra, console.print)
-    for part in ("validation", "test"):
-        for stream in ("spatial", "temporal", "fused"):
-            row = report[part][stream]
-            console.print(
-                f"{part:10} {stream:8} top-1 FP32 {row['top1_fp32']:.4f}, "
-                f"INT8 {row['top1_int8']:.4f}; "
-                f"mean score difference {row['mean_score_difference']:.4f}"
-            )
-    fusion = report["fusion"]
-    console.print(
-        f"wrote {out}: spatial weight {fusion['spatial_weight']}, threshold {fusion['threshold']}"
-    )
+
+
+def _check(file: Path) -> None:
+    """Print each fault on a line of its own. Raises ExportError where there are any."""
+    from calibration.lint import layer_precisions, lint
+    from calibration.onnx_file import read_model
+
+    model = read_model(file)
+    layers = layer_precisions(model)
+    floats = [name for _, name, precision in layers if precision == "float"]
+    faults = lint(model)
+    for fault in faults:
+        print(fault)
+    print(f"{len(layers) - len(floats)} of {len(layers)} layers in INT8")
+    if faults:
+        raise ExportError(f"{file}: {len(faults)} faults in its Q/DQ")

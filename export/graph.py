@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,12 @@ OPSET = 17  # the newest that TensorRT 8.5 (JetPack 5) reads
 TOLERANCE = 1e-4  # of a logit, torch against ONNX
 
 
-def export_graph(network: nn.Module, spec: NetworkSpec, path: Path) -> None:
+def export_graph(
+    network: nn.Module, spec: NetworkSpec, path: Path, inputs: Sequence[NDArray[np.float32]] = ()
+) -> None:
     """Write `network` to `path`: input (1, channels, H, W) -> logits (1, C), batch norm folded.
+
+    inputs: (channels, H, W) of real clips, on which the file is held to the network, too.
 
     Raises ExportError where the network does not fit the specification, the file would give other
     logits than the network, or its logits do not depend on the input.
@@ -33,7 +38,7 @@ def export_graph(network: nn.Module, spec: NetworkSpec, path: Path) -> None:
     except (RuntimeError, torch.onnx.OnnxExporterError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ExportError(f"{path}: the network cannot be exported ({reason})") from None
-    check_against(network, model, spec, path)
+    check_against(network, model, spec, inputs, path)
     write_model(model, spec, path)
 
 
@@ -60,7 +65,11 @@ def trace_graph(network: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
 
 
 def check_against(
-    network: nn.Module, model: onnx.ModelProto, spec: NetworkSpec, path: Path
+    network: nn.Module,
+    model: onnx.ModelProto,
+    spec: NetworkSpec,
+    inputs: Sequence[NDArray[np.float32]],
+    path: Path,
 ) -> None:
     """Raises ExportError unless onnxruntime and torch agree and the input matters."""
     session = onnxruntime.InferenceSession(
@@ -68,12 +77,13 @@ def check_against(
     )
     rng = np.random.default_rng(0)
     shape = (1, spec.channels, *spec.geometry.size_hw)
-    inputs = [rng.standard_normal(shape, np.float32) * scale for scale in (0.0, 0.5, 1.0)]
+    batches = [rng.standard_normal(shape, np.float32) * scale for scale in (0.0, 0.5, 1.0)]
+    batches += [sample[None] for sample in inputs]
     wanted: list[NDArray[np.float32]] = []
     with torch.inference_mode():
-        for batch in inputs:
+        for batch in batches:
             wanted.append(network(torch.from_numpy(batch)).numpy())
-    for batch, logits in zip(inputs, wanted, strict=True):
+    for batch, logits in zip(batches, wanted, strict=True):
         found = session.run([OUTPUT], {INPUT: batch})[0]
         difference = float(np.abs(found - logits).max()) if found.shape == logits.shape else np.inf
         if not difference <= TOLERANCE:  # NaN is a fault, too

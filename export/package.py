@@ -1,28 +1,29 @@
-"""Two checkpoints to one bundle: graphs, INT8, threshold, parity samples, report, manifest."""
+"""Two checkpoints to one bundle: graphs, INT8, decision, parity samples, report, manifest."""
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from rich.console import Console
 from torch import nn
 
-from calibration.lint import float_layers
-from calibration.onnx_file import write_model
+from calibration.lint import layer_precisions
+from calibration.onnx_file import load_model, write_model
 from calibration.quantise import calibrate
+from calibration.ranges import Method
+from calibration.samples import draw_samples
 from edge.bundle import (
     MANIFEST,
     Bundle,
-    FusionSpec,
     Manifest,
     ParitySpec,
     SpatialSpec,
@@ -39,46 +40,71 @@ from edge.network import NetworkSpec
 from edge.parity import ParitySamples, spatial_inputs, temporal_inputs, write_parity
 from edge.preprocess import Preprocessor
 from edge.source import open_source
-from export.graph import export_graph
-from export.measure import (
-    PRECISIONS,
-    accuracy_report,
-    fit_threshold,
-    fit_weights,
-    flow_speed,
+from export.calibrate import describe, summarise
+from export.confidence import Bin
+from export.decision import (
+    Confidence,
+    confidence_report,
+    fit_fusion,
     fuse_moments,
-    run_speed,
-    score_moments,
+    reliability_of,
     threshold_report,
 )
+from export.gate import too_much_lost
+from export.graph import export_graph
+from export.measure import PRECISIONS, ClipScores, accuracy_report, score_moments
 from train.cache import CachedClip
 from train.checkpoint import load_checkpoint
 from train.clips import Clip
 from train.protocol import Network
+from train.samples import tensor_at
 
 STREAMS = ("spatial", "temporal")
 PARITY_FILE, PARITY_SAMPLES = "parity.npz", 4
 PARITY_TOLERANCE = 0.05  # of a score: INT8 kernels of two makers round apart
-MAX_SCORE_DIFFERENCE = 0.02  # INT8 against FP32, mean over the validation clips
-WINDOW_S = 1.0
+CHECKED_ON = 4  # validation clips whose middle frames compare torch and ONNX
 
 
 @dataclass(frozen=True, slots=True)
 class ExportData:
     """What an export measures on. Validation clips choose, test clips only report.
 
-    *_others: clips of actions that the bundle does not know. videos: the folder that the
-    specification's clip names start from. parity_video: footage that may be passed on. graphs:
-    where the FP32 ONNX files are left.
+    *_others: clips of actions that the bundle does not know. parity_video: footage that may be
+    passed on. graphs: where the FP32 ONNX files are left; samples: where those of calibration are.
     """
 
     training: tuple[Clip, ...]
     graphs: Path
+    samples: Path
     validation: list[CachedClip]
     validation_others: list[CachedClip]
     test: list[CachedClip]
     test_others: list[CachedClip]
     parity_video: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """clips: how many training clips calibrate each stream; seed: which. ranges: see
+    calibration/ranges.py. false_alarms: the share of moments of other actions that may show a
+    label. accept_loss: write the bundle even where INT8 loses too much.
+    """
+
+    clips: int
+    seed: int
+    ranges: Method | Literal["auto"]
+    false_alarms: float
+    accept_loss: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A bundle that has been written: its report, and what the page shows besides."""
+
+    bundle: Bundle
+    report: dict[str, Any]
+    reliability: dict[str, list[Bin]]  # by stream and "fused", of the test clips
+    layers: dict[str, list[tuple[str, str, str]]]  # by stream: operator, name, precision
 
 
 def load_pair(paths: dict[str, Path]) -> dict[str, tuple[nn.Module, NetworkSpec]]:
@@ -107,15 +133,14 @@ def write_bundle(
     pair: dict[str, tuple[nn.Module, NetworkSpec]],
     data: ExportData,
     out: Path,
-    clips: int,
-    seed: int,
+    options: ExportOptions,
     extra: dict[str, Any],
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    """Make the bundle `out` and return its report.
+    console: Console,
+) -> Exported:
+    """Make the bundle `out`. The same inputs give the same bytes.
 
-    clips: how many training clips calibrate each stream. extra: further entries of the report.
-    Nothing is at `out` until all of it is. Raises ExportError when INT8 is not faithful enough.
+    extra: further entries of the report. Nothing is at `out` until all of it is. Raises ExportError
+    where INT8 loses too much (see export/gate.py) and that has not been accepted.
     """
     check_target(out)
     partial = out.with_name(out.name + ".part")
@@ -123,8 +148,8 @@ def write_bundle(
     partial.mkdir(parents=True)
     specs = {stream: spec for stream, (_, spec) in pair.items()}
     graphs = {stream: data.graphs / f"{stream}.fp32.onnx" for stream in STREAMS}
-    calibration = {
-        stream: _quantise(network, spec, graphs[stream], data.training, partial, clips, seed, say)
+    made = {
+        stream: _quantise(network, spec, graphs[stream], data, partial, options, console)
         for stream, (network, spec) in pair.items()
     }
     networks = _networks(
@@ -132,39 +157,36 @@ def write_bundle(
         {(stream, "fp32"): graphs[stream] for stream in STREAMS}
         | {(stream, "int8"): partial / f"{stream}.onnx" for stream in STREAMS},
     )
-    fusion = FusionSpec(spatial_weight=1.0, temporal_weight=1.0, window_s=WINDOW_S, threshold=0.5)
-    say("scores of the validation clips, FP32 and INT8")
+    console.print("scores of the validation clips, FP32 and INT8")
     known = score_moments(data.validation, specs, networks)
     others = score_moments(data.validation_others, specs, networks)
-    fusion = fit_weights(known, fusion)
-    known, others = fuse_moments(known, fusion), fuse_moments(others, fusion)
-    threshold = fit_threshold(known, others, WINDOW_S)
-    fusion = fusion.model_copy(update={"threshold": threshold})
-    validation = accuracy_report(known) | threshold_report(known, others, fusion)
-    _gate(validation)
-    say("scores of the test clips")
-    test = fuse_moments(score_moments(data.test, specs, networks), fusion)
-    test_others = fuse_moments(score_moments(data.test_others, specs, networks), fusion)
-    manifest = _manifest(out.name, specs, fusion)
+    confidence = fit_fusion(known, others, options.false_alarms)
+    known, others = fuse_moments(known, confidence), fuse_moments(others, confidence)
+    validation = accuracy_report(known)
+    loss = too_much_lost(validation)
+    if loss is not None and not options.accept_loss:
+        shutil.rmtree(partial)
+        raise ExportError(
+            f"{loss}; calibrate on more clips, fine-tune with `twostream train --qat`, or say "
+            "--accept-loss"
+        )
+    console.print("scores of the test clips")
+    test = fuse_moments(score_moments(data.test, specs, networks), confidence)
+    test_others = fuse_moments(score_moments(data.test_others, specs, networks), confidence)
+    manifest = _manifest(out.name, specs, confidence, loss)
     _write_parity(partial, manifest, data.parity_video, networks)
-    bundle = Bundle(partial, _with_hashes(partial, manifest))
-    say("speed")
     report = {
         "classes": list(manifest.classes),
         "split": specs["spatial"].split,
-        "calibration": calibration,
-        "validation": validation,
-        "test": accuracy_report(test) | threshold_report(test, test_others, fusion),
-        "fusion": fusion.model_dump(),
-        "speed": run_speed(bundle, [clip.clip.path for clip in data.test])
-        | {"flow": flow_speed(bundle, data.test[0])},
-        "machine": {
-            "processor": _processor(),
-            "cores": _cores(),
-            "python": platform.python_version(),
-        },
+        "calibration": {stream: found for stream, (found, _) in made.items()},
+        "validation": _part(known, others, confidence),
+        "test": _part(test, test_others, confidence),
+        "fusion": confidence.fusion.model_dump(),
+        "accepted_loss": loss,
+        "machine": {"processor": _processor(), "python": platform.python_version()},
         "versions": {
-            name: version(name) for name in ("torch", "timm", "onnx", "openvino", "numba")
+            name: version(name)
+            for name in ("torch", "timm", "onnx", "onnxruntime", "openvino", "numba")
         },
     } | extra
     (partial / "report.json").write_text(json.dumps(report, indent=2) + "\n")
@@ -172,37 +194,43 @@ def write_bundle(
     load_bundle(partial)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
-    return report
+    return Exported(
+        load_bundle(out),
+        report,
+        {name: reliability_of(test, confidence, name) for name in (*STREAMS, "fused")},
+        {stream: layer_precisions(model) for stream, (_, model) in made.items()},
+    )
+
+
+def _part(known: ClipScores, others: ClipScores, confidence: Confidence) -> dict[str, Any]:
+    return {
+        **accuracy_report(known),
+        "confidence": confidence_report(known, confidence),
+        **threshold_report(known, others, confidence.fusion),
+    }
 
 
 def _quantise(
     network: nn.Module,
     spec: NetworkSpec,
     fp32: Path,
-    training: tuple[Clip, ...],
+    data: ExportData,
     folder: Path,
-    clips: int,
-    seed: int,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    """Write the INT8 file of one stream into the bundle's folder and say what it came from."""
-    say(f"{spec.stream}: FP32 graph {fp32}")
-    export_graph(network, spec, fp32)
-    say(f"{spec.stream}: calibration on {clips} training clips")
-    made = calibrate(fp32, training, clips, seed)
+    options: ExportOptions,
+    console: Console,
+) -> tuple[dict[str, Any], onnx.ModelProto]:
+    """Write the INT8 file of one stream into the bundle's folder; what it came from, and it."""
+    console.print(f"{spec.stream}: FP32 graph {fp32}", markup=False)
+    clips = data.validation[:: max(len(data.validation) // CHECKED_ON, 1)]
+    export_graph(network, spec, fp32, [tensor_at(clip, len(clip) // 2, spec) for clip in clips])
+    console.print(f"{spec.stream}: calibration on {options.clips} training clips")
+    samples = draw_samples(spec, data.training, options.clips, options.seed, data.samples, console)
+    made = calibrate(load_model(fp32)[0], samples, options.ranges)
     write_model(made.model, spec, folder / f"{spec.stream}.onnx")
-    for warning in made.samples.warnings:
-        say(f"warning: {warning}")
-    return {
-        "clips": len(made.samples.clips),
-        "samples": len(made.samples),
-        "skipped": len(made.samples.skipped),
-        "clips_a_class": made.samples.label_spread,
-        "clip_list_sha256": made.samples.list_hash,
-        "float_layers": float_layers(made.model),
-        "mean_score_difference_held_out": round(made.difference.mean, 5),
-        "fp32_onnx_sha256": sha256(fp32.read_bytes()),
-    }
+    for line in describe(spec, samples, made)[2:]:
+        console.print(line, markup=False)
+    found = summarise(samples, made) | {"fp32_onnx_sha256": sha256(fp32.read_bytes())}
+    return found, made.model
 
 
 def _networks(
@@ -218,24 +246,16 @@ def _networks(
     return {key: network(specs[key[0]], file) for key, file in files.items()}
 
 
-def _gate(validation: dict[str, Any]) -> None:
-    for stream in (*STREAMS, "fused"):
-        difference = validation[stream]["mean_score_difference"]
-        if difference > MAX_SCORE_DIFFERENCE:
-            raise ExportError(
-                f"{stream}: INT8 scores differ from FP32 by {difference:.3f} on the validation "
-                f"clips (at most {MAX_SCORE_DIFFERENCE}); calibrate on more clips"
-            )
-
-
-def _manifest(name: str, specs: dict[str, NetworkSpec], fusion: FusionSpec) -> Manifest:
+def _manifest(
+    name: str, specs: dict[str, NetworkSpec], confidence: Confidence, loss: str | None
+) -> Manifest:
     """All but the hashes."""
     spatial, temporal = specs["spatial"], specs["temporal"]
     assert temporal.stack is not None
     assert temporal.layout is not None
     files = ("spatial.onnx", "temporal.onnx", PARITY_FILE)
     return Manifest(
-        schema_version=1,
+        schema_version=2,
         name=name,
         classes=spatial.classes,
         geometry=spatial.geometry,
@@ -244,18 +264,19 @@ def _manifest(name: str, specs: dict[str, NetworkSpec], fusion: FusionSpec) -> M
             file="spatial.onnx",
             backbone=spatial.backbone,
             normalisation=spatial.normalisation,
-            temperature=1.0,
+            temperature=confidence.spatial,
         ),
         temporal=TemporalSpec(
             file="temporal.onnx",
             backbone=temporal.backbone,
             normalisation=temporal.normalisation,
-            temperature=1.0,
+            temperature=confidence.temporal,
             stack=temporal.stack,
             layout=temporal.layout,
         ),
-        fusion=fusion,
+        fusion=confidence.fusion,
         parity=ParitySpec(file=PARITY_FILE, tolerance=PARITY_TOLERANCE),
+        accepted_loss=loss,
         files=dict.fromkeys(files, "0" * 64),
     )
 
@@ -308,7 +329,3 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

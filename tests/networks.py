@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 from torch import nn
 
 from edge.flow.spec import PRESETS
@@ -47,3 +49,33 @@ def moving_patterns(stream: Stream, count: int) -> list[NDArray[np.float32]]:
             field = field * (rows > rng.uniform(0.2, 0.7))
         inputs.append(field.astype(np.float32))
     return inputs
+
+
+def residual_network() -> onnx.ModelProto:
+    """input (1, 4, 8, 8) -> Conv -> Clip -> Conv, + skip -> Conv -> pool -> Gemm -> logits."""
+    rng = np.random.default_rng(1)
+    weights = {f"w{i}": rng.standard_normal((4, 4, 1, 1)).astype(np.float32) for i in range(3)} | {
+        "b0": np.ones(4, np.float32),
+        "wg": rng.standard_normal((3, 4)).astype(np.float32),
+        "low": np.array(0, np.float32),
+        "high": np.array(6, np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["input", "w0", "b0"], ["c0"], "conv0"),
+        helper.make_node("Clip", ["c0", "low", "high"], ["r0"], "clip0"),
+        helper.make_node("Conv", ["r0", "w1"], ["c1"], "conv1"),
+        helper.make_node("Add", ["c1", "r0"], ["sum"], "add"),
+        helper.make_node("Conv", ["sum", "w2"], ["c2"], "conv2"),
+        helper.make_node("GlobalAveragePool", ["c2"], ["pool"], "pool"),
+        helper.make_node("Flatten", ["pool"], ["flat"], "flatten"),
+        helper.make_node("Gemm", ["flat", "wg"], ["logits"], "gemm", transB=1),
+    ]
+    floats = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "residual",
+        [helper.make_tensor_value_info("input", floats, [1, 4, 8, 8])],
+        [helper.make_tensor_value_info("logits", floats, [1, 3])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -20,7 +20,7 @@ FILES = {"spatial.onnx": b"spatial", "temporal.onnx": b"temporal", "parity.npz":
 
 def manifest() -> dict[str, Any]:
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": "test",
         "classes": ["Diving", "Drumming"],
         "geometry": {"aspect": [4, 3], "size_hw": [224, 224], "interpolation": "area"},
@@ -42,10 +42,13 @@ def manifest() -> dict[str, Any]:
         "fusion": {
             "spatial_weight": 1.0,
             "temporal_weight": 1.0,
+            "temperature": 0.5,
             "window_s": 1.0,
             "threshold": 0.5,
+            "false_alarm_rate": 0.05,
         },
         "parity": {"file": "parity.npz", "tolerance": 0.05},
+        "accepted_loss": None,
         "files": {name: sha256(data) for name, data in FILES.items()},
     }
 
@@ -101,7 +104,7 @@ def test_what_is_written_is_read_back_and_has_the_same_bytes(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("schema_version", 2, "schema_version 2"),
+        ("schema_version", 1, "schema_version 1"),
         ("schema_version", None, "schema_version None"),
         ("fusion.threshold", None, "fusion.threshold"),
         ("fusion.threshold", 1.5, "fusion.threshold"),

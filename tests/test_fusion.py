@@ -9,9 +9,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edge.bundle import FusionSpec
-from edge.fusion import UNKNOWN, ScoreWindow, decide, fuse, softmax
+from edge.fusion import UNKNOWN, ScoreWindow, decide, fuse, softmax, temper
 
 CLASSES = ("Diving", "Drumming", "Surfing")
+PLAIN = {
+    "spatial_weight": 1.0,
+    "temporal_weight": 1.0,
+    "temperature": 1.0,
+    "window_s": 1.0,
+    "threshold": 0.5,
+    "false_alarm_rate": 0.05,
+}
 
 
 @given(arrays(np.float32, (4, 3), elements=st.floats(-1e4, 1e4, width=32)), st.floats(0.1, 10))
@@ -27,8 +35,15 @@ def test_a_high_temperature_makes_scores_modest() -> None:
     assert softmax(logits, 4.0)[0] < softmax(logits, 1.0)[0]
 
 
+@given(arrays(np.float32, (4, 3), elements=st.floats(-8, 8, width=32)), st.floats(0.2, 5))
+def test_to_temper_scores_is_to_divide_their_logits(logits: np.ndarray, t: float) -> None:
+    scores = softmax(logits, 1.0)
+    np.testing.assert_allclose(temper(scores, t), softmax(logits, t), atol=1e-4)
+    np.testing.assert_allclose(temper(scores, 1.0), scores, atol=1e-6)
+
+
 def test_fusion_is_the_weighted_mean() -> None:
-    spec = FusionSpec(spatial_weight=1.0, temporal_weight=3.0, window_s=1.0, threshold=0.5)
+    spec = FusionSpec(**(PLAIN | {"temporal_weight": 3.0}))
     spatial = np.array([1, 0, 0], np.float32)
     temporal = np.array([0, 1, 0], np.float32)
     np.testing.assert_allclose(fuse(spatial, temporal, spec), [0.25, 0.75, 0])
@@ -54,4 +69,4 @@ def test_the_window_is_the_mean_of_the_last_second_and_no_more() -> None:
 
 def test_weights_that_are_both_zero_are_refused() -> None:
     with pytest.raises(ValueError, match="both zero"):
-        FusionSpec(spatial_weight=0.0, temporal_weight=0.0, window_s=1.0, threshold=0.5)
+        FusionSpec(**(PLAIN | {"spatial_weight": 0.0, "temporal_weight": 0.0}))

@@ -285,7 +285,14 @@ def test_flow_bytes_round_half_up_and_saturate() -> None:
 def test_scores_are_those_of_the_cpu(classes: int, order: int) -> None:
     memory = Memory()
     logits = np.random.default_rng(classes).normal(0, 20, (2, classes)).astype(np.float32)
-    fusion = FusionSpec(spatial_weight=3, temporal_weight=1, window_s=1, threshold=0.5)
+    fusion = FusionSpec(
+        spatial_weight=3,
+        temporal_weight=1,
+        temperature=1,
+        window_s=1,
+        threshold=0.5,
+        false_alarm_rate=0.05,
+    )
     addresses = [memory.give(row) for row in logits]
     plan = FusePlan(classes, (0.5, 2.0), fusion, *addresses, memory.allocate)
     run(plan.launch, order)

@@ -9,9 +9,10 @@ import onnx
 import pytest
 
 from calibration.lint import float_layers, lint
+from calibration.magnitudes import measure_magnitudes
 from calibration.onnx_file import load_model
 from calibration.placement import activations, place
-from calibration.ranges import clipping_range, measure_magnitudes
+from calibration.ranges import clipping_range
 from edge.engines.layers import convolutions, float_convolutions
 from tests.engines import break_weight
 from tests.networks import STREAMS, moving_patterns
@@ -28,7 +29,7 @@ def all_int8(fp32_files: dict[str, Path]) -> dict[str, onnx.ModelProto]:
     for stream in STREAMS:
         model, _ = load_model(fp32_files[stream])
         seen = measure_magnitudes(model, moving_patterns(stream, 2), activations(model))
-        models[stream] = place(model, {name: clipping_range(m) for name, m in seen.items()})
+        models[stream] = place(model, {name: clipping_range(m, "mse") for name, m in seen.items()})
     return models
 
 

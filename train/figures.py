@@ -51,7 +51,6 @@ def draw_confusion(
     size = len(classes)
     side = min(max(4.5, 0.22 * size + 3), 26)
     figure = Figure(figsize=(side, side), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -66,6 +65,12 @@ def draw_confusion(
             colour = "white" if shares[row, column] > 0.5 else "black"
             text = str(counts[row, column])
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=font)
+    save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """As a PNG, whole or not at all. Raises DataError where it cannot be written."""
+    FigureCanvasAgg(figure)
     partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

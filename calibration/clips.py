@@ -1,0 +1,117 @@
+"""Which clips to calibrate on, and in which order.
+
+Only names in the network's own list of training clips can be drawn, so that neither the clips that
+chose the checkpoint nor those that report its accuracy have any part in the INT8 scales. Footage
+without labels is anything that the camera has seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from edge.errors import DataError
+from edge.network import NetworkSpec
+
+OTHER = "(other)"  # the label of all training clips that show none of the network's classes
+UNLABELLED = "(unlabelled)"
+_VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm", ".wmv")
+
+T = TypeVar("T")
+
+
+class TrainingClip(Protocol):
+    """A clip of a data set: its name in the network's list, where it is, and what it shows."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Footage:
+    """A recording that nobody has labelled: its name below the folder given, and where it is."""
+
+    name: str
+    path: Path
+
+    @property
+    def label(self) -> str:
+        return UNLABELLED
+
+    @property
+    def group(self) -> str:
+        return self.name
+
+
+def find_footage(path: Path, spec: NetworkSpec) -> list[Footage]:
+    """The recording at `path`, or those in the folder.
+
+    Raises DataError where there is none, or one has chosen the checkpoint.
+    """
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    root = path if path.is_dir() else path.parent
+    found = [
+        Footage(file.relative_to(root).as_posix(), file)
+        for file in files
+        if file.is_file() and file.suffix.lower() in _VIDEOS
+    ]
+    if not found:
+        raise DataError(f"{path}: holds no recording ({', '.join(_VIDEOS)})")
+    chosen_by = {Path(name).name for name in spec.validation_clips}
+    for footage in found:
+        if footage.path.name in chosen_by:
+            raise DataError(
+                f"{footage.path}: has chosen the checkpoint; calibrate on other recordings"
+            )
+    return found
+
+
+def order_clips(
+    spec: NetworkSpec, available: Sequence[TrainingClip], seed: int
+) -> list[TrainingClip]:
+    """The network's training clips, so that any beginning of the list is spread evenly.
+
+    Classes take turns, the clips of all other classes counting as one; within a class the groups
+    (source videos) take turns. Both orders are shuffled by the seed.
+    """
+    rng = np.random.default_rng(seed)
+    own = set(spec.train_clips)
+    groups: dict[str, dict[tuple[str, str], list[TrainingClip]]] = {}
+    for clip in sorted((c for c in available if c.name in own), key=lambda clip: clip.name):
+        group = (clip.label, clip.group)
+        groups.setdefault(known_label(clip.label, spec), {}).setdefault(group, []).append(clip)
+    classes = []
+    for label in sorted(groups):
+        members = [_shuffled(clips, rng) for clips in groups[label].values()]
+        classes.append(_take_turns(_shuffled(members, rng)))
+    return _take_turns(_shuffled(classes, rng))
+
+
+def _shuffled(items: list[T], rng: np.random.Generator) -> list[T]:
+    return [items[index] for index in rng.permutation(len(items))]
+
+
+def _take_turns(queues: list[list[T]]) -> list[T]:
+    return [item for turn in zip_longest(*queues) for item in turn if item is not None]
+
+
+def known_label(label: str, spec: NetworkSpec) -> str:
+    """The label, or OTHER where it is none of the network's classes."""
+    return label if label in spec.classes else OTHER
+
+
+def order_footage(footage: Sequence[Footage], seed: int) -> list[Footage]:
+    """Shuffled by the seed."""
+    rng = np.random.default_rng(seed)
+    return _shuffled(sorted(footage, key=lambda one: one.name), rng)

@@ -1,0 +1,29 @@
+"""Whether an INT8 network is worth shipping."""
+
+from __future__ import annotations
+
+from typing import Any
+
+TOP1_LOSS_MAX = 0.01  # one point
+SCORE_DIFFERENCE_MAX = 0.02  # mean
+
+
+def too_much_lost(validation: dict[str, Any]) -> str | None:
+    """What INT8 loses against FP32 on the validation clips where that is too much, else None.
+
+    validation: what `accuracy_report` found. A top-1 that rises is no loss.
+    """
+    reasons = []
+    for stream in ("spatial", "temporal", "fused"):
+        row = validation[stream]
+        lost = row["top1_fp32"] - row["top1_int8"]
+        if lost > TOP1_LOSS_MAX:
+            reasons.append(f"{stream} top-1 falls from {row['top1_fp32']} to {row['top1_int8']}")
+        if row["mean_score_difference"] > SCORE_DIFFERENCE_MAX:
+            reasons.append(
+                f"{stream} scores differ by {row['mean_score_difference']:.3f} "
+                f"(at most {SCORE_DIFFERENCE_MAX})"
+            )
+    if not reasons:
+        return None
+    return f"INT8 loses too much on {validation['clips']} validation clips: {', '.join(reasons)}"

@@ -1,0 +1,77 @@
+"""The page of a bundle: what it can, how it was made, and how fast it is here.
+
+It lies beside the bundle, which depends on its inputs alone; speed depends on the day.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+
+from edge.bundle import sha256
+from edge.errors import ExportError
+from export.figures import draw_reliability
+from export.package import Exported
+from export.speed import flow_speed, run_speed
+from train.cache import CachedClip
+from train.checkpoint import find_checkpoint, read_metadata
+
+
+def write_page(
+    made: Exported, test: list[CachedClip], checkpoints: dict[str, Path], command: str
+) -> Path:
+    """Measure the bundle's speed on the test clips, and write BUNDLE.html.
+
+    command: what makes the bundle again.
+
+    Raises ExportError where it cannot be written.
+    """
+    bundle = made.bundle
+    speed = run_speed(bundle, [clip.clip.path for clip in test])
+    flow = flow_speed(bundle, test[0])
+    page = bundle.path.with_name(bundle.path.name + ".html")
+    template = files("export").joinpath("page.html").read_text()
+    text = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
+    content = text.render(
+        manifest=bundle.manifest,
+        report=made.report,
+        layers=made.layers,
+        reliability=_picture(made),
+        speed=speed,
+        flow=flow,
+        command=command,
+        cores=len(os.sched_getaffinity(0)),
+        origins=[_origin(stream, find_checkpoint(path)) for stream, path in checkpoints.items()],
+    )
+    partial = page.with_name(page.name + ".part")
+    try:
+        partial.write_text(content)
+        partial.replace(page)
+    except OSError as error:
+        raise ExportError(f"{page}: cannot be written ({error.strerror})") from None
+    return page
+
+
+def _picture(made: Exported) -> str:
+    """The reliability diagram as a data address."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "reliability.png"
+        draw_reliability(made.reliability, path)
+        return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _origin(stream: str, checkpoint: Path) -> dict[str, Any]:
+    metadata = read_metadata(checkpoint)
+    return {
+        "stream": stream,
+        "file": checkpoint.name,
+        "sha256": sha256(checkpoint.read_bytes()),
+        "weights": metadata["weights"],
+        "recipe": metadata["recipe"],
+    }

@@ -1,0 +1,72 @@
+"""How fast a bundle is on the machine that makes it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge.bundle import Bundle
+from edge.devices import open_device
+from edge.flow.tvl1 import TVL1
+from edge.report import summary_record
+from edge.runtime import Recogniser, RunConfig, recognise
+from edge.source import open_source
+from train.cache import CachedClip
+
+
+def run_speed(bundle: Bundle, videos: list[Path]) -> dict[str, Any]:
+    """`twostream run` without outputs over some videos: rate, and the stages of the last one."""
+    device = open_device("cpu", bundle, print)
+    frames, seconds, duration_s = 0, 0.0, 0.0
+    try:
+        for video in videos:
+            device.clear()
+            recogniser = Recogniser(bundle.manifest, device, RunConfig())
+            with open_source(str(video)) as source:
+                recognise(source, False, recogniser, lambda label: None)
+            summary = summary_record(recogniser, device.description, 0, None, [])
+            frames += summary["frames"]
+            seconds += summary["seconds"]
+            duration_s += recogniser.statistics.last_time_s
+    finally:
+        device.close()
+    return {
+        "videos": len(videos),
+        "frames": frames,
+        "frames_per_second": round(frames / seconds, 1),
+        "times_faster_than_the_clips": round(duration_s / seconds, 2),
+        "stages_ms": summary["stages_ms"],
+        "device": device.description,
+    }
+
+
+def flow_speed(bundle: Bundle, clip: CachedClip, pairs: int = 40) -> dict[str, float]:
+    """TV-L1 at the model's size beside OpenCV's DIS (medium), in turns, one thread each."""
+    manifest = bundle.manifest
+    tvl1 = TVL1(manifest.flow, manifest.geometry.size_hw)
+    tvl1.warm_up()
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    blank = np.zeros((*manifest.geometry.size_hw, 2), np.float32)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    times: dict[str, list[float]] = {"tvl1": [], "dis": []}
+    for index in range(min(pairs, len(clip) - 1)):
+        before, after = clip.frame(index).y, clip.frame(index + 1).y
+        for name, measure in (
+            ("tvl1", lambda a=before, b=after: tvl1(a, b)),
+            ("dis", lambda a=before, b=after: dis.calc(a, b, blank)),
+        ):
+            started = time.perf_counter()
+            measure()
+            times[name].append((time.perf_counter() - started) * 1e3)
+    cv2.setNumThreads(threads)
+    ours, theirs = (float(np.median(times[name])) for name in ("tvl1", "dis"))
+    return {
+        "tvl1_ms": round(ours, 2),
+        "dis_medium_ms": round(theirs, 2),
+        "ratio_to_dis_medium": round(ours / theirs, 2),
+    }

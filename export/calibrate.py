@@ -36,6 +36,12 @@ def calibrate_command(
     sensitivity: Annotated[
         Path | None, typer.Option(help="Rank the layers by what each does alone; .png.")
     ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION", help="Write OUT.cache, a calibration cache for this TensorRT, too."
+        ),
+    ] = None,
     cache: Annotated[Path, typer.Option(help="Where the samples are kept.")] = Path("work/cache"),
 ) -> None:
     """Make the INT8 (Q/DQ) version of an FP32 network from its own training clips."""
@@ -43,6 +49,7 @@ def calibrate_command(
     from calibration.onnx_file import load_model, write_model
     from calibration.quantise import calibrate
     from calibration.samples import draw_footage, draw_samples
+    from calibration.table import write_table
     from train.dataset import open_dataset
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -60,6 +67,10 @@ def calibrate_command(
     for line in describe(spec, samples, made):
         console.print(line, markup=False)
     console.print(f"wrote {out}", markup=False)
+    if table is not None:
+        file = out.with_name(out.name + ".cache")
+        write_table(out, table, file)
+        console.print(f"wrote {file} and {file.name}.json, for TensorRT {table}", markup=False)
     if sensitivity is not None:
         _show_sensitivity(fp32, spec, samples, made, sensitivity)
         console.print(f"wrote {sensitivity}", markup=False)

@@ -54,6 +54,10 @@ def export_command(
     check: Annotated[
         Path | None, typer.Option(help="Only list what is wrong with the Q/DQ of an ONNX file.")
     ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(help="With --check: a calibration cache that is to fit the file."),
+    ] = None,
 ) -> None:
     """Make a bundle: INT8 networks, decision, parity samples and a report, and a page beside it.
 
@@ -61,7 +65,7 @@ def export_command(
     only reported on.
     """
     if check is not None:
-        _check(check)
+        _check(check, table)
         return
     if data is None or out is None or parity_video is None:
         raise DataError("export needs DATA, OUT and --parity-video, or --check FILE.onnx")
@@ -132,10 +136,11 @@ def _export_data(
     )
 
 
-def _check(file: Path) -> None:
+def _check(file: Path, table: Path | None) -> None:
     """Print each fault on a line of its own. Raises ExportError where there are any."""
     from calibration.lint import layer_precisions, lint
     from calibration.onnx_file import read_model
+    from calibration.table import read_table
 
     model = read_model(file)
     layers = layer_precisions(model)
@@ -144,5 +149,9 @@ def _check(file: Path) -> None:
     for fault in faults:
         print(fault)
     print(f"{len(layers) - len(floats)} of {len(layers)} layers in INT8")
+    if table is not None:
+        print(f"{table}: {len(read_table(table, file))} scales of this network")
     if faults:
-        raise ExportError(f"{file}: {len(faults)} faults in its Q/DQ")
+        raise ExportError(
+            f"{file}: {len(faults)} fault{'s' if len(faults) > 1 else ''} in its Q/DQ"
+        )

@@ -12,7 +12,7 @@ from train.figures import Truth, log_likelihood
 
 BINS = 15  # of the reliability diagram (Guo et al., "On Calibration of Modern Neural Networks")
 _TEMPERATURES = np.geomspace(0.1, 10, 401)
-_THRESHOLDS = np.arange(0.2, 0.996, 0.005)
+_THRESHOLDS = np.arange(0.2, 0.996, 0.005).round(3)
 
 
 def fit_temperature(scores: Scores, truth: Truth) -> float:
@@ -56,5 +56,5 @@ def choose_threshold(negatives: NDArray[np.float32], false_alarms: float) -> flo
     """
     for threshold in _THRESHOLDS:
         if (negatives >= threshold).mean() <= false_alarms:
-            return round(float(threshold), 3)
-    return round(float(_THRESHOLDS[-1]), 3)
+            return float(threshold)
+    return float(_THRESHOLDS[-1])

@@ -16,7 +16,7 @@ def too_much_lost(validation: dict[str, Any]) -> str | None:
     reasons = []
     for stream in ("spatial", "temporal", "fused"):
         row = validation[stream]
-        lost = row["top1_fp32"] - row["top1_int8"]
+        lost = round(row["top1_fp32"] - row["top1_int8"], 4)
         if lost > TOP1_LOSS_MAX:
             reasons.append(f"{stream} top-1 falls from {row['top1_fp32']} to {row['top1_int8']}")
         if row["mean_score_difference"] > SCORE_DIFFERENCE_MAX:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.engines.library import calibration_header, load_tensorrt
+from edge.engines.library import cache_header, load_tensorrt, version_of
 from edge.errors import DeviceError
 from tests.tensorrt_surface import Surface
 
@@ -80,4 +80,4 @@ def test_new_enough(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_calibration_headers(version: str, api: str, header: str) -> None:
     """As TensorRT of these versions writes them."""
-    assert calibration_header(Surface(version, api=api)) == header
+    assert cache_header(version_of(Surface(version, api=api))) == header

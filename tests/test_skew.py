@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from calibration.samples import draw_samples
 from edge.flow.spec import PRESETS
@@ -70,10 +71,12 @@ def test_training_and_runtime_feed_the_same_tensors(
 
 
 @pytest.mark.parametrize("stream", ["spatial", "temporal"])
-def test_calibration_feeds_tensors_that_the_runtime_would(stream: str, clip: Clip) -> None:
+def test_calibration_feeds_tensors_that_the_runtime_would(
+    stream: str, clip: Clip, tmp_path: Path
+) -> None:
     spec = spec_of(stream, clip)
     live = {t.tobytes() for t in runtime_tensors(clip, spec) if t is not None}
-    samples = draw_samples(spec, [clip], 1, seed=1)
+    samples = draw_samples(spec, [clip], 1, 1, tmp_path, Console(quiet=True))
     assert len(samples) > 0
     assert {tensor.tobytes() for tensor in samples} <= live
 

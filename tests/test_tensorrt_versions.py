@@ -146,7 +146,7 @@ def test_a_refused_calibration_table_is_an_error(
 ) -> None:
     """TensorRT would go on without one; its binding swallows what get_batch raises."""
     monkeypatch.setattr(
-        "edge.engines.dla.calibration_header", lambda trt: "TRT-1-EntropyCalibration2"
+        "edge.engines.dla.cache_header", lambda version: "TRT-1-EntropyCalibration2"
     )
     with pytest.raises(DeviceError, match="does not take the calibration table"):
         build_engine(

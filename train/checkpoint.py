@@ -19,6 +19,7 @@ from edge.errors import CheckpointError
 from edge.network import METADATA_KEY, NetworkSpec
 from train.cache import CachedClip
 from train.models import build_network
+from train.qat import plain_state
 
 FORMAT = "2"
 History = list[dict[str, float]]  # one row an epoch: epoch, loss, and top1 and log_likelihood
@@ -53,7 +54,7 @@ def write_checkpoint(
         "history": json.dumps(history),
         "best": json.dumps(best),
     }
-    write_tensors(path, network.state_dict(), metadata)
+    write_tensors(path, plain_state(network), metadata)
 
 
 def load_checkpoint(path: Path) -> tuple[nn.Module, NetworkSpec, History]:

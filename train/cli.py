@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.console import Console
 from edge.errors import DataError
 from edge.flow.spec import PRESETS, FlowSpec
 from edge.network import STREAMS, Stream
+
+if TYPE_CHECKING:
+    from train.recipe import Recipe
 
 Data = Annotated[Path, typer.Argument(help="UCF101, its frames, folders of your own, or a CSV.")]
 Cache = Annotated[Path, typer.Option(help="Where analysed frames and flow are kept.")]
@@ -40,6 +43,10 @@ def train_command(
         str, typer.Option(help="auto: go on where this run stopped; or the folder of a run.")
     ] = "",
     flow: Flow = "fast",
+    qat: Annotated[
+        Path | None,
+        typer.Option(help="Fine-tune this checkpoint (or run's best) with the rounding of INT8."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that make samples; chosen by default.")
     ] = None,
@@ -65,7 +72,10 @@ def train_command(
     if stream not in STREAMS:
         raise DataError(f"stream {stream!r} does not exist; train spatial or temporal")
     preset = flow_preset(flow)
-    chosen = load_recipe(recipe, cast(Stream, stream), tuple(changes or ()))
+    if qat is None:
+        chosen = load_recipe(recipe, cast(Stream, stream), tuple(changes or ()))
+    else:
+        chosen, preset, classes = _fine_tuning(qat, stream, tuple(changes or ()))
     part = open_dataset(data, split)  # before the slow imports: a wrong path is told at once
     names = class_list(classes, {clip.label for clip in part.train})
     train, validation = hold_out(part.train, names, chosen.validation.fraction)
@@ -80,6 +90,22 @@ def train_command(
     options = JobOptions(out, resume, workers, save_every, keep, cache)
     best = run_job(job, options, console)
     console.print(f"best checkpoint: {best}")
+
+
+def _fine_tuning(
+    trained: Path, stream: str, changes: tuple[str, ...]
+) -> tuple[Recipe, FlowSpec, str]:
+    """The recipe, flow and classes of going on from a checkpoint with the rounding of INT8."""
+    from train.checkpoint import find_checkpoint, read_metadata, read_spec
+    from train.recipe import Recipe, quantisation_aware
+
+    file = find_checkpoint(trained)
+    metadata = read_metadata(file)
+    spec = read_spec(file, metadata)
+    if spec.stream != stream:
+        raise DataError(f"{file}: is a {spec.stream} checkpoint, not a {stream} one")
+    recipe = Recipe.model_validate_json(metadata["recipe"])
+    return quantisation_aware(recipe, file, changes), spec.flow, ",".join(spec.classes)
 
 
 def flow_preset(name: str) -> FlowSpec:

@@ -23,12 +23,13 @@ from edge.errors import TrainingError
 from edge.fusion import Scores
 from edge.network import NetworkSpec
 from train.cache import CachedClip
-from train.checkpoint import History, Origin, data_hash, find_checkpoint
+from train.checkpoint import History, Origin, data_hash, find_checkpoint, load_checkpoint
 from train.distributed import Ranks
 from train.figures import log_likelihood, top_k
 from train.models import freeze_batch_norm, freeze_stages, pretrained_network, split_parameters
 from train.optimise import build_optimiser, class_weights, running_mean
 from train.protocol import mean_scores, torch_network, true_classes
+from train.qat import round_layers
 from train.recipe import Recipe
 from train.run_folder import best_epoch, keep_epoch
 from train.samples import Batches, Item, TrainingSet
@@ -263,9 +264,14 @@ def build_parts(
     """
     torch.manual_seed(recipe.seed)
     own, device = recipe.network, ranks.device
-    network, source = pretrained_network(
-        spec.backbone, spec.channels, len(spec.classes), own.dropout, own.weights
-    )
+    if own.quantise:
+        network, _, _ = load_checkpoint(Path(own.weights))
+        source = f"checkpoint {Path(own.weights).name}, with INT8 rounding"
+        say(f"{round_layers(network)} layers round their inputs and weights")
+    else:
+        network, source = pretrained_network(
+            spec.backbone, spec.channels, len(spec.classes), own.dropout, own.weights
+        )
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if ranks.world > 1 and device.type == "cuda":
         # first, since it makes new layers; timm's, since torch's would lose their activations

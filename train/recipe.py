@@ -41,6 +41,8 @@ class NetworkRecipe(_Section):
     batch_norm: "all" layers learn from the batch; "partial" only the first does (Wang et al.,
         2016), which is what keeps a network with few clips from learning them by heart; "frozen"
         none does.
+    quantise: go on from `weights`, a checkpoint of the same classes, with the rounding of INT8 (see
+        train/qat.py).
     """
 
     backbone: str
@@ -49,6 +51,7 @@ class NetworkRecipe(_Section):
     dropout: float = Field(ge=0, lt=1)
     freeze: int = Field(ge=0)
     batch_norm: Literal["all", "partial", "frozen"]
+    quantise: bool
 
 
 class SamplingRecipe(_Section):
@@ -203,6 +206,26 @@ def load_recipe(name: str, stream: Stream, changes: tuple[str, ...] = ()) -> Rec
     _merge(tables, own[stream], f"{name}: [{stream}]")
     for change in changes:
         _merge(tables, _change(change), change)
+    return _validated(tables, name)
+
+
+def quantisation_aware(trained: Recipe, checkpoint: Path, changes: tuple[str, ...]) -> Recipe:
+    """A short fine-tuning of a checkpoint by the recipe that made it: a tenth of its rate, a few
+    epochs at the network's own size. Raises DataError as `load_recipe` does.
+    """
+    tables = trained.model_dump(mode="json")
+    fine = {
+        "network": {"weights": str(checkpoint), "quantise": True},
+        "augmentation": {"size_px": 0, "full_size_epochs": 0},
+        "optimiser": {"rate": trained.optimiser.rate / 10, "head_factor": 1.0},
+        "schedule": {"kind": "cosine", "epochs": 3, "warmup_epochs": 0.5, "steps": []},
+    }
+    for more in (fine, *map(_change, changes)):
+        _merge(tables, more, "--qat")
+    return _validated(tables, "--qat")
+
+
+def _validated(tables: dict[str, Any], name: str) -> Recipe:
     try:
         return Recipe.model_validate(tables)
     except ValidationError as error:

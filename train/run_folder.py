@@ -26,7 +26,7 @@ def run_name(recipe: Recipe, spec: NetworkSpec) -> str:
     """What the folder of such a run is called."""
     weights = recipe.network.weights
     if weights.endswith((".safetensors", ".pth", ".pt")):
-        weights = Path(weights).stem
+        weights = ("qat-" if recipe.network.quantise else "") + Path(weights).stem
     kind, rate = recipe.optimiser.kind, f"{recipe.optimiser.rate:.0e}"
     return "-".join([recipe.augmentation.name, spec.stream, spec.backbone, kind, rate, weights])
 

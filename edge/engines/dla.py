@@ -11,7 +11,7 @@ import struct
 from types import ModuleType
 from typing import Any
 
-from edge.engines.library import Capabilities, calibration_header
+from edge.engines.library import Capabilities, cache_header, version_of
 from edge.engines.variant import activation_scales, load_model
 from edge.errors import DeviceError
 from edge.network import Precision
@@ -110,7 +110,7 @@ def calibration_cache(trt: ModuleType, onnx: bytes) -> bytes:
     as the eight hexadecimal digits of a big-endian float32."""
     scales = tensor_scales(onnx)
     lines = [f"{name}: {struct.pack('>f', scale).hex()}" for name, scale in scales.items()]
-    return "\n".join([calibration_header(trt), *lines, ""]).encode()
+    return "\n".join([cache_header(version_of(trt)), *lines, ""]).encode()
 
 
 def make_calibrator(trt: ModuleType, cache: bytes) -> Any:

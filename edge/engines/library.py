@@ -97,9 +97,9 @@ def capabilities(trt: ModuleType) -> Capabilities:
     )
 
 
-def calibration_header(trt: ModuleType) -> str:
+def cache_header(version: tuple[int, ...]) -> str:
     """The first line of a calibration cache; TensorRT takes no cache with another version's."""
-    major, minor, patch = (*version_of(trt), 0, 0)[:3]
+    major, minor, patch = (*version, 0, 0)[:3]
     number = major * 10000 if major >= 10 else major * 1000
     return f"TRT-{number + minor * 100 + patch}-EntropyCalibration2"
 

@@ -1,0 +1,116 @@
+"""Calibration caches of TensorRT to 10.16, from the scales of a Q/DQ network.
+
+For a DLA or another builder that takes a float network and a table; `twostream build` needs none.
+Text: a line with TensorRT's version, then "tensor: scale", the eight hexadecimal digits of a
+big-endian float32. TensorRT does not ask whose table it is given, so what it belongs to stands in a
+FILE.json beside it: SHA-256 of the Q/DQ network and of the table, stream, version.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from calibration.onnx_file import load_model
+from edge.bundle import sha256
+from edge.engines.dla import tensor_scales
+from edge.engines.library import cache_header
+from edge.errors import ExportError
+
+_VERSION = re.compile(r"(8|9|10)\.([0-9]{1,2})(\.[0-9]{1,2}){0,2}")
+
+
+class _Owner(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    onnx_sha256: str
+    stream: str
+    tensorrt: str
+    table_sha256: str
+
+
+def write_table(network: Path, version: str, path: Path) -> None:
+    """Write the table of a Q/DQ file for a TensorRT, such as 10.3.0, and what it belongs to.
+
+    Raises ExportError where the file has no Q/DQ, a scale that is no number, or the version takes
+    no tables.
+    """
+    if not _VERSION.fullmatch(version) or tuple(map(int, version.split(".")[:2])) > (10, 16):
+        raise ExportError(f"TensorRT {version!r}: tables are for 8.0 to 10.16; give such as 10.3.0")
+    _, spec = load_model(network)
+    data = network.read_bytes()
+    scales = tensor_scales(data)
+    if not scales:
+        raise ExportError(f"{network}: has no Q/DQ; give the INT8 file of twostream calibrate")
+    for tensor, scale in scales.items():
+        if not (math.isfinite(scale) and scale > 0):
+            raise ExportError(f"{network}: the scale of {tensor} is {scale}; calibrate it again")
+    lines = [f"{name}: {struct.pack('>f', scale).hex()}" for name, scale in scales.items()]
+    table = "\n".join([cache_header(tuple(map(int, version.split(".")))), *lines, ""]).encode()
+    owner = _Owner(
+        onnx_sha256=sha256(data), stream=spec.stream, tensorrt=version, table_sha256=sha256(table)
+    )
+    _replace(path, table)
+    _replace(_owner_file(path), (owner.model_dump_json(indent=2) + "\n").encode())
+
+
+def read_table(path: Path, network: Path, version: str | None = None) -> dict[str, float]:
+    """The scales of a table, by tensor.
+
+    version: of the TensorRT that is to take it, where that is known. Raises ExportError where it is
+    damaged or belongs to another network, stream or version.
+    """
+    try:
+        table, text = path.read_bytes(), _owner_file(path).read_text()
+    except OSError as error:
+        raise ExportError(f"{error.filename}: {error.strerror}; write the table again") from None
+    try:
+        owner = _Owner.model_validate_json(text)
+    except ValidationError:
+        raise ExportError(f"{_owner_file(path)}: does not say whose table this is") from None
+    _, spec = load_model(network)
+    if owner.stream != spec.stream:
+        raise ExportError(f"{path}: is of the {owner.stream} stream; {network} is {spec.stream}")
+    found = sha256(network.read_bytes())
+    if owner.onnx_sha256 != found:
+        raise ExportError(
+            f"{path}: belongs to the network with sha256 {owner.onnx_sha256}; {network} has {found}"
+        )
+    if version is not None and version != owner.tensorrt:
+        raise ExportError(f"{path}: is for TensorRT {owner.tensorrt}, not {version}")
+    if sha256(table) != owner.table_sha256:
+        raise ExportError(
+            f"{path}: is damaged (sha256 {sha256(table)}, written with {owner.table_sha256})"
+        )
+    return _scales(table, path)
+
+
+def _scales(table: bytes, path: Path) -> dict[str, float]:
+    scales: dict[str, float] = {}
+    for number, line in enumerate(table.decode(errors="replace").splitlines()[1:], 2):
+        name, colon, digits = line.rpartition(": ")
+        if not colon or not re.fullmatch("[0-9a-f]{8}", digits):
+            raise ExportError(f"{path}:{number}: not a tensor and its scale")
+        (scale,) = struct.unpack(">f", bytes.fromhex(digits))
+        if not (math.isfinite(scale) and scale > 0):
+            raise ExportError(f"{path}:{number}: the scale of {name} is {scale}")
+        scales[name] = scale
+    return scales
+
+
+def _owner_file(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be written ({error.strerror})") from None

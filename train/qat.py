@@ -1,0 +1,73 @@
+"""Quantisation-aware fine-tuning: a network that learns with the rounding of its INT8 version.
+
+Inputs and weights of convolutions and linear layers are rounded as calibration/placement.py will
+round them, symmetric, one scale a tensor and one an output channel; gradients pass through as if
+nothing had been rounded (Jacob et al., "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", 2018). Batch norm need not be folded for it: it scales output
+channels, and so it scales their steps.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+LEVELS = 127
+RANGE = "input_range"  # a buffer of each layer that rounds; no part of a checkpoint
+_FOLLOW = 0.05  # share of a batch in the range of a layer's inputs
+
+
+class _Rounding:
+    """What both kinds of layers do to their inputs and weights."""
+
+    input_range: torch.Tensor
+    weight: torch.Tensor
+    training: bool
+
+    def rounded_input(self, values: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            peak = values.detach().abs().amax().float()
+            followed = torch.lerp(self.input_range, peak, _FOLLOW)
+            self.input_range.copy_(torch.where(self.input_range == 0, peak, followed))
+        scale = (self.input_range / LEVELS).clamp(min=1e-12)
+        zero = torch.zeros_like(scale, dtype=torch.int32)
+        return torch.fake_quantize_per_tensor_affine(values, scale, zero, -LEVELS, LEVELS)
+
+    def rounded_weight(self) -> torch.Tensor:
+        weight = self.weight
+        peaks = weight.detach().abs().amax(dim=tuple(range(1, weight.ndim))).float()
+        scales = (peaks / LEVELS).clamp(min=1e-12)
+        zeros = torch.zeros_like(scales, dtype=torch.int32)
+        return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -LEVELS, LEVELS)
+
+
+class _RoundingConv2d(_Rounding, nn.Conv2d):
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(self.rounded_input(values), self.rounded_weight(), self.bias)
+
+
+class _RoundingLinear(_Rounding, nn.Linear):
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        rounded = self.rounded_input(values)
+        return nn.functional.linear(rounded, self.rounded_weight(), self.bias)
+
+
+_KINDS: dict[type, type] = {nn.Conv2d: _RoundingConv2d, nn.Linear: _RoundingLinear}
+
+
+def round_layers(network: nn.Module) -> int:
+    """Make the convolutions and linear layers of a network round, in place; how many do."""
+    count = 0
+    for module in network.modules():
+        kind = _KINDS.get(type(module))
+        if kind is not None:
+            module.__class__ = kind
+            module.register_buffer(RANGE, torch.zeros(()))
+            count += 1
+    return count
+
+
+def plain_state(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of a network, whether it rounds or not, without what rounding has added."""
+    state = network.state_dict()
+    return {name: tensor for name, tensor in state.items() if name.split(".")[-1] != RANGE}

@@ -57,7 +57,7 @@ def test_a_rounding_network_differs_a_little_and_learns() -> None:
 
 def test_batch_norm_does_not_change_what_is_rounded() -> None:
     """Folded into the convolution or behind it: the same steps, so the same outputs."""
-    network, batch = small_network(), torch.randn(2, 3, 16, 16)
+    network = small_network()
     norm = network[1]
     norm.running_var.uniform_(0.1, 9)
     norm.weight.data.uniform_(0.2, 3)
@@ -68,7 +68,6 @@ def test_batch_norm_does_not_change_what_is_rounded() -> None:
     apart, _ = quantise_weight(network[0].weight.detach().numpy(), 0)
     assert (folded == apart).mean() > 0.99
     assert np.abs(folded.astype(int) - apart).max() <= 1
-    assert batch.shape[0] == 2
 
 
 @pytest.mark.slow

@@ -51,6 +51,12 @@ def export_command(
     cache: Annotated[Path, typer.Option(help="Where analysed frames and flow are kept.")] = Path(
         "work/cache"
     ),
+    batch: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Leave INT8 networks for N inputs at once in WORK, too; a bundle's take 1."
+        ),
+    ] = 1,
     check: Annotated[
         Path | None, typer.Option(help="Only list what is wrong with the Q/DQ of an ONNX file.")
     ] = None,
@@ -84,6 +90,8 @@ def export_command(
     exported = _export_data(data, pair["spatial"][1], work, cache, parity_video, console)
     options = ExportOptions(clips, seed, ranges, false_alarms, accept_loss)
     made = write_bundle(pair, exported, out, options, extra, console)
+    for stream in files if batch > 1 else ():
+        console.print(f"wrote {_write_batched(out, stream, batch, work)}", markup=False)
     console.print("speed")
     page = write_page(made, exported.test, files, f"twostream {shlex.join(sys.argv[1:])}")
     for part in ("validation", "test"):
@@ -134,6 +142,18 @@ def _export_data(
         others["test"],
         parity_video,
     )
+
+
+def _write_batched(bundle: Path, stream: str, batch: int, work: Path) -> Path:
+    from calibration.onnx_file import read_model
+    from export.graph import batched
+
+    path = work / f"{stream}.int8.batch{batch}.onnx"
+    model = batched(read_model(bundle / f"{stream}.onnx"), batch)
+    partial = path.with_name(path.name + ".part")
+    partial.write_bytes(model.SerializeToString(deterministic=True))
+    partial.replace(path)
+    return path
 
 
 def _check(file: Path, table: Path | None) -> None:

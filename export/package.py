@@ -53,11 +53,11 @@ from export.decision import (
 from export.gate import too_much_lost
 from export.graph import export_graph
 from export.measure import PRECISIONS, ClipScores, accuracy_report, score_moments
-from train.cache import CachedClip
+from train.cache import STACK, CachedClip
 from train.checkpoint import load_checkpoint
 from train.clips import Clip
 from train.protocol import Network
-from train.samples import tensor_at
+from train.samples import evenly_spaced, tensor_at
 
 STREAMS = ("spatial", "temporal")
 PARITY_FILE, PARITY_SAMPLES = "parity.npz", 4
@@ -222,7 +222,8 @@ def _quantise(
     """Write the INT8 file of one stream into the bundle's folder; what it came from, and it."""
     console.print(f"{spec.stream}: FP32 graph {fp32}", markup=False)
     clips = data.validation[:: max(len(data.validation) // CHECKED_ON, 1)]
-    export_graph(network, spec, fp32, [tensor_at(clip, len(clip) // 2, spec) for clip in clips])
+    inputs = [tensor_at(clip, evenly_spaced(len(clip), STACK, 3)[1], spec) for clip in clips]
+    export_graph(network, spec, fp32, inputs)
     console.print(f"{spec.stream}: calibration on {options.clips} training clips")
     samples = draw_samples(spec, data.training, options.clips, options.seed, data.samples, console)
     made = calibrate(load_model(fp32)[0], samples, options.ranges)

@@ -59,12 +59,29 @@ def run_command(
         int, typer.Option(min=1, help="Run the networks on each N-th frame only.")
     ] = 1,
     max_frames: Annotated[int, typer.Option(min=0, help="Stop after N frames; 0 is never.")] = 0,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ACTION=SCORE", help="At which this action is told; repeatable."),
+    ] = None,
+    mute: Annotated[
+        list[str] | None, typer.Option(metavar="ACTION", help="Never tell this one; repeatable.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for a camera that is not there at the start, too.")
+    ] = False,
+    retries: Annotated[
+        int | None, typer.Option(min=0, help="Give a lost camera up after N failures in a row.")
+    ] = None,
 ) -> None:
     """Recognise actions in a video or a live stream."""
+    from edge.events import EventRules, parse_thresholds
     from edge.run import RunOptions, run
     from edge.runtime import RunConfig
+    from edge.supervisor import Patience
 
-    run(RunOptions(bundle, source, device, video, json, RunConfig(every, max_frames)))
+    rules = EventRules(parse_thresholds(threshold or []), muted=frozenset(mute or []))
+    config, patience = RunConfig(every, max_frames), Patience(wait=wait, retries=retries)
+    run(RunOptions(bundle, source, device, video, json, config, rules, patience))
 
 
 @app.command("verify")

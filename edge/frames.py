@@ -69,6 +69,7 @@ class Frame:
     time_s: presentation time in seconds, never the wall clock.
     index: position in the source, from 0; gaps tell of dropped frames.
     full_range: luma 0..255 (JPEG cameras) instead of 16..235.
+    cut: the frame before is not its past: the camera was away, however short a time.
     """
 
     y: Plane
@@ -78,6 +79,7 @@ class Frame:
     index: int
     matrix: Matrix = "bt601"
     full_range: bool = False
+    cut: bool = False
 
     @property
     def size_hw(self) -> tuple[int, int]:

@@ -96,7 +96,7 @@ class Pipeline:
             raise error(f"GStreamer cannot build `{description}`: {text}; {_REMEDY}") from None
         self._bus = self._pipeline.get_bus()
         self._demuxers: list[Any] = []
-        self._pipeline.connect("deep-element-added", self._note_demuxer)
+        self._noting = self._pipeline.connect("deep-element-added", self._note_demuxer)
 
     def element(self, name: str) -> Any:
         return self._pipeline.get_by_name(name)
@@ -125,7 +125,14 @@ class Pipeline:
             self.fault = "the pipeline does not start"
 
     def stop(self) -> None:
+        """Let go of everything but what has been said. A handler that refers back to its pipeline
+        would keep it for ever, with four file handles each time a camera is opened again.
+        """
         self._pipeline.set_state(self._gst.State.NULL)
+        if self._noting:
+            self._pipeline.disconnect(self._noting)
+            self._noting = 0
+        self._demuxers.clear()
 
     def duration_s(self) -> float | None:
         """The length that the container states, in seconds."""

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from edge.events import Event
 from edge.fusion import Scores, decide
 from edge.runtime import Label, Recogniser
+from edge.supervisor import CameraState
 
 TOP = 5
 # "host": what the CPU does for a frame of the GPU
@@ -40,6 +42,19 @@ def label_record(label: Label, classes: tuple[str, ...]) -> dict[str, Any]:
         "temporal": best(label.temporal, classes),
         "latency_ms": round(label.latency_ms, 2),
     }
+
+
+def notice_record(notice: Event | CameraState) -> dict[str, Any]:
+    """One JSON line of what happens between labels: an action's start or end, a camera's state."""
+    if isinstance(notice, Event):
+        return {
+            "event": notice.kind,
+            "label": notice.label,
+            "started": round(notice.started_s, 4),
+            "time": round(notice.time_s, 4),
+            "score": notice.score,
+        }
+    return {"camera": notice.state, "reason": notice.reason, "failures": notice.failures}
 
 
 def best(scores: Scores | None, classes: tuple[str, ...]) -> tuple[str, float] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,17 +22,27 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from edge.address import parse_address
 from edge.bundle import Manifest, load_bundle
 from edge.devices import open_device
 from edge.errors import SinkError, SourceError
+from edge.events import Event, EventRules, EventTracker
 from edge.flow.stack import FlowBytes, to_pixels
 from edge.frames import Frame
 from edge.fusion import UNKNOWN
 from edge.overlay import OverlayView, bgr_picture, draw_overlay, picture_size
-from edge.report import best, label_record, summary_lines, summary_record, summary_table
+from edge.report import (
+    best,
+    label_record,
+    notice_record,
+    summary_lines,
+    summary_record,
+    summary_table,
+)
 from edge.runtime import RUNNING, Label, Recogniser, RunConfig, recognise
 from edge.sink import JsonLines, VideoWriter
 from edge.source import Source, open_source
+from edge.supervisor import CameraState, Patience, Supervised
 
 FLOW_PICTURE_PX = 112  # about the side of the flow picture; it is thinned to that before drawing
 
@@ -46,12 +57,15 @@ class RunOptions:
     video: Path | None
     json: str | None
     config: RunConfig
+    rules: EventRules
+    patience: Patience
 
 
 class Sink(Protocol):
-    """Takes labels as they come."""
+    """Takes labels as they come, and what happens between them."""
 
     def show(self, label: Label) -> None: ...
+    def tell(self, notice: Event | CameraState) -> None: ...
 
 
 def run(options: RunOptions) -> None:
@@ -71,12 +85,19 @@ def run(options: RunOptions) -> None:
         say(f"warning: this bundle was made although {manifest.accepted_loss}")
 
     with ExitStack() as stack:
-        source = open_source(options.source)  # what is not there is told before anything is loaded
+        sinks: list[Sink] = [_Console(say)]
+
+        def tell(notice: Event | CameraState) -> None:
+            for sink in sinks:
+                sink.tell(notice)
+
+        # what is not there is told before anything is loaded
+        source = _open(options.source, options.patience, tell)
         device = open_device(options.device, bundle, say, flow_wanted=options.video is not None)
         stack.callback(device.close)
         stack.enter_context(source)  # last: a camera's frames would be dropped meanwhile
         recogniser = Recogniser(manifest, device, options.config)
-        sinks: list[Sink] = []
+        tracker = EventTracker(manifest.classes, manifest.fusion.threshold, options.rules)
         json = video = None
         if options.json is not None:
             json = stack.enter_context(JsonLines(options.json))
@@ -90,9 +111,11 @@ def run(options: RunOptions) -> None:
             sinks.append(status)
             kept = map(_own, frames) if video is not None else frames
             try:
-                recognise(kept, source.live, recogniser, lambda label: _show(sinks, label))
+                recognise(kept, source.live, recogniser, _Follow(tracker, sinks, tell))
             except SourceError as error:
                 raise SourceError(f"{options.source} {error}") from None
+        for event in tracker.clear():
+            tell(event)
         summary = summary_record(
             recogniser, device.description, source.dropped, source.expected_frames, source.warnings
         )
@@ -120,9 +143,31 @@ def _check_outputs(options: RunOptions) -> None:
         taken[path] = f"the output of {option}"
 
 
-def _show(sinks: list[Sink], label: Label) -> None:
-    for sink in sinks:
-        sink.show(label)
+def _open(uri: str, patience: Patience, tell: Callable[[CameraState], None]) -> Source | Supervised:
+    """A camera is waited for; a file or a test pattern is read to its end."""
+    address = parse_address(uri)
+    if address.kind in ("file", "test"):
+        return open_source(uri)
+    return Supervised(uri, patience, tell)
+
+
+@dataclass(frozen=True, slots=True)
+class _Follow:
+    """Shows each label, and tells the actions that start and end with it."""
+
+    tracker: EventTracker
+    sinks: list[Sink]
+    tell: Callable[[Event], None]
+
+    def __call__(self, label: Label) -> None:
+        if label.decision is None:  # after a gap, as at the start
+            events = self.tracker.clear()
+        else:
+            events = self.tracker.push(label.frame.time_s, label.decision.scores)
+        for sink in self.sinks:
+            sink.show(label)
+        for event in events:
+            self.tell(event)
 
 
 def _own(frame: Frame) -> Frame:
@@ -131,7 +176,7 @@ def _own(frame: Frame) -> Frame:
 
 
 @contextmanager
-def _until_signal(source: Source) -> Iterator[Iterator[Frame]]:
+def _until_signal(source: Source | Supervised) -> Iterator[Iterator[Frame]]:
     """The source's frames until SIGINT or SIGTERM, so that all outputs are closed well."""
     stopped = False
 
@@ -140,6 +185,8 @@ def _until_signal(source: Source) -> Iterator[Iterator[Frame]]:
         if stopped:
             raise KeyboardInterrupt
         stopped = True
+        if isinstance(source, Supervised):
+            source.stop()  # also while it waits for a camera
 
     def frames() -> Iterator[Frame]:
         for frame in source:
@@ -166,6 +213,33 @@ class _Records:
         if not self.out.write(label_record(label, self.classes)):
             signal.raise_signal(signal.SIGTERM)  # nobody reads any more
 
+    def tell(self, notice: Event | CameraState) -> None:
+        self.out.write(notice_record(notice))
+
+
+class _Console:
+    """What a person should know while it runs: cameras that are lost and come back."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._lost_s = say, 0.0
+
+    def show(self, label: Label) -> None:
+        """Labels are the progress line's."""
+
+    def tell(self, notice: Event | CameraState) -> None:
+        if isinstance(notice, Event):
+            return
+        if notice.state == "running":
+            if self._lost_s:
+                self._say(
+                    f"{notice.name}: running again after {time.monotonic() - self._lost_s:.1f} s"
+                )
+            self._lost_s = 0.0
+            return
+        self._lost_s = self._lost_s or time.monotonic()
+        if notice.failures & (notice.failures - 1) == 0:  # the first, second, fourth, ...
+            self._say(f"lost: {notice.reason}; next try in {notice.retry_s:.1f} s")
+
 
 class _Pictures:
     """Labels drawn on the frames they belong to."""
@@ -177,6 +251,9 @@ class _Pictures:
         picture = bgr_picture(label.frame)
         draw_overlay(picture, self._view(label))
         self._writer.write(picture, label.frame.time_s)
+
+    def tell(self, notice: Event | CameraState) -> None:
+        """The picture shows labels."""
 
     def _view(self, label: Label) -> OverlayView:
         classes, decision = self._manifest.classes, label.decision
@@ -200,7 +277,7 @@ class _Pictures:
 class _Status:
     """What the terminal shows meanwhile: a bar for a file, one line for a live source."""
 
-    def __init__(self, progress: Progress, source: Source) -> None:
+    def __init__(self, progress: Progress, source: Source | Supervised) -> None:
         self._progress = progress
         self._task = progress.add_task(
             "warming up", total=None if source.live else source.expected_frames
@@ -215,9 +292,13 @@ class _Status:
             text += f"  {label.latency_ms:.0f} ms, {self._source.dropped} dropped"
         self._progress.update(self._task, completed=label.frame.index + 1, description=text)
 
+    def tell(self, notice: Event | CameraState) -> None:
+        if isinstance(notice, CameraState) and notice.state == "lost":
+            self._progress.update(self._task, description="camera lost")
+
 
 @contextmanager
-def _status(console: Console, source: Source, manifest: Manifest) -> Iterator[_Status]:
+def _status(console: Console, source: Source | Supervised, manifest: Manifest) -> Iterator[_Status]:
     width = max(len(name) for name in manifest.classes) + 5
     columns = [SpinnerColumn(), TextColumn(f"{{task.description:{width}}}", markup=False)]
     if not source.live:

@@ -122,10 +122,14 @@ class Recogniser:
     def submit(self, frame: Frame, arrived: float) -> Submitted | None:
         """Start on a frame; None when it is passed over because it came too soon."""
         since = None if self._last_time_s is None else frame.time_s - self._last_time_s
-        if since is not None and 0 < since < MIN_INTERVAL_SHARE * self.manifest.flow.interval_s:
+        if (
+            since is not None
+            and not frame.cut
+            and 0 < since < MIN_INTERVAL_SHARE * self.manifest.flow.interval_s
+        ):
             self.statistics.passed_over += 1
             return None
-        if since is not None and not 0 < since <= MAX_GAP_S:
+        if since is not None and (frame.cut or not 0 < since <= MAX_GAP_S):
             self.statistics.gaps += 1
             self.device.clear()
             self._window.clear()

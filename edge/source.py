@@ -95,11 +95,14 @@ class Source:
     """An iterator of frames, started by `with`.
 
     live: frames are dropped when the caller is slow. size_hw: px, the same for all frames.
+    timeout_s: how long it may give nothing.
     frame_rate: nominal frames a second, None where the stream does not say.
     expected_frames: how many a file's container announces (an estimate from its duration where it
     keeps no count), None where unknown.
     received: frames that came out of the decoder; dropped: those replaced by a newer one before the
     caller asked. Of the received, all but the dropped and at most one still waiting were given out.
+    damaged: of a live source, those that the decoder could not restore, since they came between two
+    key frames or packets were lost: they would look like motion, and are left out of the received.
     warnings: one line each; complete when the iteration has ended. A network camera whose server
     goes away may end the iteration instead of raising an error; the reason is in the warnings.
 
@@ -115,9 +118,10 @@ class Source:
         self.expected_frames: int | None = None
         self.received = 0
         self.dropped = 0
+        self.damaged = 0
         self.warnings: list[str] = []
         self._address = address
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._announced_slack = 0
         self._head = b""  # of a file: its first bytes name the container
         self._mapped: list[weakref.finalize] = []
@@ -128,6 +132,7 @@ class Source:
         self._layout: I420Layout | None = None
         self._clock = StreamClock(None)
         self._over = False
+        self._arriving = 0  # GStreamer's number of our handler
 
     def __enter__(self) -> Source:
         self._gst = load_gstreamer(SourceError)
@@ -149,9 +154,16 @@ class Source:
             if self.live:
                 self._put_back(self._first)
         except BaseException:
-            self._pipeline.stop()
+            self._let_go()
             raise
         return self
+
+    def _let_go(self) -> None:
+        self._pipeline.stop()
+        if self._arriving:
+            self._sink.disconnect(self._arriving)
+            self._arriving = 0
+        self._first = self._newest = None
 
     def __exit__(
         self,
@@ -160,8 +172,7 @@ class Source:
         trace: TracebackType | None,
     ) -> None:
         self._over = True
-        self._pipeline.stop()
-        self._first = self._newest = None
+        self._let_go()
 
     def __iter__(self) -> Iterator[Frame]:
         return self
@@ -203,7 +214,7 @@ class Source:
                 ) from None
         self._sink = self._pipeline.element("frames")
         if self.live:
-            self._sink.connect("new-sample", self._on_new_sample)
+            self._arriving = self._sink.connect("new-sample", self._on_new_sample)
 
     def _put_back(self, arrival: tuple[int, Any]) -> None:
         """A live source's first frame waits like any other: it may be old when it is asked for."""
@@ -221,6 +232,9 @@ class Source:
         be exact.
         """
         if sample := sink.try_pull_sample(0):
+            if sample.get_buffer().has_flags(self._gst.Gst.BufferFlags.CORRUPTED):
+                self.damaged += 1  # and a sign of life
+                return self._gst.Gst.FlowReturn.OK
             with self._arrival:
                 self.dropped += self._newest is not None
                 self._newest = (self.received, sample)
@@ -245,7 +259,7 @@ class Source:
     def _next_sample(self) -> tuple[int, Any] | None:
         """The next one, or None at the end. Raises SourceError at a fault or after `timeout_s`."""
         pipeline = self._pipeline
-        deadline_s = time.monotonic() + self._timeout_s
+        deadline_s, damaged = time.monotonic() + self.timeout_s, self.damaged
         while True:
             pipeline.read_bus()  # before the pull, so that nothing sent before the end is lost
             over = pipeline.ended or pipeline.fault is not None
@@ -259,9 +273,11 @@ class Source:
                 raise SourceError(self._explain(pipeline.fault))
             if over:  # a file that breaks off after some frames is reported in the warnings
                 return None
+            if self.damaged != damaged:
+                deadline_s, damaged = time.monotonic() + self.timeout_s, self.damaged
             if time.monotonic() > deadline_s:
                 raise SourceError(
-                    f"{self._address.name}: no frame for {self._timeout_s:g} s; "
+                    f"{self._address.name}: no frame for {self.timeout_s:g} s; "
                     f"{_REMEDY[self._address.kind]}"
                 )
 

@@ -13,14 +13,15 @@ gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer
 Gst.init(None)
-rate, width, height, frames, user, password = sys.argv[1:]
+port, rate, width, height, frames, user, password, key_frames = sys.argv[1:]
 server = GstRtspServer.RTSPServer()
-server.set_service("0")
+server.set_service(port)
 factory = GstRtspServer.RTSPMediaFactory()
 factory.set_launch(
     f"( videotestsrc is-live=true pattern=ball num-buffers={frames} ! "
     f"video/x-raw,format=I420,width={width},height={height},framerate={rate}/1 ! "
-    "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 ! rtph264pay name=pay0 )"
+    f"x264enc tune=zerolatency speed-preset=ultrafast key-int-max={key_frames} ! "
+    "rtph264pay name=pay0 )"
 )
 factory.set_shared(True)
 if user:
@@ -50,17 +51,26 @@ class RtspServer:
         frames: int = -1,
         user: str = "",
         password: str = "",
+        key_frames: int = 10,
     ) -> None:
         height, width = size_hw
-        self._arguments = [str(rate), str(width), str(height), str(frames), user, password]
+        size = [str(width), str(height)]
+        self._arguments = [str(rate), *size, str(frames), user, password, str(key_frames)]
+        self.port = 0
 
     def __enter__(self) -> RtspServer:
+        self.start_again()
+        return self
+
+    def start_again(self) -> None:
+        """On the same port as before, once it has been killed."""
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER, *self._arguments], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", _SERVER, str(self.port), *self._arguments],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
-        return self
 
     @property
     def url(self) -> str:

@@ -30,7 +30,9 @@ def test_the_walkthrough_ends_in_labels(tmp_path: Path) -> None:
     assert report["temporal"]["top1"] == 1.0  # motion tells the two apart
     assert report["spatial"]["top1"] < 1.0  # no picture does
     assert twostream("verify", str(work / "bundle")).returncode == 0
-    *lines, last = [json.loads(line) for line in (work / "live.jsonl").read_text().splitlines()]
+    *rows, last = [json.loads(line) for line in (work / "live.jsonl").read_text().splitlines()]
+    lines = [row for row in rows if "frame" in row]
+    assert next(row["event"] for row in rows if "event" in row) == "start"
     labels = {line["label"] for line in lines if line["state"] == "running"}
     assert {"bounce", "slide"} <= labels
     assert len(lines) == last["summary"]["frames"]

@@ -67,21 +67,33 @@ def run_command(
         list[str] | None, typer.Option(metavar="ACTION", help="Never tell this one; repeatable.")
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for a camera that is not there at the start, too.")
+        bool, typer.Option("--wait", help="Wait for a camera that gives nothing at the start, too.")
     ] = False,
     retries: Annotated[
         int | None, typer.Option(min=0, help="Give a lost camera up after N failures in a row.")
     ] = None,
+    web: Annotated[
+        str | None,
+        typer.Option(metavar="[ADDRESS:]PORT", help="Show it live on a page, /metrics, /healthz."),
+    ] = None,
+    web_token: Annotated[
+        str,
+        typer.Option(
+            envvar="TWOSTREAM_WEB_TOKEN", help="What others than this machine have to know."
+        ),
+    ] = "",
 ) -> None:
     """Recognise actions in a video or a live stream."""
     from edge.events import EventRules, parse_thresholds
     from edge.run import RunOptions, run
     from edge.runtime import RunConfig
     from edge.supervisor import Patience
+    from edge.web.server import parse_web_address
 
     rules = EventRules(parse_thresholds(threshold or []), muted=frozenset(mute or []))
     config, patience = RunConfig(every, max_frames), Patience(wait=wait, retries=retries)
-    run(RunOptions(bundle, source, device, video, json, config, rules, patience))
+    page = None if web is None else parse_web_address(web, web_token)
+    run(RunOptions(bundle, source, device, video, json, config, rules, patience, page))
 
 
 @app.command("verify")

@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from edge.address import parse_address
+from edge.address import Address, parse_address
 from edge.bundle import Manifest, load_bundle
 from edge.devices import open_device
 from edge.errors import SinkError, SourceError
@@ -30,7 +30,7 @@ from edge.events import Event, EventRules, EventTracker
 from edge.flow.stack import FlowBytes, to_pixels
 from edge.frames import Frame
 from edge.fusion import UNKNOWN
-from edge.overlay import OverlayView, bgr_picture, draw_overlay, picture_size
+from edge.overlay import OverlayView, Picture, bgr_picture, draw_overlay, picture_size
 from edge.report import (
     best,
     label_record,
@@ -43,6 +43,8 @@ from edge.runtime import RUNNING, Label, Recogniser, RunConfig, recognise
 from edge.sink import JsonLines, VideoWriter
 from edge.source import Source, open_source
 from edge.supervisor import CameraState, Patience, Supervised
+from edge.web.server import WebAddress, WebServer
+from edge.web.state import LiveState
 
 FLOW_PICTURE_PX = 112  # about the side of the flow picture; it is thinned to that before drawing
 
@@ -59,6 +61,7 @@ class RunOptions:
     config: RunConfig
     rules: EventRules
     patience: Patience
+    web: WebAddress | None
 
 
 class Sink(Protocol):
@@ -74,6 +77,8 @@ def run(options: RunOptions) -> None:
     Raises TwostreamError for whatever the user can mend.
     """
     _check_outputs(options)
+    address = parse_address(options.source)
+    pictured = options.video is not None or options.web is not None
     console = Console(stderr=True, highlight=False)
     bundle = load_bundle(options.bundle)
     manifest = bundle.manifest
@@ -92,8 +97,8 @@ def run(options: RunOptions) -> None:
                 sink.tell(notice)
 
         # what is not there is told before anything is loaded
-        source = _open(options.source, options.patience, tell)
-        device = open_device(options.device, bundle, say, flow_wanted=options.video is not None)
+        source = _open(address, options, tell)
+        device = open_device(options.device, bundle, say, flow_wanted=pictured)
         stack.callback(device.close)
         stack.enter_context(source)  # last: a camera's frames would be dropped meanwhile
         recogniser = Recogniser(manifest, device, options.config)
@@ -106,10 +111,15 @@ def run(options: RunOptions) -> None:
             rate = source.frame_rate or 1 / manifest.flow.interval_s
             writer = VideoWriter(options.video, picture_size(source.size_hw), rate)
             video = stack.enter_context(writer)
-            sinks.append(_Pictures(video, manifest))
+            sinks.append(_Pictures(video, _Artist(manifest)))
+        if options.web is not None:
+            state = LiveState(manifest, source, address.name, recogniser, _Artist(manifest))
+            server = stack.enter_context(WebServer(options.web, state))
+            sinks.append(state)
+            say(f"live page: {server.url}")
         with _status(console, source, manifest) as status, _until_signal(source) as frames:
             sinks.append(status)
-            kept = map(_own, frames) if video is not None else frames
+            kept = map(_own, frames) if pictured else frames
             try:
                 recognise(kept, source.live, recogniser, _Follow(tracker, sinks, tell))
             except SourceError as error:
@@ -143,12 +153,13 @@ def _check_outputs(options: RunOptions) -> None:
         taken[path] = f"the output of {option}"
 
 
-def _open(uri: str, patience: Patience, tell: Callable[[CameraState], None]) -> Source | Supervised:
+def _open(
+    address: Address, options: RunOptions, tell: Callable[[CameraState], None]
+) -> Source | Supervised:
     """A camera is waited for; a file or a test pattern is read to its end."""
-    address = parse_address(uri)
     if address.kind in ("file", "test"):
-        return open_source(uri)
-    return Supervised(uri, patience, tell)
+        return open_source(options.source)
+    return Supervised(options.source, options.patience, tell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,19 +252,30 @@ class _Console:
             self._say(f"lost: {notice.reason}; next try in {notice.retry_s:.1f} s")
 
 
+@dataclass(frozen=True, slots=True)
 class _Pictures:
     """Labels drawn on the frames they belong to."""
 
-    def __init__(self, writer: VideoWriter, manifest: Manifest) -> None:
-        self._writer, self._manifest = writer, manifest
+    writer: VideoWriter
+    artist: _Artist
 
     def show(self, label: Label) -> None:
-        picture = bgr_picture(label.frame)
-        draw_overlay(picture, self._view(label))
-        self._writer.write(picture, label.frame.time_s)
+        self.writer.write(self.artist(label), label.frame.time_s)
 
     def tell(self, notice: Event | CameraState) -> None:
         """The picture shows labels."""
+
+
+class _Artist:
+    """Draws a label on its frame."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+
+    def __call__(self, label: Label) -> Picture:
+        picture = bgr_picture(label.frame)
+        draw_overlay(picture, self._view(label))
+        return picture
 
     def _view(self, label: Label) -> OverlayView:
         classes, decision = self._manifest.classes, label.decision

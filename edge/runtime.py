@@ -170,7 +170,7 @@ def recognise(
 ) -> None:
     """Label every frame that the networks are asked for, and hand the labels to `emit`, in order.
 
-    Raises SourceError when the frames end before the first stack of flows is full.
+    Raises SourceError when the frames of a file end before the first stack of flows is full.
     """
     statistics = recogniser.statistics
     limit = recogniser.config.max_frames
@@ -204,7 +204,7 @@ def recognise(
         finish(waiting)
     statistics.seconds = time.perf_counter() - started
     needed = recogniser.manifest.temporal.stack + 1
-    if statistics.frames < needed and not limit:
+    if statistics.frames < needed and not limit and not live:
         raise SourceError(
             f"has {statistics.frames} frames; a stack of {needed - 1} flows needs {needed}"
         )

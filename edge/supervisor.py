@@ -32,7 +32,7 @@ _RTSP_PORTS = {"rtsp": 554, "rtsps": 322}
 class Patience:
     """stall_s: so long without a frame is a stall. retries: failures in a row before giving up;
     None never does. first_s, longest_s: the pause after a failure, doubled from one to the next.
-    wait: whether a camera that is not there at the start is waited for, too.
+    wait: whether a camera that gives nothing at the start is waited for, too.
     """
 
     stall_s: float = 2.0
@@ -73,8 +73,7 @@ class Supervised:
     ) -> None:
         """open_s: how long a camera may take to give its first frame.
 
-        Raises SourceError where the address is malformed, or names a device that does not exist and
-        is not to be waited for.
+        Raises SourceError where the address is malformed or names a device that does not exist.
         """
         self._uri, self._patience, self._tell, self._open_s = uri, patience, tell, open_s
         self._stop = threading.Event()
@@ -85,9 +84,7 @@ class Supervised:
         self._base = 0
         self._cut = False
         self._last: tuple[int, float, float] | None = None  # index, stream time, monotonic
-        self.name = uri
-        if not patience.wait:
-            self.name = parse_address(uri).name
+        self.name = parse_address(uri).name
         self.size_hw = (0, 0)
         self.frame_rate: float | None = None
         self.warnings: list[str] = []
@@ -110,8 +107,13 @@ class Supervised:
         self._stop.set()
 
     def __enter__(self) -> Supervised:
-        if not self._patience.wait:
-            self._connect()
+        while self._source is None and not self._stop.is_set():
+            try:
+                self._connect()
+            except SourceError as error:
+                if not self._patience.wait:
+                    raise
+                self._lose(str(error))
         return self
 
     def __exit__(

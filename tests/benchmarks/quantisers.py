@@ -1,11 +1,12 @@
 """INT8 by others and by us, on the same clips: score difference, size and speed.
 
-    python -m tests.benchmarks.quantisers work/spatial.fp32.onnx work/temporal.fp32.onnx \\
-        --data ../shared/ucf101 --json out/quantisers.json
+    python -m tests.benchmarks.quantisers work/temporal.fp32.onnx --data ../shared/ucf101 \\
+        --json out/quantisers.json
 
 Calibrated on the same training clips, compared with FP32 on the test clips of the networks' own
 classes, scores as onnxruntime computes the Q/DQ as it is written. onnxruntime: `quantize_static` as
-it is by default, and with the settings that TensorRT takes. modelopt: where it is installed.
+it is by default, and with the settings that TensorRT takes. modelopt, where it is installed,
+changes onnxruntime in its process, so that one network is measured a run.
 Speed is OpenVINO's, one image at a time, as a ratio to the FP32 network.
 """
 
@@ -153,19 +154,18 @@ def _median_ms(model: onnx.ModelProto, spec: NetworkSpec, inputs: Inputs) -> flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("file", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path("work/cache"))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    found = [measure(file, arguments.data, arguments.cache) for file in arguments.files]
-    for network in found:
-        print(f"{network['stream']} {network['backbone']}, {network['fp32_megabytes']} MB in FP32")
-        for name, row in network["quantisers"].items():
-            text = row if isinstance(row, str) else ", ".join(f"{k} {v}" for k, v in row.items())
-            print(f"  {name:26} {text}")
+    network = measure(arguments.file, arguments.data, arguments.cache)
+    print(f"{network['stream']} {network['backbone']}, {network['fp32_megabytes']} MB in FP32")
+    for name, row in network["quantisers"].items():
+        text = row if isinstance(row, str) else ", ".join(f"{k} {v}" for k, v in row.items())
+        print(f"  {name:26} {text}")
     if arguments.json:
-        write_json(arguments.json, {"quantisers": found})
+        write_json(arguments.json, network)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from edge.errors import ExportError
 
 HELD_OUT = 4  # each fourth clip measures the score difference and sets no scale
 PROBES = 8  # samples that tell which layers lose most; it takes a run of the network for each
-DIFFERENCE_MAX = 0.01  # mean |score difference| that needs no (further) layer in float
+# mean |score difference|: what needs no layer in float, and what is still worth shipping
+DIFFERENCE_WANTED, DIFFERENCE_MAX = 0.01, 0.02
 FLOAT_SHARE_MAX = 0.25  # of the layers; with more of them in float it is no INT8 network
 
 Inputs = Samples | Sequence[NDArray[np.float32]]
@@ -50,8 +51,9 @@ def quantise_model(
     """Give an FP32 model Q/DQ and int8 weights, ranges from samples (channels, H, W).
 
     judged_on: other samples, on which `auto` compares the methods, and where scores that move too
-    far make the fewest possible layers, of those that 8 bits suit least, stay float. Where not even
-    a quarter of them would do, all are INT8. The same model and samples give the same bytes. Raises
+    far make the fewest possible layers, of those that 8 bits suit least, stay float. Where a
+    quarter of them does not reach what is wanted, what is still worth shipping will do; where not
+    even that is reached, all are INT8. The same model and samples give the same bytes. Raises
     ExportError where the model is quantised already, a range cannot be used, or the outcome has a
     fault that TensorRT would pass over.
     """
@@ -64,7 +66,7 @@ def quantise_model(
         for each in (METHODS if method == "auto" else (method,))
     ]
     best = min(trials, key=lambda trial: trial.difference([]).mean)
-    kept = _fewest_float(best) if best.difference([]).mean > DIFFERENCE_MAX else []
+    kept = _fewest_float(best) if best.difference([]).mean > DIFFERENCE_WANTED else []
     quantised = best.quantised(kept)
     if faults := lint(quantised, kept):
         raise ExportError(f"{len(faults)} Q/DQ faults, the first: {faults[0]}")
@@ -99,8 +101,8 @@ class _Trial:
             self._known[key] = compare_scores(self.model, self.quantised(key), self.judged_on)
         return self._known[key]
 
-    def is_close(self, keep_float: Collection[str]) -> bool:
-        return self.difference(keep_float).mean <= DIFFERENCE_MAX
+    def is_close(self, keep_float: Collection[str], wanted: float) -> bool:
+        return self.difference(keep_float).mean <= wanted
 
 
 def _fewest_float(trial: _Trial) -> list[str]:
@@ -109,19 +111,25 @@ def _fewest_float(trial: _Trial) -> list[str]:
     """
     ranked = [layer.name for layer in layers_by_loss(trial.model, trial.ranges, trial.judged_on)]
     most = int(FLOAT_SHARE_MAX * len(weighted_nodes(trial.model)))
-    if not trial.is_close(ranked[:most]):
+    reachable = [
+        wanted
+        for wanted in (DIFFERENCE_WANTED, DIFFERENCE_MAX)
+        if trial.is_close(ranked[:most], wanted)
+    ]
+    if not reachable or trial.is_close([], reachable[0]):
         return []
+    wanted = reachable[0]
     too_few, enough = 0, most
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
-        if trial.is_close(ranked[:middle]):
+        if trial.is_close(ranked[:middle], wanted):
             enough = middle
         else:
             too_few = middle
     kept = ranked[:enough]
     for name in ranked[: enough - 1]:
         fewer = [other for other in kept if other != name]
-        if trial.is_close(fewer):
+        if trial.is_close(fewer, wanted):
             kept = fewer
     return kept
 

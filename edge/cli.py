@@ -82,18 +82,28 @@ def run_command(
             envvar="TWOSTREAM_WEB_TOKEN", help="What others than this machine have to know."
         ),
     ] = "",
+    mqtt: Annotated[
+        str | None,
+        typer.Option(metavar="MQTT://HOST/TOPIC", help="Tell actions to a broker; also mqtts://."),
+    ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="Post actions there, as JSON.")
+    ] = None,
 ) -> None:
     """Recognise actions in a video or a live stream."""
     from edge.events import EventRules, parse_thresholds
-    from edge.run import RunOptions, run
+    from edge.mqtt import parse_broker
+    from edge.run import Outputs, RunOptions, run
     from edge.runtime import RunConfig
     from edge.supervisor import Patience
     from edge.web.server import parse_web_address
 
     rules = EventRules(parse_thresholds(threshold or []), muted=frozenset(mute or []))
     config, patience = RunConfig(every, max_frames), Patience(wait=wait, retries=retries)
+    broker = None if mqtt is None else parse_broker(mqtt)
     page = None if web is None else parse_web_address(web, web_token)
-    run(RunOptions(bundle, source, device, video, json, config, rules, patience, page))
+    outputs = Outputs(video, json, page, broker, webhook)
+    run(RunOptions(bundle, source, device, config, rules, patience, outputs))
 
 
 @app.command("verify")

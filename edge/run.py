@@ -30,6 +30,7 @@ from edge.events import Event, EventRules, EventTracker
 from edge.flow.stack import FlowBytes, to_pixels
 from edge.frames import Frame
 from edge.fusion import UNKNOWN
+from edge.mqtt import BrokerAddress, MQTTSink
 from edge.overlay import OverlayView, Picture, bgr_picture, draw_overlay, picture_size
 from edge.report import (
     best,
@@ -45,8 +46,20 @@ from edge.source import Source, open_source
 from edge.supervisor import CameraState, Patience, Supervised
 from edge.web.server import WebAddress, WebServer
 from edge.web.state import LiveState
+from edge.webhook import Webhook
 
 FLOW_PICTURE_PX = 112  # about the side of the flow picture; it is thinned to that before drawing
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What is made of the labels; None is not made."""
+
+    video: Path | None
+    json: str | None
+    web: WebAddress | None
+    mqtt: BrokerAddress | None
+    webhook: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +69,10 @@ class RunOptions:
     bundle: Path
     source: str
     device: str
-    video: Path | None
-    json: str | None
     config: RunConfig
     rules: EventRules
     patience: Patience
-    web: WebAddress | None
+    outputs: Outputs
 
 
 class Sink(Protocol):
@@ -78,7 +89,7 @@ def run(options: RunOptions) -> None:
     """
     _check_outputs(options)
     address = parse_address(options.source)
-    pictured = options.video is not None or options.web is not None
+    pictured = options.outputs.video is not None or options.outputs.web is not None
     console = Console(stderr=True, highlight=False)
     bundle = load_bundle(options.bundle)
     manifest = bundle.manifest
@@ -96,6 +107,10 @@ def run(options: RunOptions) -> None:
             for sink in sinks:
                 sink.tell(notice)
 
+        if options.outputs.mqtt is not None:
+            sinks.append(stack.enter_context(MQTTSink(options.outputs.mqtt, say)))
+        if options.outputs.webhook is not None:
+            sinks.append(stack.enter_context(Webhook(options.outputs.webhook, say)))
         # what is not there is told before anything is loaded
         source = _open(address, options, tell)
         device = open_device(options.device, bundle, say, flow_wanted=pictured)
@@ -104,17 +119,17 @@ def run(options: RunOptions) -> None:
         recogniser = Recogniser(manifest, device, options.config)
         tracker = EventTracker(manifest.classes, manifest.fusion.threshold, options.rules)
         json = video = None
-        if options.json is not None:
-            json = stack.enter_context(JsonLines(options.json))
+        if options.outputs.json is not None:
+            json = stack.enter_context(JsonLines(options.outputs.json))
             sinks.append(_Records(json, manifest.classes))
-        if options.video is not None:
+        if options.outputs.video is not None:
             rate = source.frame_rate or 1 / manifest.flow.interval_s
-            writer = VideoWriter(options.video, picture_size(source.size_hw), rate)
+            writer = VideoWriter(options.outputs.video, picture_size(source.size_hw), rate)
             video = stack.enter_context(writer)
             sinks.append(_Pictures(video, _Artist(manifest)))
-        if options.web is not None:
+        if options.outputs.web is not None:
             state = LiveState(manifest, source, address.name, recogniser, _Artist(manifest))
-            server = stack.enter_context(WebServer(options.web, state))
+            server = stack.enter_context(WebServer(options.outputs.web, state))
             sinks.append(state)
             say(f"live page: {server.url}")
         with _status(console, source, manifest) as status, _until_signal(source) as frames:
@@ -144,7 +159,7 @@ def run(options: RunOptions) -> None:
 def _check_outputs(options: RunOptions) -> None:
     """Raises SinkError where an output would take the place of the source or of another output."""
     taken = {Path(options.source).resolve(): "the source"}
-    for option, name in (("--video", options.video), ("--json", options.json)):
+    for option, name in (("--video", options.outputs.video), ("--json", options.outputs.json)):
         if name is None or str(name) == "-":
             continue
         path = Path(name).resolve()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from calibration.quantise import DIFFERENCE_MAX
+
 TOP1_LOSS_MAX = 0.01  # one point
-SCORE_DIFFERENCE_MAX = 0.02  # mean
+SCORE_DIFFERENCE_MAX = DIFFERENCE_MAX
 
 
 def too_much_lost(validation: dict[str, Any]) -> str | None:

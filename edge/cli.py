@@ -149,6 +149,22 @@ def build_command(
         print(line)
 
 
+@app.command("service", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def service_command(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Of the service.")],
+) -> None:
+    """Make a systemd service of yours that does `twostream run` with what follows NAME."""
+    from edge.service import install
+
+    if len(context.args) < 2:
+        raise typer.BadParameter("give BUNDLE and SOURCE after NAME, as for twostream run")
+    path = install(name, context.args)
+    print(f"wrote {path}; start it, now and after each log-in, with")
+    print(f"  systemctl --user daemon-reload && systemctl --user enable --now {path.name}")
+    print("and, to have it run without a log-in: loginctl enable-linger")
+
+
 @app.command("doctor")
 def doctor_command() -> None:
     """Show what this machine has and lacks; exit code 0 if a device can run a bundle, else 1."""

@@ -41,6 +41,7 @@ from edge.report import (
     summary_table,
 )
 from edge.runtime import RUNNING, Label, Recogniser, RunConfig, recognise
+from edge.service import Notifier
 from edge.sink import JsonLines, VideoWriter
 from edge.source import Source, open_source
 from edge.supervisor import CameraState, Patience, Supervised
@@ -132,6 +133,7 @@ def run(options: RunOptions) -> None:
             server = stack.enter_context(WebServer(options.outputs.web, state))
             sinks.append(state)
             say(f"live page: {server.url}")
+        sinks.append(stack.enter_context(Notifier()))
         with _status(console, source, manifest) as status, _until_signal(source) as frames:
             sinks.append(status)
             kept = map(_own, frames) if pictured else frames

@@ -41,7 +41,7 @@ def export_command(
     false_alarms: Annotated[
         float,
         typer.Option(min=0, max=1, help="Share of moments of other actions that may show a label."),
-    ] = 0.05,
+    ] = 0.01,
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Write the bundle even where INT8 loses much.")
     ] = False,

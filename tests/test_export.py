@@ -79,7 +79,7 @@ def test_a_bundle_says_what_it_was_made_from(trained: Trained, bundle: Path) -> 
     manifest = load_bundle(bundle).manifest
     report = json.loads((bundle / "report.json").read_text())
     assert report["accepted_loss"] is manifest.accepted_loss is None
-    assert manifest.fusion.false_alarm_rate == 0.05
+    assert manifest.fusion.false_alarm_rate == 0.01
     for stream in ("spatial", "temporal"):
         found = report["calibration"][stream]
         assert found["clips"] == sum(found["clips_a_class"].values()) == 8

@@ -1,0 +1,111 @@
+"""A run as a systemd service: the unit, and what the manager wants to be told."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import sys
+import time
+from pathlib import Path
+
+from edge.errors import SinkError
+from edge.events import Event
+from edge.runtime import Label
+from edge.supervisor import CameraState
+
+WATCHDOG_S = 60
+_TELL_S = 5.0
+_UNIT = """\
+[Unit]
+Description=twostream: {title}
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=notify
+ExecStart={command}
+Restart=always
+RestartSec=5
+WatchdogSec={watchdog_s}
+TimeoutStartSec=30min
+TimeoutStopSec=10
+NoNewPrivileges=true
+PrivateTmp=true
+ProtectSystem=full
+
+[Install]
+WantedBy=default.target
+"""
+
+
+class Notifier:
+    """Tells systemd, where it listens, that the run is up, alive, and what its camera does.
+
+    A camera that is away is no reason to be restarted: waiting for it is being alive.
+    """
+
+    def __init__(self) -> None:
+        self._address = os.environ.get("NOTIFY_SOCKET", "")
+        self._told_s = 0.0
+        self._status = "running"
+
+    def __enter__(self) -> Notifier:
+        self._send("READY=1")
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self._send("STOPPING=1")
+
+    def show(self, label: Label) -> None:
+        self._alive()
+
+    def tell(self, notice: Event | CameraState) -> None:
+        if isinstance(notice, CameraState):
+            self._status = notice.state if not notice.reason else f"camera lost: {notice.reason}"
+            self._told_s = 0.0
+        self._alive()
+
+    def _alive(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._told_s >= _TELL_S:
+            self._told_s = now_s
+            self._send(f"WATCHDOG=1\nSTATUS={self._status}")
+
+    def _send(self, text: str) -> None:
+        if not self._address:
+            return
+        # a leading @ names an abstract socket
+        address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+            try:
+                out.sendto(text.encode(), address)
+            except OSError:  # the manager has gone; the run goes on
+                self._address = ""
+
+
+def unit_text(name: str, arguments: list[str]) -> str:
+    """The unit of a service that does `twostream run ARGUMENTS`, from this environment."""
+    words = [str(Path(sys.executable).with_name("twostream")), "run", *arguments]
+    # systemd expands both of them
+    command = shlex.join(words).replace("%", "%%").replace("$", "$$")
+    return _UNIT.format(title=name, command=command, watchdog_s=WATCHDOG_S)
+
+
+def install(name: str, arguments: list[str]) -> Path:
+    """Write the unit of a service of yours, no root needed. Raises SinkError where it cannot be."""
+    if not name or not all(c.isalnum() or c in "-_" for c in name):
+        raise SinkError(f"{name!r}: a service's name has letters, digits, - and _")
+    base = Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config"))
+    path = base / "systemd" / "user" / f"twostream-{name}.service"
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # passwords of cameras stand in it
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(unit_text(name, arguments))
+        partial.replace(path)
+    except OSError as error:
+        raise SinkError(f"{path}: cannot be written ({error.strerror})") from None
+    return path

@@ -157,8 +157,8 @@ def service_command(
     """Make a systemd service of yours that does `twostream run` with what follows NAME."""
     from edge.service import install
 
-    if len(context.args) < 2:
-        raise typer.BadParameter("give BUNDLE and SOURCE after NAME, as for twostream run")
+    command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    command.make_context("twostream run", list(context.args))  # what it would refuse is told now
     path = install(name, context.args)
     print(f"wrote {path}; start it, now and after each log-in, with")
     print(f"  systemctl --user daemon-reload && systemctl --user enable --now {path.name}")

@@ -41,7 +41,7 @@ def test_a_unit_is_written_for_oneself(
 
 def test_names_and_arguments_are_checked(demo_bundle: Path) -> None:
     assert_refused(twostream("service", "../x", demo_bundle, "test://"), "letters, digits")
-    assert_refused(twostream("service", "yard", demo_bundle), "Missing argument 'SOURCE'")
+    assert_refused(twostream("service", "yard", demo_bundle), "Missing argument 'source'")
     assert_refused(twostream("service", "yard", demo_bundle, "test://", "--wob"), "--wob")
     assert "Type=notify" in unit_text("yard", ["b", "s"])
 

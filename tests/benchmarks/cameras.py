@@ -27,7 +27,7 @@ from train.json_file import write_json
 AWAY_S = 3.0
 
 
-@dataclass
+@dataclass(eq=False)  # a thread is itself alone
 class Labels(threading.Thread):
     """Reads a run's JSON lines and notes when the labels came."""
 

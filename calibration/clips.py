@@ -15,12 +15,12 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from edge.address import VIDEOS
 from edge.errors import DataError
 from edge.network import NetworkSpec
 
 OTHER = "(other)"  # the label of all training clips that show none of the network's classes
 UNLABELLED = "(unlabelled)"
-_VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm", ".wmv")
 
 T = TypeVar("T")
 
@@ -64,10 +64,10 @@ def find_footage(path: Path, spec: NetworkSpec) -> list[Footage]:
     found = [
         Footage(file.relative_to(root).as_posix(), file)
         for file in files
-        if file.is_file() and file.suffix.lower() in _VIDEOS
+        if file.is_file() and file.suffix.lower() in VIDEOS
     ]
     if not found:
-        raise DataError(f"{path}: holds no recording ({', '.join(_VIDEOS)})")
+        raise DataError(f"{path}: holds no recording ({', '.join(VIDEOS)})")
     chosen_by = {Path(name).name for name in spec.validation_clips}
     for footage in found:
         if footage.path.name in chosen_by:

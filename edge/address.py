@@ -32,6 +32,9 @@ from edge.gstreamer import redact
 
 Kind = Literal["file", "v4l2", "csi", "rtsp", "test"]
 
+# By which folders are searched for videos; one that is named may end in anything.
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm", ".wmv")
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _V4L2 = re.compile(r"(/dev/video\d+)(?:\?(.*))?")
 _CSI = re.compile(r"csi://(\d{1,2})(?:\?(.*))?")

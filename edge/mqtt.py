@@ -17,6 +17,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from urllib.parse import unquote, urlsplit
@@ -28,7 +29,7 @@ from edge.runtime import Label
 from edge.supervisor import CameraState
 
 BUFFER = 1000  # events that wait for the broker
-_END_S = 1.0  # for what waits to be sent at the end
+_END_S, _GOODBYE_S = 0.5, 0.3  # for what waits to be sent at the end, and for the last word
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _SCHEME_HINT = "give mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC, or mqtts://"
 
@@ -116,11 +117,12 @@ class MQTTSink:
     ) -> None:
         """Send what waits, as far as that is a matter of a second, and say goodbye."""
         deadline_s = time.monotonic() + _END_S
-        while self._left() and time.monotonic() < deadline_s:
+        while self._left() and self._client.is_connected() and time.monotonic() < deadline_s:
             time.sleep(0.01)
         left = self._left()
         if self._client.is_connected():
-            self._state("status", "offline").wait_for_publish(_END_S)
+            with suppress(RuntimeError):  # it has gone just now; the last will says it
+                self._state("status", "offline").wait_for_publish(_GOODBYE_S)
         self._client.disconnect()
         self._client.loop_stop()
         if left or self.lost:

@@ -116,6 +116,8 @@ def run(options: RunOptions) -> None:
         source = _open(address, options, tell)
         device = open_device(options.device, bundle, say, flow_wanted=pictured)
         stack.callback(device.close)
+        # before the camera, which may be waited for: that is no reason to be restarted
+        sinks.append(stack.enter_context(Notifier()))
         stack.enter_context(source)  # last: a camera's frames would be dropped meanwhile
         recogniser = Recogniser(manifest, device, options.config)
         tracker = EventTracker(manifest.classes, manifest.fusion.threshold, options.rules)
@@ -133,7 +135,6 @@ def run(options: RunOptions) -> None:
             server = stack.enter_context(WebServer(options.outputs.web, state))
             sinks.append(state)
             say(f"live page: {server.url}")
-        sinks.append(stack.enter_context(Notifier()))
         with _status(console, source, manifest) as status, _until_signal(source) as frames:
             sinks.append(status)
             kept = map(_own, frames) if pictured else frames

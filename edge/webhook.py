@@ -21,7 +21,7 @@ from edge.supervisor import CameraState
 BUFFER = 1000
 TRIES = 6  # over about a minute
 _FIRST_S, _LONGEST_S, _TIMEOUT_S = 0.5, 30.0, 5.0
-_END_S = 1.0
+_END_S = 0.5  # for what waits at the end
 
 
 class Webhook:

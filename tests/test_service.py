@@ -64,3 +64,16 @@ def test_the_manager_is_told_what_happens(demo_bundle: Path, tmp_path: Path) -> 
             pass
         assert process.wait(10) == 0
         assert time.monotonic() - asked < 2
+
+
+def test_to_wait_for_a_camera_is_to_be_up(demo_bundle: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        words = [str(TWOSTREAM), "run", str(demo_bundle), "rtsp://127.0.0.1:9/none", "--wait"]
+        environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
+        assert manager.recv(4096) == b"READY=1"
+        assert b"camera lost" in manager.recv(4096)
+        process.kill()
+        process.wait(10)

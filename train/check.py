@@ -8,12 +8,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.address import VIDEOS
 from edge.errors import DataError
 from train.cache import STACK
 from train.clips import Clip, Split
 from train.dataset import open_dataset
 from train.decode import announced_frames, read_frames
-from train.own import VIDEOS
 from train.ucf101 import LISTS, clips_folder, leaks, read_split
 
 FEWEST_GROUPS = 2  # of a class: one to learn from, one to choose by

@@ -12,10 +12,10 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from edge.address import VIDEOS
 from edge.errors import DataError
 from train.clips import Clip, Split
 
-VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm", ".wmv")
 _EVERY = 4
 
 

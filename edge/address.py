@@ -3,7 +3,8 @@
     clip.avi, /videos/clip.mp4, file:///videos/clip%201.mkv   any file that GStreamer can decode
     /dev/video0                                               a USB camera (V4L2)
     csi://0                                                   a ribbon camera on a Jetson
-    rtsp://user:password@host:554/path, rtsps://...           a network camera
+    rtsp://user:password@host:554/path, rtsps://...           a network camera; rtspu:// over UDP
+    pipeline:v4l2src device=/dev/video2 ! jpegdec             GStreamer elements of your own
     test://                                                   a test pattern
 
 Cameras and the test pattern take options, `?key=value&key=value`:
@@ -30,7 +31,7 @@ from urllib.parse import unquote, urlsplit
 from edge.errors import SourceError
 from edge.gstreamer import redact
 
-Kind = Literal["file", "v4l2", "csi", "rtsp", "test"]
+Kind = Literal["file", "v4l2", "csi", "rtsp", "test", "pipeline"]
 
 # By which folders are searched for videos; one that is named may end in anything.
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm", ".wmv")
@@ -39,7 +40,8 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _V4L2 = re.compile(r"(/dev/video\d+)(?:\?(.*))?")
 _CSI = re.compile(r"csi://(\d{1,2})(?:\?(.*))?")
 _TEST = re.compile(r"test://(?:\?(.*))?")
-_KNOWN = "a file, /dev/videoN, csi://N, rtsp://HOST/PATH or test://"
+_PIPELINE = "pipeline:"
+_KNOWN = "a file, a folder, /dev/videoN, csi://N, rtsp://HOST/PATH or test://"
 _SIDE_MAX_PX = 8192
 _RATE_MAX_FPS = 1000
 _TEST_SIZE_WH = (320, 240)
@@ -65,6 +67,8 @@ def parse_address(uri: str) -> Address:
     """Read `uri`. Raises SourceError where it is malformed or names what does not exist."""
     if not uri or not uri.isprintable():
         raise SourceError(f"{redact(uri)!r} is not a video source; give {_KNOWN}")
+    if uri.startswith(_PIPELINE):
+        return _own_pipeline(uri.removeprefix(_PIPELINE))
     if match := _V4L2.fullmatch(uri):
         _check_camera(Path(match[1]))
         return _with_options(Address("v4l2", uri, match[1]), match[2])
@@ -73,7 +77,7 @@ def parse_address(uri: str) -> Address:
         path = Path(_file_path(uri) if scheme else uri)
         _check_file(path)
         return Address("file", str(path), str(path), live=False)
-    if scheme in ("rtsp", "rtsps"):
+    if scheme in ("rtsp", "rtsps", "rtspu"):
         return _rtsp(uri)
     if scheme == "csi":
         if not (match := _CSI.fullmatch(uri)):
@@ -84,6 +88,12 @@ def parse_address(uri: str) -> Address:
             raise SourceError(f"{uri}: a test pattern is test:// or test://?key=value&key=value")
         return _with_options(Address("test", uri, live=False), match[1])
     raise SourceError(f"{redact(uri)}: {scheme}:// is not a kind of video source; give {_KNOWN}")
+
+
+def _own_pipeline(elements: str) -> Address:
+    if not elements.strip():
+        raise SourceError("--pipeline: give GStreamer elements that end in raw video")
+    return Address("pipeline", "pipeline", elements)
 
 
 def _file_path(uri: str) -> str:
@@ -216,9 +226,10 @@ def pipeline_description(address: Address, *, nvidia: bool) -> str:
     """The text for gst_parse_launch, from the element `origin` to the appsink `frames`.
 
     It holds no path and no URL: those are set as properties, so that no character in them is
-    special and no password is in an error. `nvidia`: use the hardware converter of a Jetson, which
-    takes what decodebin's nvv4l2decoder leaves in NVMM memory (untested on hardware: the CSI and
-    `nvidia` variants were written from NVIDIA's documentation and have not been run).
+    special and no password is in an error; only a pipeline of the user's own is taken as it is.
+    `nvidia`: use the hardware converter of a Jetson, which takes what decodebin's nvv4l2decoder
+    leaves in NVMM memory (untested on hardware: the CSI and `nvidia` variants were written from
+    NVIDIA's documentation and have not been run).
     """
     converter = "nvvidconv" if nvidia else "videoconvert"
     if address.kind == "file":
@@ -228,10 +239,13 @@ def pipeline_description(address: Address, *, nvidia: bool) -> str:
         head = "filesrc name=origin decodebin3 name=decoder decoder."
     elif address.kind == "rtsp":
         # TCP: a lost UDP packet smears the picture for up to a second. Times-out in microseconds.
+        protocol = "udp" if address.location.lower().startswith("rtspu:") else "tcp"
         head = (
-            "rtspsrc name=origin protocols=tcp latency=100 drop-on-latency=true tcp-timeout=5000000"
-            " ! application/x-rtp,media=video ! decodebin"
+            f"rtspsrc name=origin protocols={protocol} latency=100 drop-on-latency=true "
+            "tcp-timeout=5000000 ! application/x-rtp,media=video ! decodebin"
         )
+    elif address.kind == "pipeline":
+        head = address.location
     elif address.kind == "v4l2":
         head = f"v4l2src name=origin do-timestamp=true ! {_v4l2_caps(address)} ! decodebin"
     elif address.kind == "csi":

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from edge.errors import TwostreamError
+from edge.errors import ConfigError, TwostreamError
+
+if TYPE_CHECKING:
+    from edge.run import RunOptions
 
 # What a missing module means to a user.
 _EXTRAS = {
@@ -42,12 +45,48 @@ def _root(context: typer.Context) -> None:
         print(context.get_help())
 
 
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """What the file says takes the place of the options' defaults."""
+    if path is not None:
+        from edge.config import read_config
+
+        parameters = {p.name: p for p in context.command.params if p.name}
+        repeated = [name for name, p in parameters.items() if p.multiple or p.nargs == -1]  # type: ignore[attr-defined]
+        context.default_map = read_config(path, list(parameters), repeated)
+    return path
+
+
 @app.command("run")
 def run_command(
+    context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Bundle folder or .zip.")],
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME=]SOURCE...",
+            help="File, folder, /dev/videoN, rtsp://..., csi://N or test://; several at once.",
+            show_default=False,
+        ),
+    ] = None,
     source: Annotated[
-        str, typer.Argument(help="File, /dev/videoN, rtsp://..., csi://N or test://")
-    ],
+        list[str] | None,
+        typer.Option(metavar="[NAME=]SOURCE", help="One more source; repeatable."),
+    ] = None,
+    pipeline: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ELEMENTS", help="A camera as GStreamer elements of your own; repeatable."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TOML",
+            help="Options from a file; read again at SIGHUP.",
+            is_eager=True,
+            callback=_read_config,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     video: Annotated[
         Path | None, typer.Option(help="Annotated video to record: .mp4 or .mkv.")
@@ -55,9 +94,31 @@ def run_command(
     json: Annotated[
         str | None, typer.Option(help="JSON lines to write; - is standard output.")
     ] = None,
+    segment: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MINUTES", min=0.05, help="Cut --video and --json into files of that length."
+        ),
+    ] = None,
+    keep_gb: Annotated[
+        float | None,
+        typer.Option(metavar="GB", min=0.001, help="Delete the oldest of them beyond that size."),
+    ] = None,
+    keep_days: Annotated[
+        float | None,
+        typer.Option(metavar="DAYS", min=0.001, help="Delete those that are older."),
+    ] = None,
     every: Annotated[
         int, typer.Option(min=1, help="Run the networks on each N-th frame only.")
     ] = 1,
+    max_fps: Annotated[
+        float | None,
+        typer.Option(min=8, help="Pass over frames that come faster; flow needs 8 a second."),
+    ] = None,
+    idle: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", min=1, help="Rest the networks after so long unmoved."),
+    ] = None,
     max_frames: Annotated[int, typer.Option(min=0, help="Stop after N frames; 0 is never.")] = 0,
     threshold: Annotated[
         list[str] | None,
@@ -76,6 +137,10 @@ def run_command(
         str | None,
         typer.Option(metavar="[ADDRESS:]PORT", help="Show it live on a page, /metrics, /healthz."),
     ] = None,
+    rtsp: Annotated[
+        str | None,
+        typer.Option(metavar="[ADDRESS:]PORT", help="Serve the annotated pictures over RTSP."),
+    ] = None,
     web_token: Annotated[
         str,
         typer.Option(
@@ -90,20 +155,17 @@ def run_command(
         str | None, typer.Option(metavar="URL", help="Post actions there, as JSON.")
     ] = None,
 ) -> None:
-    """Recognise actions in a video or a live stream."""
-    from edge.events import EventRules, parse_thresholds
-    from edge.mqtt import parse_broker
-    from edge.run import Outputs, RunOptions, run
-    from edge.runtime import RunConfig
-    from edge.supervisor import Patience
-    from edge.web.server import parse_web_address
+    """Recognise actions in videos or live streams."""
+    from edge.run import run, run_options
 
-    rules = EventRules(parse_thresholds(threshold or []), muted=frozenset(mute or []))
-    config, patience = RunConfig(every, max_frames), Patience(wait=wait, retries=retries)
-    broker = None if mqtt is None else parse_broker(mqtt)
-    page = None if web is None else parse_web_address(web, web_token)
-    outputs = Outputs(video, json, page, broker, webhook)
-    run(RunOptions(bundle, source, device, config, rules, patience, outputs))
+    def read_again() -> RunOptions:
+        command, words = context.command, sys.argv[2:]
+        try:
+            return run_options(command.make_context(context.info_name, words).params)
+        except _UsageFault as error:
+            raise ConfigError(error.format_message()) from None  # type: ignore[attr-defined]
+
+    run(run_options(context.params), None if config is None else read_again)
 
 
 @app.command("verify")
@@ -155,10 +217,12 @@ def service_command(
     name: Annotated[str, typer.Argument(help="Of the service.")],
 ) -> None:
     """Make a systemd service of yours that does `twostream run` with what follows NAME."""
+    from edge.run import run_options
     from edge.service import install
 
     command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
-    command.make_context("twostream run", list(context.args))  # what it would refuse is told now
+    asked = command.make_context("twostream run", list(context.args))
+    run_options(asked.params)  # what it would refuse is told now
     path = install(name, context.args)
     print(f"wrote {path}; start it, now and after each log-in, with")
     print(f"  systemctl --user daemon-reload && systemctl --user enable --now {path.name}")

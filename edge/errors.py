@@ -5,6 +5,7 @@
     ├── BundleError          a bundle that is missing, damaged, unsafe or of another schema
     ├── DeviceError          a device that is unknown, absent or cannot run the bundle
     ├── SinkError            an output that cannot be written
+    ├── ConfigError          a configuration file that cannot be used
     ├── DataError            a data set, class list or split that cannot be used
     ├── CheckpointError      a checkpoint that cannot be read or does not fit
     ├── TrainingError        a training run that cannot go on
@@ -33,6 +34,10 @@ class DeviceError(TwostreamError):
 
 class SinkError(TwostreamError):
     """An output cannot be written."""
+
+
+class ConfigError(TwostreamError):
+    """A configuration file cannot be used."""
 
 
 class DataError(TwostreamError):

@@ -56,6 +56,7 @@ class Event:
     which this was known; score: the highest so far.
     """
 
+    source: str
     kind: Literal["start", "end"]
     label: str
     started_s: float
@@ -74,10 +75,15 @@ class _Action:
 class EventTracker:
     """One action at a time: the best of those above their thresholds."""
 
-    def __init__(self, classes: tuple[str, ...], threshold: float, rules: EventRules) -> None:
-        """threshold: of the bundle. Raises SourceError where the rules name an unknown class."""
+    def __init__(
+        self, source: str, classes: tuple[str, ...], threshold: float, rules: EventRules
+    ) -> None:
+        """source: its name; threshold: of the bundle.
+
+        Raises SourceError where the rules name an unknown class.
+        """
         rules.check(classes)
-        self._classes, self._rules = classes, rules
+        self._source, self._classes, self._rules = source, classes, rules
         self._thresholds = np.array([rules.thresholds.get(c, threshold) for c in classes])
         self._heard = np.array([name not in rules.muted for name in classes])
         self._action: _Action | None = None
@@ -130,4 +136,4 @@ class EventTracker:
 
     def _event(self, kind: Literal["start", "end"], action: _Action, time_s: float) -> Event:
         label = self._classes[action.index]
-        return Event(kind, label, action.since_s, time_s, round(action.score, 4))
+        return Event(self._source, kind, label, action.since_s, time_s, round(action.score, 4))

@@ -10,7 +10,8 @@ Sizes are (height, width). Only the lines that call OpenCV swap them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Literal
 
 import cv2
@@ -70,6 +71,7 @@ class Frame:
     index: position in the source, from 0; gaps tell of dropped frames.
     full_range: luma 0..255 (JPEG cameras) instead of 16..235.
     cut: the frame before is not its past: the camera was away, however short a time.
+    arrived_s: time.monotonic() as it came out of the decoder; its age is counted from there.
     """
 
     y: Plane
@@ -80,6 +82,7 @@ class Frame:
     matrix: Matrix = "bt601"
     full_range: bool = False
     cut: bool = False
+    arrived_s: float = field(default_factory=time.monotonic)
 
     @property
     def size_hw(self) -> tuple[int, int]:

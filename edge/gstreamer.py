@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import re
+import time
 from typing import Any, NamedTuple
 
 from edge.errors import TwostreamError
@@ -19,7 +20,9 @@ _REMEDY = (
     "gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp`, and make the environment "
     "with `/usr/bin/python3 -m venv --system-site-packages`"
 )
-_CREDENTIALS = re.compile(r"(rtsps?://)\S*@", re.IGNORECASE)  # up to the last @: they may hold one
+_CREDENTIALS = re.compile(r"(rtsp[su]?://)\S*@", re.IGNORECASE)  # to the last @: they may hold one
+_PASSWORD = re.compile(r"(user-pw=)(\"[^\"]*\"|\S+)")
+TRIAL_S = 10.0  # an element that takes nothing for so long will not recover
 _WARNINGS_MAX = 20  # distinct texts kept; a broken stream can make a new one for every packet
 
 
@@ -61,8 +64,28 @@ def has_element(name: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """`text` without the user and password of any RTSP address in it."""
-    return _CREDENTIALS.sub(r"\1***@", text)
+    """`text` without the user and password of any RTSP address or rtspsrc in it."""
+    return _PASSWORD.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
+
+
+@functools.cache
+def works(elements: str, caps: str = "video/x-raw,format=I420,width=320,height=240") -> str | None:
+    """Run five pictures of `caps` through `elements`. None where they pass, else what went wrong.
+
+    That an element is installed says little: a distribution may ship it for hardware that is not
+    there, and a container may see the element but not the device.
+    """
+    for word in elements.split("!"):
+        name = word.split()[0]
+        if "/" not in name and not has_element(name):
+            return f"{name} is not installed"
+    trial = Pipeline(f"videotestsrc num-buffers=5 ! {caps} ! {elements} ! fakesink", TwostreamError)
+    try:
+        trial.play()
+        trial.await_end(TRIAL_S)
+    finally:
+        trial.stop()
+    return None if trial.ended else trial.fault or "gives nothing"
 
 
 def one_line(message: str, debug: str | None, element: str) -> str:
@@ -93,7 +116,9 @@ class Pipeline:
             self._pipeline = self._gst.parse_launch(description)
         except Exception as fault:  # gi.repository.GLib.Error, known only behind the gate
             text = getattr(fault, "message", str(fault))
-            raise error(f"GStreamer cannot build `{description}`: {text}; {_REMEDY}") from None
+            raise error(
+                f"GStreamer cannot build `{redact(description)}`: {redact(text)}; {_REMEDY}"
+            ) from None
         self._bus = self._pipeline.get_bus()
         self._demuxers: list[Any] = []
         self._noting = self._pipeline.connect("deep-element-added", self._note_demuxer)
@@ -133,6 +158,12 @@ class Pipeline:
             self._pipeline.disconnect(self._noting)
             self._noting = 0
         self._demuxers.clear()
+
+    def await_end(self, bound_s: float) -> None:
+        """Until the end of the stream, a fault, or `bound_s`."""
+        deadline_s = time.monotonic() + bound_s
+        while not self.ended and self.fault is None and time.monotonic() < deadline_s:
+            self.read_bus(0.1)
 
     def duration_s(self) -> float | None:
         """The length that the container states, in seconds."""

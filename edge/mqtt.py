@@ -1,8 +1,8 @@
 """Actions and camera states to an MQTT broker.
 
-    PREFIX/status   "online" or "offline", retained; offline is the last will, too
-    PREFIX/camera   the camera's state as JSON, retained
-    PREFIX/event    the start or end of an action as JSON, each once (quality of service 2)
+    PREFIX/status        "online" or "offline", retained; offline is the last will, too
+    PREFIX/camera/NAME   the camera's state as JSON, retained
+    PREFIX/event         the start or end of an action as JSON, each once (quality of service 2)
 
 While the broker is away, events wait, so many as the buffer holds; what comes then is lost, counted
 and said. Each has an `id` that no other has, for whoever wants to be sure.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 import time
 import uuid
@@ -23,14 +24,14 @@ from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
 from edge.errors import SinkError
-from edge.events import Event
+from edge.listener import Listener, Notice
 from edge.report import notice_record
-from edge.runtime import Label
 from edge.supervisor import CameraState
 
 BUFFER = 1000  # events that wait for the broker
 _END_S, _GOODBYE_S = 0.5, 0.3  # for what waits to be sent at the end, and for the last word
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
+_UNSAFE = re.compile(r"[^\w.=-]+")  # in a topic's last part
 _SCHEME_HINT = "give mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC, or mqtts://"
 
 
@@ -70,7 +71,7 @@ def parse_broker(uri: str) -> BrokerAddress:
     )
 
 
-class MQTTSink:
+class MQTTSink(Listener):
     """with MQTTSink(parse_broker("mqtt://host/camera1"), say) as sink: sink.tell(event)"""
 
     def __init__(self, broker: BrokerAddress, say: Callable[[str], None]) -> None:
@@ -85,7 +86,7 @@ class MQTTSink:
         self._lock = threading.RLock()
         self._waiting: deque[str] = deque()
         self._under_way: int | None = None  # paho's number of the one event that it has
-        self._camera: str | None = None
+        self._cameras: dict[str, str] = {}  # state by topic
         self._connected: bool | None = None
         self.lost = 0
         # the same name in each run: the broker keeps one session, and knows what it has had
@@ -128,15 +129,13 @@ class MQTTSink:
         if left or self.lost:
             self._say(f"warning: {self._broker.name}: {left + self.lost} events were not sent")
 
-    def show(self, label: Label) -> None:
-        """Every frame's label would be too much for a broker; actions are told."""
-
-    def tell(self, notice: Event | CameraState) -> None:
+    def tell(self, notice: Notice) -> None:
         record = notice_record(notice)
         if isinstance(notice, CameraState):
-            self._camera = json.dumps(record)
+            topic = "camera/" + _UNSAFE.sub("-", notice.name).strip("-")
+            text = self._cameras[topic] = json.dumps(record)
             if self._client.is_connected():
-                self._state("camera", self._camera)
+                self._state(topic, text)
             return
         self._number += 1
         record |= {"id": f"{self._run}-{self._number}", "clock": round(time.time(), 3)}
@@ -182,8 +181,8 @@ class MQTTSink:
             return
         self._note(True, "")
         self._state("status", "online")
-        if self._camera is not None:
-            self._state("camera", self._camera)
+        for topic, text in list(self._cameras.items()):
+            self._state(topic, text)
         self._send_next()
 
     def _on_disconnect(self, *arguments) -> None:  # type: ignore[no-untyped-def]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge.frames import Frame
 
 Picture = NDArray[np.uint8]  # (H, W, 3), BGR
-State = Literal["warming up", "running"]
+State = Literal["warming up", "running", "idle"]
 Colour = tuple[int, int, int]  # BGR
 
 READABLE_HEIGHT_PX = 480

@@ -26,11 +26,16 @@ class Step:
 class Preprocessor:
     """Holds the frame before, which is all that flow needs to know of the past."""
 
-    def __init__(self, geometry: Geometry, flow: FlowSpec) -> None:
+    def __init__(self, geometry: Geometry, flow: FlowSpec, tvl1: TVL1 | None = None) -> None:
+        """tvl1: whose workspace is shared, by preprocessors that are used from one thread."""
         self.geometry = geometry
         self.flow = flow
-        self._tvl1 = TVL1(flow, geometry.size_hw)
+        self._tvl1 = tvl1 or TVL1(flow, geometry.size_hw)
         self._previous: Frame | None = None
+
+    def another(self) -> Preprocessor:
+        """For the frames of another camera, in the same thread and workspace."""
+        return Preprocessor(self.geometry, self.flow, self._tvl1)
 
     def warm_up(self) -> None:
         """Compile what is compiled on first use."""

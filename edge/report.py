@@ -13,9 +13,10 @@ from edge.runtime import Label, Recogniser
 from edge.supervisor import CameraState
 
 TOP = 5
-# "host": what the CPU does for a frame of the GPU
+# "queue": from the decoder to its turn; "host": what the CPU does for a frame of the GPU
 STAGES = (
     "decode",
+    "queue",
     "host",
     "resize",
     "flow",
@@ -32,6 +33,7 @@ def label_record(label: Label, classes: tuple[str, ...]) -> dict[str, Any]:
     """One JSON line: see the README for every field."""
     decision = label.decision
     return {
+        "source": label.source,
         "frame": label.frame.index,
         "time": round(label.frame.time_s, 4),
         "state": label.state,
@@ -48,13 +50,19 @@ def notice_record(notice: Event | CameraState) -> dict[str, Any]:
     """One JSON line of what happens between labels: an action's start or end, a camera's state."""
     if isinstance(notice, Event):
         return {
+            "source": notice.source,
             "event": notice.kind,
             "label": notice.label,
             "started": round(notice.started_s, 4),
             "time": round(notice.time_s, 4),
             "score": notice.score,
         }
-    return {"camera": notice.state, "reason": notice.reason, "failures": notice.failures}
+    return {
+        "source": notice.name,
+        "camera": notice.state,
+        "reason": notice.reason,
+        "failures": notice.failures,
+    }
 
 
 def best(scores: Scores | None, classes: tuple[str, ...]) -> tuple[str, float] | None:
@@ -68,10 +76,11 @@ def best(scores: Scores | None, classes: tuple[str, ...]) -> tuple[str, float] |
 def summary_record(
     recogniser: Recogniser, device: str, dropped: int, expected: int | None, warnings: list[str]
 ) -> dict[str, Any]:
-    """The last JSON line's content. `label` and `score` are those of the mean fused scores."""
+    """A source's last JSON line. `label` and `score` are those of the mean fused scores."""
     statistics, manifest = recogniser.statistics, recogniser.manifest
     frames = statistics.frames + statistics.passed_over
     summary: dict[str, Any] = {
+        "source": recogniser.name,
         "bundle": manifest.name,
         "device": device,
         "frames": frames,
@@ -80,6 +89,7 @@ def summary_record(
         "passed_over": statistics.passed_over,
         "gaps": statistics.gaps,
         "decisions": statistics.decisions,
+        "rested": statistics.rested,
         "seconds": round(statistics.seconds, 3),
         "fps": round(frames / statistics.seconds, 2) if statistics.seconds else None,
         "label": None,
@@ -121,7 +131,12 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         counts[0] += f" of {summary['expected_frames']}"
     counts += [
         f"{summary[key]} {text}"
-        for key, text in (("dropped", "dropped"), ("passed_over", "passed over"), ("gaps", "gaps"))
+        for key, text in (
+            ("dropped", "dropped"),
+            ("passed_over", "passed over"),
+            ("gaps", "gaps"),
+            ("rested", "without motion"),
+        )
         if summary[key] or key == "dropped"
     ]
     lines = [

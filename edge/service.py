@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from edge.errors import SinkError
-from edge.events import Event
+from edge.listener import Listener, Notice
 from edge.runtime import Label
 from edge.supervisor import CameraState
 
@@ -39,7 +39,7 @@ WantedBy=default.target
 """
 
 
-class Notifier:
+class Notifier(Listener):
     """Tells systemd, where it listens, that the run is up, alive, and what its camera does.
 
     A camera that is away is no reason to be restarted: waiting for it is being alive.
@@ -60,9 +60,10 @@ class Notifier:
     def show(self, label: Label) -> None:
         self._alive()
 
-    def tell(self, notice: Event | CameraState) -> None:
+    def tell(self, notice: Notice) -> None:
         if isinstance(notice, CameraState):
-            self._status = notice.state if not notice.reason else f"camera lost: {notice.reason}"
+            reason = f": {notice.reason}" if notice.reason else ""
+            self._status = f"{notice.name} {notice.state}{reason}"
             self._told_s = 0.0
         self._alive()
 

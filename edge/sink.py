@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from edge.errors import SinkError
-from edge.gstreamer import Pipeline, has_element, load_gstreamer
+from edge.gstreamer import Pipeline, load_gstreamer, works
 from edge.overlay import Picture
 
 _FREE_MIN_BYTES = 16 << 20
@@ -38,7 +38,7 @@ _MUXERS = {
 # In order of preference. Their presence says little (a distribution may ship an element for
 # hardware that is not there), so the first that really encodes is taken. The first has not been run
 # by the authors: it was written from NVIDIA's documentation.
-_ENCODERS = {
+ENCODERS = {
     "nvv4l2h264enc": (
         "nvvidconv ! video/x-raw(memory:NVMM),format=NV12 ! nvv4l2h264enc insert-sps-pps=1 "
         "insert-vui=1 idrinterval=30 maxperf-enable=1"
@@ -164,34 +164,24 @@ def choose_encoder(size_hw: tuple[int, int]) -> str:
     """The first H.264 encoder that encodes pictures of this size here. Raises SinkError."""
     load_gstreamer(SinkError)
     height, width = size_hw
+    caps = f"video/x-raw,format=I420,width={width},height={height},framerate=30/1"
     outcomes = []
-    for name, encoder in _ENCODERS.items():
-        if not has_element(name):
-            outcomes.append(f"{name} is not installed")
-            continue
-        caps = f"video/x-raw,format=I420,width={width},height={height},framerate=30/1"
-        trial = Pipeline(
-            f"videotestsrc num-buffers=5 ! {caps} ! {encoder} ! h264parse ! fakesink", SinkError
-        )
-        try:
-            trial.play()
-            _await_end(trial, _STALL_S)
-        finally:
-            trial.stop()
-        if trial.ended:
+    for name, encoder in ENCODERS.items():
+        fault = works(f"{encoder} ! h264parse", caps)
+        if fault is None:
             return name
-        outcomes.append(f"{name}: {trial.fault or 'gives nothing'}")
+        outcomes.append(f"{name}: {fault}")
     raise SinkError(
         f"no H.264 encoder works for {width}x{height} ({'; '.join(outcomes)}); "
         "run `sudo apt install gstreamer1.0-plugins-ugly gstreamer1.0-plugins-bad`"
     )
 
 
-def _await_end(pipeline: Pipeline, bound_s: float) -> None:
-    """Until the end of the stream, a fault, or `bound_s`."""
-    deadline_s = time.monotonic() + bound_s
-    while not pipeline.ended and pipeline.fault is None and time.monotonic() < deadline_s:
-        pipeline.read_bus(0.1)
+def check_video(path: Path) -> None:
+    """Raises SinkError where no video can be written there, before there is one."""
+    if path.suffix.lower() not in _MUXERS:
+        raise SinkError(f"{path}: video is written as .mp4 or .mkv; give one of these endings")
+    _PartFile(path).discard_if_empty()
 
 
 class VideoWriter:
@@ -208,8 +198,7 @@ class VideoWriter:
     def __init__(self, path: str | Path, size_hw: tuple[int, int], frame_rate: float) -> None:
         """size_hw: px, both even. frame_rate: nominal; the times of the pictures decide."""
         path = Path(path)
-        if path.suffix.lower() not in _MUXERS:
-            raise SinkError(f"{path}: video is written as .mp4 or .mkv; give one of these endings")
+        check_video(path)
         if any(side < 2 or side % 2 for side in size_hw):
             raise ValueError(f"H.264 needs even sides: {size_hw}")
         self.encoder = choose_encoder(size_hw)
@@ -227,7 +216,7 @@ class VideoWriter:
         )
         self._info = self._gst.GstVideo.VideoInfo.new_from_caps(caps)
         self._pipeline = Pipeline(
-            f"appsrc name=pictures format=time ! {_ENCODERS[self.encoder]} ! h264parse "
+            f"appsrc name=pictures format=time ! {ENCODERS[self.encoder]} ! h264parse "
             f"! {_MUXERS[self._part.path.suffix.lower()]} "
             "! filesink name=file sync=false buffer-mode=unbuffered",
             SinkError,
@@ -273,7 +262,7 @@ class VideoWriter:
         try:
             if fault is not None and self._last_s is not None and self._pipeline.fault is None:
                 self._pictures.end_of_stream()
-                _await_end(self._pipeline, _STALL_S)
+                self._pipeline.await_end(_STALL_S)
         finally:
             self._pipeline.stop()
             self._part.discard_if_empty()
@@ -315,7 +304,7 @@ class VideoWriter:
 
     def _end(self, bound_s: float) -> None:
         self._pictures.end_of_stream()
-        _await_end(self._pipeline, bound_s)
+        self._pipeline.await_end(bound_s)
         self._raise_fault()
         if not self._pipeline.ended:
             raise SinkError(

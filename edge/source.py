@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ import numpy as np
 from edge.address import Address, parse_address, pipeline_description
 from edge.errors import SourceError
 from edge.frames import Frame, Plane, default_matrix
-from edge.gstreamer import Pipeline, has_element, load_gstreamer
+from edge.gstreamer import Pipeline, has_element, load_gstreamer, works
 from edge.layout import I420Layout, i420_planes, layout_of_buffer, layout_of_caps
 
 _POLL_S = 0.2  # appsink does not wake on an error, so the bus is read at least this often
@@ -35,6 +35,7 @@ _REMEDY = {
     "rtsp": "check the address, the network, the user and the password",
     "csi": "check the ribbon cable and that nvargus-daemon runs",
     "test": "see `gst-inspect-1.0 videotestsrc`",
+    "pipeline": "check that it plays with `gst-launch-1.0 ... ! videoconvert ! autovideosink`",
 }
 
 
@@ -91,6 +92,14 @@ class StreamClock:
         return time_s
 
 
+class _Arrival(NamedTuple):
+    """A decoded frame. number: in the source; arrived_s: monotonic time."""
+
+    number: int
+    sample: Any
+    arrived_s: float
+
+
 class Source:
     """An iterator of frames, started by `with`.
 
@@ -126,12 +135,13 @@ class Source:
         self._head = b""  # of a file: its first bytes name the container
         self._mapped: list[weakref.finalize] = []
         self._arrival = threading.Condition()
-        self._newest: tuple[int, Any] | None = None  # (index, sample), live only
-        self._first: tuple[int, Any] | None = None  # fetched by __enter__
+        self._newest: _Arrival | None = None  # live only
+        self._first: _Arrival | None = None  # fetched by __enter__
         self._caps: Any = None
         self._layout: I420Layout | None = None
         self._clock = StreamClock(None)
         self._over = False
+        self._asked_to_stop = False
         self._arriving = 0  # GStreamer's number of our handler
 
     def __enter__(self) -> Source:
@@ -141,7 +151,8 @@ class Source:
                 f"{self._address.name}: CSI cameras need a Jetson with the package "
                 "nvidia-l4t-gstreamer; the element nvarguscamerasrc is not installed"
             )
-        description = pipeline_description(self._address, nvidia=has_element("nvvidconv"))
+        nvidia = works("nvvidconv ! video/x-raw,format=I420") is None
+        description = pipeline_description(self._address, nvidia=nvidia)
         self._pipeline = Pipeline(description, SourceError)
         try:
             self._configure()
@@ -149,7 +160,7 @@ class Source:
             self._first = self._next_sample()
             if self._first is None:
                 raise SourceError(f"{self._address.name}: it ends before its first frame")
-            self._take_caps(self._first[1].get_caps(), 0)
+            self._take_caps(self._first.sample.get_caps(), 0)
             self._count_announced()
             if self.live:
                 self._put_back(self._first)
@@ -174,6 +185,10 @@ class Source:
         self._over = True
         self._let_go()
 
+    def stop(self) -> None:
+        """End the iteration soon, from whichever thread, also while a frame is waited for."""
+        self._asked_to_stop = True
+
     def __iter__(self) -> Iterator[Frame]:
         return self
 
@@ -185,16 +200,15 @@ class Source:
             self._over = True
             self._note_end()
             raise StopIteration
-        index, sample = arrival
-        self._take_caps(sample.get_caps(), index)
+        self._take_caps(arrival.sample.get_caps(), arrival.number)
         try:
-            return self._frame(index, sample)
+            return self._frame(arrival)
         except SourceError as fault:
             raise SourceError(f"{self._address.name}: {fault}") from None
 
     def _configure(self) -> None:
         """Set what must not go through the parser: paths and addresses may hold any character."""
-        element = self._pipeline.element("origin")
+        element = self._pipeline.element("origin")  # of one's own pipeline there is none
         if self._address.kind == "file":
             with Path(self._address.location).open("rb") as file:
                 self._head = file.read(12)
@@ -216,7 +230,7 @@ class Source:
         if self.live:
             self._arriving = self._sink.connect("new-sample", self._on_new_sample)
 
-    def _put_back(self, arrival: tuple[int, Any]) -> None:
+    def _put_back(self, arrival: _Arrival) -> None:
         """A live source's first frame waits like any other: it may be old when it is asked for."""
         with self._arrival:
             if self._newest is None:
@@ -237,13 +251,13 @@ class Source:
                 return self._gst.Gst.FlowReturn.OK
             with self._arrival:
                 self.dropped += self._newest is not None
-                self._newest = (self.received, sample)
+                self._newest = _Arrival(self.received, sample, time.monotonic())
                 self.received += 1
                 self._arrival.notify()
         return self._gst.Gst.FlowReturn.OK
 
-    def _pull(self, timeout_s: float) -> tuple[int, Any] | None:
-        """(index, sample) within `timeout_s`, or None."""
+    def _pull(self, timeout_s: float) -> _Arrival | None:
+        """The next one within `timeout_s`, or None."""
         if self.live:
             with self._arrival:
                 if self._newest is None:
@@ -254,9 +268,9 @@ class Source:
         if sample is None:
             return None
         self.received += 1
-        return self.received - 1, sample
+        return _Arrival(self.received - 1, sample, time.monotonic())
 
-    def _next_sample(self) -> tuple[int, Any] | None:
+    def _next_sample(self) -> _Arrival | None:
         """The next one, or None at the end. Raises SourceError at a fault or after `timeout_s`."""
         pipeline = self._pipeline
         deadline_s, damaged = time.monotonic() + self.timeout_s, self.damaged
@@ -271,7 +285,7 @@ class Source:
                 pipeline.fault = pipeline.fault or "its header is damaged or cut short"
             if pipeline.fault is not None and (self.live or self.received == 0):
                 raise SourceError(self._explain(pipeline.fault))
-            if over:  # a file that breaks off after some frames is reported in the warnings
+            if over or self._asked_to_stop:  # a file that breaks off is reported in the warnings
                 return None
             if self.damaged != damaged:
                 deadline_s, damaged = time.monotonic() + self.timeout_s, self.damaged
@@ -312,8 +326,8 @@ class Source:
             )
         self._caps, self._layout = caps, layout
 
-    def _frame(self, index: int, sample: Any) -> Frame:
-        layout = self._layout
+    def _frame(self, arrival: _Arrival) -> Frame:
+        layout, index, sample = self._layout, arrival.number, arrival.sample
         assert layout is not None
         buffer = sample.get_buffer()
         planes = i420_planes(self._map(buffer), layout_of_buffer(buffer, layout))
@@ -325,6 +339,7 @@ class Source:
             index=index,
             matrix=layout.matrix or default_matrix(layout.size_hw[0]),
             full_range=layout.full_range,
+            arrived_s=arrival.arrived_s,
         )
 
     def _map(self, buffer: Any) -> Plane:

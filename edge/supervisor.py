@@ -25,7 +25,7 @@ from edge.frames import Frame
 from edge.source import Source, open_source
 
 _PROBE_S = 0.1  # how often a network camera's port is tried, and a request to stop looked for
-_RTSP_PORTS = {"rtsp": 554, "rtsps": 322}
+_RTSP_PORTS = {"rtsp": 554, "rtspu": 554, "rtsps": 322}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class CameraState:
-    """What a camera is doing. reason: why it is lost, in one line; failures: in a row; retry_s: the
-    pause before the next try.
+    """What a camera is doing. reason: why it is lost or given up, in one line; failures: in a row;
+    retry_s: the pause before the next try.
     """
 
     name: str
-    state: Literal["running", "lost"]
+    state: Literal["running", "lost", "given up"]
     reason: str = ""
     failures: int = 0
     retry_s: float = 0.0
@@ -59,6 +59,7 @@ class Supervised:
     """An iterator of frames that ends only when asked to, or when its patience does.
 
     Counts are those of all connections together; see edge.source.Source for their meaning.
+    replaced: frames that were given out, but not fetched before a newer one; they are dropped, too.
     """
 
     live = True
@@ -70,8 +71,10 @@ class Supervised:
         patience: Patience,
         tell: Callable[[CameraState], None],
         open_s: float = 10.0,
+        name: str = "",
     ) -> None:
-        """open_s: how long a camera may take to give its first frame.
+        """open_s: how long a camera may take to give its first frame. name: in messages, instead of
+        its address.
 
         Raises SourceError where the address is malformed or names a device that does not exist.
         """
@@ -84,7 +87,10 @@ class Supervised:
         self._base = 0
         self._cut = False
         self._last: tuple[int, float, float] | None = None  # index, stream time, monotonic
-        self.name = parse_address(uri).name
+        address = parse_address(uri)
+        self._ends = address.kind == "test"  # when all of its frames have been given
+        self.name = name or address.name
+        self.replaced = 0
         self.size_hw = (0, 0)
         self.frame_rate: float | None = None
         self.warnings: list[str] = []
@@ -96,7 +102,7 @@ class Supervised:
 
     @property
     def dropped(self) -> int:
-        return self._before.dropped + (self._source.dropped if self._source else 0)
+        return self.replaced + self._before.dropped + (self._source.dropped if self._source else 0)
 
     @property
     def damaged(self) -> int:
@@ -105,6 +111,8 @@ class Supervised:
     def stop(self) -> None:
         """End the iteration soon, from whichever thread, also while the camera is waited for."""
         self._stop.set()
+        if (source := self._source) is not None:
+            source.stop()
 
     def __enter__(self) -> Supervised:
         while self._source is None and not self._stop.is_set():
@@ -135,6 +143,8 @@ class Supervised:
                 assert self._source is not None
                 return self._placed(next(self._source))
             except StopIteration:
+                if self._ends:
+                    break
                 reason = "the stream has ended"
             except SourceError as error:
                 reason = str(error)
@@ -142,10 +152,15 @@ class Supervised:
         raise StopIteration
 
     def _connect(self) -> None:
-        source = open_source(self._uri, timeout_s=self._open_s)
-        source.__enter__()
+        source = self._source = open_source(self._uri, timeout_s=self._open_s)
+        if self._stop.is_set():
+            source.stop()
+        try:
+            source.__enter__()
+        except SourceError:
+            self._source = None
+            raise
         source.timeout_s = self._patience.stall_s
-        self._source = source
         self.size_hw, self.frame_rate = source.size_hw, source.frame_rate
         self.connections += 1
         if self._last is not None:
@@ -172,6 +187,8 @@ class Supervised:
         self._close()
         self._failures += 1
         patience = self._patience
+        if self._stop.is_set():
+            return
         if patience.retries is not None and self._failures > patience.retries:
             raise SourceError(f"{reason} (given up after {self._failures} failures in a row)")
         pause_s = min(patience.first_s * 2 ** min(self._failures - 1, 20), patience.longest_s)

@@ -13,10 +13,8 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 from edge.errors import SinkError
-from edge.events import Event
+from edge.listener import Listener, Notice
 from edge.report import notice_record
-from edge.runtime import Label
-from edge.supervisor import CameraState
 
 BUFFER = 1000
 TRIES = 6  # over about a minute
@@ -24,7 +22,7 @@ _FIRST_S, _LONGEST_S, _TIMEOUT_S = 0.5, 30.0, 5.0
 _END_S = 0.5  # for what waits at the end
 
 
-class Webhook:
+class Webhook(Listener):
     """with Webhook("https://host/path", say) as hook: hook.tell(event)
 
     A delivery that fails is tried again with longer and longer pauses, then given up, counted and
@@ -65,10 +63,7 @@ class Webhook:
         if left or self.lost:
             self._say(f"warning: {self._name}: {left + self.lost} messages were not delivered")
 
-    def show(self, label: Label) -> None:
-        """Every frame's label would be too much; actions are told."""
-
-    def tell(self, notice: Event | CameraState) -> None:
+    def tell(self, notice: Notice) -> None:
         record = notice_record(notice) | {"clock": round(time.time(), 3)}
         try:
             self._waiting.put_nowait(json.dumps(record).encode())

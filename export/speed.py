@@ -24,10 +24,11 @@ def run_speed(bundle: Bundle, videos: list[Path]) -> dict[str, Any]:
     frames, seconds, duration_s = 0, 0.0, 0.0
     try:
         for video in videos:
-            device.clear()
-            recogniser = Recogniser(bundle.manifest, device, RunConfig())
+            feed = device.open_feed()
+            recogniser = Recogniser(bundle.manifest, feed, RunConfig(), str(video))
             with open_source(str(video)) as source:
-                recognise(source, False, recogniser, lambda label: None)
+                recognise(source, recogniser, lambda label: None)
+            feed.close()
             summary = summary_record(recogniser, device.description, 0, None, [])
             frames += summary["frames"]
             seconds += summary["seconds"]

@@ -269,7 +269,7 @@ def test_a_full_disk_while_recording(tmp_path: Path) -> None:
 def test_an_encoder_that_stops_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edge.sink, "_STALL_S", 0.3)
     monkeypatch.setattr(edge.sink, "choose_encoder", lambda size_hw: "stuck")
-    monkeypatch.setitem(edge.sink._ENCODERS, "stuck", "identity sleep-time=1500000 ! x264enc")
+    monkeypatch.setitem(edge.sink.ENCODERS, "stuck", "identity sleep-time=1500000 ! x264enc")
     begin_s = time.monotonic()
     with pytest.raises(SinkError, match=r"has taken no picture for 0\.3 s"):
         record(tmp_path / "out.mkv", [number / 25 for number in range(20)])
@@ -277,14 +277,14 @@ def test_an_encoder_that_stops_is_an_error(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_encoder_is_the_first_that_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    works = edge.sink._ENCODERS["openh264enc"]
+    works = edge.sink.ENCODERS["openh264enc"]
     candidates = {
         "nvh264enc-of-another-machine": "x264enc",  # not installed
         "identity": "identity error-after=2 ! x264enc",  # present, but fails at work
         "openh264enc": works,
     }
     choose_encoder.cache_clear()
-    monkeypatch.setattr(edge.sink, "_ENCODERS", candidates)
+    monkeypatch.setattr(edge.sink, "ENCODERS", candidates)
     assert choose_encoder((240, 320)) == "openh264enc"
     choose_encoder.cache_clear()
     del candidates["openh264enc"]

@@ -27,14 +27,12 @@ NAMES = ("auto", "cpu", "cuda")
 class Inference:
     """What a device has to say about one frame.
 
-    spatial, temporal, fused: scores (C,). flow: (2, H, W) uint8, the newest flow, for a picture of
-    it; None where nobody wanted one. stages_ms: milliseconds of each stage of the work.
+    spatial, temporal, fused: scores (C,). stages_ms: milliseconds of each stage of the work.
     """
 
     spatial: Scores
     temporal: Scores
     fused: Scores
-    flow: FlowBytes | None
     stages_ms: dict[str, float]
 
 
@@ -44,15 +42,13 @@ class Pending(Protocol):
     def result(self) -> Inference | None:
         """Wait for it. None while there is no full stack of flows, or where none was asked for."""
 
+    def flow(self) -> FlowBytes | None:
+        """Wait for the flow that led to the frame, (2, H, W) uint8. None where there is none, or
+        where nobody wanted flows."""
 
-class Device(Protocol):
-    """A bundle on a device. Used from one thread.
 
-    precisions: what each network computes in.
-    """
-
-    description: str
-    precisions: Mapping[Stream, Precision]
+class Feed(Protocol):
+    """The frames of one camera on a device: what has to be remembered of them lies there."""
 
     def submit(self, frame: Frame, infer: bool) -> Pending:
         """Take the next frame: measure its flow, and start both networks if `infer`.
@@ -60,11 +56,29 @@ class Device(Protocol):
         The frame's planes are not read after this returns. Times must rise from frame to frame.
         """
 
-    def logits(self, stream: Stream, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One network alone, at once: (channels, H, W) -> logits (C,)."""
-
     def clear(self) -> None:
         """Forget all earlier frames: there was a gap, and no flow leads across it."""
+
+    def close(self) -> None:
+        """The camera is gone; its memory is for the next."""
+
+
+class Device(Protocol):
+    """A bundle on a device: one pair of networks for however many feeds. Used from one thread.
+
+    precisions: what each network computes in.
+    """
+
+    description: str
+    precisions: Mapping[Stream, Precision]
+
+    def open_feed(self) -> Feed:
+        """Room for one more camera. Their frames may be submitted in any order; the result of a
+        frame is there until two more frames of its own feed, or of any on the CPU, are submitted.
+        """
+
+    def logits(self, stream: Stream, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One network alone, at once: (channels, H, W) -> logits (C,)."""
 
     def close(self) -> None:
         """Give the device back."""
@@ -77,7 +91,7 @@ def open_device(
     compiled during the first frame.
 
     `auto` is cuda where there is a GPU that can be used, else cpu. say: takes lines about what
-    takes long or is not as asked. flow_wanted: each inference brings its flow.
+    takes long or is not as asked. flow_wanted: flows can be asked for.
     Raises DeviceError when the device does not exist or cannot run the bundle.
     """
     if name not in NAMES:
@@ -99,4 +113,4 @@ def open_device(
         from edge.devices.cpu import CPUDevice
     except DeviceError as error:
         raise DeviceError(str(error) if fault is None else f"{fault}; {error}") from None
-    return CPUDevice(bundle, flow_wanted)
+    return CPUDevice(bundle)

@@ -119,8 +119,11 @@ class _Started:
     spatial: Request
     temporal: Request
     manifest: Manifest
-    flow: FlowBytes | None
+    measured: FlowBytes
     stages_ms: dict[str, float]
+
+    def flow(self) -> FlowBytes:
+        return self.measured
 
     def result(self) -> Inference:
         manifest = self.manifest
@@ -129,22 +132,62 @@ class _Started:
         logits, self.stages_ms["temporal"] = self.temporal.wait()
         temporal = softmax(logits, manifest.temporal.temperature)
         fused = fuse(spatial, temporal, manifest.fusion)
-        return Inference(spatial, temporal, fused, self.flow, self.stages_ms)
+        return Inference(spatial, temporal, fused, self.stages_ms)
 
 
-class _Nothing:
+@dataclass(slots=True)
+class _Measured:
+    """A frame of which no networks were asked for, or not yet."""
+
+    measured: FlowBytes | None
+
+    def flow(self) -> FlowBytes | None:
+        return self.measured
+
     def result(self) -> None:
         return None
+
+
+class CPUFeed:
+    """See edge.devices.Feed."""
+
+    def __init__(self, device: CPUDevice, preprocessor: Preprocessor) -> None:
+        self._device, self._preprocessor = device, preprocessor
+        self._ring = FlowRing(device.manifest.temporal.stack)
+
+    def submit(self, frame: Frame, infer: bool) -> _Started | _Measured:
+        manifest = self._device.manifest
+        started = time.perf_counter()
+        analysed = analyse(frame, manifest.geometry)
+        infer = infer and self._preprocessor.primed and len(self._ring) + 1 >= self._ring.length
+        spatial, temporal = self._device.requests(taken=infer)
+        if infer:
+            spatial.start(rgb_tensor(analysed, manifest.spatial.normalisation))
+        seen = time.perf_counter()
+        flow = self._preprocessor.push_analysed(analysed).flow
+        if flow is not None:
+            self._ring.push(flow)
+        moved = time.perf_counter()
+        if not infer or flow is None:
+            return _Measured(flow)
+        section = manifest.temporal
+        temporal.start(stack_tensor(self._ring.flows, section.layout, section.normalisation))
+        stages_ms = {"resize": (seen - started) * 1e3, "flow": (moved - seen) * 1e3}
+        return _Started(spatial, temporal, manifest, flow, stages_ms)
+
+    def clear(self) -> None:
+        self._preprocessor.clear()
+        self._ring.clear()
+
+    def close(self) -> None:
+        self.clear()
 
 
 class CPUDevice:
     """See edge.devices.Device."""
 
-    def __init__(self, bundle: Bundle, flow_wanted: bool) -> None:
-        self._manifest = manifest = bundle.manifest
-        self._flow_wanted = flow_wanted
-        self._spatial, self._temporal = manifest.spatial, manifest.temporal
-        self._ring = FlowRing(manifest.temporal.stack)
+    def __init__(self, bundle: Bundle) -> None:
+        self.manifest = manifest = bundle.manifest
         self._preprocessor = Preprocessor(manifest.geometry, manifest.flow)
         self._networks = [
             Network(bundle.read(section.file), f"{bundle.path}: {section.file}", shape, classes)
@@ -157,7 +200,9 @@ class CPUDevice:
                 ),
             )
         ]
-        self._requests = [tuple(n.request() for n in self._networks) for _ in range(IN_FLIGHT)]
+        self._requests = [
+            (self._networks[0].request(), self._networks[1].request()) for _ in range(IN_FLIGHT)
+        ]
         self._next = 0
         self.precisions: Mapping[Stream, Precision] = dict.fromkeys(STREAMS, "int8")
         self.description = (
@@ -167,43 +212,27 @@ class CPUDevice:
             self.description += " without VNNI: INT8 computed in float"
         self._warm_up()
 
-    def submit(self, frame: Frame, infer: bool) -> _Started | _Nothing:
-        started = time.perf_counter()
-        analysed = analyse(frame, self._preprocessor.geometry)
+    def open_feed(self) -> CPUFeed:
+        return CPUFeed(self, self._preprocessor.another())
+
+    def requests(self, taken: bool) -> tuple[Request, Request]:
+        """The next inference of each network; taken: it is started, and the next is another."""
         spatial, temporal = self._requests[self._next]
-        infer = infer and self._preprocessor.primed and len(self._ring) + 1 >= self._ring.length
-        if infer:
-            spatial.start(rgb_tensor(analysed, self._spatial.normalisation))
-        seen = time.perf_counter()
-        flow = self._preprocessor.push_analysed(analysed).flow
-        if flow is not None:
-            self._ring.push(flow)
-        moved = time.perf_counter()
-        if not infer or flow is None:
-            return _Nothing()
-        tensor = stack_tensor(self._ring.flows, self._temporal.layout, self._temporal.normalisation)
-        temporal.start(tensor)
-        self._next = (self._next + 1) % IN_FLIGHT
-        stages_ms = {"resize": (seen - started) * 1e3, "flow": (moved - seen) * 1e3}
-        shown = flow if self._flow_wanted else None
-        return _Started(spatial, temporal, self._manifest, shown, stages_ms)
+        self._next = (self._next + taken) % IN_FLIGHT
+        return spatial, temporal
 
     def logits(self, stream: Stream, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         spatial, temporal = self._networks
         return (spatial if stream == "spatial" else temporal)(tensor[None])[0]
-
-    def clear(self) -> None:
-        self._preprocessor.clear()
-        self._ring.clear()
 
     def close(self) -> None:
         self._requests = []
 
     def _warm_up(self) -> None:
         self._preprocessor.warm_up()
-        height, width = self._preprocessor.geometry.size_hw
-        for index in range(self._ring.length + 2):
+        feed = self.open_feed()
+        height, width = self.manifest.geometry.size_hw
+        for index in range(self.manifest.temporal.stack + 2):
             noise = np.random.default_rng(index).integers(0, 256, (height, width), np.uint8)
             chroma = noise[::2, ::2]
-            self.submit(Frame(noise, chroma, chroma, index * 0.04, index), infer=True).result()
-        self.clear()
+            feed.submit(Frame(noise, chroma, chroma, index * 0.04, index), infer=True).result()

@@ -35,6 +35,7 @@ from edge.flow.stack import FlowBytes
 from edge.frames import Frame, Matrix
 from edge.kernels.device_plan import FusePlan, StackPlan, ViewPlan, is_nv12, write_colour
 from edge.kernels.flow_plan import SLOTS, FlowPlan
+from edge.kernels.launches import Launch
 from edge.network import STREAMS, Precision, Stream
 
 MATRICES: tuple[Matrix, Matrix] = ("bt601", "bt709")
@@ -120,26 +121,34 @@ class _Slot:
 class _Started:
     """A frame under way. Its result is there until two more frames have been submitted.
 
-    serial: of the frame that the slot was taken for.
+    serial: of the frame that the slot was taken for. flow_shape: None where its flow stays there.
     """
 
     slot: _Slot
     serial: int
+    infer: bool
     classes: int
     flow_shape: tuple[int, int, int] | None
     host_ms: float
 
-    def result(self) -> Inference:
-        slot = self.slot
-        if slot.serial != self.serial:
+    def _wait(self) -> _Slot:
+        if self.slot.serial != self.serial:
             raise RuntimeError("the result of a frame was asked for two frames later")
-        slot.wait()
+        self.slot.wait()
+        return self.slot
+
+    def flow(self) -> FlowBytes | None:
+        if self.flow_shape is None:
+            return None
+        return self._wait().flow.array.reshape(self.flow_shape).copy()
+
+    def result(self) -> Inference | None:
+        if not self.infer:
+            return None
+        slot = self._wait()
         spatial, temporal, fused = (
             slot.scores.array.view(np.float32).reshape(3, self.classes).copy()
         )
-        flow: FlowBytes | None = None
-        if self.flow_shape is not None:
-            flow = slot.flow.array.reshape(self.flow_shape).copy()
         stages_ms = {
             "resize": slot.milliseconds("begin", "seen"),
             "flow": slot.milliseconds("seen", "flow"),
@@ -148,62 +157,37 @@ class _Started:
             "scores": slot.milliseconds("temporal", "done"),
             "host": self.host_ms,
         }
-        return Inference(spatial, temporal, fused, flow, stages_ms)
+        return Inference(spatial, temporal, fused, stages_ms)
 
 
-class _Nothing:
-    def result(self) -> None:
-        return None
+class CUDAFeed:
+    """See edge.devices.Feed. Pyramids, ring of flows and slots are its own; networks, scores and
+    both CUDA streams are the device's, whose order keeps the feeds apart as it does frames."""
 
-
-class CUDADevice:
-    """See edge.devices.Device. resources: what `close` gives back, in turn."""
-
-    def __init__(
-        self, bundle: Bundle, driver: Driver, networks: dict[Stream, Network], flow_wanted: bool
-    ) -> None:
-        manifest = bundle.manifest
-        self._driver, self._networks, self._manifest = driver, networks, manifest
-        self.resources = ExitStack()
-        height, width = manifest.geometry.size_hw
-        classes, length = len(manifest.classes), manifest.temporal.stack
-        allocate = driver.allocate
-        self._flow_shape = (2, height, width) if flow_wanted else None
-        self._flow = FlowPlan(manifest.flow, (height, width), allocate)
+    def __init__(self, device: CUDADevice) -> None:
+        self._device = device
+        self._driver, manifest = device.driver, device.manifest
+        size_hw, length = manifest.geometry.size_hw, manifest.temporal.stack
+        self._length, self._classes = length, len(manifest.classes)
+        self._flow = FlowPlan(manifest.flow, size_hw, self._driver.allocate)
         self._stack = StackPlan(
             manifest.flow,
-            (height, width),
+            size_hw,
             length,
             manifest.temporal.layout,
             manifest.temporal.normalisation,
             self._flow.flow,
-            networks["temporal"].input,
-            allocate,
+            device.networks["temporal"].input,
+            self._driver.allocate,
         )
-        self._fuse = FusePlan(
-            classes,
-            (manifest.spatial.temperature, manifest.temporal.temperature),
-            manifest.fusion,
-            networks["spatial"].logits,
-            networks["temporal"].logits,
-            allocate,
-        )
-        normalisation = manifest.spatial.normalisation
-        self._colours = {m: driver.place(write_colour(m, normalisation)) for m in MATRICES}
-        self._views: dict[tuple[tuple[int, int], bool, bool], _View] = {}
-        self._main, self._side = driver.stream(), driver.stream()
-        flow_bytes = 2 * height * width
-        self._slots = [_Slot(driver, 3 * 4 * classes, flow_bytes) for _ in range(SLOTS)]
+        flow_bytes = 2 * size_hw[0] * size_hw[1]
+        self._slots = [_Slot(self._driver, 12 * self._classes, flow_bytes) for _ in range(SLOTS)]
         self._frames = 0  # pyramids and slots take turns
         self._flows = 0  # since the last gap
         self._previous_s: float | None = None
-        self.precisions: Mapping[Stream, Precision] = {
-            stream: network.precision for stream, network in networks.items()
-        }
-        self.description = f"cuda: {driver.gpu.name}"
 
-    def submit(self, frame: Frame, infer: bool) -> _Started | _Nothing:
-        driver, main = self._driver, self._main
+    def submit(self, frame: Frame, infer: bool) -> _Started:
+        device, driver, main = self._device, self._driver, self._device.main
         turn = self._frames % SLOTS
         slot = self._slots[turn]
         interval_s = None if self._previous_s is None else frame.time_s - self._previous_s
@@ -211,90 +195,122 @@ class CUDADevice:
             raise ValueError(f"frame times must rise: {self._previous_s} then {frame.time_s}")
         slot.take(self._frames)
         waited = time.perf_counter()
-        view = self._view(frame, slot)
-        infer = (
-            infer and interval_s is not None and self._flows + 1 >= self._manifest.temporal.stack
-        )
+        view = device.view(frame)
+        infer = infer and interval_s is not None and self._flows + 1 >= self._length
         source = self._upload(view, frame, slot)
         driver.launch([view.plan.luma(source, view.taps, self._flow.luma[turn])], main)
         slot.marks["seen"].record(main)
         if infer:
-            self._start_spatial(view, frame, slot, source, turn)
+            device.start_spatial(view, frame.matrix, slot, source, self._flow.luma[turn])
         driver.launch(self._flow.pyramids[turn], main)
+        flow_shape = None
         if interval_s is not None:
             driver.launch(self._flow.flows[turn], main)
             driver.launch([self._stack.quantise(self._flows, interval_s)], main)
+            if device.flow_wanted:
+                flow_shape = (2, *device.manifest.geometry.size_hw)
+                driver.download(slot.flow.array, self._stack.slot(self._flows), main)
             self._flows += 1
         slot.marks["flow"].record(main)
         if infer:
-            self._start_temporal(slot)
+            stack = self._stack.stacks[(self._flows - 1) % self._length]
+            device.start_temporal(stack, slot)
         slot.marks["done"].record(main)
         self._frames += 1
         self._previous_s = frame.time_s
-        if not infer:
-            return _Nothing()
         host_ms = (time.perf_counter() - waited) * 1e3
-        return _Started(slot, slot.serial, len(self._manifest.classes), self._flow_shape, host_ms)
-
-    def logits(self, stream: Stream, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self._networks[stream](tensor)
+        return _Started(slot, slot.serial, infer, self._classes, flow_shape, host_ms)
 
     def clear(self) -> None:
         self._flows, self._previous_s = 0, None
 
     def close(self) -> None:
-        self.resources.close()
-
-    def _view(self, frame: Frame, slot: _Slot) -> _View:
-        """The frame's view, and room for it in the slot."""
-        nv12 = is_nv12(frame)
-        key = (frame.size_hw, nv12, frame.full_range)
-        if key not in self._views:
-            plan = ViewPlan(*key, self._manifest.geometry)
-            self._views[key] = _View(self._driver, plan)
-        view = self._views[key]
-        if slot.frame is None or len(slot.frame.array) < view.plan.frame_bytes:
-            slot.frame = self._driver.pinned(view.plan.frame_bytes)
-            if not self._driver.integrated:
-                slot.device_frame = self._driver.allocate(view.plan.frame_bytes)
-        return view
+        self.clear()
+        self._device.spare.append(self)
 
     def _upload(self, view: _View, frame: Frame, slot: _Slot) -> int:
         """The address at which the GPU will find the packed frame."""
-        assert slot.frame is not None
-        packed = slot.frame.array[: view.plan.frame_bytes]
+        driver, size = self._driver, view.plan.frame_bytes
+        if slot.frame is None or len(slot.frame.array) < size:
+            slot.frame = driver.pinned(size)
+            if not driver.integrated:
+                slot.device_frame = driver.allocate(size)
+        packed = slot.frame.array[:size]
         view.plan.pack(frame, packed)
-        slot.marks["begin"].record(self._main)
-        if self._driver.integrated:
+        slot.marks["begin"].record(self._device.main)
+        if driver.integrated:
             return slot.frame.address
-        self._driver.upload(slot.device_frame, packed, self._main)
+        driver.upload(slot.device_frame, packed, self._device.main)
         return slot.device_frame
 
-    def _start_spatial(
-        self, view: _View, frame: Frame, slot: _Slot, source: int, turn: int
+
+class CUDADevice:
+    """See edge.devices.Device. resources: what `close` gives back, in turn. spare: feeds that have
+    been closed, for the next cameras: memory on the GPU is given back with the device alone."""
+
+    def __init__(
+        self, bundle: Bundle, driver: Driver, networks: dict[Stream, Network], flow_wanted: bool
     ) -> None:
+        manifest = bundle.manifest
+        self.driver, self.networks, self.manifest = driver, networks, manifest
+        self.flow_wanted = flow_wanted
+        self.resources = ExitStack()
+        self.spare: list[CUDAFeed] = []
+        self._fuse = FusePlan(
+            len(manifest.classes),
+            (manifest.spatial.temperature, manifest.temporal.temperature),
+            manifest.fusion,
+            networks["spatial"].logits,
+            networks["temporal"].logits,
+            driver.allocate,
+        )
+        normalisation = manifest.spatial.normalisation
+        self._colours = {m: driver.place(write_colour(m, normalisation)) for m in MATRICES}
+        self._views: dict[tuple[tuple[int, int], bool, bool], _View] = {}
+        self.main, self._side = driver.stream(), driver.stream()
+        self.precisions: Mapping[Stream, Precision] = {
+            stream: network.precision for stream, network in networks.items()
+        }
+        self.description = f"cuda: {driver.gpu.name}"
+
+    def open_feed(self) -> CUDAFeed:
+        return self.spare.pop() if self.spare else CUDAFeed(self)
+
+    def logits(self, stream: Stream, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.networks[stream](tensor)
+
+    def close(self) -> None:
+        self.resources.close()
+
+    def view(self, frame: Frame) -> _View:
+        key = (frame.size_hw, is_nv12(frame), frame.full_range)
+        if key not in self._views:
+            plan = ViewPlan(*key, self.manifest.geometry)
+            self._views[key] = _View(self.driver, plan)
+        return self._views[key]
+
+    def start_spatial(
+        self, view: _View, matrix: Matrix, slot: _Slot, source: int, luma: int
+    ) -> None:
+        """source: address of the packed frame; luma: of its picture, (H, W) float32."""
         side = self._side
         side.wait_for_event(slot.marks["seen"])
-        colour, luma = self._colours[frame.matrix], self._flow.luma[turn]
-        rgb = view.plan.rgb(source, view.taps, luma, colour, self._networks["spatial"].input)
-        self._driver.launch([rgb], side)
+        colour, out = self._colours[matrix], self.networks["spatial"].input
+        self.driver.launch([view.plan.rgb(source, view.taps, luma, colour, out)], side)
         slot.marks["rgb"].record(side)
-        self._networks["spatial"].enqueue(side)
+        self.networks["spatial"].enqueue(side)
         slot.marks["spatial"].record(side)
 
-    def _start_temporal(self, slot: _Slot) -> None:
-        """Stack, temporal network, scores; the flow just measured is the last."""
-        driver, main = self._driver, self._main
-        newest = self._flows - 1
-        driver.launch([self._stack.stacks[newest % self._manifest.temporal.stack]], main)
+    def start_temporal(self, stack: Launch, slot: _Slot) -> None:
+        """Stack, temporal network, scores; stack: of the feed, its newest flow being the last."""
+        driver, main = self.driver, self.main
+        driver.launch([stack], main)
         slot.marks["stack"].record(main)
-        self._networks["temporal"].enqueue(main)
+        self.networks["temporal"].enqueue(main)
         slot.marks["temporal"].record(main)
         main.wait_for_event(slot.marks["spatial"])
         driver.launch([self._fuse.launch], main)
         driver.download(slot.scores.array, self._fuse.scores, main)
-        if self._flow_shape is not None:
-            driver.download(slot.flow.array, self._stack.slot(newest), main)
 
 
 def open_cuda(bundle: Bundle, say: Callable[[str], None], flow_wanted: bool) -> CUDADevice:
@@ -323,9 +339,10 @@ def open_cuda(bundle: Bundle, say: Callable[[str], None], flow_wanted: bool) -> 
 
 def warm_up(device: CUDADevice, bundle: Bundle) -> None:
     """Run everything often enough that nothing is loaded or tuned during the first frame."""
+    feed = device.open_feed()
     height, width = bundle.manifest.geometry.size_hw
     for index in range(bundle.manifest.temporal.stack + 2):
         noise = np.random.default_rng(index).integers(0, 256, (height, width), np.uint8)
         chroma = noise[::2, : width // 2]
-        device.submit(Frame(noise, chroma, chroma, index * 0.04, index), infer=True).result()
-    device.clear()
+        feed.submit(Frame(noise, chroma, chroma, index * 0.04, index), infer=True).result()
+    feed.close()

@@ -42,6 +42,13 @@ def to_pixels(flow: FlowBytes, spec: FlowSpec) -> NDArray[np.float32]:
     return (flow.astype(np.float32) - 127.5) * np.float32(spec.bound_px / 127.5)
 
 
+def moving_share(flow: FlowBytes, spec: FlowSpec, least_px: float = 0.5) -> float:
+    """The share of the picture that moves by `least_px` per `spec.interval_s` or more, 0..1, from
+    every fourth pixel of the bytes (2, H, W)."""
+    x, y = to_pixels(flow[:, ::4, ::4], spec)
+    return float(np.mean(x * x + y * y >= least_px * least_px))
+
+
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def _normalise(stack, scale, shift, out):  # type: ignore[no-untyped-def]
     for index in range(stack.size):

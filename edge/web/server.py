@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import json
 import socket
 import threading
@@ -18,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from edge.errors import SinkError
+from edge.web.address import ListenAddress
 from edge.web.state import LiveState
 
 VIEWERS_MAX = 8  # of the picture stream; each has a thread
@@ -26,40 +26,10 @@ _BOUNDARY = "picture"
 _COOKIE = "twostream"
 
 
-@dataclass(frozen=True, slots=True)
-class WebAddress:
-    """host, port: where to listen; 0 is any port. token: what others have to know; "" is none."""
-
-    host: str
-    port: int
-    token: str
-
-
-def parse_web_address(text: str, token: str) -> WebAddress:
-    """ "8080", "0.0.0.0:8080" or "[::]:8080".
-
-    Raises SinkError where it is none, or others could look without a token.
-    """
-    host, colon, port = text.rpartition(":")
-    host = host.strip("[]") if colon else "127.0.0.1"
-    if not port.isascii() or not port.isdigit() or int(port) > 65535 or not host:
-        raise SinkError(f"--web {text}: give a port, or an address and a port: 0.0.0.0:8080")
-    try:
-        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        raise SinkError(f"--web {text}: {host} is not an IP address") from None
-    if not local and not token:
-        raise SinkError(
-            f"--web {text}: everybody in the network could look; give --web-token, or "
-            "TWOSTREAM_WEB_TOKEN, and open the page with ?token=..."
-        )
-    return WebAddress(host, int(port), token)
-
-
 class WebServer:
-    """with WebServer(parse_web_address("8080", ""), state) as server: print(server.url)"""
+    """with WebServer(parse_listen("--web", "8080", ""), state) as server: print(server.url)"""
 
-    def __init__(self, address: WebAddress, state: LiveState) -> None:
+    def __init__(self, address: ListenAddress, state: LiveState) -> None:
         """Raises SinkError where the port cannot be had."""
         page = files("edge.web").joinpath("page.html").read_bytes()
         viewers = threading.BoundedSemaphore(VIEWERS_MAX)
@@ -127,6 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
             "/state.json": self._send_state,
             "/metrics": self._send_metrics,
             "/live.mjpg": self._send_pictures,
+            "/still.jpg": self._send_still,
         }
         route = routes.get(path)
         if route is None:
@@ -141,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.context.token
         if not token:
             return True
-        given = parse_qs(urlsplit(self.path).query).get("token", [""])[0]
+        given = self._query("token")
         header = self.headers.get("Authorization", "")
         try:
             cookie = SimpleCookie(self.headers.get("Cookie", "")).get(_COOKIE)
@@ -149,6 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
             cookie = None
         offered = (given, header.removeprefix("Bearer "), cookie.value if cookie else "")
         return any(hmac.compare_digest(text.encode(), token.encode()) for text in offered)
+
+    def _query(self, name: str) -> str:
+        return parse_qs(urlsplit(self.path).query).get(name, [""])[0]
 
     def _send_state(self) -> None:
         data = json.dumps(self.context.state.record(), separators=(",", ":")).encode()
@@ -158,8 +132,16 @@ class _Handler(BaseHTTPRequestHandler):
         data = self.context.state.metrics().encode()
         self._send(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", data)
 
+    def _send_still(self) -> None:
+        """The newest picture of ?source=NAME."""
+        found = self.context.state.picture(self._query("source"), 0, timeout_s=0.0)
+        if found is None:
+            self._send(HTTPStatus.NOT_FOUND, "text/plain", b"no picture of that source yet\n")
+        else:
+            self._send(HTTPStatus.OK, "image/jpeg", found[1])
+
     def _send_pictures(self) -> None:
-        """Motion JPEG, at most _PICTURES_PER_S; a slow viewer gets fewer."""
+        """Motion JPEG of ?source=NAME, at most _PICTURES_PER_S; a slow viewer gets fewer."""
         context = self.context
         if not context.viewers.acquire(blocking=False):
             self._send(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"too many viewers\n")
@@ -167,9 +149,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._head(HTTPStatus.OK, f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
             self.end_headers()
-            number = 0
+            number, source = 0, self._query("source")
             while not context.over.is_set():
-                found = context.state.picture(number, timeout_s=1.0)
+                found = context.state.picture(source, number, timeout_s=1.0)
                 if found is None:
                     continue
                 number, data = found

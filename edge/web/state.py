@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -13,19 +14,39 @@ import numpy as np
 
 from edge.bundle import Manifest
 from edge.events import Event
+from edge.follower import Follower
+from edge.listener import Listener, Notice
 from edge.overlay import Picture
 from edge.report import STAGES, notice_record
-from edge.runtime import Label, Recogniser
-from edge.source import Source
-from edge.supervisor import CameraState, Supervised
+from edge.runtime import Label
+from edge.supervisor import CameraState
 
 EVENTS_KEPT = 200
-STALE_S = 5.0  # without a label for so long the run is not healthy
+STALE_S = 5.0  # without a label for so long a source is not healthy
 _QUALITY = 80
 _TOP = 5
 
 
-class LiveState:
+@dataclass
+class _Seen:
+    """What has been seen of one source. number: of its labels; packed: the number of the picture
+    that was packed last, and it as JPEG."""
+
+    name: str
+    camera: CameraState
+    label: Label | None = None
+    number: int = 0
+    seen_s: float = field(default_factory=time.monotonic)
+    losses: int = 0
+    starts: Counter[str] = field(default_factory=Counter)
+    packed: tuple[int, bytes] = (0, b"")
+
+    @property
+    def healthy(self) -> bool:
+        return time.monotonic() - self.seen_s < STALE_S
+
+
+class LiveState(Listener):
     """Takes labels and notices from the loop's thread; everything else may be asked from any.
 
     A picture is drawn and packed only where somebody looks, and once for all who do.
@@ -34,66 +55,86 @@ class LiveState:
     def __init__(
         self,
         manifest: Manifest,
-        source: Source | Supervised,
-        name: str,
-        recogniser: Recogniser,
+        followers: Mapping[str, Follower],
         draw: Callable[[Label], Picture],
     ) -> None:
-        self.manifest, self.name = manifest, name
-        self._source, self._recogniser, self._draw = source, recogniser, draw
+        self._classes, self._followers, self._draw = manifest.classes, followers, draw
         self._news = threading.Condition()
         self._drawing = threading.Lock()
-        self._label: Label | None = None
-        self._number = 0
-        self._seen_s = time.monotonic()
-        self._camera = CameraState(name, "running")
-        self._losses = 0
+        self._sources: dict[str, _Seen] = {}
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
-        self._starts: Counter[str] = Counter()
-        self._packed = (0, b"")
+        self._began_s = time.monotonic()
+
+    def begin(self, source: str) -> None:
+        with self._news:
+            self._of(source)
 
     def show(self, label: Label) -> None:
         with self._news:
-            self._label, self._number, self._seen_s = label, self._number + 1, time.monotonic()
+            seen = self._of(label.source)
+            seen.label, seen.number, seen.seen_s = label, seen.number + 1, time.monotonic()
             self._news.notify_all()
 
-    def tell(self, notice: Event | CameraState) -> None:
+    def tell(self, notice: Notice) -> None:
         with self._news:
             if isinstance(notice, Event):
-                self._starts[notice.label] += notice.kind == "start"
+                self._of(notice.source).starts[notice.label] += notice.kind == "start"
             else:
-                self._losses += notice.state == "lost" and self._camera.state == "running"
-                self._camera = notice
+                seen = self._of(notice.name)
+                seen.losses += notice.state == "lost" and seen.camera.state == "running"
+                seen.camera = notice
             self._events.append(notice_record(notice) | {"clock": time.time()})
 
-    def picture(self, after: int, timeout_s: float) -> tuple[int, bytes] | None:
-        """The newest picture as (its number, JPEG) once there is one later than `after`."""
+    def end(self, source: str) -> None:
         with self._news:
-            self._news.wait_for(lambda: self._number > after, timeout_s)
-            number, label = self._number, self._label
-        if label is None or number <= after:
-            return None
+            self._sources.pop(source, None)
+
+    def picture(self, source: str, after: int, timeout_s: float) -> tuple[int, bytes] | None:
+        """The newest picture of a source as (its number, JPEG) once there is one later than
+        `after`; "" is the first source."""
+
+        def news() -> bool:
+            seen = self._look_up(source)
+            return seen is not None and seen.number > after
+
+        with self._news:
+            self._news.wait_for(news, timeout_s)
+            seen = self._look_up(source)
+            if seen is None or seen.label is None or seen.number <= after:
+                return None
+            number, label = seen.number, seen.label
         with self._drawing:
-            if self._packed[0] < number:
+            if seen.packed[0] < number:
                 known, data = cv2.imencode(
                     ".jpg", self._draw(label), (cv2.IMWRITE_JPEG_QUALITY, _QUALITY)
                 )
-                self._packed = (number, data.tobytes() if known else b"")
-            return self._packed
+                seen.packed = (number, data.tobytes() if known else b"")
+            return seen.packed
 
     def healthy(self) -> bool:
-        """Whether labels come."""
-        return time.monotonic() - self._seen_s < STALE_S
+        """Whether labels come from every source; at the start they have some time for it."""
+        with self._news:
+            if not self._sources:
+                return time.monotonic() - self._began_s < STALE_S
+            return all(seen.healthy for seen in self._sources.values())
 
     def record(self) -> dict[str, Any]:
         """For the page."""
         with self._news:
-            label, camera, events = self._label, self._camera, list(self._events)
+            sources, events = list(self._sources.values()), list(self._events)
+        return {
+            "sources": [self._record(seen) for seen in sources],
+            "events": events,
+            "clock": time.time(),
+        }
+
+    def _record(self, seen: _Seen) -> dict[str, Any]:
+        label, classes = seen.label, self._classes
         decision = label.decision if label is not None else None
-        classes = self.manifest.classes
         streams = {} if label is None else {"spatial": label.spatial, "temporal": label.temporal}
         return {
-            "camera": {"name": self.name, "state": camera.state, "reason": camera.reason},
+            "name": seen.name,
+            "camera": {"state": seen.camera.state, "reason": seen.camera.reason},
             "state": label.state if label is not None else "starting",
             "label": decision.label if decision is not None else None,
             "score": round(decision.score, 4) if decision is not None else None,
@@ -103,51 +144,68 @@ class LiveState:
                 for name, scores in streams.items()
             },
             "latency_ms": round(label.latency_ms, 1) if label is not None else None,
-            "counts": self._counts(),
-            "events": events,
-            "clock": time.time(),
-        }
-
-    def _counts(self) -> dict[str, int]:
-        statistics = self._recogniser.statistics
-        return {
-            "received": self._source.received,
-            "labelled": statistics.decisions,
-            "dropped": self._source.dropped,
-            "damaged": self._source.damaged,
-            "gaps": statistics.gaps,
-            "losses": self._losses,
+            "counts": self._counts(seen),
         }
 
     def metrics(self) -> str:
-        """In Prometheus' text format."""
-        camera = f'camera="{_escaped(self.name)}"'
-        lines = []
-        for name, value in self._counts().items():
-            lines += [
-                f"# TYPE twostream_{name}_total counter",
-                f"twostream_{name}_total{{{camera}}} {value}",
-            ]
-        up = int(self._camera.state == "running" and self.healthy())
-        lines += ["# TYPE twostream_up gauge", f"twostream_up{{{camera}}} {up}"]
-        lines.append("# TYPE twostream_actions_total counter")
+        """In Prometheus' text format: the lines of a metric together, one for each source."""
         with self._news:
-            starts = sorted(self._starts.items())
-        lines += [
-            f'twostream_actions_total{{{camera},action="{_escaped(action)}"}} {count}'
-            for action, count in starts
-        ]
-        lines.append("# TYPE twostream_stage_seconds summary")
-        for stage in STAGES:
-            histogram = self._recogniser.statistics.stages_ms.get(stage)
-            if histogram is None:
-                continue
-            lines += [
-                f'twostream_stage_seconds{{{camera},stage="{stage}",quantile="{share}"}} '
-                f"{histogram.quantile(share) / 1e3:.6f}"
-                for share in (0.5, 0.95, 0.99)
+            sources = list(self._sources.values())
+        rows: dict[tuple[str, str], list[str]] = {}
+        for seen in sources:
+            of = f'camera="{_escaped(seen.name)}"'
+            for name, value in self._counts(seen).items():
+                rows.setdefault((f"{name}_total", "counter"), []).append(f"{{{of}}} {value}")
+            up = int(seen.camera.state == "running" and seen.healthy)
+            rows.setdefault(("up", "gauge"), []).append(f"{{{of}}} {up}")
+            actions = rows.setdefault(("actions_total", "counter"), [])
+            actions += [
+                f'{{{of},action="{_escaped(action)}"}} {count}'
+                for action, count in sorted(seen.starts.copy().items())
             ]
-        return "\n".join(lines) + "\n"
+            stages = rows.setdefault(("stage_seconds", "summary"), [])
+            stages += self._stages(seen.name, of)
+        return "".join(
+            f"# TYPE twostream_{name} {kind}\n" + "".join(f"twostream_{name}{t}\n" for t in texts)
+            for (name, kind), texts in rows.items()
+        )
+
+    def _stages(self, source: str, of: str) -> list[str]:
+        follower = self._followers.get(source)
+        if follower is None:
+            return []
+        known = follower.recogniser.statistics.stages_ms
+        return [
+            f'{{{of},stage="{stage}",quantile="{share}"}} {known[stage].quantile(share) / 1e3:.6f}'
+            for stage in STAGES
+            if stage in known
+            for share in (0.5, 0.95, 0.99)
+        ]
+
+    def _counts(self, seen: _Seen) -> dict[str, int]:
+        follower = self._followers.get(seen.name)
+        if follower is None:
+            return {}
+        statistics, source = follower.recogniser.statistics, follower.source
+        return {
+            "received": source.received,
+            "labelled": statistics.decisions,
+            "dropped": source.dropped,
+            "damaged": source.damaged,
+            "gaps": statistics.gaps,
+            "rested": statistics.rested,
+            "losses": seen.losses,
+        }
+
+    def _of(self, source: str) -> _Seen:
+        if source not in self._sources:
+            self._sources[source] = _Seen(source, CameraState(source, "running"))
+        return self._sources[source]
+
+    def _look_up(self, source: str) -> _Seen | None:
+        if not source:
+            return next(iter(self._sources.values()), None)
+        return self._sources.get(source)
 
 
 def _best(scores: np.ndarray, classes: tuple[str, ...]) -> list[tuple[str, float]]:

@@ -1,0 +1,133 @@
+"""The annotated pictures as an RTSP stream, for whoever watches: rtsp://HOST:PORT/NAME.
+
+H.264 is made once for all viewers of a source, and only while there is one. A viewer never holds up
+the run: where the encoder is behind, pictures are left out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+import cv2
+
+from edge.errors import SinkError
+from edge.gstreamer import load_gstreamer
+from edge.listener import Listener
+from edge.overlay import Picture
+from edge.runtime import Label
+from edge.sink import ENCODERS, choose_encoder
+from edge.web.address import ListenAddress
+
+VIEWER = "viewer"  # the user that a token is the password of
+_QUEUE_FRAMES = 2
+_ROLE = "media.factory.role"
+
+
+class RTSPOut(Listener):
+    """with RTSPOut(parse_listen("--rtsp", "8554", ""), slugs, draw) as out: out.begin("yard")"""
+
+    def __init__(
+        self, address: ListenAddress, slugs: Mapping[str, str], draw: Callable[[Label], Picture]
+    ) -> None:
+        """slugs: path by source. draw: (H, W, 3) BGR. Raises SinkError where the port cannot be had
+        or GstRtspServer is not installed."""
+        self._gst = load_gstreamer(SinkError).Gst
+        try:
+            import gi
+
+            gi.require_version("GstRtspServer", "1.0")
+            from gi.repository import GLib, GstRtspServer
+        except (ImportError, ValueError):
+            raise SinkError(
+                "--rtsp needs GStreamer's RTSP server; run: sudo apt install "
+                "gir1.2-gst-rtsp-server-1.0"
+            ) from None
+        self._slugs, self._draw, self._rtsp = slugs, draw, GstRtspServer
+        self._protected = bool(address.token)
+        self._lock = threading.Lock()
+        self._entries: dict[str, list[Any]] = {}  # by source, where viewers' pictures are pushed
+        self._context = GLib.MainContext.new()
+        self._loop = GLib.MainLoop.new(self._context, False)
+        server = self._server = GstRtspServer.RTSPServer()
+        server.set_address(address.host)
+        server.set_service(str(address.port))
+        if address.token:
+            server.set_auth(_auth(GstRtspServer, address.token))
+        if server.attach(self._context) == 0:
+            raise SinkError(f"--rtsp: {address.host}:{address.port} cannot be listened on")
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        user = f"{VIEWER}:TOKEN@" if address.token else ""
+        self.url = f"rtsp://{user}{host}:{server.get_bound_port()}/NAME"
+
+    def __enter__(self) -> RTSPOut:
+        self._thread = threading.Thread(target=self._loop.run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            for entry in (e for entries in self._entries.values() for e in entries):
+                entry.end_of_stream()
+        self._loop.quit()
+        self._thread.join(1.0)
+
+    def show(self, label: Label) -> None:
+        with self._lock:
+            entries = list(self._entries.get(label.source, ()))
+        if not entries:
+            return
+        picture = self._draw(label)
+        height, width = picture.shape[:2]
+        data = cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420).tobytes()
+        caps = self._gst.Caps.from_string(
+            f"video/x-raw,format=I420,width={width},height={height},framerate=0/1,colorimetry=bt601"
+        )
+        for entry in entries:
+            if entry.get_current_level_bytes() >= _QUEUE_FRAMES * len(data):
+                continue
+            if entry.get_caps() is None or not entry.get_caps().is_equal(caps):
+                entry.set_caps(caps)
+            entry.push_buffer(self._gst.Buffer.new_wrapped(data))
+
+    def begin(self, source: str) -> None:
+        factory = self._rtsp.RTSPMediaFactory()
+        encoder = ENCODERS[choose_encoder((480, 640))]
+        factory.set_launch(
+            "( appsrc name=pictures is-live=true format=time do-timestamp=true ! videoconvert ! "
+            f"{encoder} ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
+        )
+        factory.set_shared(True)
+        factory.connect("media-configure", self._on_viewer, source)
+        if self._protected:
+            permissions = self._rtsp.RTSPPermissions()
+            for right in ("access", "construct"):
+                permissions.add_permission_for_role(VIEWER, f"media.factory.{right}", True)
+            factory.set_permissions(permissions)
+        self._server.get_mount_points().add_factory(f"/{self._slugs[source]}", factory)
+
+    def _on_viewer(self, _factory: Any, media: Any, source: str) -> None:
+        """The server's thread: somebody is the first to look."""
+        entry = media.get_element().get_by_name("pictures")
+        with self._lock:
+            self._entries.setdefault(source, []).append(entry)
+        media.connect("unprepared", self._on_nobody, source, entry)
+
+    def _on_nobody(self, _media: Any, source: str, entry: Any) -> None:
+        with self._lock:
+            self._entries[source].remove(entry)
+
+
+def _auth(server: Any, token: str) -> Any:
+    auth = server.RTSPAuth()
+    role = server.RTSPToken()
+    role.set_string(_ROLE, VIEWER)
+    auth.add_basic(server.RTSPAuth.make_basic(VIEWER, token), role)
+    return auth

@@ -1,0 +1,38 @@
+"""Where the run may be looked at from: this machine alone, or others that know a token."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from edge.errors import SinkError
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """host, port: where to listen; 0 is any port. token: what others have to know; "" is none."""
+
+    host: str
+    port: int
+    token: str
+
+
+def parse_listen(option: str, text: str, token: str) -> ListenAddress:
+    """ "8080", "0.0.0.0:8080" or "[::]:8080".
+
+    Raises SinkError where it is none, or others could look without a token.
+    """
+    host, colon, port = text.rpartition(":")
+    host = host.strip("[]") if colon else "127.0.0.1"
+    if not port.isascii() or not port.isdigit() or int(port) > 65535 or not host:
+        raise SinkError(f"{option} {text}: give a port, or an address and a port: 0.0.0.0:8080")
+    try:
+        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        raise SinkError(f"{option} {text}: {host} is not an IP address") from None
+    if not local and not token:
+        raise SinkError(
+            f"{option} {text}: everybody in the network could look; give --web-token, or "
+            "TWOSTREAM_WEB_TOKEN: the page is opened with ?token=..., the stream as viewer:TOKEN@"
+        )
+    return ListenAddress(host, int(port), token)

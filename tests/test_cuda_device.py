@@ -15,9 +15,10 @@ import pytest
 
 from edge.build import BuildOptions, build
 from edge.bundle import Bundle, load_bundle, write_manifest
-from edge.devices import Device, Inference, open_device
+from edge.devices import Device, Feed, Inference, open_device
 from edge.devices.gpu import NO_DRIVER, open_driver
 from edge.errors import BundleError, DeviceError
+from edge.flow.stack import FlowBytes
 from edge.frames import Frame
 from edge.kernels.launches import FILES
 from edge.verify import verify
@@ -58,31 +59,31 @@ def open_on_double(
     return device
 
 
-def infer(device: Device, frames: list[Frame]) -> list[Inference | None]:
-    """Two frames under way at a time, as a file is run."""
+Answer = tuple[Inference | None, FlowBytes | None]
+
+
+def infer(feed: Feed, frames: list[Frame]) -> list[Answer]:
+    """Two frames under way at a time, as a file is run; scores and flows."""
     results, waiting = [], None
     for frame in frames:
-        pending = device.submit(frame, infer=True)
+        pending = feed.submit(frame, infer=True)
         if waiting is not None:
-            results.append(waiting.result())
+            results.append((waiting.result(), waiting.flow()))
         waiting = pending
     assert waiting is not None
-    return [*results, waiting.result()]
+    return [*results, (waiting.result(), waiting.flow())]
 
 
-def assert_same(
-    found: list[Inference | None], expected: list[Inference | None], tolerance: float = 0.02
-) -> None:
-    assert [each is None for each in found] == [each is None for each in expected]
-    for mine, theirs in zip(found, expected, strict=True):
-        if mine is None or theirs is None:
-            continue
-        for stream in ("spatial", "temporal", "fused"):
+def assert_same(found: list[Answer], expected: list[Answer], tolerance: float = 0.02) -> None:
+    assert [each[0] is None for each in found] == [each[0] is None for each in expected]
+    assert [each[1] is None for each in found] == [each[1] is None for each in expected]
+    for (mine, flow), (theirs, wanted_flow) in zip(found, expected, strict=True):
+        for stream in ("spatial", "temporal", "fused") if mine is not None else ():
             wanted = getattr(theirs, stream)
             np.testing.assert_allclose(getattr(mine, stream), wanted, atol=tolerance)
-        assert mine.flow is not None
-        assert theirs.flow is not None
-        apart = np.abs(mine.flow.astype(int) - theirs.flow)
+        if flow is None or wanted_flow is None:
+            continue
+        apart = np.abs(flow.astype(int) - wanted_flow)
         assert np.quantile(apart, 0.999) <= 1
         assert (apart > 0).mean() < 0.01
 
@@ -95,20 +96,56 @@ def test_it_says_what_the_cpu_says(
 ) -> None:
     frames = [street(index) for index in range(STACK + 5)]
     cpu = open_device("cpu", bundle, print, flow_wanted=True)
-    expected = infer(cpu, frames)
+    expected = infer(cpu.open_feed(), frames)
     cpu.close()
     gpu = GPU(order, integrated)
     device = open_on_double(monkeypatch, gpu, bundle)
-    found = infer(device, frames)
-    assert sum(each is not None for each in found) == 5
+    feed = device.open_feed()
+    found = infer(feed, frames)
+    assert sum(each is not None for each, _ in found) == 5
     assert_same(found, expected)
-    device.clear()  # as after a gap: the same frames give the same scores
-    again = infer(device, [replace(frame, time_s=frame.time_s + 9) for frame in frames])
+    feed.clear()  # as after a gap: the same frames give the same scores
+    again = infer(feed, [replace(frame, time_s=frame.time_s + 9) for frame in frames])
     assert_same(again, found)
     gpu.memory.check_guards()
     device.close()
     assert gpu.contexts == 0
     assert gpu.allocated == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ORDERS)
+def test_feeds_share_the_networks_and_nothing_else(
+    order: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two cameras in turn, each with its own frames, say what each says alone."""
+    device = open_on_double(monkeypatch, GPU(order), bundle)
+    clips = [[street(start + index) for index in range(STACK + 3)] for start in (0, 30)]
+    alone = [infer(device.open_feed(), clip) for clip in clips]
+    feeds = [device.open_feed() for _ in clips]
+    pending = [[feeds[k].submit(clips[k][0], infer=True) for k in range(2)]]
+    found: list[list[Answer]] = [[], []]
+    for step in range(1, STACK + 3):
+        pending.append([feeds[k].submit(clips[k][step], infer=True) for k in range(2)])
+        for k, each in enumerate(pending.pop(0)):
+            found[k].append((each.result(), each.flow()))
+    for k, each in enumerate(pending[0]):
+        found[k].append((each.result(), each.flow()))
+    for k in range(2):
+        assert_same(found[k], alone[k], tolerance=1e-6)
+
+
+def test_a_closed_feed_s_memory_is_the_next_one_s(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = GPU()
+    device = open_on_double(monkeypatch, gpu, bundle)
+    before = gpu.allocated
+    for _ in range(3):
+        feed = device.open_feed()
+        feed.submit(street(0), infer=True)
+        feed.close()
+    assert gpu.allocated == before
 
 
 @pytest.mark.slow
@@ -118,9 +155,9 @@ def test_sizes_and_formats_may_change_on_the_way(
     sizes = [(240, 320), (480, 640), (360, 640)]
     frames = [street(i, nv12=i % 2 == 1, size_hw=sizes[i % 3]) for i in range(STACK + 3)]
     cpu = open_device("cpu", bundle, print, flow_wanted=True)
-    expected = infer(cpu, frames)
+    expected = infer(cpu.open_feed(), frames)
     device = open_on_double(monkeypatch, GPU(ORDERS[2], integrated=False), bundle)
-    assert_same(infer(device, frames), expected)
+    assert_same(infer(device.open_feed(), frames), expected)
 
 
 def test_a_frame_takes_the_same_launches_always(
@@ -128,10 +165,11 @@ def test_a_frame_takes_the_same_launches_always(
 ) -> None:
     gpu = GPU()
     device = open_on_double(monkeypatch, gpu, bundle, flow=False)
+    feed = device.open_feed()
     counts = []
     for index in range(STACK + 4):
         gpu.launched.clear()
-        device.submit(street(index), infer=True)
+        feed.submit(street(index), infer=True)
         counts.append(len(gpu.launched))
     # luma, pyramid; flow and quantise; RGB, stack and scores
     assert counts == [1 + 1] + [2 + 5 + 1] * 9 + [8 + 3] * 4
@@ -140,15 +178,16 @@ def test_a_frame_takes_the_same_launches_always(
 def test_nothing_grows(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = GPU(integrated=False)
     device = open_on_double(monkeypatch, gpu, bundle)
+    feed = device.open_feed()
     monkeypatch.setattr(
         "tests.cuda.on_cpu.run", lambda launch: None
     )  # what it keeps, not what it says
     for index in range(STACK + 4):
-        device.submit(street(index), infer=True)
+        feed.submit(street(index), infer=True)
     before = (gpu.allocated, gpu.pinned, gpu.events, len(gpu.streams))
     frame = street(0)
     for index in range(STACK + 4, 2000):
-        device.submit(replace(frame, time_s=index / 25), infer=index % 50 == 0)
+        feed.submit(replace(frame, time_s=index / 25), infer=index % 50 == 0)
     assert (gpu.allocated, gpu.pinned, gpu.events, len(gpu.streams)) == before
     assert max(len(stream.jobs) for stream in gpu.streams) < 200
 
@@ -158,17 +197,18 @@ def test_without_a_picture_no_flow_comes_back(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = open_on_double(monkeypatch, GPU(), bundle, flow=False)
-    last = infer(device, [street(index) for index in range(STACK + 1)])[-1]
+    last, flow = infer(device.open_feed(), [street(index) for index in range(STACK + 1)])[-1]
     assert last is not None
-    assert last.flow is None
+    assert flow is None
     assert set(last.stages_ms) == {"resize", "flow", "spatial", "temporal", "scores", "host"}
 
 
 def test_times_must_rise(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     device = open_on_double(monkeypatch, GPU(), bundle)
-    device.submit(street(4), infer=True)
+    feed = device.open_feed()
+    feed.submit(street(4), infer=True)
     with pytest.raises(ValueError, match="frame times must rise"):
-        device.submit(street(3), infer=True)
+        feed.submit(street(3), infer=True)
 
 
 @pytest.mark.slow
@@ -308,9 +348,10 @@ def test_a_fault_in_the_middle_leaves_the_gpu_whole(
 ) -> None:
     gpu = GPU()
     device = open_on_double(monkeypatch, gpu, bundle)
+    feed = device.open_feed()
     error = cuda_error("an illegal memory access was encountered")
     monkeypatch.setattr("pycuda.driver.Context.synchronize", refuse(error))
-    device.submit(street(0), infer=True)
+    feed.submit(street(0), infer=True)
     device.close()
     assert (gpu.contexts, gpu.allocated) == (0, 0)
 
@@ -319,13 +360,14 @@ def test_a_fault_in_the_middle_leaves_the_gpu_whole(
 def test_no_network_goes_while_it_runs(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = GPU()
     device = open_on_double(monkeypatch, gpu, bundle)
+    feed = device.open_feed()
     under_way = []
     monkeypatch.setattr(
         "edge.engines.runtime.Engine.close",
         lambda engine: under_way.append(sum(len(stream.jobs) for stream in gpu.streams)),
     )
     for index in range(STACK + 2):
-        device.submit(street(index), infer=True)
+        feed.submit(street(index), infer=True)
     device.close()
     assert under_way == [0, 0]
 
@@ -334,7 +376,8 @@ def test_a_result_that_came_too_late_is_not_another_frame_s(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = open_on_double(monkeypatch, GPU(), bundle)
-    pending = [device.submit(street(index), infer=True) for index in range(STACK + 3)]
+    feed = device.open_feed()
+    pending = [feed.submit(street(index), infer=True) for index in range(STACK + 3)]
     with pytest.raises(RuntimeError, match="two frames later"):
         pending[STACK].result()
     assert pending[-1].result() is not None

@@ -68,11 +68,12 @@ def moving_frame(index: int) -> Frame:
 
 def test_results_do_not_depend_on_what_was_seen_before_a_gap(bundle: Bundle) -> None:
     device = open_device("cpu", bundle, print)
+    feed = device.open_feed()
 
     def last(start: int) -> np.ndarray:
         pending = None
         for index in range(start, start + 11):
-            pending = device.submit(moving_frame(index), infer=True)
+            pending = feed.submit(moving_frame(index), infer=True)
             if index < start + 10:
                 assert pending.result() is None
         result = pending.result() if pending else None
@@ -80,11 +81,29 @@ def test_results_do_not_depend_on_what_was_seen_before_a_gap(bundle: Bundle) -> 
         return np.concatenate([result.spatial, result.temporal])
 
     first = last(0)
-    device.clear()
+    feed.clear()
     other = last(40)
-    device.clear()
+    feed.clear()
     np.testing.assert_array_equal(last(0), first)
     assert np.abs(other - first).max() > 0
+    device.close()
+
+
+def test_feeds_that_take_turns_know_nothing_of_each_other(bundle: Bundle) -> None:
+    device = open_device("cpu", bundle, print)
+
+    def results(starts: list[int]) -> list[np.ndarray]:
+        feeds, found = [device.open_feed() for _ in starts], []
+        for step in range(14):
+            for feed, start in zip(feeds, starts, strict=True):
+                result = feed.submit(moving_frame(start + step), infer=True).result()
+                if step == 13:
+                    assert result is not None
+                    found.append(np.concatenate([result.spatial, result.temporal]))
+        return found
+
+    alone = [results([start])[0] for start in (0, 40)]
+    np.testing.assert_array_equal(results([0, 40]), alone)
     device.close()
 
 

@@ -28,7 +28,7 @@ MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
 
 
 def event(number: int) -> Event:
-    return Event("start", "Diving", float(number), number + 0.5, 0.9)
+    return Event("cam", "start", "Diving", float(number), number + 0.5, 0.9)
 
 
 class Broker:
@@ -113,7 +113,7 @@ def test_events_come_once_and_status_is_kept(broker: Broker) -> None:
         assert [row["started"] for row in events] == list(range(20))
         assert len({row["id"] for row in events}) == 20
         assert events[3]["label"] == "Diving"
-        assert json.loads(listener.wait_for("camera", 1)[0])["reason"] == "no frame for 2 s"
+        assert json.loads(listener.wait_for("camera/cam", 1)[0])["reason"] == "no frame for 2 s"
         assert listener.wait_for("status", 1) == ["online"]
     assert listener.wait_for("status", 2) == ["online", "offline"]
     listener.close()

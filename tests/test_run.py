@@ -20,7 +20,18 @@ from edge.source import open_source
 from tests.clips import write_clip, write_timed_clip
 from tests.command import TWOSTREAM, read_lines, twostream
 
-KEYS = ["frame", "time", "state", "label", "score", "top", "spatial", "temporal", "latency_ms"]
+KEYS = [
+    "source",
+    "frame",
+    "time",
+    "state",
+    "label",
+    "score",
+    "top",
+    "spatial",
+    "temporal",
+    "latency_ms",
+]
 
 
 @pytest.fixture(scope="module")
@@ -201,10 +212,10 @@ def labels_of(
     """The labels of a file, in this process."""
     loaded = load_bundle(bundle)
     device = open_device("cpu", loaded, print)
-    recogniser = Recogniser(loaded.manifest, device, config or RunConfig())
+    recogniser = Recogniser(loaded.manifest, device.open_feed(), config or RunConfig())
     labels: list[Label] = []
     with open_source(str(path)) as source:
-        recognise(source, source.live, recogniser, labels.append)
+        recognise(source, recogniser, labels.append)
     device.close()
     return labels, recogniser
 

@@ -22,7 +22,7 @@ def test_a_unit_is_written_for_oneself(
     demo_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    url = "rtsp://bob:p%40ss$1@host/cam 1"
+    url = "rtsp://bob:p%40ss$1@host/cam;1"
     done = twostream("service", "yard", demo_bundle, url, "--wait", "--web", 8080)
     assert done.returncode == 0, done.stderr
     file = tmp_path / "systemd" / "user" / "twostream-yard.service"
@@ -30,7 +30,7 @@ def test_a_unit_is_written_for_oneself(
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     (line,) = (x for x in file.read_text().splitlines() if x.startswith("ExecStart="))
     assert line == (
-        f"ExecStart={TWOSTREAM} run {demo_bundle} 'rtsp://bob:p%%40ss$$1@host/cam 1' "
+        f"ExecStart={TWOSTREAM} run {demo_bundle} 'rtsp://bob:p%%40ss$$1@host/cam;1' "
         "--wait --web 8080"
     )
     if analyse := shutil.which("systemd-analyze"):
@@ -41,7 +41,7 @@ def test_a_unit_is_written_for_oneself(
 
 def test_names_and_arguments_are_checked(demo_bundle: Path) -> None:
     assert_refused(twostream("service", "../x", demo_bundle, "test://"), "letters, digits")
-    assert_refused(twostream("service", "yard", demo_bundle), "Missing argument 'source'")
+    assert_refused(twostream("service", "yard", demo_bundle), "there is no source")
     assert_refused(twostream("service", "yard", demo_bundle, "test://", "--wob"), "--wob")
     assert "Type=notify" in unit_text("yard", ["b", "s"])
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from edge.errors import SinkError
-from edge.web.server import parse_web_address
+from edge.web.address import parse_listen
 from tests.command import TWOSTREAM, assert_refused, twostream
 from tests.rtsp import RtspServer
 
@@ -46,7 +46,9 @@ class Run:
             return error.code, error.read()
 
     def state(self) -> dict:
-        return json.loads(self.get("state.json")[1])
+        """Of the first source."""
+        found = json.loads(self.get("state.json")[1])
+        return found["sources"][0] if found["sources"] else {"state": "starting"}
 
     def wait_for(self, what: str, wanted: object, bound_s: float = 20.0) -> dict:
         deadline_s = time.monotonic() + bound_s
@@ -172,20 +174,22 @@ def test_a_token_is_asked_for(demo_bundle: Path) -> None:
         assert run.get("state.json", Cookie="twostream=sesame")[0] == 200
         assert run.get("state.json", Cookie="twostream=\x01;;=")[0] == 401
         assert run.get("healthz")[0] in (200, 503)
+        while b'"state":"running","label"' not in run.get("state.json?token=sesame")[1]:
+            time.sleep(0.1)
         run.stop()
 
 
 @pytest.mark.parametrize("text", ["", "http", "-1", "70000", "host:80", "1.2.3.4:", ":80:"])
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(SinkError, match="--web"):
-        parse_web_address(text, "token")
+        parse_listen("--web", text, "token")
 
 
 def test_others_may_look_only_with_a_token(demo_bundle: Path) -> None:
     with pytest.raises(SinkError, match="give --web-token"):
-        parse_web_address("0.0.0.0:8080", "")
-    assert parse_web_address("[::]:8080", "sesame").host == "::"
-    assert parse_web_address("[::1]:8080", "").host == "::1"
+        parse_listen("--web", "0.0.0.0:8080", "")
+    assert parse_listen("--web", "[::]:8080", "sesame").host == "::"
+    assert parse_listen("--web", "[::1]:8080", "").host == "::1"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = twostream("run", demo_bundle, "test://", "--max-frames", 20, "--web", port)

@@ -165,9 +165,9 @@ def test_the_device_says_what_the_cpu_says(demo_bundle: Path, tmp_path: Path) ->
     frames = [street(index) for index in range(STACK + 5)]
     cpu = open_device("cpu", bundle, print, flow_wanted=True)
     with closing(open_device("cuda", bundle, print, flow_wanted=True)) as device:
-        found = infer(device, frames)
+        found = infer(device.open_feed(), frames)
     # two makers' INT8 kernels round apart, as far as the bundle allows
-    assert_same(found, infer(cpu, frames), bundle.manifest.parity.tolerance)
+    assert_same(found, infer(cpu.open_feed(), frames), bundle.manifest.parity.tolerance)
 
 
 def test_ten_thousand_frames_take_no_more_memory(driver: Driver) -> None:

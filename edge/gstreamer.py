@@ -58,6 +58,21 @@ def load_gstreamer(error: type[TwostreamError]) -> GStreamer:
         raise error(f"GStreamer for Python is not installed ({fault}): {_REMEDY}") from None
 
 
+def load_rtsp_server(error: type[TwostreamError]) -> tuple[Any, Any]:
+    """GLib and GstRtspServer. Raises `error` with the package to install."""
+    load_gstreamer(error)
+    try:
+        import gi
+
+        gi.require_version("GstRtspServer", "1.0")
+        from gi.repository import GLib, GstRtspServer
+    except (ImportError, ValueError):
+        raise error(
+            "--rtsp needs GStreamer's RTSP server; run: sudo apt install gir1.2-gst-rtsp-server-1.0"
+        ) from None
+    return GLib, GstRtspServer
+
+
 def has_element(name: str) -> bool:
     """Whether a plug-in with this element is installed (once load_gstreamer has been called)."""
     return _import_gstreamer().Gst.ElementFactory.find(name) is not None

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 
 from edge.errors import SinkError
-from edge.gstreamer import load_gstreamer
+from edge.gstreamer import load_gstreamer, load_rtsp_server
 from edge.listener import Listener
 from edge.overlay import Picture
 from edge.runtime import Label
@@ -35,16 +35,7 @@ class RTSPOut(Listener):
         """slugs: path by source. draw: (H, W, 3) BGR. Raises SinkError where the port cannot be had
         or GstRtspServer is not installed."""
         self._gst = load_gstreamer(SinkError).Gst
-        try:
-            import gi
-
-            gi.require_version("GstRtspServer", "1.0")
-            from gi.repository import GLib, GstRtspServer
-        except (ImportError, ValueError):
-            raise SinkError(
-                "--rtsp needs GStreamer's RTSP server; run: sudo apt install "
-                "gir1.2-gst-rtsp-server-1.0"
-            ) from None
+        GLib, GstRtspServer = load_rtsp_server(SinkError)
         self._slugs, self._draw, self._rtsp = slugs, draw, GstRtspServer
         self._protected = bool(address.token)
         self._lock = threading.Lock()

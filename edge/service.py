@@ -49,6 +49,7 @@ class Notifier(Listener):
         self._address = os.environ.get("NOTIFY_SOCKET", "")
         self._told_s = 0.0
         self._status = "running"
+        self._away: dict[str, str] = {}  # cameras, and why
 
     def __enter__(self) -> Notifier:
         self._send("READY=1")
@@ -62,10 +63,15 @@ class Notifier(Listener):
 
     def tell(self, notice: Notice) -> None:
         if isinstance(notice, CameraState):
-            reason = f": {notice.reason}" if notice.reason else ""
-            self._status = f"{notice.name} {notice.state}{reason}"
+            self._away.pop(notice.name, None)
+            if notice.state != "running":
+                self._away[notice.name] = f"camera {notice.state}: {notice.reason}"
+            self._status = "; ".join(self._away.values()) or "running"
             self._told_s = 0.0
         self._alive()
+
+    def end(self, source: str) -> None:
+        self._away.pop(source, None)
 
     def _alive(self) -> None:
         now_s = time.monotonic()

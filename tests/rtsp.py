@@ -1,4 +1,4 @@
-"""An RTSP camera on the loopback: a test pattern in H.264, in a process that can be killed."""
+"""An RTSP camera on the loopback: a test pattern, in a process that can be killed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer
 Gst.init(None)
-port, rate, width, height, frames, user, password, key_frames = sys.argv[1:]
+port, rate, width, height, frames, user, password, key_frames, codec = sys.argv[1:]
 server = GstRtspServer.RTSPServer()
 server.set_service(port)
 factory = GstRtspServer.RTSPMediaFactory()
 factory.set_launch(
     f"( videotestsrc is-live=true pattern=ball num-buffers={frames} ! "
     f"video/x-raw,format=I420,width={width},height={height},framerate={rate}/1 ! "
-    f"x264enc tune=zerolatency speed-preset=ultrafast key-int-max={key_frames} ! "
-    "rtph264pay name=pay0 )"
+    f"x{codec}enc tune=zerolatency speed-preset=ultrafast key-int-max={key_frames} ! "
+    f"rtph{codec}pay name=pay0 )"
 )
 factory.set_shared(True)
 if user:
@@ -52,10 +52,12 @@ class RtspServer:
         user: str = "",
         password: str = "",
         key_frames: int = 10,
+        codec: str = "264",
     ) -> None:
         height, width = size_hw
         size = [str(width), str(height)]
         self._arguments = [str(rate), *size, str(frames), user, password, str(key_frames)]
+        self._arguments.append(codec)
         self.port = 0
 
     def __enter__(self) -> RtspServer:

@@ -279,7 +279,7 @@ def test_an_encoder_that_stops_is_an_error(tmp_path: Path, monkeypatch: pytest.M
 def test_the_encoder_is_the_first_that_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
     works = edge.sink.ENCODERS["openh264enc"]
     candidates = {
-        "nvh264enc-of-another-machine": "x264enc",  # not installed
+        "nvh264enc": "nvh264enc-of-another-machine",  # not installed
         "identity": "identity error-after=2 ! x264enc",  # present, but fails at work
         "openh264enc": works,
     }

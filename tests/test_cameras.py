@@ -1,0 +1,132 @@
+"""Several cameras at once: fair turns, the newest frame of each, gaps that are not forgotten."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from edge.cameras import Cameras
+from edge.errors import SourceError
+from edge.supervisor import Patience, Supervised
+from tests.command import read_lines, twostream
+from tests.rtsp import RtspServer
+
+PATIENCE = Patience(stall_s=1.0, first_s=0.1, longest_s=0.5)
+
+
+def add(cameras: Cameras, name: str, uri: str, patience: Patience = PATIENCE) -> Supervised:
+    camera = Supervised(uri, patience, cameras.tell, name=name)
+    cameras.add(name, camera)
+    return camera
+
+
+def test_four_cameras_share_a_slow_model_evenly() -> None:
+    """Each gives 50 frames a second; the model does 40."""
+    served: dict[str, int] = dict.fromkeys("abcd", 0)
+    ages: list[float] = []
+    with Cameras() as cameras:
+        members = {name: add(cameras, name, "test://?live=1&rate=50") for name in served}
+        until_s = time.monotonic() + 5
+        while time.monotonic() < until_s:
+            arrival = cameras.next(0.2)
+            if arrival is None:
+                continue
+            name, frame = arrival
+            ages.append(time.monotonic() - frame.arrived_s)
+            served[name] += 1
+            time.sleep(0.025)
+    counts = sorted(served.values())
+    assert counts[0] > 20
+    assert counts[-1] <= 1.1 * counts[0] + 1, served
+    assert sorted(ages)[int(0.95 * len(ages))] < 0.06  # frames come every 0.02 s, and wait no more
+    for name, camera in members.items():
+        assert camera.dropped + served[name] <= camera.received
+        assert camera.dropped > 20
+
+
+def test_a_quiet_camera_does_not_hold_up_the_others() -> None:
+    with Cameras() as cameras:
+        add(cameras, "slow", "test://?live=1&rate=2")
+        add(cameras, "fast", "test://?live=1&rate=50")
+        names = [arrival[0] for _ in range(60) if (arrival := cameras.next(1.0))]
+    assert names.count("fast") > 45
+    assert names.count("slow") >= 1
+
+
+def test_a_gap_is_told_with_the_next_frame_that_is_fetched() -> None:
+    with RtspServer(rate=25) as server, Cameras() as cameras:
+        add(cameras, "yard", server.url)
+        while cameras.next(0.2) is None:
+            pass
+        server.process.kill()
+        server.process.wait(10)
+        server.start_again()
+        time.sleep(2.5)  # many frames take each other's place meanwhile
+        arrival = cameras.next(1.0)
+        assert arrival is not None
+        frame = arrival[1]
+        if not frame.cut:  # the one that waited was from before
+            arrival = cameras.next(1.0)
+            assert arrival is not None
+            frame = arrival[1]
+        assert frame.cut
+        states = [notice.state for notice in cameras.notices()]
+        assert states[0] == "running"
+        assert "lost" in states
+
+
+def test_cameras_come_and_go() -> None:
+    def resources() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+
+    with Cameras() as cameras:
+        add(cameras, "stays", "test://?live=1")
+        for _ in range(2):
+            add(cameras, "guest", "test://?live=1")
+            while (arrival := cameras.next(1.0)) is None or arrival[0] != "guest":
+                pass
+            cameras.remove("guest")
+        before = resources()
+        for _ in range(4):
+            add(cameras, "guest", "test://?live=1")
+            while (arrival := cameras.next(1.0)) is None or arrival[0] != "guest":
+                pass
+            cameras.remove("guest")
+        after = resources()
+        assert all(name == "stays" for name, _ in filter(None, (cameras.next(1.0),)))
+    assert after[0] <= before[0] + 2
+    assert after[1] <= before[1] + 2
+
+
+def test_one_that_ends_and_one_that_is_given_up() -> None:
+    with Cameras() as cameras:
+        add(cameras, "short", "test://?live=1&frames=5")
+        add(cameras, "away", "rtsp://127.0.0.1:9/none", Patience(retries=0, wait=False))
+        seen = 0
+        while cameras.any_left():
+            seen += cameras.next(0.2) is not None
+        assert seen >= 1
+        assert set(cameras.faults()) == {"away"}
+        assert isinstance(cameras.faults()["away"], SourceError)
+
+
+@pytest.mark.slow
+def test_the_command_labels_all_of_them(tmp_path: Path, demo_bundle: Path) -> None:
+    out = tmp_path / "o.jsonl"
+    cameras = [f"{name}=test://?live=1&rate=20&frames=60" for name in ("yard", "gate", "roof")]
+    done = twostream(
+        "run", demo_bundle, *cameras[:2], "--source", cameras[2], "--json", out, "--video",
+        tmp_path / "o.mkv",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    labels, _ = read_lines(out)
+    for name in ("yard", "gate", "roof"):
+        mine = [line for line in labels if line["source"] == name]
+        assert len(mine) > 40
+        assert mine[-1]["state"] == "running"
+        assert [line["frame"] for line in mine] == sorted({line["frame"] for line in mine})
+        assert (tmp_path / f"o-{name}.mkv").stat().st_size > 1000
+        assert f"{name}:" in done.stderr

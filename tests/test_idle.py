@@ -1,0 +1,87 @@
+"""Frames that are not looked at on purpose: a rate that is enough, networks that rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.bundle import load_bundle
+from edge.devices import open_device
+from edge.flow.spec import PRESETS
+from edge.flow.stack import moving_share
+from edge.frames import Frame
+from edge.runtime import Label, Recogniser, RunConfig, recognise
+from tests.command import assert_refused, twostream
+
+
+def scene(index: int, moves: bool, rate: float = 25) -> Frame:
+    """A textured picture with a camera's noise; a square of a twentieth of it moves, or stands."""
+    noise = np.random.default_rng(index).normal(0, 2, (240, 320))
+    y, x = np.mgrid[:240, :320]
+    luma = 120 + 50 * np.sin(x / 9) * np.sin(y / 11)
+    left = 40 + (3 * index % 200 if moves else 0)
+    luma[100:160, left : left + 60] = 200 + 20 * np.sin(np.arange(60) / 4)
+    chroma = np.full((120, 160), 128, np.uint8)
+    return Frame(
+        np.clip(luma + noise, 0, 255).astype(np.uint8), chroma, chroma, index / rate, index
+    )
+
+
+def labels_of(
+    frames: list[Frame], bundle: Path, config: RunConfig
+) -> tuple[list[Label], Recogniser]:
+    loaded = load_bundle(bundle)
+    device = open_device("cpu", loaded, print, flow_wanted=True)
+    recogniser = Recogniser(loaded.manifest, device.open_feed(), config)
+    labels: list[Label] = []
+    recognise(frames, recogniser, labels.append)
+    device.close()
+    return labels, recogniser
+
+
+def test_networks_rest_without_motion_and_wake_with_it(demo_bundle: Path) -> None:
+    moves = [True] * 40 + [False] * 60 + [True] * 20
+    frames = [scene(index, moving) for index, moving in enumerate(moves)]
+    labels, recogniser = labels_of(frames, demo_bundle, RunConfig(idle_s=1.0))
+    states = [label.state for label in labels]
+    assert states[10:60] == ["running"] * 50
+    assert states[70:100] == ["idle"] * 30  # a second after the last motion
+    assert states[103:] == ["running"] * 17  # flows went on: no warming up
+    assert all(label.decision is None for label in labels[70:100])
+    rested = states.count("idle")
+    assert 30 <= rested <= 43
+    assert recogniser.statistics.rested == rested
+    assert recogniser.statistics.decisions == states.count("running")
+
+
+def test_without_the_option_nothing_rests(demo_bundle: Path) -> None:
+    frames = [scene(index, False) for index in range(50)]
+    labels, _ = labels_of(frames, demo_bundle, RunConfig())
+    assert [label.state for label in labels[10:]] == ["running"] * 40
+
+
+@pytest.mark.parametrize(
+    ("rate", "most", "expected"), [(25, 12.5, 50), (30, 25, 83), (25, 25, 100), (25, 60, 100)]
+)
+def test_frames_beyond_a_rate_are_passed_over(
+    rate: float, most: float, expected: int, demo_bundle: Path
+) -> None:
+    frames = [scene(index, True, rate) for index in range(100)]
+    _, recogniser = labels_of(frames, demo_bundle, RunConfig(max_fps=most))
+    assert abs(recogniser.statistics.frames - expected) <= 2
+    assert recogniser.statistics.frames + recogniser.statistics.passed_over == 100
+    assert recogniser.statistics.gaps == 0
+
+
+def test_moving_share_is_a_share_of_the_picture() -> None:
+    spec = PRESETS["fast"]
+    flow = np.full((2, 80, 80), 128, np.uint8)
+    assert moving_share(flow, spec) == 0
+    flow[0, :40, :40] += 4  # 0.55 px or more per interval
+    assert moving_share(flow, spec) == pytest.approx(0.25)
+
+
+def test_a_rate_that_is_too_low_for_flow_is_refused(demo_bundle: Path) -> None:
+    assert_refused(twostream("run", demo_bundle, "test://", "--max-fps", 3), "--max-fps")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import re
+import threading
 import time
 from typing import Any, NamedTuple
 
@@ -24,6 +25,10 @@ _CREDENTIALS = re.compile(r"(rtsp[su]?://)\S*@", re.IGNORECASE)  # to the last @
 _PASSWORD = re.compile(r"(user-pw=)(\"[^\"]*\"|\S+)")
 TRIAL_S = 10.0  # an element that takes nothing for so long will not recover
 _WARNINGS_MAX = 20  # distinct texts kept; a broken stream can make a new one for every packet
+
+
+# Cameras are opened by threads of their own: who came second would find a registry half read.
+_starting = threading.Lock()
 
 
 class GStreamer(NamedTuple):
@@ -53,7 +58,8 @@ def _import_gstreamer() -> GStreamer:
 def load_gstreamer(error: type[TwostreamError]) -> GStreamer:
     """Import and initialise GStreamer once. Raises `error` with the packages to install."""
     try:
-        return _import_gstreamer()
+        with _starting:
+            return _import_gstreamer()
     except (ImportError, ValueError) as fault:
         raise error(f"GStreamer for Python is not installed ({fault}): {_REMEDY}") from None
 

@@ -24,8 +24,9 @@ After=network-online.target
 
 [Service]
 Type=notify
+WorkingDirectory={folder}
 ExecStart={command}
-Restart=always
+{reload}Restart=always
 RestartSec=5
 WatchdogSec={watchdog_s}
 TimeoutStartSec=30min
@@ -96,7 +97,13 @@ def unit_text(name: str, arguments: list[str]) -> str:
     words = [str(Path(sys.executable).with_name("twostream")), "run", *arguments]
     # systemd expands both of them
     command = shlex.join(words).replace("%", "%%").replace("$", "$$")
-    return _UNIT.format(title=name, command=command, watchdog_s=WATCHDOG_S)
+    # without a configuration file a hang-up stops
+    configured = any(word.split("=")[0] == "--config" for word in arguments)
+    reload = "ExecReload=/bin/kill -HUP $MAINPID\n" if configured else ""
+    folder = str(Path.cwd()).replace("%", "%%")  # that paths among the arguments start from
+    return _UNIT.format(
+        title=name, folder=folder, command=command, reload=reload, watchdog_s=WATCHDOG_S
+    )
 
 
 def install(name: str, arguments: list[str]) -> Path:

@@ -64,8 +64,10 @@ class RtspServer:
         self.start_again()
         return self
 
-    def start_again(self) -> None:
-        """On the same port as before, once it has been killed."""
+    def start_again(self, size_hw: tuple[int, int] | None = None) -> None:
+        """On the same port as before, once it has been killed; size_hw: from now on."""
+        if size_hw is not None:
+            self._arguments[1:3] = [str(size_hw[1]), str(size_hw[0])]
         self.process = subprocess.Popen(
             [sys.executable, "-c", _SERVER, str(self.port), *self._arguments],
             stdout=subprocess.PIPE,

@@ -44,6 +44,8 @@ def test_names_and_arguments_are_checked(demo_bundle: Path) -> None:
     assert_refused(twostream("service", "yard", demo_bundle), "there is no source")
     assert_refused(twostream("service", "yard", demo_bundle, "test://", "--wob"), "--wob")
     assert "Type=notify" in unit_text("yard", ["b", "s"])
+    assert "ExecReload" not in unit_text("yard", ["b", "s"])
+    assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in unit_text("yard", ["--config", "c.toml"])
 
 
 def test_the_manager_is_told_what_happens(demo_bundle: Path, tmp_path: Path) -> None:

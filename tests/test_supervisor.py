@@ -12,11 +12,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import pytest
 
 from edge.errors import SourceError
 from edge.frames import Frame
 from edge.supervisor import CameraState, Patience, Supervised
+from tests.command import TWOSTREAM, read_lines
 from tests.rtsp import RtspServer
 
 QUICK = Patience(stall_s=1.0, first_s=0.1, longest_s=1.0)
@@ -182,3 +184,34 @@ def test_the_command_goes_on_after_a_restart(server: RtspServer, demo_bundle: Pa
     assert process.returncode == 0, errors
     assert "lost" in errors
     assert "running again" in errors
+
+
+@pytest.mark.slow
+def test_a_camera_may_come_back_with_another_size(
+    server: RtspServer, demo_bundle: Path, tmp_path: Path
+) -> None:
+    video, labels = tmp_path / "o.mkv", tmp_path / "o.jsonl"
+    words = ["run", demo_bundle, server.url, "--video", video, "--json", labels]
+    process = subprocess.Popen([TWOSTREAM, *map(str, words)], stderr=subprocess.PIPE, text=True)
+    part = labels.with_name("o.jsonl.part")
+
+    def wait_for(lines: int) -> None:
+        deadline_s = time.monotonic() + 30
+        while not part.exists() or part.read_text().count('"running","label"') < lines:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+
+    wait_for(10)
+    server.process.kill()
+    server.process.wait(10)
+    server.start_again(size_hw=(480, 720))
+    wait_for(part.read_text().count('"running","label"') + 10)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    with av.open(str(video)) as container:
+        sizes = {(frame.height, frame.width) for frame in container.decode(video=0)}
+    assert sizes == {(480, 640)}  # later pictures are scaled to the file's
+    rows, summary = read_lines(labels)
+    assert rows[-1]["state"] == "running"
+    assert summary["gaps"] == 1

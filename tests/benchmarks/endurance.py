@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.endurance --bundle edge/bundles/ucf101-mini --frames 100000
 
-`twostream run` on a test pattern, as fast as it goes; its resident memory at every thousandth frame,
+`twostream run` on a test pattern, as fast as it goes; resident memory at every thousandth frame,
 and the slope of a line through it after the first tenth.
 """
 

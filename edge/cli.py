@@ -229,6 +229,51 @@ def service_command(
     print("and, to have it run without a log-in: loginctl enable-linger")
 
 
+@app.command("bench")
+def bench_command(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder or .zip.")],
+    source: Annotated[
+        str | None,
+        typer.Argument(help="File or camera; without it, a clip is made.", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="LIST", help="Side by side, of int8, fp16, fp32.")
+    ] = "int8,fp16,fp32",
+    frames: Annotated[int, typer.Option(min=20, help="Labels to measure.")] = 500,
+    compare: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Another bundle beside it.")
+    ] = None,
+    soak: Annotated[
+        float, typer.Option(metavar="MINUTES", min=0, help="Go on for so long, and plot it.")
+    ] = 0.0,
+    json: Annotated[Path | None, typer.Option(help="File for all figures.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Stages and latency as a picture.")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="JSON", help="An earlier file; exit code 1 where a stage is slower."),
+    ] = None,
+) -> None:
+    """Measure what each stage of a bundle costs here."""
+    from edge.bench.command import BenchOptions, bench, parse_precisions
+
+    bundles = (bundle,) if compare is None else (bundle, compare)
+    options = BenchOptions(
+        bundles,
+        source,
+        device,
+        parse_precisions(precision),
+        frames,
+        soak,
+        json,
+        picture,
+        against,
+    )
+    raise typer.Exit(0 if bench(options) else 1)
+
+
 @app.command("doctor")
 def doctor_command() -> None:
     """Show what this machine has and lacks; exit code 0 if a device can run a bundle, else 1."""

@@ -6,6 +6,7 @@
     ├── DeviceError          a device that is unknown, absent or cannot run the bundle
     ├── SinkError            an output that cannot be written
     ├── ConfigError          a configuration file that cannot be used
+    ├── BenchError           a measurement that cannot be made or compared
     ├── DataError            a data set, class list or split that cannot be used
     ├── CheckpointError      a checkpoint that cannot be read or does not fit
     ├── TrainingError        a training run that cannot go on
@@ -38,6 +39,10 @@ class SinkError(TwostreamError):
 
 class ConfigError(TwostreamError):
     """A configuration file cannot be used."""
+
+
+class BenchError(TwostreamError):
+    """A measurement cannot be made or compared."""
 
 
 class DataError(TwostreamError):

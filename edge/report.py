@@ -13,16 +13,19 @@ from edge.runtime import Label, Recogniser
 from edge.supervisor import CameraState
 
 TOP = 5
-# "queue": from the decoder to its turn; "host": what the CPU does for a frame of the GPU
+# "queue": from the decoder to its turn; "host": what the CPU does for a frame of the GPU;
+# "wait": for the networks, which run beside the loop
 STAGES = (
     "decode",
     "queue",
     "host",
     "resize",
     "flow",
+    "stack",
     "spatial",
     "temporal",
     "scores",
+    "wait",
     "fusion",
     "output",
     "latency",

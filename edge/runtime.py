@@ -82,21 +82,29 @@ class RunStatistics:
 class Histogram:
     """Milliseconds in bins 2 % wide, from 1 us to 100 s: quantiles to 1 %, at a fixed size."""
 
-    _EDGES = np.geomspace(1e-3, 1e5, int(np.log(1e8) / np.log(1.02)))
+    EDGES = np.geomspace(1e-3, 1e5, int(np.log(1e8) / np.log(1.02)))
 
     def __init__(self) -> None:
-        self._counts = np.zeros(len(self._EDGES) + 1, np.int64)
+        self.counts = np.zeros(len(self.EDGES) + 1, np.int64)
+        self.total, self.largest = 0.0, 0.0
 
     def add(self, milliseconds: float) -> None:
-        self._counts[int(np.searchsorted(self._EDGES, milliseconds))] += 1
+        self.counts[int(np.searchsorted(self.EDGES, milliseconds))] += 1
+        self.total += milliseconds
+        self.largest = max(self.largest, milliseconds)
+
+    @property
+    def mean(self) -> float:
+        """0 where there are no entries."""
+        return self.total / max(int(self.counts.sum()), 1)
 
     def quantile(self, share: float) -> float:
         """The value below which `share` of the entries lie; 0 when there are none."""
-        cumulated = np.cumsum(self._counts)
+        cumulated = np.cumsum(self.counts)
         if cumulated[-1] == 0:
             return 0.0
         index = int(np.searchsorted(cumulated, share * cumulated[-1]))
-        return float(self._EDGES[min(index, len(self._EDGES) - 1)])
+        return float(self.EDGES[min(index, len(self.EDGES) - 1)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +165,7 @@ class Recogniser:
     def label(self, submitted: Submitted) -> Label | None:
         """The label of a submitted frame; None where none is wanted of it."""
         frame = submitted.frame
+        asked = time.monotonic()
         inference = submitted.pending.result()
         if self.config.idle_s is not None:
             self._look_for_motion(frame.time_s, submitted.pending.flow(), self.config.idle_s)
@@ -172,7 +181,12 @@ class Recogniser:
         ended = time.monotonic()
         latency_ms = (ended - frame.arrived_s) * 1e3
         self.statistics.add_stages(
-            inference.stages_ms | {"fusion": (ended - started) * 1e3, "latency": latency_ms}
+            inference.stages_ms
+            | {
+                "wait": (started - asked) * 1e3,
+                "fusion": (ended - started) * 1e3,
+                "latency": latency_ms,
+            }
         )
         spatial, temporal, flow = inference.spatial, inference.temporal, submitted.pending.flow()
         return Label(self.name, frame, RUNNING, decision, spatial, temporal, flow, latency_ms)

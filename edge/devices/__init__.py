@@ -85,13 +85,18 @@ class Device(Protocol):
 
 
 def open_device(
-    name: str, bundle: Bundle, say: Callable[[str], None], flow_wanted: bool = False
+    name: str,
+    bundle: Bundle,
+    say: Callable[[str], None],
+    flow_wanted: bool = False,
+    precision: Precision | None = None,
 ) -> Device:
     """Load a bundle on the device of this name and run everything once, so that nothing is
     compiled during the first frame.
 
     `auto` is cuda where there is a GPU that can be used, else cpu. say: takes lines about what
-    takes long or is not as asked. flow_wanted: flows can be asked for.
+    takes long or is not as asked. flow_wanted: flows can be asked for. precision: of both
+    networks; None is INT8, on a GPU that of the last `twostream build`.
     Raises DeviceError when the device does not exist or cannot run the bundle.
     """
     if name not in NAMES:
@@ -103,7 +108,7 @@ def open_device(
         from edge.devices.cuda import open_cuda
 
         try:
-            return open_cuda(bundle, say, flow_wanted)
+            return open_cuda(bundle, say, flow_wanted, precision)
         except DeviceError as error:
             if name == "cuda":
                 raise
@@ -113,4 +118,4 @@ def open_device(
         from edge.devices.cpu import CPUDevice
     except DeviceError as error:
         raise DeviceError(str(error) if fault is None else f"{fault}; {error}") from None
-    return CPUDevice(bundle)
+    return CPUDevice(bundle, precision or "int8")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edge.bundle import Bundle, Manifest
 from edge.devices import Inference
+from edge.engines.variant import float_variant
 from edge.errors import BundleError, DeviceError
 from edge.flow.stack import FlowBytes, FlowRing, stack_tensor
 from edge.frames import Frame, analyse, rgb_tensor
@@ -172,7 +173,12 @@ class CPUFeed:
             return _Measured(flow)
         section = manifest.temporal
         temporal.start(stack_tensor(self._ring.flows, section.layout, section.normalisation))
-        stages_ms = {"resize": (seen - started) * 1e3, "flow": (moved - seen) * 1e3}
+        ended = time.perf_counter()
+        stages_ms = {
+            "resize": (seen - started) * 1e3,
+            "flow": (moved - seen) * 1e3,
+            "stack": (ended - moved) * 1e3,
+        }
         return _Started(spatial, temporal, manifest, flow, stages_ms)
 
     def clear(self) -> None:
@@ -186,11 +192,18 @@ class CPUFeed:
 class CPUDevice:
     """See edge.devices.Device."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, precision: Precision = "int8") -> None:
         self.manifest = manifest = bundle.manifest
         self._preprocessor = Preprocessor(manifest.geometry, manifest.flow)
         self._networks = [
-            Network(bundle.read(section.file), f"{bundle.path}: {section.file}", shape, classes)
+            Network(
+                bundle.read(section.file)
+                if precision == "int8"
+                else float_variant(bundle.read(section.file), precision),
+                f"{bundle.path}: {section.file}",
+                shape,
+                classes,
+            )
             for section, shape, classes in (
                 (manifest.spatial, (1, 3, *manifest.geometry.size_hw), len(manifest.classes)),
                 (
@@ -204,11 +217,13 @@ class CPUDevice:
             (self._networks[0].request(), self._networks[1].request()) for _ in range(IN_FLIGHT)
         ]
         self._next = 0
-        self.precisions: Mapping[Stream, Precision] = dict.fromkeys(STREAMS, "int8")
+        self.precisions: Mapping[Stream, Precision] = dict.fromkeys(STREAMS, precision)
         self.description = (
             f"cpu: OpenVINO {openvino.__version__.split('-')[0]}, {platform.machine()}"
         )
-        if _int8_saturates():
+        if precision != "int8":
+            self.description += f", {precision}"
+        elif _int8_saturates():
             self.description += " without VNNI: INT8 computed in float"
         self._warm_up()
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -313,9 +313,12 @@ class CUDADevice:
         driver.download(slot.scores.array, self._fuse.scores, main)
 
 
-def open_cuda(bundle: Bundle, say: Callable[[str], None], flow_wanted: bool) -> CUDADevice:
-    """The bundle on the first GPU, with the engines of the last `twostream build`, or INT8 ones;
-    what is not built yet is built now. Raises DeviceError where that cannot be."""
+def open_cuda(
+    bundle: Bundle, say: Callable[[str], None], flow_wanted: bool, precision: Precision | None
+) -> CUDADevice:
+    """The bundle on the first GPU, with engines of `precision`, or else those of the last
+    `twostream build`, or INT8 ones; what is not built yet is built now. Raises DeviceError where
+    that cannot be."""
     with ExitStack() as stack:
         driver = stack.enter_context(open_driver())
         trt = load_tensorrt()
@@ -323,6 +326,8 @@ def open_cuda(bundle: Bundle, say: Callable[[str], None], flow_wanted: bool) -> 
         networks = {}
         for stream in STREAMS:
             config = choice.get(stream, DEFAULT)
+            if precision is not None:
+                config = replace(config, precision=precision)
             prepared = prepare_engine(trt, bundle, stream, driver.gpu, config, say)
             networks[stream] = Network(trt, bundle, driver, prepared)
             stack.callback(networks[stream].close)

@@ -25,8 +25,7 @@ from edge.kernels.launches import Launch
 from tests.conftest import REPOSITORY
 from tests.cuda.nvrtc import ARCHITECTURES, compile_kernels
 
-# Orin Nano 8GB in its 15 W mode (Jetson Orin Nano Series data sheet): the slower of its modes.
-MULTIPROCESSORS, LANES, CLOCK_HZ, BANDWIDTH = 8, 128, 625e6, 68e9
+LANES = 128  # of a multiprocessor
 LAUNCH_S = 5e-6  # from the end of one kernel to the work of the next, a cautious guess
 ISSUE = 0.6  # share of issue slots that are used, a cautious guess
 ITERATE = 478  # machine instructions of a thread and iteration, for 8 pixels
@@ -41,6 +40,28 @@ OTHER = {
     "stack": 120,
     "fuse": 840,
 }
+
+
+@dataclass(frozen=True)
+class Board:
+    """What NVIDIA publishes of one. bandwidth: bytes a second; int8_ops: operations a second of the
+    GPU without sparsity, two a multiplication with addition."""
+
+    name: str
+    multiprocessors: int
+    clock_hz: float
+    bandwidth: float
+    int8_ops: float
+
+
+# Data sheets of the Jetson Orin Nano, Orin NX, AGX Orin series and of Jetson Thor.
+BOARDS = (
+    Board("Orin Nano 8GB, 15 W", 8, 625e6, 68e9, 20e12),
+    Board("Orin NX 16GB, 25 W", 8, 918e6, 102e9, 30e12),
+    Board("AGX Orin 64GB", 16, 1300e6, 205e9, 85e12),
+    Board("Thor T5000", 20, 1575e6, 273e9, 517e12),
+)
+ORIN_NANO = BOARDS[0]  # in the slower of its modes
 
 
 @dataclass(frozen=True)
@@ -82,18 +103,18 @@ def peak_bandwidth() -> float:
     return 2 * clock_hz * device.get_attribute(attribute.GLOBAL_MEMORY_BUS_WIDTH) / 8
 
 
-def cost(launch: Launch) -> Cost:
+def cost(launch: Launch, board: Board = ORIN_NANO) -> Cost:
     blocks = launch.grid[0] * launch.grid[1]
     warps = launch.block[0] * launch.block[1] / 32
     if launch.kernel == "iterate":
         # a block fills a multiprocessor's registers, so blocks run in rounds
-        rounds = -(-blocks // MULTIPROCESSORS)
+        rounds = -(-blocks // board.multiprocessors)
         iterations = launch.arguments[5]
         instructions = ITERATE * iterations * warps * rounds
     else:
-        instructions = OTHER[launch.kernel] * warps * max(blocks / MULTIPROCESSORS, 1)
-    compute = instructions / (LANES / 32 * ISSUE * CLOCK_HZ)
-    return Cost(launch.kernel, bytes_of(launch) / BANDWIDTH, compute)
+        instructions = OTHER[launch.kernel] * warps * max(blocks / board.multiprocessors, 1)
+    compute = instructions / (LANES / 32 * ISSUE * board.clock_hz)
+    return Cost(launch.kernel, bytes_of(launch) / board.bandwidth, compute)
 
 
 def frame_launches(source_hw: tuple[int, int]) -> list[Launch]:

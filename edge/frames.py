@@ -185,13 +185,17 @@ def yuv_coefficients(matrix: Matrix) -> tuple[float, float, float, float]:
     return of_v, of_u * blue / green, of_v * red / green, of_u
 
 
-def rgb_tensor(frame: Frame, normalisation: Normalisation) -> NDArray[np.float32]:
-    """The spatial network's input, (3, H, W) float32 in RGB order, from an analysis frame.
+def rgb_tensor(
+    frame: Frame, normalisation: Normalisation, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """The spatial network's input, (3, H, W) float32 in RGB order, from an analysis frame; in `out`
+    where it is given.
 
     Chroma is repeated, not interpolated; RGB is clipped to 0..255 and normalised without rounding.
     """
     red_v, green_u, green_v, blue_u = map(np.float32, yuv_coefficients(frame.matrix))
-    out = np.empty((3, *frame.size_hw), np.float32)
+    if out is None:
+        out = np.empty((3, *frame.size_hw), np.float32)
     std = np.asarray(normalisation.std, np.float64)
     mean = np.asarray(normalisation.mean, np.float64)
     _rgb_planes(

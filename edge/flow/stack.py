@@ -56,11 +56,16 @@ def _normalise(stack, scale, shift, out):  # type: ignore[no-untyped-def]
 
 
 def stack_tensor(
-    flows: list[FlowBytes], layout: Layout, normalisation: Normalisation
+    flows: list[FlowBytes],
+    layout: Layout,
+    normalisation: Normalisation,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """The temporal network's input, (2L, H, W) float32, from L flows (2, H, W), oldest first."""
+    """The temporal network's input, (2L, H, W) float32, from L flows (2, H, W), oldest first; in
+    `out` where it is given."""
     stacked = np.stack(flows, axis=1 if layout == "grouped" else 0)  # (2, L, H, W) or (L, 2, H, W)
-    out = np.empty((stacked.shape[0] * stacked.shape[1], *stacked.shape[2:]), np.float32)
+    if out is None:
+        out = np.empty((stacked.shape[0] * stacked.shape[1], *stacked.shape[2:]), np.float32)
     (mean,), (std,) = normalisation.mean, normalisation.std
     _normalise(
         stacked.reshape(-1), np.float32(1 / (255 * std)), np.float32(-mean / std), out.reshape(-1)

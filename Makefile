@@ -1,7 +1,8 @@
 # make demo    set up the runtime and run it on a real clip (or SOURCE=my.mp4, /dev/video0, rtsp://...)
 # make test    set up everything, then lint, types and all tests;  make quick: the tests under a minute
 # make test-gpu  the tests that need an NVIDIA GPU: kernels against the CPU, their times, memory
-# make bench   the speed figures of this machine;  make bundle: train and export the demo bundle again
+# make bench   the speed figures of this machine, bench-live: of live runs; into tests/benchmarks/results
+# make bundle  train and export the demo bundle again
 # make report  cross-validation, backbones and training speed: the figures of train/reports
 
 SHELL := /bin/bash
@@ -18,7 +19,7 @@ DEMO_CLIP := out/bikes.mp4
 SOURCE ?= $(DEMO_CLIP)
 CLASSES := Biking,Diving,Drumming,JugglingBalls,JumpRope,SkyDiving,Surfing,Swing
 
-.PHONY: demo test test-gpu quick lint bench bundle report clean
+.PHONY: demo test test-gpu quick lint bench bench-live bundle report clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime $(if $(filter $(DEMO_CLIP),$(SOURCE)),$(DEMO_CLIP))
@@ -85,11 +86,24 @@ test-gpu: $(VENV)/.test
 	  echo "pycuda cannot be built here; see: $(BIN)/twostream doctor"
 	$(BIN)/python -m pytest -rs tests/gpu
 
+RESULTS := tests/benchmarks/results
 bench: $(VENV)/.bench
-	@mkdir -p out
-	$(BIN)/python -m tests.benchmarks.kernels --json out/kernels.json
-	$(BIN)/python -m tests.benchmarks.flow --data $(FLOW_ROOT) --json out/flow.json
-	$(BIN)/python -m tests.benchmarks.run --bundle $(BUNDLE) --json out/run.json
+	@mkdir -p $(RESULTS)
+	$(BIN)/python -m tests.benchmarks.flow --data $(FLOW_ROOT) --json $(RESULTS)/flow.json
+	$(BIN)/twostream bench $(BUNDLE) --frames 1500 --json $(RESULTS)/bench.json \
+	  --picture $(RESULTS)/bench.png
+	$(BIN)/python -m tests.benchmarks.peers --json $(RESULTS)/peers.json
+	$(BIN)/python -m tests.benchmarks.growth --json $(RESULTS)/growth.json \
+	  --picture $(RESULTS)/growth.png
+	$(BIN)/python -m tests.benchmarks.kernels --json $(RESULTS)/kernels.json
+	$(BIN)/python -m tests.benchmarks.boards --json $(RESULTS)/boards.json
+
+# The same of live runs; some twenty-five minutes.
+bench-live: $(VENV)/.test
+	@mkdir -p $(RESULTS)
+	$(BIN)/python -m tests.benchmarks.live --bundle $(BUNDLE) --json $(RESULTS)/live.json
+	$(BIN)/python -m tests.benchmarks.cameras --bundle $(BUNDLE) --json $(RESULTS)/cameras.json
+	$(BIN)/python -m tests.benchmarks.endurance --bundle $(BUNDLE) --json $(RESULTS)/endurance.json
 
 bundle: $(VENV)/.bench $(DEMO_CLIP)
 	$(BIN)/twostream train spatial $(UCF101_ROOT) --classes $(CLASSES) --resume auto

@@ -24,8 +24,8 @@ from edge.devices import open_device
 from edge.devices.cpu import Network
 from edge.network import INPUT, OUTPUT, STREAMS, Stream
 from tests.benchmarks.kernels import BOARDS, LAUNCH_S, Board, cost, frame_launches
+from tests.benchmarks.result import write_result
 from tests.conftest import REPOSITORY
-from train.json_file import write_json
 
 USED = 0.35  # of the INT8 rate, by convolutions as small as these: a guess
 
@@ -180,7 +180,7 @@ def main() -> None:
     print(f"the same arithmetic on one core here: {here}")
     if arguments.json:
         rounded = {n: {p: round(ms, 3) for p, ms in t.items()} for n, t in boards.items()}
-        write_json(arguments.json, {"predicted_ms": rounded, "this_cpu": here})
+        write_result(arguments.json, {"predicted_ms": rounded, "this_cpu": here})
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.benchmarks.result import write_result
 from tests.command import TWOSTREAM
 from tests.rtsp import RtspServer
-from train.json_file import write_json
 
 AWAY_S = 3.0
 
@@ -108,7 +108,7 @@ def main() -> None:
     print(f"after the second time: {before}; after the last: {after}")
     print(f"stopped {stopped_s:.2f} s after SIGTERM, exit code {process.returncode}")
     if arguments.json:
-        write_json(
+        write_result(
             arguments.json,
             {"labels_again_s": found, "before": before, "after": after, "stopped_s": stopped_s},
         )

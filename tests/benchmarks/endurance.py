@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.benchmarks.cameras import resources
+from tests.benchmarks.result import write_result
 from tests.command import TWOSTREAM
-from train.json_file import write_json
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     }
     print(found)
     if arguments.json:
-        write_json(arguments.json, found)
+        write_result(arguments.json, found)
 
 
 if __name__ == "__main__":

@@ -32,9 +32,9 @@ from edge.frames import Frame, Geometry, analyse
 from edge.fusion import decide, fuse, softmax, temper
 from edge.runtime import Recogniser, RunConfig, answer
 from edge.source import open_source
+from tests.benchmarks.result import write_result
 from tests.conftest import REPOSITORY
 from train.job import Job, JobOptions, run_job
-from train.json_file import write_json
 from train.parts import hold_out
 from train.recipe import load_recipe
 from train.ucf101 import load_split
@@ -214,7 +214,7 @@ def main() -> None:
                 "seconds": {str(size): round(t, 6) for size, t in times.items()},
             }
     if arguments.json:
-        write_json(arguments.json, found)
+        write_result(arguments.json, found)
     if arguments.picture:
         draw(found, arguments.picture)
 

@@ -10,7 +10,6 @@ estimate for an Orin Nano, not a measurement.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from edge.frames import Normalisation
 from edge.kernels.device_plan import FusePlan, StackPlan, ViewPlan
 from edge.kernels.flow_plan import TILE, FlowPlan
 from edge.kernels.launches import Launch
+from tests.benchmarks.result import write_result
 from tests.conftest import REPOSITORY
 from tests.cuda.nvrtc import ARCHITECTURES, compile_kernels
 
@@ -185,7 +185,7 @@ def main() -> None:
     print(f"all kernels {total:.2f} ms, of which TV-L1 {flow:.2f} ms")
     if arguments.json:
         result = {"launches": len(launches), "footprints": table, "orin_nano_estimate": rows}
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+        write_result(arguments.json, result)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from edge.devices import Device, open_device
 from edge.frames import Plane
 from edge.runtime import RUNNING, Label, Recogniser, RunConfig, answer
 from edge.supervisor import Patience, Supervised
-from train.json_file import write_json
+from tests.benchmarks.result import write_result
 
 BITS, BLOCK = 40, 8  # of the time in 0.1 ms, and the side of what stands for one, px
 SIZE_HW = (240, 320)
@@ -180,7 +180,7 @@ def main() -> None:
         }
         print(f"a model of 200 ms for {arguments.slow_seconds:g} s: {found['slow_model']}")
     if arguments.json:
-        write_json(arguments.json, found)
+        write_result(arguments.json, found)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ from edge.network import INPUT, STREAMS
 from edge.source import open_source
 from tests.benchmarks.flow import methods
 from tests.benchmarks.growth import picture
+from tests.benchmarks.result import write_result
 from tests.conftest import REPOSITORY
-from train.json_file import write_json
 
 Work = Callable[[], object]
 
@@ -144,7 +144,7 @@ def main() -> None:
                 for name, value in times.items()
             }
     if arguments.json:
-        write_json(arguments.json, found)
+        write_result(arguments.json, found)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import typer
 from edge.errors import ConfigError, TwostreamError
 
 if TYPE_CHECKING:
-    from edge.run import RunOptions
+    from edge.options import RunOptions
 
 # What a missing module means to a user.
 _EXTRAS = {
@@ -156,7 +156,8 @@ def run_command(
     ] = None,
 ) -> None:
     """Recognise actions in videos or live streams."""
-    from edge.run import run, run_options
+    from edge.options import run_options
+    from edge.run import run
 
     def read_again() -> RunOptions:
         command, words = context.command, sys.argv[2:]
@@ -217,7 +218,7 @@ def service_command(
     name: Annotated[str, typer.Argument(help="Of the service.")],
 ) -> None:
     """Make a systemd service of yours that does `twostream run` with what follows NAME."""
-    from edge.run import run_options
+    from edge.options import run_options
     from edge.service import install
 
     command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]

@@ -38,7 +38,7 @@ class Follower:
         for event in events:
             tell(self.listeners, event)
 
-    def follow(self, rules: EventRules, config: RunConfig) -> None:
+    def change(self, rules: EventRules, config: RunConfig) -> None:
         """Go on by other rules; what is under way by the old ones ends."""
         for event in self.tracker.clear():
             tell(self.listeners, event)

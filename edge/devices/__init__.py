@@ -48,7 +48,12 @@ class Pending(Protocol):
 
 
 class Feed(Protocol):
-    """The frames of one camera on a device: what has to be remembered of them lies there."""
+    """The frames of one camera on a device: what has to be remembered of them lies there.
+
+    depth: how many frames may be under way, the one just submitted included.
+    """
+
+    depth: int
 
     def submit(self, frame: Frame, infer: bool) -> Pending:
         """Take the next frame: measure its flow, and start both networks if `infer`.
@@ -74,7 +79,7 @@ class Device(Protocol):
 
     def open_feed(self) -> Feed:
         """Room for one more camera. Their frames may be submitted in any order; the result of a
-        frame is there until two more frames of its own feed, or of any on the CPU, are submitted.
+        frame is there until `depth` more frames of its feed, on the CPU of any, are submitted.
         """
 
     def logits(self, stream: Stream, tensor: NDArray[np.float32]) -> NDArray[np.float32]:

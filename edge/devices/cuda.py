@@ -164,6 +164,8 @@ class CUDAFeed:
     """See edge.devices.Feed. Pyramids, ring of flows and slots are its own; networks, scores and
     both CUDA streams are the device's, whose order keeps the feeds apart as it does frames."""
 
+    depth = SLOTS
+
     def __init__(self, device: CUDADevice) -> None:
         self._device = device
         self._driver, manifest = device.driver, device.manifest

@@ -24,7 +24,7 @@ from edge.bench.sensors import Sensors
 from edge.errors import BenchError
 
 SLOWER_MAX = 1.25  # a stage whose ratio is so much larger has become slower
-_LEAST_MS = 0.2  # a stage shorter than that says more of the clock than of the program
+_LEAST_MS = 0.5  # a stage shorter than that says more of the clock than of the program
 STAGES = (
     "decode",
     "queue",
@@ -126,9 +126,12 @@ def lines(row: dict[str, Any]) -> list[str]:
         fits = "" if abs(share - 1) <= 0.1 else ": THEY DO NOT ADD UP"
         found.append(
             f"decode, resize, flow, stack, waiting, fusion and output add up to {share:.0%} of the "
-            f"time from label to label{fits}; {row['own_share']:.1%} is neither decode, flow nor "
-            "network"
+            f"time from label to label{fits}"
         )
+    found.append(
+        f"{row['processor_ms_a_frame']:.1f} ms of the processor's time a frame, of which "
+        f"{row['own_share']:.1%} is neither decode, flow nor network"
+    )
     told = {k: v for k, v in row["sensors"].items() if v is not None}
     untold = [k for k, v in row["sensors"].items() if v is None]
     found.append(

@@ -1,8 +1,8 @@
 """The CPU device: numba TV-L1, OpenVINO networks.
 
 The networks run on OpenVINO's own threads while this thread goes on with flow: spatial starts
-before the frame's flow is measured, temporal after it, and the caller may bring the next frame
-while both still run. A result is never late by more than the frame that follows it.
+before the frame's flow is measured, temporal after it, and the caller may bring the next frames
+while both still run.
 
 What a frame of 320 x 240 costs, predicted from bytes (46 GB/s) and operations (925 G INT8 a second)
 of one core, and measured on two Zen 5 cores (`twostream bench`):
@@ -12,9 +12,10 @@ of one core, and measured on two Zen 5 cores (`twostream bench`):
     flow                 1.0    1.7    see edge.flow.tvl1
     stack                0.11   0.18   0.44 while each stack was allocated and OpenVINO copied it
     networks, alone      5.1    4.0    predicted with 35 % of the INT8 rate used; it is 45 %
-    from label to label  3.5    4.85   half of all work. Both cores are busy, but while the networks
-                                       run beside flow and decoding, all take longer: spatial 3.7 ms
-                                       instead of 1.8, temporal 6.5 with its waiting for it
+    from label to label  3.5    4.2    half of all work: 7.9 ms of both cores, an eighth more than
+                                       the parts take alone, for they share caches and memory. 4.9
+                                       while OpenVINO pinned both networks' threads to one core and
+                                       a file kept two frames in flight
 """
 
 from __future__ import annotations

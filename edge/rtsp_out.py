@@ -49,9 +49,8 @@ class RTSPOut(Listener):
             server.set_auth(_auth(GstRtspServer, address.token))
         if server.attach(self._context) == 0:
             raise SinkError(f"--rtsp: {address.host}:{address.port} cannot be listened on")
-        host = f"[{address.host}]" if ":" in address.host else address.host
         user = f"{VIEWER}:TOKEN@" if address.token else ""
-        self.url = f"rtsp://{user}{host}:{server.get_bound_port()}/NAME"
+        self.url = f"rtsp://{user}{address.url_host}:{server.get_bound_port()}/NAME"
 
     def __enter__(self) -> RTSPOut:
         self._thread = threading.Thread(target=self._loop.run, daemon=True)

@@ -16,6 +16,10 @@ class ListenAddress:
     port: int
     token: str
 
+    @property
+    def url_host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
+
 
 def parse_listen(option: str, text: str, token: str) -> ListenAddress:
     """ "8080", "0.0.0.0:8080" or "[::]:8080".

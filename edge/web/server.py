@@ -48,8 +48,7 @@ class WebServer:
             raise SinkError(
                 f"--web: {address.host}:{address.port} cannot be listened on ({error.strerror})"
             ) from None
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        self.url = f"http://{host}:{self._server.server_address[1]}/"
+        self.url = f"http://{address.url_host}:{self._server.server_address[1]}/"
 
     def __enter__(self) -> WebServer:
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)

@@ -71,8 +71,9 @@ class Session:
 
     def fail(self, name: str, reason: str) -> None:
         """A source is not read any further; the others are."""
+        reason = reason if name in reason else f"{name}: {reason}"
         self.unread[name] = reason
-        self.say(f"skipped: {reason}")
+        self.say(f"not read any further: {reason}")
         if self.records is not None:
             self.records.write({"source": name, "error": reason})
 
@@ -192,7 +193,7 @@ def _drop_given_up(session: Session, cameras: Cameras) -> None:
         if isinstance(camera, Supervised) and camera.connections == 0:
             raise fault
         _end_camera(session, cameras, name)
-        session.fail(name, f"{name}: {fault}")
+        session.fail(name, str(fault))
 
 
 def _reload(

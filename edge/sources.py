@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,9 +41,9 @@ def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
     specs: list[SourceSpec] = []
     for text in texts:
         # a file may be called a=b.avi
-        named = None if Path(text).exists() else _NAMED.fullmatch(text)
+        named = None if os.path.exists(text) else _NAMED.fullmatch(text)
         name, uri = (named[1], named[2]) if named else ("", text)
-        for each in _videos(Path(uri)) if Path(uri).is_dir() else [uri]:
+        for each in _videos(Path(uri)) if os.path.isdir(uri) else [uri]:
             address = parse_address(each)
             shown = name if name and each == uri else address.name
             if any(spec.name == shown for spec in specs):

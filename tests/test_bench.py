@@ -35,6 +35,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, demo_bundle: Path) -> tup
     return done.stdout, json.loads((folder / "b.json").read_text()), folder / "b.png"
 
 
+@pytest.mark.slow
 def test_every_stage_is_measured_and_they_add_up(measured: tuple[str, Any, Path]) -> None:
     shown, found, _ = measured
     assert [row["precision"] for row in found["measurements"]] == ["int8", "fp32"]
@@ -56,6 +57,7 @@ def test_every_stage_is_measured_and_they_add_up(measured: tuple[str, Any, Path]
     assert shown.count("| ucf101-mini |") == 2
 
 
+@pytest.mark.slow
 def test_the_picture_shows_bars(measured: tuple[str, Any, Path]) -> None:
     picture = cv2.imread(str(measured[2]))
     assert picture is not None
@@ -64,6 +66,7 @@ def test_the_picture_shows_bars(measured: tuple[str, Any, Path]) -> None:
     assert blue.sum() > 500  # flow
 
 
+@pytest.mark.slow
 def test_ratios_are_compared_and_not_seconds(
     measured: tuple[str, Any, Path], tmp_path: Path
 ) -> None:
@@ -94,6 +97,7 @@ def test_ratios_are_compared_and_not_seconds(
         slower(rows, path)
 
 
+@pytest.mark.slow
 def test_a_row_for_the_readme(measured: tuple[str, Any, Path]) -> None:
     _, found, _ = measured
     row = markdown(found["measurements"][0], found["machine"])
@@ -101,6 +105,7 @@ def test_a_row_for_the_readme(measured: tuple[str, Any, Path]) -> None:
     assert "int8" in row
 
 
+@pytest.mark.slow
 def test_a_soak_is_plotted_over_time(measured: tuple[str, Any, Path], tmp_path: Path) -> None:
     _, found, _ = measured
     tick = {"latency_p50_ms": 10.0, "latency_p95_ms": 12.0, "memory_mb": 400.0}
@@ -144,6 +149,7 @@ def test_a_soak_has_rows_and_a_camera_is_measured(tmp_path: Path, demo_bundle: P
     assert row["parts_of_the_whole"] is None
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_one_line(tmp_path: Path, demo_bundle: Path) -> None:
     short = write_bench_clip(tmp_path / "short.mp4", frames=8)
     for words, says in (

@@ -23,6 +23,7 @@ def add(cameras: Cameras, name: str, uri: str, patience: Patience = PATIENCE) ->
     return camera
 
 
+@pytest.mark.slow
 def test_four_cameras_share_a_slow_model_evenly() -> None:
     """Each gives 50 frames a second; the model does 40."""
     served: dict[str, int] = dict.fromkeys("abcd", 0)
@@ -48,6 +49,7 @@ def test_four_cameras_share_a_slow_model_evenly() -> None:
         assert camera.dropped > 20
 
 
+@pytest.mark.slow
 def test_a_quiet_camera_does_not_hold_up_the_others() -> None:
     with Cameras() as cameras:
         add(cameras, "slow", "test://?live=1&rate=2")
@@ -57,6 +59,7 @@ def test_a_quiet_camera_does_not_hold_up_the_others() -> None:
     assert names.count("slow") >= 1
 
 
+@pytest.mark.slow
 def test_a_gap_is_told_with_the_next_frame_that_is_fetched() -> None:
     with RtspServer(rate=25) as server, Cameras() as cameras:
         add(cameras, "yard", server.url)

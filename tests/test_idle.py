@@ -56,6 +56,7 @@ def test_networks_rest_without_motion_and_wake_with_it(demo_bundle: Path) -> Non
     assert recogniser.statistics.decisions == states.count("running")
 
 
+@pytest.mark.slow
 def test_without_the_option_nothing_rests(demo_bundle: Path) -> None:
     frames = [scene(index, False) for index in range(50)]
     labels, _ = labels_of(frames, demo_bundle, RunConfig())

@@ -44,6 +44,8 @@ def test_what_does_not_go_is_named(tmp_path: Path) -> None:
         (["test://?live=1", "test://?live=1"], "given twice"),
         (["yard=test://?live=1", "yard=rtsp://h/1"], "yard is given twice"),
         (["yard="], "yard="),
+        ([""], "'' is not a video source"),
+        (["a\0b"], "is not a video source"),
         (["yard=nowhere.mp4"], "nowhere.mp4"),
         (["pipeline:  "], "--pipeline"),
     ):
@@ -54,7 +56,7 @@ def test_what_does_not_go_is_named(tmp_path: Path) -> None:
         parse_sources([str(tmp_path / "empty")])
 
 
-@given(st.lists(st.text(max_size=30), max_size=4))
+@given(st.lists(st.text(st.characters(exclude_characters="/."), max_size=30), max_size=4))
 def test_any_text_is_sources_or_refused(texts: list[str]) -> None:
     try:
         specs = parse_sources(texts)

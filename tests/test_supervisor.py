@@ -56,6 +56,7 @@ def server() -> Iterator[RtspServer]:
         yield running
 
 
+@pytest.mark.slow
 def test_a_killed_camera_comes_back_and_its_times_go_on(server: RtspServer) -> None:
     watcher = Watcher(server.url, QUICK)
     watcher.start()
@@ -145,6 +146,7 @@ def test_nothing_leaks_over_many_connections(server: RtspServer) -> None:
     assert after[1] <= before[1] + 2
 
 
+@pytest.mark.slow
 def test_a_second_client_is_not_shown_what_cannot_be_restored() -> None:
     """It comes in between two key frames: grey pictures, until the next one."""
     with RtspServer(rate=25, key_frames=75) as server:
@@ -160,6 +162,7 @@ def test_a_second_client_is_not_shown_what_cannot_be_restored() -> None:
         first.join(5)
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_after_a_restart(server: RtspServer, demo_bundle: Path) -> None:
     command = [str(Path(sys.executable).with_name("twostream")), "run", str(demo_bundle)]
     process = subprocess.Popen(

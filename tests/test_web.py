@@ -148,6 +148,7 @@ def test_a_browser_shows_it(run: Run, size: str, tmp_path: Path) -> None:
     assert ((blue - red) > 120).sum() > 300  # and of the temporal one
 
 
+@pytest.mark.slow
 def test_a_lost_camera_is_shown_and_the_run_ends_well(run: Run, server: RtspServer) -> None:
     server.process.kill()
     server.process.wait(10)
@@ -164,6 +165,7 @@ def test_a_lost_camera_is_shown_and_the_run_ends_well(run: Run, server: RtspServ
     assert "hunter2" not in errors
 
 
+@pytest.mark.slow
 def test_a_token_is_asked_for(demo_bundle: Path) -> None:
     with RtspServer(rate=25) as server:
         run = Run(demo_bundle, server.url, "--web-token", "sesame")

@@ -97,7 +97,7 @@ class Session:
         names = ", ".join(list(self.unread)[:_NAMED_MAX])
         more = len(self.unread) - _NAMED_MAX
         raise SourceError(
-            f"{len(self.unread)} sources could not be read: {names}"
+            f"{len(self.unread)} source{'s' * (len(self.unread) > 1)} could not be read: {names}"
             + (f" and {more} more" if more > 0 else "")
         )
 
@@ -153,11 +153,11 @@ def watch(
                 options = _reload(session, cameras, options, read_again)
             for notice in cameras.notices():
                 tell(session.listeners, notice)
-            _drop_given_up(session, cameras)
+            _drop_given_up(session, cameras, options.patience)
             arrival = cameras.next(_LOOK_S)
             if arrival is not None:
                 _answer(session, cameras, *arrival)
-        _drop_given_up(session, cameras)
+        _drop_given_up(session, cameras, options.patience)
         for name in list(session.followers):
             _end_camera(session, cameras, name)
         for notice in cameras.notices():
@@ -187,10 +187,10 @@ def _end_camera(session: Session, cameras: Cameras, name: str) -> None:
     session.end(name)
 
 
-def _drop_given_up(session: Session, cameras: Cameras) -> None:
+def _drop_given_up(session: Session, cameras: Cameras, patience: Patience) -> None:
     for name, fault in cameras.faults().items():
         camera = session.followers[name].source
-        if isinstance(camera, Supervised) and camera.connections == 0:
+        if isinstance(camera, Supervised) and camera.connections == 0 and not patience.wait:
             raise fault
         _end_camera(session, cameras, name)
         session.fail(name, str(fault))

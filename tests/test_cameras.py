@@ -11,7 +11,7 @@ import pytest
 from edge.cameras import Cameras
 from edge.errors import SourceError
 from edge.supervisor import Patience, Supervised
-from tests.command import read_lines, twostream
+from tests.command import assert_refused, read_lines, twostream
 from tests.rtsp import RtspServer
 
 PATIENCE = Patience(stall_s=1.0, first_s=0.1, longest_s=0.5)
@@ -134,3 +134,17 @@ def test_the_command_labels_all_of_them(tmp_path: Path, demo_bundle: Path) -> No
         assert [line["frame"] for line in mine] == sorted({line["frame"] for line in mine})
         assert (tmp_path / f"o-{name}.mkv").stat().st_size > 1000
         assert f"{name}:" in done.stderr
+
+
+@pytest.mark.slow
+def test_one_that_is_given_up_does_not_end_the_others(tmp_path: Path, demo_bundle: Path) -> None:
+    words = ["away=rtsp://127.0.0.1:9/none", "here=test://?live=1&frames=40"]
+    out = tmp_path / "o.jsonl"
+    done = twostream("run", demo_bundle, *words, "--wait", "--retries", 1, "--json", out)
+    assert done.returncode == 2, done.stderr
+    assert "1 source could not be read: away" in done.stderr.splitlines()[-1]
+    text = out.read_text()
+    assert '"source":"away","camera":"given up"' in text
+    assert '"source":"here","frame":39' in text or '"source":"here","frame":38' in text
+    done = twostream("run", demo_bundle, *words)  # not waited for, it is an error at once
+    assert_refused(done, "rtsp://127.0.0.1:9/none")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from edge.bundle import load_bundle
 from edge.devices import open_device
 from edge.flow.spec import PRESETS
-from edge.flow.stack import moving_share
+from edge.flow.stack import moving_share, quantise
+from edge.flow.tvl1 import TVL1
 from edge.frames import Frame
-from edge.runtime import Label, Recogniser, RunConfig, recognise
+from edge.runtime import MOVING_SHARE, Label, Recogniser, RunConfig, recognise
 from tests.command import assert_refused, twostream
 
 
@@ -80,9 +82,27 @@ def test_moving_share_is_a_share_of_the_picture() -> None:
     spec = PRESETS["fast"]
     flow = np.full((2, 80, 80), 128, np.uint8)
     assert moving_share(flow, spec) == 0
-    flow[0, :40, :40] += 4  # 0.55 px or more per interval
+    flow[0, :40, :40] += 7  # 1.2 px per interval
     assert moving_share(flow, spec) == pytest.approx(0.25)
 
 
 def test_a_rate_that_is_too_low_for_flow_is_refused(demo_bundle: Path) -> None:
     assert_refused(twostream("run", demo_bundle, "test://", "--max-fps", 3), "--max-fps")
+
+
+@pytest.mark.parametrize(("texture", "deviation"), [(50, 8), (0, 3)])
+def test_noise_is_no_motion(texture: float, deviation: float) -> None:
+    spec, tvl1 = PRESETS["fast"], TVL1(PRESETS["fast"], (224, 224))
+    y, x = np.mgrid[:240, :320]
+    still = 110 + texture * np.sin(x / 9) * np.sin(y / 11)
+
+    def seen(number: int) -> np.ndarray:
+        noise = np.random.default_rng(number).normal(0, deviation, still.shape)
+        picture = np.clip(still + noise, 0, 255).astype(np.uint8)
+        return cv2.resize(picture, (224, 224), interpolation=cv2.INTER_AREA)
+
+    shares = [
+        moving_share(quantise(tvl1(seen(k), seen(k + 1)), spec, spec.interval_s), spec)
+        for k in range(5)
+    ]
+    assert max(shares) < MOVING_SHARE

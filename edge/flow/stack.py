@@ -42,7 +42,7 @@ def to_pixels(flow: FlowBytes, spec: FlowSpec) -> NDArray[np.float32]:
     return (flow.astype(np.float32) - 127.5) * np.float32(spec.bound_px / 127.5)
 
 
-def moving_share(flow: FlowBytes, spec: FlowSpec, least_px: float = 0.5) -> float:
+def moving_share(flow: FlowBytes, spec: FlowSpec, least_px: float = 1.0) -> float:
     """The share of the picture that moves by `least_px` per `spec.interval_s` or more, 0..1, from
     every fourth pixel of the bytes (2, H, W)."""
     x, y = to_pixels(flow[:, ::4, ::4], spec)

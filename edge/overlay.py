@@ -157,6 +157,7 @@ def _draw_decision(
     if view.state == "warming up":
         text, colour, dot = "warming up", _AMBER, _AMBER
     elif view.label is None:
+        text = "no motion" if view.state == "idle" else text
         colour, dot = _GREY, _GREY
     radius = max(round(6 * unit), 3)
     cv2.circle(picture, (left + radius, baseline - round(9 * unit)), radius, dot, -1, cv2.LINE_AA)

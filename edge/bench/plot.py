@@ -81,6 +81,11 @@ def _latencies(axis: Any, rows: Sequence[dict[str, Any]]) -> None:
         counts = [count for _, count in row["latency_histogram"]]
         axis.step(edges, [count / sum(counts) for count in counts], where="mid", label=_name(row))
     axis.set_xscale("log")
+    lowest, highest = axis.get_xlim()
+    steps = [factor * 10**power for power in range(-1, 5) for factor in (1, 1.5, 2, 3, 5, 7)]
+    shown = [step for step in steps if lowest <= step <= highest]
+    axis.set_xticks(shown, [f"{step:g}" for step in shown])
+    axis.set_xticks([], minor=True)
     axis.set_xlabel("latency, ms")
     axis.set_ylabel("share of labels")
     axis.legend(fontsize=8)
@@ -97,5 +102,5 @@ def _over_time(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
     axes[1].set_ylabel("memory, MB")
     for axis in axes:
         axis.set_xlabel("minutes")
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.2 * max(max(line.get_ydata()) for line in axis.get_lines()))
         axis.legend(fontsize=8)

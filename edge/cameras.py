@@ -1,6 +1,6 @@
 """Several cameras at once: each read by a thread of its own, their frames taken in turn.
 
-    with Cameras(stall) as cameras:
+    with Cameras() as cameras:
         cameras.add("yard", Supervised(...))
         while cameras.any_left():
             for notice in cameras.notices(): ...

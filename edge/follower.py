@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edge.bundle import Manifest
-from edge.devices import Device
 from edge.events import EventRules, EventTracker
 from edge.listener import Listener, Notice
 from edge.report import summary_record
@@ -45,7 +43,7 @@ class Follower:
         manifest = self.recogniser.manifest
         threshold = manifest.fusion.threshold
         self.tracker = EventTracker(self.name, manifest.classes, threshold, rules)
-        self.recogniser.config = config
+        self.recogniser.change(config)
 
     def end(self, device: str) -> dict[str, Any]:
         """Nothing more comes of the source: the summary of what did."""
@@ -63,18 +61,3 @@ class Follower:
 def tell(listeners: list[Listener], notice: Notice) -> None:
     for listener in listeners:
         listener.tell(notice)
-
-
-def make_follower(
-    manifest: Manifest,
-    device: Device,
-    name: str,
-    source: Source | Supervised,
-    config: RunConfig,
-    rules: EventRules,
-    listeners: list[Listener],
-) -> Follower:
-    """Raises SourceError where the rules name an action that the bundle does not know."""
-    tracker = EventTracker(name, manifest.classes, manifest.fusion.threshold, rules)
-    recogniser = Recogniser(manifest, device.open_feed(), config, name)
-    return Follower(source, recogniser, tracker, listeners)

@@ -90,7 +90,9 @@ def redact(text: str) -> str:
 
 
 @functools.cache
-def works(elements: str, caps: str = "video/x-raw,format=I420,width=320,height=240") -> str | None:
+def trial_fault(
+    elements: str, caps: str = "video/x-raw,format=I420,width=320,height=240"
+) -> str | None:
     """Run five pictures of `caps` through `elements`. None where they pass, else what went wrong.
 
     That an element is installed says little: a distribution may ship it for hardware that is not

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -31,7 +30,6 @@ from edge.supervisor import CameraState
 BUFFER = 1000  # events that wait for the broker
 _END_S, _GOODBYE_S = 0.5, 0.3  # for what waits to be sent at the end, and for the last word
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
-_UNSAFE = re.compile(r"[^\w.=-]+")  # in a topic's last part
 _SCHEME_HINT = "give mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC, or mqtts://"
 
 
@@ -72,16 +70,19 @@ def parse_broker(uri: str) -> BrokerAddress:
 
 
 class MQTTSink(Listener):
-    """with MQTTSink(parse_broker("mqtt://host/camera1"), say) as sink: sink.tell(event)"""
+    """with MQTTSink(parse_broker("mqtt://host/camera1"), slugs, say) as sink: sink.tell(event)"""
 
-    def __init__(self, broker: BrokerAddress, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, broker: BrokerAddress, slugs: Mapping[str, str], say: Callable[[str], None]
+    ) -> None:
+        """slugs: what topics call the cameras, by name."""
         try:
             from paho.mqtt import client as mqtt
         except ImportError:
             raise SinkError(
                 '--mqtt needs paho-mqtt; run: pip install "twostream-edge[mqtt]"'
             ) from None
-        self._mqtt, self._broker, self._say = mqtt, broker, say
+        self._mqtt, self._broker, self._say, self._slugs = mqtt, broker, say, slugs
         self._run, self._number = uuid.uuid4().hex[:12], 0
         self._lock = threading.RLock()
         self._waiting: deque[str] = deque()
@@ -132,7 +133,7 @@ class MQTTSink(Listener):
     def tell(self, notice: Notice) -> None:
         record = notice_record(notice)
         if isinstance(notice, CameraState):
-            topic = "camera/" + _UNSAFE.sub("-", notice.name).strip("-")
+            topic = f"camera/{self._slugs[notice.name]}"
             text = self._cameras[topic] = json.dumps(record)
             if self._client.is_connected():
                 self._state(topic, text)

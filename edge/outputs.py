@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ class Records(Listener):
         self._segments, self._classes = segments, classes
         self._lines: JsonLines | None = None
         self._began_s = 0.0
+        self._unread = False
 
     def __enter__(self) -> Records:
         self._open()
@@ -54,8 +55,9 @@ class Records(Listener):
         if self._given and every_s is not None and time.monotonic() - self._began_s >= every_s:
             self.finish()
             self._open()
-        if not self._lines.write(record):
-            signal.raise_signal(signal.SIGTERM)  # nobody reads any more
+        if not self._lines.write(record) and not self._unread:
+            self._unread = True  # a second signal would not be a request any more
+            signal.raise_signal(signal.SIGTERM)
 
     def finish(self) -> None:
         assert self._lines is not None
@@ -65,7 +67,7 @@ class Records(Listener):
     def _open(self) -> None:
         path = self._given and self._segments.name(self._given, "")
         if self._given is not None and path is not None:
-            self._segments.prune(self._given, {path})
+            self._segments.prune(self._given, {""}, {path})
         self._lines = JsonLines(path or "-")
         self._lines.__enter__()
         self._began_s = time.monotonic()
@@ -98,7 +100,7 @@ class _Film:
 class Videos(Listener):
     """The videos of all sources; each begins with its source's first label. `finish` at a good end.
 
-    slugs: by source, "" where there is one alone. rates: frames a second, by source.
+    slugs: by source, empty where there is one alone. rate_of: frames a second, by source.
     """
 
     def __init__(
@@ -142,7 +144,9 @@ class Videos(Listener):
 
     def _open(self, source: str, picture: Picture, time_s: float) -> _Film:
         path = self._segments.name(self._given, self._slugs.get(source, ""))
-        self._segments.prune(self._given, {film.path for film in self._films.values()} | {path})
+        slugs = set(self._slugs.values()) or {""}
+        opened = {film.path for film in self._films.values()} | {path}
+        self._segments.prune(self._given, slugs, opened)
         size_hw = (picture.shape[0], picture.shape[1])
         writer = VideoWriter(path, size_hw, self._rate_of(source))
         closing = ExitStack()
@@ -202,14 +206,14 @@ class Artist(Listener):
         return to_pixels(flow[:, ::step, ::step], self._manifest.flow)
 
 
-def check_outputs(named: Mapping[str, str | Path | None], sources: list[str]) -> None:
-    """named: files by option. Raises SinkError where one would take the place of a source or of
-    another."""
+def check_outputs(outputs: Sequence[tuple[str, Path]], sources: Sequence[str]) -> None:
+    """outputs: each file that will be written, and by which option.
+
+    Raises SinkError where one would take the place of a source or of another.
+    """
     taken = {Path(source).resolve(): "the source" for source in sources}
-    for option, name in named.items():
-        if name is None or str(name) == "-":
-            continue
-        path = Path(name).resolve()
+    for option, name in outputs:
+        path = name.resolve()
         if path in taken:
             raise SinkError(f"{name}: is {taken[path]} already; give {option} another name")
         taken[path] = f"the output of {option}"

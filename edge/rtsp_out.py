@@ -103,6 +103,9 @@ class RTSPOut(Listener):
             factory.set_permissions(permissions)
         self._server.get_mount_points().add_factory(f"/{self._slugs[source]}", factory)
 
+    def end(self, source: str) -> None:
+        self._server.get_mount_points().remove_factory(f"/{self._slugs[source]}")
+
     def _on_viewer(self, _factory: Any, media: Any, source: str) -> None:
         """The server's thread: somebody is the first to look."""
         entry = media.get_element().get_by_name("pictures")

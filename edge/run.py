@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 from rich.console import Console
 
@@ -30,10 +31,8 @@ def run(options: RunOptions, read_again: Callable[[], RunOptions] | None = None)
     read_again: what SIGHUP brings; without it, SIGHUP stops. Raises TwostreamError for whatever the
     user can mend.
     """
-    outputs = options.outputs
     check_outputs(
-        {"--video": outputs.video, "--json": outputs.json},
-        [spec.address.location for spec in options.sources if not spec.live],
+        _files(options), [spec.address.location for spec in options.sources if not spec.live]
     )
     console = Console(stderr=True, highlight=False)
 
@@ -60,6 +59,18 @@ def run(options: RunOptions, read_again: Callable[[], RunOptions] | None = None)
         for line in summary_lines(summary):
             say(line)
     session.complain()
+
+
+def _files(options: RunOptions) -> list[tuple[str, Path]]:
+    """What will be written, by option; segments are never named as a file that is there."""
+    outputs, found = options.outputs, list[tuple[str, Path]]()
+    if outputs.video is not None:
+        slugs = [spec.slug for spec in options.sources]
+        for slug in slugs if len(slugs) > 1 else [""]:
+            found.append(("--video", outputs.segments.name(outputs.video, slug)))
+    if outputs.json not in (None, "-"):
+        found.append(("--json", outputs.segments.name(Path(str(outputs.json)), "")))
+    return found
 
 
 def _open(
@@ -93,7 +104,7 @@ def _open(
         )
         listeners.append(stack.enter_context(videos))
     if outputs.mqtt is not None:
-        listeners.append(stack.enter_context(MQTTSink(outputs.mqtt, say)))
+        listeners.append(stack.enter_context(MQTTSink(outputs.mqtt, slugs, say)))
     if outputs.webhook is not None:
         listeners.append(stack.enter_context(Webhook(outputs.webhook, say)))
     if outputs.rtsp is not None:
@@ -105,7 +116,7 @@ def _open(
         server = stack.enter_context(WebServer(outputs.web, state))
         listeners.append(state)
         say(f"live page: {server.url}")
-    flow_wanted = outputs.pictured or options.config.idle_s is not None
+    flow_wanted = outputs.pictured or options.config.idle_s is not None or may_change
     device = open_device(options.device, bundle, say, flow_wanted)
     stack.callback(device.close)
     # before the cameras, which may be waited for: that is no reason to be restarted

@@ -144,6 +144,11 @@ class Recogniser:
         self._moved_s: float | None = None  # when there was motion last, or none is known yet
         self._resting = False
 
+    def change(self, config: RunConfig) -> None:
+        """Look at frames by another configuration from the next one on."""
+        self.config = config
+        self._resting, self._due_s = False, -np.inf
+
     def submit(self, frame: Frame) -> Submitted | None:
         """Start on a frame; None when it is passed over because it came too soon."""
         statistics = self.statistics
@@ -169,8 +174,9 @@ class Recogniser:
         frame = submitted.frame
         asked = time.monotonic()
         inference = submitted.pending.result()
+        flow = submitted.pending.flow()
         if self.config.idle_s is not None:
-            self._look_for_motion(frame.time_s, submitted.pending.flow(), self.config.idle_s)
+            self._look_for_motion(frame.time_s, flow, self.config.idle_s)
         if not submitted.wanted:
             return None
         started = time.monotonic()
@@ -190,7 +196,7 @@ class Recogniser:
                 "latency": latency_ms,
             }
         )
-        spatial, temporal, flow = inference.spatial, inference.temporal, submitted.pending.flow()
+        spatial, temporal = inference.spatial, inference.temporal
         return Label(self.name, frame, RUNNING, decision, spatial, temporal, flow, latency_ms)
 
     def _comes_too_fast(self, frame: Frame, since_s: float) -> bool:

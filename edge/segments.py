@@ -36,14 +36,14 @@ class Segments:
             found, number = path.with_name(f"{stem}-{number}{path.suffix}"), number + 1
         return found
 
-    def prune(self, path: Path, open_files: set[Path]) -> int:
+    def prune(self, path: Path, slugs: set[str], open_files: set[Path]) -> int:
         """Delete what is too much of the output that was given as `path`, also of earlier runs, but
-        nothing that is being written. Returns how many files that were."""
+        nothing that is being written, and nothing of other sources than those of `slugs`: another
+        run may write to the same folder. Returns how many files that were."""
         if self.every_s is None or (self.keep_bytes is None and self.keep_s is None):
             return 0
-        form = re.compile(
-            re.escape(path.stem) + r"(-[A-Za-z0-9_-]+?)?" + _STAMPED + re.escape(path.suffix)
-        )
+        stems = "|".join(re.escape(f"-{slug}" if slug else "") for slug in slugs)
+        form = re.compile(f"{re.escape(path.stem)}({stems}){_STAMPED}{re.escape(path.suffix)}")
         files = []
         for entry in path.parent.iterdir():
             whole = entry.with_name(entry.name.removesuffix(".part"))

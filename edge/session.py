@@ -15,13 +15,13 @@ from edge.bundle import Manifest
 from edge.cameras import Cameras
 from edge.devices import Device
 from edge.errors import SourceError, TwostreamError
-from edge.events import EventRules
-from edge.follower import Follower, make_follower, tell
+from edge.events import EventRules, EventTracker
+from edge.follower import Follower, tell
 from edge.frames import Frame
 from edge.listener import Listener
 from edge.options import RunOptions
 from edge.outputs import Records, Videos
-from edge.runtime import RunConfig, answer, recognise
+from edge.runtime import Recogniser, RunConfig, answer, recognise
 from edge.source import Source, open_source
 from edge.sources import SourceSpec
 from edge.supervisor import Patience, Supervised
@@ -52,11 +52,13 @@ class Session:
     unread: dict[str, str] = field(default_factory=dict)
 
     def begin(self, spec: SourceSpec, source: Source | Supervised) -> Follower:
-        name, self.slugs[spec.name] = spec.name, spec.slug
-        follower = make_follower(
-            self.manifest, self.device, name, source, self.config, self.rules, self.listeners
-        )
-        self.followers[name] = follower
+        """Raises SourceError where the rules name an action that the bundle does not know."""
+        name, manifest = spec.name, self.manifest
+        tracker = EventTracker(name, manifest.classes, manifest.fusion.threshold, self.rules)
+        recogniser = Recogniser(manifest, self.device.open_feed(), self.config, name)
+        follower = Follower(source, recogniser, tracker, self.listeners)
+        self.slugs[name], self.followers[name] = spec.slug, follower
+        self.unread.pop(name, None)
         for listener in self.listeners:
             listener.begin(name)
         return follower
@@ -142,7 +144,7 @@ def watch(
     """Watch cameras until a signal asks to stop, or none is left.
 
     read_again: the options as they are now, asked for at SIGHUP. Raises SourceError where a camera
-    gives nothing at the start and is not waited for, and where the last one is given up.
+    gives nothing at the start and is not waited for.
     """
     with _signals(read_again is not None) as signals, Cameras() as cameras:
         for spec in options.sources:
@@ -151,19 +153,14 @@ def watch(
             if signals.reload and read_again is not None:
                 signals.reload = False
                 options = _reload(session, cameras, options, read_again)
-            for notice in cameras.notices():
-                tell(session.listeners, notice)
-            _drop_given_up(session, cameras, options.patience)
+            _pass_on(session, cameras)
+            _note_given_up(session, cameras, options.patience)
             arrival = cameras.next(_LOOK_S)
             if arrival is not None:
                 _answer(session, cameras, *arrival)
-        _drop_given_up(session, cameras, options.patience)
+        _note_given_up(session, cameras, options.patience)
         for name in list(session.followers):
             _end_camera(session, cameras, name)
-        for notice in cameras.notices():
-            tell(session.listeners, notice)
-    if session.unread and not session.summaries:
-        session.complain()
 
 
 def _begin_camera(session: Session, cameras: Cameras, spec: SourceSpec, patience: Patience) -> None:
@@ -182,17 +179,27 @@ def _answer(session: Session, cameras: Cameras, name: str, frame: Frame) -> None
 
 def _end_camera(session: Session, cameras: Cameras, name: str) -> None:
     cameras.remove(name)
+    _pass_on(session, cameras)  # what it did last is told before its end
     statistics = session.followers[name].recogniser.statistics
     statistics.seconds = time.monotonic() - statistics.began_s
     session.end(name)
 
 
-def _drop_given_up(session: Session, cameras: Cameras, patience: Patience) -> None:
+def _pass_on(session: Session, cameras: Cameras) -> None:
+    for notice in cameras.notices():
+        if notice.name in session.followers:
+            tell(session.listeners, notice)
+
+
+def _note_given_up(session: Session, cameras: Cameras, patience: Patience) -> None:
+    """A camera that is given up stays, for all to see, until the end or until a reload tries it
+    again."""
     for name, fault in cameras.faults().items():
+        if name in session.unread:
+            continue
         camera = session.followers[name].source
         if isinstance(camera, Supervised) and camera.connections == 0 and not patience.wait:
             raise fault
-        _end_camera(session, cameras, name)
         session.fail(name, str(fault))
 
 
@@ -211,7 +218,8 @@ def _reload(
     session.config, session.rules = new.config, new.rules
     before, after = ({spec.name: spec.uri for spec in o.sources} for o in (options, new))
     for name in before:
-        if name in session.followers and after.get(name) != before[name]:
+        again = after.get(name) != before[name] or name in session.unread
+        if name in session.followers and again:
             _end_camera(session, cameras, name)
     for follower in session.followers.values():
         follower.change(new.rules, new.config)

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -22,10 +23,11 @@ import cv2
 import numpy as np
 
 from edge.errors import SinkError
-from edge.gstreamer import Pipeline, load_gstreamer, works
+from edge.gstreamer import Pipeline, load_gstreamer, trial_fault
 from edge.overlay import Picture
 
 _FREE_MIN_BYTES = 16 << 20
+_SYNC_S = 0.5
 _QUEUE_FRAMES = 4
 _STALL_S = 10.0  # an encoder that takes nothing for so long will not recover
 _END_S = 30.0  # for the last frames and the index to reach the disk
@@ -50,6 +52,21 @@ ENCODERS = {
 }
 
 
+def _check_place(path: Path) -> None:
+    """Raises SinkError where no file of that name can be."""
+    if not path.parent.is_dir():
+        raise SinkError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if path.is_dir():
+        raise SinkError(f"{path} is a folder; give the name of a file to write")
+
+
+def _check_room(path: Path) -> None:
+    """Raises SinkError where the disk is full."""
+    free_bytes = shutil.disk_usage(path.parent).free
+    if free_bytes < _FREE_MIN_BYTES:
+        raise SinkError(f"{path}: only {free_bytes >> 20} MiB are free there; make room first")
+
+
 class _PartFile:
     """`NAME.part`, which becomes `NAME` at a good end."""
 
@@ -57,23 +74,47 @@ class _PartFile:
         """Create it. Raises SinkError where that is impossible, before any work is done."""
         self.path = path
         self.part = path.with_name(path.name + ".part")
-        if not path.parent.is_dir():
-            raise SinkError(f"{path}: the folder {path.parent} does not exist; create it first")
-        if path.is_dir():
-            raise SinkError(f"{path} is a folder; give the name of a file to write")
+        _check_place(path)
         try:
             self.part.open("wb").close()
-            free_bytes = shutil.disk_usage(path.parent).free
         except OSError as fault:
             raise SinkError(
                 f"{self.part}: {fault.strerror}; choose a folder that you may write to"
             ) from None
-        if free_bytes < _FREE_MIN_BYTES:
-            self.discard_if_empty()
-            raise SinkError(f"{path}: only {free_bytes >> 20} MiB are free there; make room first")
+        try:
+            _check_room(path)
+        except SinkError:
+            self.part.unlink()
+            raise
+        self._over = threading.Event()
+        self._keeper: threading.Thread | None = None
+
+    def keep(self) -> None:
+        """Bring what is written to the disk twice a second from now on: so little does a power cut
+        take. Beside whoever writes, since a slow card may take its time."""
+        self._keeper = threading.Thread(target=self._bring_to_disk, daemon=True)
+        self._keeper.start()
+
+    def _bring_to_disk(self) -> None:
+        descriptor = os.open(self.part, os.O_RDONLY)
+        try:
+            while not self._over.wait(_SYNC_S):
+                os.fdatasync(descriptor)
+        except OSError:  # a full or broken disk: who writes is told, too
+            pass
+        finally:
+            os.close(descriptor)
+
+    def leave(self) -> None:
+        """No more is written."""
+        self._over.set()
+        if self._keeper is not None:
+            self._keeper.join()
+            self._keeper = None
 
     def publish(self) -> None:
         """Rename, once the content is safely on the disk."""
+        self.leave()
         try:
             with self.part.open("rb") as file:
                 os.fsync(file.fileno())
@@ -82,6 +123,7 @@ class _PartFile:
             raise SinkError(f"{self.path}: {fault.strerror}; see {self.part}") from None
 
     def discard_if_empty(self) -> None:
+        self.leave()
         if self.part.is_file() and self.part.stat().st_size == 0:
             self.part.unlink()
 
@@ -101,7 +143,11 @@ class JsonLines:
         self._file: TextIO | None = None
 
     def __enter__(self) -> JsonLines:
-        self._file = self._part.part.open("w", encoding="utf-8") if self._part else sys.stdout
+        if self._part:
+            self._file = self._part.part.open("w", encoding="utf-8")
+            self._part.keep()
+        else:
+            self._file = sys.stdout
         return self
 
     def write(self, record: dict[str, Any]) -> bool:
@@ -167,7 +213,7 @@ def choose_encoder(size_hw: tuple[int, int]) -> str:
     caps = f"video/x-raw,format=I420,width={width},height={height},framerate=30/1"
     outcomes = []
     for name, encoder in ENCODERS.items():
-        fault = works(f"{encoder} ! h264parse", caps)
+        fault = trial_fault(f"{encoder} ! h264parse", caps)
         if fault is None:
             return name
         outcomes.append(f"{name}: {fault}")
@@ -177,11 +223,19 @@ def choose_encoder(size_hw: tuple[int, int]) -> str:
     )
 
 
-def check_video(path: Path) -> None:
-    """Raises SinkError where no video can be written there, before there is one."""
+def _check_ending(path: Path) -> None:
     if path.suffix.lower() not in _MUXERS:
         raise SinkError(f"{path}: video is written as .mp4 or .mkv; give one of these endings")
-    _PartFile(path).discard_if_empty()
+
+
+def check_video(path: Path) -> None:
+    """Raises SinkError where no video can be written there. Touches nothing: what an earlier run
+    has left may lie there."""
+    _check_ending(path)
+    _check_place(path)
+    if not os.access(path.parent, os.W_OK):
+        raise SinkError(f"{path.parent}: Permission denied; choose a folder that you may write to")
+    _check_room(path)
 
 
 class VideoWriter:
@@ -198,7 +252,7 @@ class VideoWriter:
     def __init__(self, path: str | Path, size_hw: tuple[int, int], frame_rate: float) -> None:
         """size_hw: px, both even. frame_rate: nominal; the times of the pictures decide."""
         path = Path(path)
-        check_video(path)
+        _check_ending(path)
         if any(side < 2 or side % 2 for side in size_hw):
             raise ValueError(f"H.264 needs even sides: {size_hw}")
         self.encoder = choose_encoder(size_hw)
@@ -226,6 +280,7 @@ class VideoWriter:
         self._pictures.set_property("max-bytes", _QUEUE_FRAMES * self._info.size)
         self._pipeline.element("file").set_property("location", str(self._part.part))
         self._pipeline.play()
+        self._part.keep()
         return self
 
     def write(self, picture: Picture, time_s: float) -> None:

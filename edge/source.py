@@ -24,7 +24,7 @@ import numpy as np
 from edge.address import Address, parse_address, pipeline_description
 from edge.errors import SourceError
 from edge.frames import Frame, Plane, default_matrix
-from edge.gstreamer import Pipeline, has_element, load_gstreamer, works
+from edge.gstreamer import Pipeline, has_element, load_gstreamer, trial_fault
 from edge.layout import I420Layout, i420_planes, layout_of_buffer, layout_of_caps
 
 _POLL_S = 0.2  # appsink does not wake on an error, so the bus is read at least this often
@@ -151,7 +151,7 @@ class Source:
                 f"{self._address.name}: CSI cameras need a Jetson with the package "
                 "nvidia-l4t-gstreamer; the element nvarguscamerasrc is not installed"
             )
-        nvidia = works("nvvidconv ! video/x-raw,format=I420") is None
+        nvidia = trial_fault("nvvidconv ! video/x-raw,format=I420") is None
         description = pipeline_description(self._address, nvidia=nvidia)
         self._pipeline = Pipeline(description, SourceError)
         try:

@@ -15,6 +15,7 @@ import pytest
 from edge.bench.clip import write_bench_clip
 from edge.bench.command import parse_precisions
 from edge.bench.compare import markdown, slower
+from edge.bench.measure import serial
 from edge.bench.plot import plot
 from edge.bench.sensors import Sensors, board_power_w, clocks_mhz, package_energy_j, temperature_c
 from edge.errors import BenchError
@@ -204,6 +205,12 @@ def test_sensors_of_a_jetson_and_of_a_pc(tmp_path: Path) -> None:
         pass
     assert sensors.report()["power_w"] == pytest.approx(6.01, abs=0.01)
     assert sensors.report()["clock_mhz"] == 1120.0
+
+
+def test_what_runs_on_a_gpu_is_no_part_of_the_loop() -> None:
+    both = {"decode", "flow", "resize", "wait", "fusion", "output", "spatial"}
+    assert serial(both) == ["decode", "resize", "flow", "wait", "fusion", "output"]
+    assert serial(both | {"host"}) == ["decode", "host", "wait", "fusion", "output"]
 
 
 def test_a_histogram_keeps_mean_and_largest() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ import pytest
 from edge.cameras import Cameras
 from edge.errors import SourceError
 from edge.supervisor import Patience, Supervised
-from tests.command import assert_refused, read_lines, twostream
+from tests.command import TWOSTREAM, assert_refused, read_lines, twostream
 from tests.rtsp import RtspServer
 
 PATIENCE = Patience(stall_s=1.0, first_s=0.1, longest_s=0.5)
@@ -148,3 +152,26 @@ def test_one_that_is_given_up_does_not_end_the_others(tmp_path: Path, demo_bundl
     assert '"source":"here","frame":39' in text or '"source":"here","frame":38' in text
     done = twostream("run", demo_bundle, *words)  # not waited for, it is an error at once
     assert_refused(done, "rtsp://127.0.0.1:9/none")
+
+
+@pytest.mark.slow
+def test_one_that_is_given_up_stays_to_be_seen(demo_bundle: Path) -> None:
+    words = ["run", demo_bundle, "away=rtsp://127.0.0.1:9/none", "here=test://?live=1", "--wait"]
+    process = subprocess.Popen(
+        [TWOSTREAM, *map(str, words), "--retries", "1", "--web", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    page = next(line for line in process.stderr if "live page" in line).split()[-1]
+    next(line for line in process.stderr if "not read any further" in line)
+    time.sleep(1)
+    shown = json.loads(urllib.request.urlopen(page + "state.json", timeout=10).read())
+    states = {source["name"]: source["camera"]["state"] for source in shown["sources"]}
+    assert states == {"away": "given up", "here": "running"}
+    metrics = urllib.request.urlopen(page + "metrics", timeout=10).read().decode()
+    assert 'twostream_up{camera="away"} 0' in metrics
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert "away" in errors.splitlines()[-1]

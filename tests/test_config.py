@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import time
+import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
@@ -105,10 +106,13 @@ def test_a_hang_up_reads_it_again(tmp_path: Path, demo_bundle: Path) -> None:
             assert time.monotonic() < deadline_s, process.stderr
             time.sleep(0.1)
 
+    head += "web = '0'\n"
     file.write_text(head + sources("yard", "gate"))
     process = subprocess.Popen(
         [TWOSTREAM, "run", "--config", file], stderr=subprocess.PIPE, text=True
     )
+    assert process.stderr is not None
+    page = next(line for line in process.stderr if "live page" in line).split()[-1]
     wait_for('"source":"gate","frame"')
     file.write_text(head + "mute = ['Golf']\n" + sources("yard"))  # no such action
     process.send_signal(signal.SIGHUP)
@@ -116,7 +120,10 @@ def test_a_hang_up_reads_it_again(tmp_path: Path, demo_bundle: Path) -> None:
     file.write_text(head + "every = 2\n" + sources("yard", "roof"))
     process.send_signal(signal.SIGHUP)
     wait_for('"source":"roof","frame"')
-    time.sleep(1)
+    time.sleep(6)  # one that is gone would be stale by now
+    shown = json.loads(urllib.request.urlopen(page + "state.json", timeout=10).read())
+    assert [source["name"] for source in shown["sources"]] == ["yard", "roof"]
+    assert urllib.request.urlopen(page + "healthz", timeout=10).status == 200
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 0, errors

@@ -14,7 +14,7 @@ from edge.flow.spec import PRESETS
 from edge.flow.stack import moving_share, quantise
 from edge.flow.tvl1 import TVL1
 from edge.frames import Frame
-from edge.runtime import MOVING_SHARE, Label, Recogniser, RunConfig, recognise
+from edge.runtime import MOVING_SHARE, Label, Recogniser, RunConfig, answer, recognise
 from tests.command import assert_refused, twostream
 
 
@@ -56,6 +56,20 @@ def test_networks_rest_without_motion_and_wake_with_it(demo_bundle: Path) -> Non
     assert 30 <= rested <= 43
     assert recogniser.statistics.rested == rested
     assert recogniser.statistics.decisions == states.count("running")
+
+
+def test_a_configuration_without_rest_wakes_them(demo_bundle: Path) -> None:
+    loaded = load_bundle(demo_bundle)
+    device = open_device("cpu", loaded, print, flow_wanted=True)
+    recogniser = Recogniser(loaded.manifest, device.open_feed(), RunConfig(idle_s=1.0))
+    labels: list[Label] = []
+    for index in range(60):
+        if index == 50:
+            recogniser.change(RunConfig())
+        answer(scene(index, False), recogniser, labels.append)
+    device.close()
+    assert labels[49].state == "idle"
+    assert [label.state for label in labels[50:]] == ["running"] * 10
 
 
 @pytest.mark.slow

@@ -27,6 +27,9 @@ from tests.command import assert_refused, twostream
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
 
 
+SLUGS = {"cam": "cam"}
+
+
 def event(number: int) -> Event:
     return Event("cam", "start", "Diving", float(number), number + 0.5, 0.9)
 
@@ -97,7 +100,7 @@ class Listener:
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
     if MOSQUITTO is None:
-        pytest.skip("no mosquitto: apt install mosquitto")
+        pytest.skip("mosquitto is neither on the PATH nor in /usr/sbin")
     running = Broker(tmp_path)
     yield running
     running.stop()
@@ -105,7 +108,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 def test_events_come_once_and_status_is_kept(broker: Broker) -> None:
     listener = Listener(broker.port)
-    with MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard"), print) as sink:
+    with MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard"), SLUGS, print) as sink:
         sink.tell(CameraState("cam", "lost", "no frame for 2 s", 1, 0.2))
         for number in range(20):
             sink.tell(event(number))
@@ -121,7 +124,7 @@ def test_events_come_once_and_status_is_kept(broker: Broker) -> None:
 
 def test_no_event_is_lost_or_doubled_over_a_restart_of_the_broker(broker: Broker) -> None:
     listener, said = Listener(broker.port), list[str]()
-    with MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard"), said.append) as sink:
+    with MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard"), SLUGS, said.append) as sink:
         for number in range(60):
             if number == 20:
                 broker.stop()
@@ -140,7 +143,7 @@ def test_no_event_is_lost_or_doubled_over_a_restart_of_the_broker(broker: Broker
 
 def test_a_run_that_dies_is_offline(broker: Broker) -> None:
     listener = Listener(broker.port)
-    sink = MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard"), print).__enter__()
+    sink = MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard"), SLUGS, print).__enter__()
     listener.wait_for("status", 1)
     sink._client.socket().shutdown(socket.SHUT_RDWR)  # the network goes, no goodbye is said
     sink._client.loop_stop()
@@ -150,7 +153,7 @@ def test_a_run_that_dies_is_offline(broker: Broker) -> None:
 
 def test_without_a_broker_what_does_not_fit_is_counted() -> None:
     said: list[str] = []
-    with MQTTSink(parse_broker("mqtt://127.0.0.1:9/yard"), said.append) as sink:
+    with MQTTSink(parse_broker("mqtt://127.0.0.1:9/yard"), SLUGS, said.append) as sink:
         for number in range(1010):
             sink.tell(event(number))
         assert sink.lost == 10

@@ -18,7 +18,7 @@ from edge.report import label_record
 from edge.runtime import Label, Recogniser, RunConfig, recognise
 from edge.source import open_source
 from tests.clips import write_clip, write_timed_clip
-from tests.command import TWOSTREAM, read_lines, twostream
+from tests.command import TWOSTREAM, assert_refused, read_lines, twostream
 
 KEYS = [
     "source",
@@ -250,3 +250,33 @@ def test_frames_that_come_too_fast_are_passed_over_and_counted(
     labels, recogniser = labels_of(clip, demo_bundle)
     assert recogniser.statistics.passed_over == 30
     assert [label.frame.index for label in labels] == list(range(0, 60, 2))
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_does_not_cost_the_video(tmp_path: Path, demo_bundle: Path) -> None:
+    """Several labels are still to come then, of frames that are under way."""
+    clip = write_clip(tmp_path / "clip.mp4", frames=60, codec="h264")
+    done = subprocess.run(
+        f"set -o pipefail; {TWOSTREAM} run {demo_bundle} {clip} --json - "
+        f"--video {tmp_path / 'o.mp4'} | head -n 20 > /dev/null",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / "o.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) >= 20
+
+
+def test_no_source_is_overwritten_by_the_video_of_another(
+    tmp_path: Path, demo_bundle: Path
+) -> None:
+    first, second = (write_clip(tmp_path / name, frames=20) for name in ("a.avi", "o-a.avi"))
+    kept = (tmp_path / "o-a.avi").rename(tmp_path / "o-a.mkv").read_bytes()
+    words = ["run", demo_bundle, first, tmp_path / "o-a.mkv", "--video", tmp_path / "o.mkv"]
+    assert_refused(twostream(*words), "o-a.mkv", "is the source already")
+    assert (tmp_path / "o-a.mkv").read_bytes() == kept
+    assert not second.exists()

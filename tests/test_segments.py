@@ -14,6 +14,7 @@ import av
 import pytest
 
 from edge.segments import Segments
+from edge.sink import JsonLines
 from tests.command import TWOSTREAM, assert_refused, twostream
 
 STAMPED = re.compile(r"o-\d{8}T\d{6}Z(-\d+)?\.(mp4|jsonl)")
@@ -39,16 +40,18 @@ def test_the_oldest_go_and_nothing_else(tmp_path: Path) -> None:
     strangers = [make(name, 1e6) for name in ("o.mp4", "other-20260101T000000Z.mp4", "o-x.txt")]
     files = [make(f"o-yard-2026010{day}T000000Z.mp4", 1000 - day) for day in range(1, 6)]
     part = make("o-gate-20260106T000000Z.mp4.part", 1)
+    strangers.append(make("o-roof-20260101T000000Z.mp4", 1e6))  # of another run
+    slugs = {"yard", "gate"}
     opened = tmp_path / "o-gate-20260106T000000Z.mp4"
     kept = Segments(every_s=60, keep_bytes=3500)
-    assert kept.prune(tmp_path / "o.mp4", {opened}) == 3
+    assert kept.prune(tmp_path / "o.mp4", slugs, {opened}) == 3
     assert [path.exists() for path in files] == [False, False, False, True, True]
     assert part.exists()
     assert all(path.exists() for path in strangers)
     young = Segments(every_s=60, keep_s=500)
-    assert young.prune(tmp_path / "o.mp4", {opened}) == 2
+    assert young.prune(tmp_path / "o.mp4", slugs, {opened}) == 2
     assert part.exists()
-    assert Segments(every_s=60).prune(tmp_path / "o.mp4", set()) == 0
+    assert Segments(every_s=60).prune(tmp_path / "o.mp4", slugs, set()) == 0
 
 
 @pytest.mark.slow
@@ -93,3 +96,24 @@ def test_a_kill_loses_a_second_at_most(ending: str, tmp_path: Path, demo_bundle:
 
 def test_limits_are_for_segments(demo_bundle: Path) -> None:
     assert_refused(twostream("run", demo_bundle, "test://", "--keep-gb", 1), "--segment")
+
+
+def test_what_is_written_is_brought_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut takes what only the page cache has; that it cannot be cut here is said."""
+    brought: list[int] = []
+    sync = os.fdatasync
+
+    def note(descriptor: int) -> None:
+        sync(descriptor)
+        brought.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr("edge.sink.os.fdatasync", note)
+    with JsonLines(tmp_path / "o.jsonl") as out:
+        for number in range(14):
+            out.write({"number": number})
+            time.sleep(0.1)
+        out.finish()
+    assert len(brought) >= 2
+    assert 0 < brought[0] < (tmp_path / "o.jsonl").stat().st_size

@@ -23,6 +23,9 @@ from edge.web.address import parse_listen
 from tests.command import TWOSTREAM, assert_refused, twostream
 from tests.rtsp import RtspServer
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+
 
 class Run:
     """`twostream run` on an RTSP camera with a page."""
@@ -133,11 +136,11 @@ def test_no_password_is_told_and_no_other_file_given(run: Run) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium: apt install chromium")
+@pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is on the PATH")
 @pytest.mark.parametrize("size", ["1200,760", "390,1250"])
 def test_a_browser_shows_it(run: Run, size: str, tmp_path: Path) -> None:
     shot = tmp_path / "page.png"
-    words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    words = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
     words += [f"--window-size={size}", "--virtual-time-budget=4000", "--timeout=8000"]
     words += [f"--screenshot={shot}", run.url]
     subprocess.run(words, check=True, capture_output=True, timeout=60)

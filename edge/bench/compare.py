@@ -67,12 +67,11 @@ def measure_apart(request: Request, say: Callable[[str], None]) -> dict[str, Any
         ) as process,
     ):
         out, errors = process.communicate()
-    for line in errors.splitlines() if process.returncode == 0 else ():
+    for line in errors.splitlines():
         say(line)
     if process.returncode:
         raise BenchError(
-            f"the measurement ended with code {process.returncode}: "
-            f"{(errors.strip().splitlines() or ['no word'])[-1]}"
+            f"the measurement ended with code {process.returncode}; what it said stands above"
         )
     found: dict[str, Any] = json.loads(out.splitlines()[-1])
     if "fault" in found:

@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -35,8 +35,7 @@ WARM_UP_FRAMES = 60
 _ALONE_RUNS = 60
 _YARDSTICK_PAIRS = 40
 _TICK_S = 5.0  # of a soak's rows
-# Those that the loop itself spends, one after another; the networks run beside it.
-SERIAL = ("decode", "resize", "host", "flow", "stack", "wait", "fusion", "output")
+_OURS = ("resize", "stack", "host", "fusion", "output")  # neither decoding, flow nor network
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +82,14 @@ class _Meter:
             self._recent, self._tick_s = [], now_s
 
 
+def serial(stages: Collection[str]) -> list[str]:
+    """Those of a device's stages that the loop spends one after another; the networks run beside
+    it, on a GPU resizing and flow do, too."""
+    beside = {"resize", "flow", "stack"} if "host" in stages else set()
+    order = ("decode", "resize", "host", "flow", "stack", "wait", "fusion", "output")
+    return [stage for stage in order if stage in stages and stage not in beside]
+
+
 def memory_mb() -> float:
     """Resident now."""
     status = Path("/proc/self/status").read_text()
@@ -119,9 +126,9 @@ def measure(request: Request, say: Callable[[str], None]) -> dict[str, Any]:
     stages = {name: quantiles(h) for name, h in statistics.stages_ms.items()}
     stages["end_to_end"] = quantiles(meter.periods)
     whole = meter.periods.mean
-    parts = sum(statistics.stages_ms[s].mean for s in SERIAL if s in statistics.stages_ms)
+    parts = sum(stages[s]["mean"] for s in serial(stages))
     # medians: what a preempted stage took longer was somebody else's
-    own = sum(stages[s]["p50"] for s in ("resize", "stack", "fusion", "output") if s in stages)
+    own = sum(stages[s]["p50"] for s in _OURS if s in serial(stages))
     processor_ms = 1e3 * spent_s / max(statistics.frames, 1)
     first_label_s = warm.first_label_s - _started_s()
     return {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.bench.measure import SERIAL
+from edge.bench.measure import serial
 from edge.errors import BenchError
 
 _COLOURS = {
@@ -60,10 +60,8 @@ def _name(row: dict[str, Any]) -> str:
 def _bars(axis: Any, rows: Sequence[dict[str, Any]]) -> None:
     for place, row in enumerate(rows):
         left = 0.0
-        for stage in SERIAL:
-            times = row["stages_ms"].get(stage)
-            if times is None:
-                continue
+        for stage in serial(row["stages_ms"]):
+            times = row["stages_ms"][stage]
             label = stage if place == 0 else None
             axis.barh(place, times["mean"], left=left, color=_COLOURS[stage], label=label)
             left += times["mean"]

@@ -1,8 +1,8 @@
 """Results out: JSON lines and annotated video.
 
 Both write `NAME.part` and rename it to `NAME` in `finish()`, so that a file under its own name is
-always whole. What an error or a kill leaves is in `NAME.part`, and can be read and played; of what is
-written, a power cut takes the last half second as well.
+always whole. What an error or a kill leaves is in `NAME.part`, and can be read and played; a power
+cut takes the last half second of it as well.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ cut takes the last half second of it as well.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -96,14 +97,10 @@ class _PartFile:
         self._keeper.start()
 
     def _bring_to_disk(self) -> None:
-        descriptor = os.open(self.part, os.O_RDONLY)
-        try:
-            while not self._over.wait(_SYNC_S):
-                os.fdatasync(descriptor)
-        except OSError:  # a full or broken disk: who writes is told, too
-            pass
-        finally:
-            os.close(descriptor)
+        while not self._over.wait(_SYNC_S):
+            # no file handle is free: it is tried again; a full or broken disk: who writes is told
+            with contextlib.suppress(OSError), self.part.open("rb") as file:
+                os.fdatasync(file.fileno())
 
     def leave(self) -> None:
         """No more is written."""

@@ -23,6 +23,7 @@ GATES = {
     "gi": {"edge/gstreamer.py"},
     "openvino": {"edge/devices/cpu.py"},
     "tensorrt": {"edge/engines/library.py"},
+    "aiohttp": {"edge/web/answers.py", "edge/web/connections.py", "edge/web/routes.py"},
 }
 # On a workstation onnx is everywhere; a device has it for one purpose only.
 ONNX_ON_A_DEVICE = {"edge/engines/variant.py"}

@@ -21,6 +21,7 @@ import pytest
 from edge.errors import SinkError
 from edge.web.address import parse_listen
 from tests.command import TWOSTREAM, assert_refused, twostream
+from tests.live_page import TOKEN
 from tests.rtsp import RtspServer
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -171,15 +172,16 @@ def test_a_lost_camera_is_shown_and_the_run_ends_well(run: Run, server: RtspServ
 @pytest.mark.slow
 def test_a_token_is_asked_for(demo_bundle: Path) -> None:
     with RtspServer(rate=25) as server:
-        run = Run(demo_bundle, server.url, "--web-token", "sesame")
+        run = Run(demo_bundle, server.url, "--web-token", TOKEN)
         assert run.get("")[0] == 401
-        assert run.get("state.json?token=wrong")[0] == 401
-        assert run.get("state.json?token=sesame")[0] == 200
-        assert run.get("metrics", Authorization="Bearer sesame")[0] == 200
-        assert run.get("state.json", Cookie="twostream=sesame")[0] == 200
+        assert run.get("state.json?token=" + TOKEN)[0] == 200
+        bearer = f"Bearer {TOKEN}"
+        assert run.get("metrics", Authorization=bearer)[0] == 200
+        assert run.get("state.json", Cookie=f"twostream={TOKEN}")[0] == 401
         assert run.get("state.json", Cookie="twostream=\x01;;=")[0] == 401
         assert run.get("healthz")[0] in (200, 503)
-        while b'"state":"running","label"' not in run.get("state.json?token=sesame")[1]:
+        assert run.get("state.json?token=wrong")[0] == 401
+        while b'"state":"running","label"' not in run.get("state.json", Authorization=bearer)[1]:
             time.sleep(0.1)
         run.stop()
 
@@ -193,7 +195,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 def test_others_may_look_only_with_a_token(demo_bundle: Path) -> None:
     with pytest.raises(SinkError, match="give --web-token"):
         parse_listen("--web", "0.0.0.0:8080", "")
-    assert parse_listen("--web", "[::]:8080", "sesame").host == "::"
+    assert parse_listen("--web", "[::]:8080", TOKEN).host == "::"
     assert parse_listen("--web", "[::1]:8080", "").host == "::1"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

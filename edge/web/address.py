@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from edge.errors import SinkError
 
+TOKEN_MIN = 16  # characters, where others can try
+
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
@@ -24,7 +26,7 @@ class ListenAddress:
 def parse_listen(option: str, text: str, token: str) -> ListenAddress:
     """ "8080", "0.0.0.0:8080" or "[::]:8080".
 
-    Raises SinkError where it is none, or others could look without a token.
+    Raises SinkError where it is none, or others could look without a token or guess it.
     """
     host, colon, port = text.rpartition(":")
     host = host.strip("[]") if colon else "127.0.0.1"
@@ -38,5 +40,10 @@ def parse_listen(option: str, text: str, token: str) -> ListenAddress:
         raise SinkError(
             f"{option} {text}: everybody in the network could look; give --web-token, or "
             "TWOSTREAM_WEB_TOKEN: the page is opened with ?token=..., the stream as viewer:TOKEN@"
+        )
+    if not local and len(token) < TOKEN_MIN:
+        raise SinkError(
+            f"{option} {text}: a token of {len(token)} characters can be guessed; give one of "
+            f"{TOKEN_MIN} or more, made by: openssl rand -hex 16"
         )
     return ListenAddress(host, int(port), token)

@@ -1,58 +1,48 @@
-"""The HTTP side of the page: the standard library's server, a thread a request."""
+"""The page's server: a thread with an event loop of its own, beside the run."""
 
 from __future__ import annotations
 
-import hmac
-import json
-import socket
+import asyncio
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.resources import files
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from edge.errors import SinkError
+from edge.web.access import Access
 from edge.web.address import ListenAddress
 from edge.web.state import LiveState
 
-VIEWERS_MAX = 8  # of the picture stream; each has a thread
-_PICTURES_PER_S = 15
-_BOUNDARY = "picture"
-_COOKIE = "twostream"
+_WORKERS = 2  # for pictures and records; they are started when somebody looks
 
 
 class WebServer:
     """with WebServer(parse_listen("--web", "8080", ""), state) as server: print(server.url)"""
 
     def __init__(self, address: ListenAddress, state: LiveState) -> None:
-        """Raises SinkError where the port cannot be had."""
-        page = files("edge.web").joinpath("page.html").read_bytes()
-        viewers = threading.BoundedSemaphore(VIEWERS_MAX)
-        self._over = threading.Event()
-
-        class Handler(_Handler):
-            context = _Context(state, address.token, page, viewers, self._over)
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-
+        """Raises SinkError where the port cannot be had or aiohttp is not installed."""
         try:
-            self._server = Server((address.host, address.port), Handler)
+            from edge.web import connections
+        except ModuleNotFoundError as error:
+            raise SinkError(
+                f'--web needs {error.name}; run: pip install "twostream-edge[web]"'
+            ) from None
+        try:
+            self._listener = connections.listen(address.host, address.port)
         except OSError as error:
             raise SinkError(
                 f"--web: {address.host}:{address.port} cannot be listened on ({error.strerror})"
             ) from None
-        self.url = f"http://{address.url_host}:{self._server.server_address[1]}/"
+        port = self._listener.getsockname()[1]
+        self.url = f"http://{address.url_host}:{port}/"
+        self._state, self._access = state, Access(address, port)
+        self._loop: Future[asyncio.AbstractEventLoop] = Future()
+        self._over = asyncio.Event()
 
     def __enter__(self) -> WebServer:
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
+        self._loop.result()
         return self
 
     def __exit__(
@@ -61,130 +51,23 @@ class WebServer:
         fault: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._over.set()
-        self._server.shutdown()
-        self._server.server_close()
+        self._loop.result().call_soon_threadsafe(self._over.set)
         self._thread.join()
 
+    async def _serve(self) -> None:
+        from edge.web.connections import Connections, connections_max, report_fault
+        from edge.web.routes import VIEWERS_MAX, Routes
 
-@dataclass(frozen=True, slots=True)
-class _Context:
-    state: LiveState
-    token: str
-    page: bytes
-    viewers: threading.BoundedSemaphore
-    over: threading.Event
-
-
-class _Handler(BaseHTTPRequestHandler):
-    context: _Context
-    server_version, sys_version = "twostream", ""
-    timeout = 30  # of a client that says or takes nothing
-
-    def do_GET(self) -> None:
-        path = urlsplit(self.path).path
-        if path == "/healthz":  # says nothing of what is seen
-            healthy = self.context.state.healthy()
-            status = HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE
-            self._send(status, "text/plain", b"ok\n" if healthy else b"no labels come\n")
-            return
-        if not self._may_look():
-            self._send(HTTPStatus.UNAUTHORIZED, "text/plain", b"open this page with ?token=TOKEN\n")
-            return
-        routes: dict[str, Callable[[], None]] = {
-            "/": lambda: self._send(HTTPStatus.OK, "text/html; charset=utf-8", self.context.page),
-            "/state.json": self._send_state,
-            "/metrics": self._send_metrics,
-            "/live.mjpg": self._send_pictures,
-            "/still.jpg": self._send_still,
-        }
-        route = routes.get(path)
-        if route is None:
-            self._send(HTTPStatus.NOT_FOUND, "text/plain", b"there is no such page\n")
-        else:
-            route()
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Nothing: addresses hold the token, and the terminal is the run's."""
-
-    def _may_look(self) -> bool:
-        token = self.context.token
-        if not token:
-            return True
-        given = self._query("token")
-        header = self.headers.get("Authorization", "")
-        try:
-            cookie = SimpleCookie(self.headers.get("Cookie", "")).get(_COOKIE)
-        except CookieError:
-            cookie = None
-        offered = (given, header.removeprefix("Bearer "), cookie.value if cookie else "")
-        return any(hmac.compare_digest(text.encode(), token.encode()) for text in offered)
-
-    def _query(self, name: str) -> str:
-        return parse_qs(urlsplit(self.path).query).get(name, [""])[0]
-
-    def _send_state(self) -> None:
-        data = json.dumps(self.context.state.record(), separators=(",", ":")).encode()
-        self._send(HTTPStatus.OK, "application/json", data)
-
-    def _send_metrics(self) -> None:
-        data = self.context.state.metrics().encode()
-        self._send(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", data)
-
-    def _send_still(self) -> None:
-        """The newest picture of ?source=NAME."""
-        found = self.context.state.picture(self._query("source"), 0, timeout_s=0.0)
-        if found is None:
-            self._send(HTTPStatus.NOT_FOUND, "text/plain", b"no picture of that source yet\n")
-        else:
-            self._send(HTTPStatus.OK, "image/jpeg", found[1])
-
-    def _send_pictures(self) -> None:
-        """Motion JPEG of ?source=NAME, at most _PICTURES_PER_S; a slow viewer gets fewer."""
-        context = self.context
-        if not context.viewers.acquire(blocking=False):
-            self._send(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"too many viewers\n")
-            return
-        try:
-            self._head(HTTPStatus.OK, f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
-            self.end_headers()
-            number, source = 0, self._query("source")
-            while not context.over.is_set():
-                found = context.state.picture(source, number, timeout_s=1.0)
-                if found is None:
-                    continue
-                number, data = found
-                part = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\n"
-                self.wfile.write(f"{part}Content-Length: {len(data)}\r\n\r\n".encode() + data)
-                self.wfile.write(b"\r\n")
-                context.over.wait(1 / _PICTURES_PER_S)
-        except OSError:  # the viewer has gone
-            pass
-        finally:
-            context.viewers.release()
-
-    def _send(self, status: HTTPStatus, kind: str, data: bytes) -> None:
-        try:
-            self._head(status, kind)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-        except OSError:
-            self.close_connection = True
-
-    def _head(self, status: HTTPStatus, kind: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Referrer-Policy", "no-referrer")
-        self.send_header(
-            "Content-Security-Policy",
-            "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'",
+        loop, counts, most = asyncio.get_running_loop(), Counter[str](), connections_max()
+        loop.set_exception_handler(
+            lambda _, fault: report_fault(counts, fault["message"], fault.get("exception"))
         )
-        query = parse_qs(urlsplit(self.path).query)
-        if status == HTTPStatus.OK and self.context.token and "token" in query:
-            token = SimpleCookie({_COOKIE: self.context.token})
-            morsel = token[_COOKIE]
-            morsel["httponly"], morsel["samesite"], morsel["path"] = True, "Strict", "/"
-            self.send_header("Set-Cookie", morsel.OutputString())
+        with self._listener, ThreadPoolExecutor(_WORKERS, "live-page") as executor:
+            viewers = min(VIEWERS_MAX, most // 4)
+            routes = Routes(self._state, self._access, counts, executor, viewers)
+            connections = Connections(routes.answer, counts, most)
+            accepting = asyncio.create_task(connections.accept(self._listener))
+            self._loop.set_result(loop)
+            await self._over.wait()
+            accepting.cancel()
+            await connections.close()

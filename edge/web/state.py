@@ -89,18 +89,24 @@ class LiveState(Listener):
         with self._news:
             self._sources.pop(source, None)
 
+    def name_of(self, source: str) -> str | None:
+        """The name of a source that has begun and not ended, else None; "" is the first one."""
+        with self._news:
+            seen = self._look_up(source)
+            return None if seen is None else seen.name
+
     def picture(self, source: str, after: int, timeout_s: float) -> tuple[int, bytes] | None:
-        """The newest picture of a source as (its number, JPEG) once there is one later than
+        """The newest picture of a source as (its number, JPEG) once there is another than number
         `after`; "" is the first source."""
 
         def news() -> bool:
             seen = self._look_up(source)
-            return seen is not None and seen.number > after
+            return seen is not None and seen.number != after
 
         with self._news:
             self._news.wait_for(news, timeout_s)
             seen = self._look_up(source)
-            if seen is None or seen.label is None or seen.number <= after:
+            if seen is None or seen.label is None or seen.number == after:
                 return None
             number, label = seen.number, seen.label
         with self._drawing:

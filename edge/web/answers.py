@@ -1,0 +1,30 @@
+"""What every answer says, whether it is one or a refusal."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from aiohttp import web
+
+HEADERS = {
+    "Server": "twostream",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+}
+
+
+def whole(kind: str, data: bytes, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
+    """kind: for Content-Type."""
+    return web.Response(status=status, body=data, headers=HEADERS | {"Content-Type": kind})
+
+
+def plain(status: HTTPStatus, text: str) -> web.Response:
+    """One line."""
+    return whole("text/plain; charset=utf-8", f"{text}\n".encode(), status)

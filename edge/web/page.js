@@ -1,0 +1,125 @@
+"use strict";
+// The token is a cookie by now: it need not stay in the address bar and the history.
+if (location.search) history.replaceState(null, "", location.pathname);
+const at = id => document.getElementById(id);
+const make = (tag, text, name) => {
+  const one = document.createElement(tag);
+  if (text !== undefined) one.textContent = text;
+  if (name) one.className = name;
+  return one;
+};
+const bars = (id, rows) => at(id).replaceChildren(...rows.map(([name, score]) => {
+  const bar = make("div", undefined, "bar"), track = make("div", undefined, "track");
+  const fill = make("div", undefined, "fill");
+  fill.style.width = 100 * score + "%";
+  fill.style.background = `var(--${id})`;
+  track.append(fill);
+  bar.append(make("span", name), track, make("span", Math.round(100 * score) + " %", "n"));
+  return bar;
+}));
+const hue = name => [...name].reduce((sum, c) => (31 * sum + c.charCodeAt(0)) % 360, 7);
+let chosen = null;
+const show_live = name => {
+  chosen = name;
+  at("live").src = "live.mjpg?source=" + encodeURIComponent(name);
+};
+const still = name => `still.jpg?source=${encodeURIComponent(name)}&t=${Date.now()}`;
+const cameras = sources => {
+  const box = at("sources");
+  if (sources.length < 2) return box.replaceChildren();
+  const known = new Map([...box.children].map(one => [one.dataset.name, one]));
+  box.replaceChildren(...sources.map(s => {
+    let one = known.get(s.name);
+    if (!one) {
+      one = make("button");
+      one.dataset.name = s.name;
+      one.append(make("img"), make("span", s.name), make("span"));
+      one.firstChild.alt = s.name;
+      one.onclick = () => { show_live(s.name); poll_once(); };
+    }
+    one.setAttribute("aria-pressed", s.name === chosen);
+    one.lastChild.textContent = s.camera.state === "running" ? s.label || s.state : s.camera.state;
+    one.lastChild.className = s.camera.state === "running" ? "" : "lost";
+    if (Date.now() - (one.dataset.at || 0) > 1000) {
+      one.dataset.at = Date.now();
+      one.firstChild.src = still(s.name);
+    }
+    return one;
+  }));
+};
+const strip = (events, now) => {
+  const svg = at("strip"), shown = 120, spans = [];
+  let open = null;
+  for (const e of events) {
+    if (e.event === "start") open = e;
+    if (e.event === "end" && open) { spans.push([open.label, open.clock, e.clock]); open = null; }
+  }
+  if (open) spans.push([open.label, open.clock, now]);
+  svg.replaceChildren();
+  const add = (tag, values, text) => {
+    const one = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [key, value] of Object.entries(values)) one.setAttribute(key, value);
+    if (text) one.textContent = text;
+    svg.append(one);
+  };
+  add("rect", {x: 0, y: "40%", width: "100%", height: 2, fill: "var(--line)"});
+  let free = 1;  // left of there a name has room
+  for (const [name, from, to] of spans.reverse()) {
+    const left = Math.max(0, 1 - (now - from) / shown), right = Math.max(0, 1 - (now - to) / shown);
+    if (right <= 0) continue;
+    const colour = `hsl(${hue(name)} 60% 50%)`;
+    add("rect", {x: 100 * left + "%", y: "25%", width: Math.max(.4, 100 * (right - left)) + "%",
+      height: "36%", rx: 3, fill: colour});
+    const late = left > .85, reach = late ? right : left + .15;
+    if (reach > free) continue;
+    free = late ? right - .15 : left;
+    add("text", {x: 100 * (late ? right : left) + "%", y: "95%", fill: "currentColor",
+      "font-size": 11, "text-anchor": late ? "end" : "start"}, name);
+  }
+};
+const names = {labelled: "labels", received: "frames", rested: "without motion",
+  losses: "camera lost"};
+const show = all => {
+  cameras(all.sources);
+  if (!all.sources.length) return;
+  const s = all.sources.find(one => one.name === chosen) || all.sources[0];
+  if (s.name !== chosen) show_live(s.name);
+  const events = all.events.filter(e => e.source === s.name);
+  const unknown = s.label === null || s.label === "unknown";
+  at("label").textContent = s.label === null ? s.state : s.label;
+  at("label").className = unknown ? "unknown" : "";
+  at("score").textContent = s.score === null ? "" : `${Math.round(100 * s.score)} %` +
+    (unknown && s.top.length ? `, best guess ${s.top[0][0]}` : "");
+  bars("spatial", s.streams.spatial || []);
+  bars("temporal", s.streams.temporal || []);
+  const lost = s.camera.state !== "running";
+  at("camera").textContent = lost ? `${s.name} ${s.camera.state}: ${s.camera.reason}` : s.name;
+  at("camera").className = lost ? "lost" : "";
+  const counts = [["latency", s.latency_ms === null ? "" : s.latency_ms.toFixed(0) + " ms"],
+    ...Object.entries(s.counts).map(([key, value]) => [names[key] || key, value])];
+  at("counts").replaceChildren(...counts.map(([key, value]) => {
+    const one = make("div");
+    one.append(make("dt", key), make("dd", value));
+    return one;
+  }));
+  strip(events, all.clock);
+  at("events").replaceChildren(...all.events.slice(-60).reverse().map(e => {
+    const row = make("li"), text = e.event ? `${e.label} ${e.event === "start" ? "starts" : "ends"}`
+      : `camera ${e.camera}${e.reason ? ": " + e.reason : ""}`;
+    const from = all.sources.length > 1 ? `${e.source}: ${text}` : text;
+    row.append(make("time", new Date(1000 * e.clock).toLocaleTimeString()), make("span", from));
+    return row;
+  }));
+};
+const poll_once = async () => {
+  try {
+    const answer = await fetch("state.json");
+    if (answer.ok) show(await answer.json());
+    else throw new Error(answer.status);
+  } catch (error) {
+    at("camera").textContent = "the run does not answer; is it still there?";
+    at("camera").className = "lost";
+  }
+};
+const poll = async () => { await poll_once(); setTimeout(poll, 400); };
+poll();

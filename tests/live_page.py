@@ -61,9 +61,8 @@ class Answer:
         head, _, self.body = raw.partition(b"\r\n\r\n")
         first, *fields = head.decode().split("\r\n")
         self.status = int(first.split()[1]) if first else 0
-        self.headers = {
-            name.lower(): value for name, _, value in (f.partition(": ") for f in fields)
-        }
+        pairs = (field.partition(": ") for field in fields)
+        self.headers = {name.lower(): value for name, _, value in pairs}
 
 
 def read_all(opened: socket.socket) -> bytes:

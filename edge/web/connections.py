@@ -14,6 +14,7 @@ import resource
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -90,7 +91,7 @@ class Connections:
                 accepted.close()
             else:
                 _notice_vanished(accepted)
-                await loop.connect_accepted_socket(lambda of=peer: self._connection(of), accepted)
+                await loop.connect_accepted_socket(partial(self._connection, peer), accepted)
             if full:
                 await asyncio.sleep(_PACE_S)
 

@@ -136,20 +136,38 @@ def test_no_password_is_told_and_no_other_file_given(run: Run) -> None:
         assert run.get(path)[0] == 404
 
 
+def screenshot(url: str, shot: Path, size: str) -> list[str]:
+    """What a browser shows there; gives what it complained of."""
+    words = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    words += [f"--window-size={size}", "--virtual-time-budget=4000", "--timeout=8000"]
+    words += [f"--screenshot={shot}", "--enable-logging=stderr", url]
+    done = subprocess.run(words, check=True, capture_output=True, timeout=60, text=True)
+    return [
+        line for line in done.stderr.splitlines() if "CONSOLE" in line and "favicon" not in line
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is on the PATH")
 @pytest.mark.parametrize("size", ["1200,760", "390,1250"])
 def test_a_browser_shows_it(run: Run, size: str, tmp_path: Path) -> None:
     shot = tmp_path / "page.png"
-    words = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-    words += [f"--window-size={size}", "--virtual-time-budget=4000", "--timeout=8000"]
-    words += [f"--screenshot={shot}", run.url]
-    subprocess.run(words, check=True, capture_output=True, timeout=60)
+    assert screenshot(run.url, shot, size) == []
     picture = cv2.imread(str(shot))
     assert picture is not None
     blue, _, red = (picture[..., index].astype(int) for index in range(3))
     assert ((red - blue) > 120).sum() > 300  # the bars of the spatial stream
     assert ((blue - red) > 120).sum() > 300  # and of the temporal one
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is on the PATH")
+def test_a_browser_goes_on_with_the_cookie(demo_bundle: Path, url: str, tmp_path: Path) -> None:
+    run = Run(demo_bundle, url, "--web-token", TOKEN)
+    assert screenshot(f"{run.url}?token={TOKEN}", tmp_path / "page.png", "800,600") == []
+    metrics = run.get("metrics", Authorization=f"Bearer {TOKEN}")[1].decode()
+    assert 'reason="token"} 0' in metrics  # no file and no picture was asked for without it
+    run.stop()
 
 
 @pytest.mark.slow
@@ -178,7 +196,7 @@ def test_a_token_is_asked_for(demo_bundle: Path) -> None:
         bearer = f"Bearer {TOKEN}"
         assert run.get("metrics", Authorization=bearer)[0] == 200
         assert run.get("state.json", Cookie=f"twostream={TOKEN}")[0] == 401
-        assert run.get("state.json", Cookie="twostream=\x01;;=")[0] == 401
+        assert run.get("state.json", Cookie="twostream=\x01;;=")[0] == 400
         assert run.get("healthz")[0] in (200, 503)
         assert run.get("state.json?token=wrong")[0] == 401
         while b'"state":"running","label"' not in run.get("state.json", Authorization=bearer)[1]:

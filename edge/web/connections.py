@@ -80,8 +80,8 @@ class Connections:
             except OSError as error:
                 if error.errno in _OUT_OF_HANDLES:
                     self._counts["no_handles"] += 1
+                    await asyncio.sleep(PAUSE_S)  # in which the last one is answered
                     self._evict_from(self._open)
-                    await asyncio.sleep(PAUSE_S)
                 else:  # it has gone before it was accepted
                     await asyncio.sleep(_PACE_S)
                 continue

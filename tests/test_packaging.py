@@ -36,6 +36,7 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(wheel: Path) -> None
     assert {name for name in names if name.endswith(".cu")} == {
         f"edge/kernels/{file}" for file in FILES
     }
+    assert {f"edge/web/page.{ending}" for ending in ("html", "css", "js")} <= set(names)
 
 
 @pytest.mark.slow

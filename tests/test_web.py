@@ -61,6 +61,16 @@ class Run:
             time.sleep(0.1)
         return found
 
+    def wait_with(self, token: str) -> None:
+        """Until labels come, where a token is asked for."""
+        deadline_s = time.monotonic() + 60
+        while (
+            b'"state":"running","label"'
+            not in self.get("state.json", Authorization=f"Bearer {token}")[1]
+        ):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.1)
+
     def stop(self) -> str:
         self.process.send_signal(signal.SIGTERM)
         started = time.monotonic()
@@ -164,6 +174,7 @@ def test_a_browser_shows_it(run: Run, size: str, tmp_path: Path) -> None:
 @pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is on the PATH")
 def test_a_browser_goes_on_with_the_cookie(demo_bundle: Path, url: str, tmp_path: Path) -> None:
     run = Run(demo_bundle, url, "--web-token", TOKEN)
+    run.wait_with(TOKEN)
     assert screenshot(f"{run.url}?token={TOKEN}", tmp_path / "page.png", "800,600") == []
     metrics = run.get("metrics", Authorization=f"Bearer {TOKEN}")[1].decode()
     assert 'reason="token"} 0' in metrics  # no file and no picture was asked for without it
@@ -199,8 +210,7 @@ def test_a_token_is_asked_for(demo_bundle: Path) -> None:
         assert run.get("state.json", Cookie="twostream=\x01;;=")[0] == 400
         assert run.get("healthz")[0] in (200, 503)
         assert run.get("state.json?token=wrong")[0] == 401
-        while b'"state":"running","label"' not in run.get("state.json", Authorization=bearer)[1]:
-            time.sleep(0.1)
+        run.wait_with(TOKEN)
         run.stop()
 
 

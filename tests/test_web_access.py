@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from edge.errors import SinkError
 from edge.web.address import parse_listen
+from edge.web.server import WebServer
 from tests.live_page import TOKEN, Page, page, wait_until
 
 PATHS = ["/", "/page.css", "/page.js", "/state.json", "/metrics", "/still.jpg", "/live.mjpg"]
@@ -156,3 +158,15 @@ def test_a_short_token_is_refused_where_others_can_guess(option: str) -> None:
     assert "sesame" not in str(told.value)
     assert parse_listen(option, "0.0.0.0:80", "x" * 16).token
     assert parse_listen(option, "127.0.0.1:80", "sesame").token
+
+
+def test_a_missing_server_is_named_with_its_remedy(
+    local: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("edge.web.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("edge.web.connections")
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with pytest.raises(SinkError, match=r'pip install "twostream-edge\[web\]"') as told:
+        WebServer(parse_listen("--web", "0", ""), local.state)
+    assert "--web needs aiohttp" in str(told.value)

@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -217,15 +218,15 @@ def test_a_newcomer_takes_the_place_of_the_idlest(local: Page) -> None:
 
 
 @pytest.fixture
-def no_handles() -> Iterator[None]:
-    """None is left to this process."""
+def no_handles() -> Iterator[list[int]]:
+    """None is left to this process but those given, when they are closed and taken out."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
     taken = []
     with contextlib.suppress(OSError):
         while True:
             taken.append(os.open(os.devnull, os.O_RDONLY))
-    yield
+    yield taken
     for descriptor in taken:
         os.close(descriptor)
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
@@ -255,13 +256,20 @@ def test_accepting_pauses_while_handles_run_out(
 
 
 def test_a_file_is_brought_to_the_disk_when_handles_are_back(
-    tmp_path: Path, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    no_handles: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    brought, sync = threading.Event(), os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda file: (sync(file), brought.set()))
+    os.close(no_handles.pop())  # the one of the file itself
     with JsonLines(tmp_path / "labels.jsonl") as out:
-        request.getfixturevalue("no_handles")
-        time.sleep(1.2)  # two attempts to bring it there
         out.write({"label": "Swing"})
-        assert "Traceback" not in capfd.readouterr().err
+        assert not brought.wait(1.2)
+        os.close(no_handles.pop())
+        assert brought.wait(30)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -257,9 +257,9 @@ def test_accepting_pauses_while_handles_run_out(
 
 def test_a_file_is_brought_to_the_disk_when_handles_are_back(
     tmp_path: Path,
-    no_handles: list[int],
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    no_handles: list[int],
 ) -> None:
     brought, sync = threading.Event(), os.fdatasync
     monkeypatch.setattr(os, "fdatasync", lambda file: (sync(file), brought.set()))

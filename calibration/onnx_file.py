@@ -8,8 +8,10 @@ import onnx
 from google.protobuf.message import DecodeError
 from pydantic import ValidationError
 
-from edge.errors import ExportError
+from edge.errors import BundleError, ExportError
 from edge.network import INPUT, METADATA_KEY, OUTPUT, NetworkSpec
+from edge.self_contained import check_self_contained
+from edge.spec import first_fault
 
 
 def load_model(path: Path) -> tuple[onnx.ModelProto, NetworkSpec]:
@@ -31,14 +33,13 @@ def read_model(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise ExportError(f"{path}: no such file; give an ONNX file that twostream export wrote")
     try:
-        # weights in other files would be read from wherever the model says: never followed
-        model = onnx.load(path, load_external_data=False)
+        data = path.read_bytes()
+        check_self_contained(data)
+        return onnx.load_model_from_string(data)
+    except BundleError as error:
+        raise ExportError(f"{path}: {error}") from None
     except (DecodeError, OSError) as error:
         raise ExportError(f"{path}: not an ONNX file ({error})") from None
-    for tensor in model.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise ExportError(f"{path}: {tensor.name} lies in another file; one file is needed")
-    return model
 
 
 def read_spec(model: onnx.ModelProto, path: Path) -> NetworkSpec:
@@ -51,11 +52,8 @@ def read_spec(model: onnx.ModelProto, path: Path) -> NetworkSpec:
     try:
         return NetworkSpec.model_validate_json(metadata[METADATA_KEY])
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ExportError(
-            f"{path}: its metadata is of another version ({field}: {first['msg']})"
-        ) from None
+        fault = first_fault(error, METADATA_KEY)
+        raise ExportError(f"{path}: its metadata cannot be used ({fault})") from None
 
 
 def write_model(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:

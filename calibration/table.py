@@ -13,20 +13,19 @@ import re
 import struct
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from calibration.onnx_file import load_model
 from edge.bundle import sha256
 from edge.engines.dla import tensor_scales
 from edge.engines.library import cache_header
 from edge.errors import ExportError
+from edge.spec import Spec
 
 _VERSION = re.compile(r"(8|9|10)\.([0-9]{1,2})(\.[0-9]{1,2}){0,2}")
 
 
-class _Owner(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class _Owner(Spec):
     onnx_sha256: str
     stream: str
     tensorrt: str

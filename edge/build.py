@@ -13,7 +13,7 @@ from edge.devices.cuda import Network
 from edge.devices.gpu import Driver, open_driver
 from edge.engines.build import BuildConfig
 from edge.engines.library import load_tensorrt
-from edge.engines.prepare import engine_folder, prepare_engine, write_choice
+from edge.engines.prepare import engine_folder, planted_engines, prepare_engine, write_choice
 from edge.errors import DeviceError, TwostreamError
 from edge.network import STREAMS, Precision, Stream
 from edge.verify import ParityResult, compare_stream, is_within
@@ -57,6 +57,8 @@ def build(options: BuildOptions, say: Say) -> None:
     bundle = load_bundle(options.bundle)
     for name in bundle.manifest.files:
         bundle.read(name)
+    if planted := planted_engines(bundle):
+        say(planted)
     with open_driver() as driver:
         trt = load_tensorrt()
         chosen = {stream: _choose(trt, bundle, driver, stream, options, say) for stream in STREAMS}

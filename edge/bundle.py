@@ -9,7 +9,9 @@ A folder, or a .zip of it:
     report.json      what was measured when the bundle was made
 
 A bundle is untrusted input: files are read, never unpacked, only by the names that the manifest
-lists; sizes are bounded and hashes checked on every read; nothing is unpickled.
+lists; sizes are bounded and hashes checked on every read; nothing is unpickled. What the manifest
+may ask for is bounded, too, and its texts print as they are. Engines that somebody has put beside
+these files are not used (see edge/engines/cache.py).
 """
 
 from __future__ import annotations
@@ -17,30 +19,33 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
+import os
 import re
+import stat
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from edge.errors import BundleError
 from edge.flow.spec import FlowSpec
 from edge.flow.stack import Layout
 from edge.frames import Geometry, Normalisation
+from edge.spec import Spec, first_fault, parse_json
+from edge.text import ClassName, ShortText, Text, printable, same_name
 
 SCHEMA = 2
 MANIFEST = "bundle.json"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 30
+MAX_FILES = 16
+MAX_CLASSES = 10_000
+MAX_STACK_BYTES = 1 << 27  # of one input of the temporal network, float32
+# Of one flow: pixels of all scales, times warps, times iterations. "accurate" asks for 10 million
+# at 224 x 224, and a core does some 1000 million a second.
+MAX_FLOW_WORK = 400_000_000
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 # What a damaged, encrypted or strangely compressed .zip makes Python raise.
@@ -55,20 +60,17 @@ UNREADABLE_ZIP = (
 
 FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-ClassName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+# logits are divided by it before the softmax
+Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class SpatialSpec(_Section):
+class SpatialSpec(Spec):
     """The network that sees one RGB frame."""
 
     file: FileName
-    backbone: str
+    backbone: ShortText
     normalisation: Normalisation
-    temperature: float = Field(gt=0)  # logits are divided by it before the softmax
+    temperature: Temperature
 
 
 class TemporalSpec(SpatialSpec):
@@ -78,7 +80,7 @@ class TemporalSpec(SpatialSpec):
     layout: Layout
 
 
-class FusionSpec(_Section):
+class FusionSpec(Spec):
     """How two score vectors become one decision.
 
     temperature: makes the mean of both as sure as it is right. window_s: scores are averaged over
@@ -86,48 +88,48 @@ class FusionSpec(_Section):
     other actions a share of at most false_alarm_rate shows a label.
     """
 
-    spatial_weight: float = Field(ge=0)
-    temporal_weight: float = Field(ge=0)
-    temperature: float = Field(gt=0)
+    spatial_weight: float = Field(ge=0, le=1e3)
+    temporal_weight: float = Field(ge=0, le=1e3)
+    temperature: Temperature
     window_s: float = Field(ge=0, le=60)
     threshold: float = Field(ge=0, le=1)
     false_alarm_rate: float = Field(ge=0, le=1)
 
     @model_validator(mode="after")
     def _weights_are_usable(self) -> FusionSpec:
-        if self.spatial_weight + self.temporal_weight <= 0:
+        if self.spatial_weight + self.temporal_weight < 1e-3:
             raise ValueError("spatial_weight and temporal_weight are both zero")
         return self
 
 
-class ParitySpec(_Section):
+class ParitySpec(Spec):
     """The inputs that prove a device right, and how far its scores may be off."""
 
     file: FileName
     tolerance: float = Field(gt=0, le=1)  # of a softmax score, absolute
 
 
-class Manifest(_Section):
+class Manifest(Spec):
     """Everything in bundle.json. No field has a default: a runtime reads all of it or refuses.
 
     accepted_loss: what INT8 loses where that was too much and somebody accepted it, else None.
     """
 
     schema_version: Literal[2]
-    name: str = Field(min_length=1, max_length=128)
-    classes: tuple[ClassName, ...] = Field(strict=False, min_length=2, max_length=10_000)
+    name: ShortText
+    classes: tuple[ClassName, ...] = Field(strict=False, min_length=2, max_length=MAX_CLASSES)
     geometry: Geometry
     flow: FlowSpec
     spatial: SpatialSpec
     temporal: TemporalSpec
     fusion: FusionSpec
     parity: ParitySpec
-    accepted_loss: str | None
-    files: dict[FileName, Sha256]
+    accepted_loss: Text | None
+    files: dict[FileName, Sha256] = Field(max_length=MAX_FILES)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Manifest:
-        if len(set(self.classes)) != len(self.classes):
+        if len(set(map(same_name, self.classes))) != len(self.classes):
             raise ValueError("a class is listed twice")
         for name in (self.spatial.file, self.temporal.file, self.parity.file):
             if name not in self.files:
@@ -138,17 +140,35 @@ class Manifest(_Section):
             raise ValueError("temporal.normalisation needs one mean for all channels")
         return self
 
+    @model_validator(mode="after")
+    def _is_affordable(self) -> Manifest:
+        height, width = self.geometry.size_hw
+        work = self.flow.work(height, width)
+        if work > MAX_FLOW_WORK:
+            raise ValueError(
+                f"one flow would take {work / 1e6:.0f} million pixel iterations, "
+                f"{MAX_FLOW_WORK / 1e6:.0f} million are allowed; fewer warps or iterations"
+            )
+        stack = 4 * 2 * self.temporal.stack * height * width
+        if stack > MAX_STACK_BYTES:
+            raise ValueError(
+                f"one stack of flows would take {stack >> 20} MiB, {MAX_STACK_BYTES >> 20} are "
+                "allowed; a shorter stack, or a smaller picture"
+            )
+        return self
+
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
 class Bundle:
-    """A manifest and the checked files beside it."""
+    """A manifest and the checked files beside it. written: bundle.json as it was read."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, written: bytes = b"") -> None:
         self.path = path
         self.manifest = manifest
+        self._written = written
 
     def read(self, name: str) -> bytes:
         """The bytes of a file that the manifest lists, its sha256 checked.
@@ -165,8 +185,8 @@ class Bundle:
         return data
 
     def manifest_bytes(self) -> bytes:
-        """bundle.json as it is, which no re-written manifest needs to equal."""
-        return _read_member(self.path, MANIFEST, MAX_MANIFEST_BYTES)
+        """bundle.json as it was when it was read and checked, whatever lies there by now."""
+        return self._written
 
 
 def load_bundle(path: str | Path) -> Bundle:
@@ -179,20 +199,20 @@ def load_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{path}: no such bundle; give a bundle folder or .zip")
     data = _read_member(path, MANIFEST, MAX_MANIFEST_BYTES)
     try:
-        raw = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        raw = parse_json(data)
+    except ValueError as error:
         raise BundleError(f"{path}: {MANIFEST} is not valid JSON ({error})") from None
     found = raw.get("schema_version") if isinstance(raw, dict) else None
     if found != SCHEMA:
         raise BundleError(
-            f"{path}: {MANIFEST} has schema_version {found!r}, this twostream reads {SCHEMA}; "
-            "export the bundle with a matching version"
+            f"{path}: {MANIFEST} has schema_version {printable(repr(found))[:40]}, this twostream "
+            f"reads {SCHEMA}; export the bundle with a matching version"
         )
     try:
         manifest = Manifest.model_validate(raw)
     except ValidationError as error:
-        raise BundleError(f"{path}: {MANIFEST}: {_first_fault(error)}") from None
-    return Bundle(path, manifest)
+        raise BundleError(f"{path}: {MANIFEST}: {first_fault(error, 'manifest')}") from None
+    return Bundle(path, manifest, data)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -201,16 +221,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_text(text + "\n")
 
 
-def _first_fault(error: ValidationError) -> str:
-    faults = error.errors()
-    first = faults[0]
-    key = ".".join(str(part) for part in first["loc"]) or "manifest"
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{key}: {first['msg']}{more}"
-
-
 def _read_member(path: Path, name: str, limit: int) -> bytes:
-    if not re.match(FILE_NAME, name):
+    if not re.fullmatch(FILE_NAME, name):
         raise BundleError(f"{path}: {name!r} is not a file name that a bundle may use")
     if path.is_dir():
         return _read_file(path, name, limit)
@@ -219,28 +231,39 @@ def _read_member(path: Path, name: str, limit: int) -> bytes:
 
 def _read_file(folder: Path, name: str, limit: int) -> bytes:
     file = folder / name
+    plain = BundleError(f"{folder}: not a bundle, {name} is missing or not a plain file")
     if file.is_symlink() or not file.is_file():
-        raise BundleError(f"{folder}: not a bundle, {name} is missing or not a plain file")
+        raise plain
     try:
-        with file.open("rb") as stream:
+        # asked again of what was opened: it may have become a link or a pipe meanwhile
+        with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise plain
+            _check_size(folder, name, status.st_size, limit)
             data = stream.read(limit + 1)
     except OSError as error:
         raise BundleError(f"{file}: cannot be read ({error.strerror})") from None
-    return _bounded(folder, name, data, limit)
+    _check_size(folder, name, len(data), limit)
+    return data
 
 
 def _read_zip(path: Path, name: str, limit: int) -> bytes:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
+            _check_size(path, name, archive.getinfo(name).file_size, limit)
             data = stream.read(limit + 1)  # bounded whatever size the header claims
     except KeyError:
         raise BundleError(f"{path}: not a bundle, {name} is missing at its top level") from None
     except UNREADABLE_ZIP as error:
         raise BundleError(f"{path}: not a readable bundle folder or .zip ({error})") from None
-    return _bounded(path, name, data, limit)
-
-
-def _bounded(path: Path, name: str, data: bytes, limit: int) -> bytes:
-    if len(data) > limit:
-        raise BundleError(f"{path}: {name} is larger than the {limit >> 20} MiB a bundle may use")
+    _check_size(path, name, len(data), limit)
     return data
+
+
+def _check_size(path: Path, name: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise BundleError(
+            f"{path}: {name} has {size / (1 << 20):.1f} MiB, larger than the {limit >> 20} MiB a "
+            "bundle may use"
+        )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
+import typer.core
 
 from edge.errors import ConfigError, TwostreamError
+from edge.text import print_line
 
 if TYPE_CHECKING:
     from edge.options import RunOptions
@@ -35,6 +38,19 @@ _UsageFault: type[Exception] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
 )
 
+
+class FiniteCommand(typer.core.TyperCommand):
+    """A command whose numbers are numbers, from the command line and from a file: the bounds of an
+    option let NaN pass, and most of them infinity."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        left = super().parse_args(ctx, args)
+        for name, value in ctx.params.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise typer.BadParameter(f"--{name.replace('_', '-')}: {value} is no number here")
+        return left
+
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -56,7 +72,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-@app.command("run")
+@app.command("run", cls=FiniteCommand)
 def run_command(
     context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Bundle folder or .zip.")],
@@ -169,7 +185,7 @@ def run_command(
     run(run_options(context.params), None if config is None else read_again)
 
 
-@app.command("verify")
+@app.command("verify", cls=FiniteCommand)
 def verify_command(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder or .zip.")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -178,10 +194,10 @@ def verify_command(
     from edge.verify import verify
 
     for line in verify(bundle, device, _say):
-        print(line)
+        print_line(line)
 
 
-@app.command("build")
+@app.command("build", cls=FiniteCommand)
 def build_command(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder or .zip.")],
     precision: Annotated[
@@ -203,13 +219,13 @@ def build_command(
     from edge.remote import build_remote
 
     if remote is None:
-        build(BuildOptions(bundle, precision, dla, workspace), print)
+        build(BuildOptions(bundle, precision, dla, workspace), print_line)
         return
     options = ["--precision", precision]
     options += [] if dla is None else ["--dla", str(dla)]
     options += [] if workspace is None else ["--workspace", str(workspace)]
-    for line in build_remote(bundle, remote, options, print):
-        print(line)
+    for line in build_remote(bundle, remote, options, print_line):
+        print_line(line)
 
 
 @app.command("service", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -225,12 +241,12 @@ def service_command(
     asked = command.make_context("twostream run", list(context.args))
     run_options(asked.params)  # what it would refuse is told now
     path = install(name, context.args)
-    print(f"wrote {path}; start it, now and after each log-in, with")
+    print_line(f"wrote {path}; start it, now and after each log-in, with")
     print(f"  systemctl --user daemon-reload && systemctl --user enable --now {path.name}")
     print("and, to have it run without a log-in: loginctl enable-linger")
 
 
-@app.command("bench")
+@app.command("bench", cls=FiniteCommand)
 def bench_command(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder or .zip.")],
     source: Annotated[
@@ -275,7 +291,7 @@ def bench_command(
     raise typer.Exit(0 if bench(options) else 1)
 
 
-@app.command("doctor")
+@app.command("doctor", cls=FiniteCommand)
 def doctor_command() -> None:
     """Show what this machine has and lacks; exit code 0 if a device can run a bundle, else 1."""
     from edge.doctor.report import doctor
@@ -284,13 +300,13 @@ def doctor_command() -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    print_line(line, sys.stderr)
 
 
 def main() -> None:
     """Entry point: user errors are one line and exit code 2, bugs keep their traceback."""
     for entry in entry_points(group="twostream.commands"):
-        app.command(entry.name)(entry.load())
+        app.command(entry.name, cls=FiniteCommand)(entry.load())
     try:
         code = app(standalone_mode=False)
     except TwostreamError as error:
@@ -311,5 +327,5 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    print("twostream: " + " ".join(message.split()), file=sys.stderr)
+    print_line("twostream: " + " ".join(message.split()), sys.stderr)
     sys.exit(2)

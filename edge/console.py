@@ -22,6 +22,7 @@ from edge.follower import Follower
 from edge.listener import Listener, Notice
 from edge.runtime import RUNNING, Label
 from edge.supervisor import CameraState
+from edge.text import printable
 
 
 class Said(Listener):
@@ -100,6 +101,7 @@ class Progressing(Listener):
             return
         if len(self._followers) > 1:
             text = f"{source}: {text}"
+        text = printable(text)
         if source not in self._tasks:
             total = follower.source.expected_frames
             self._tasks[source] = self._progress.add_task(text, total=total)

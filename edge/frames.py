@@ -18,21 +18,21 @@ import cv2
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from edge.spec import Spec
 
 Plane = NDArray[np.uint8]
 Matrix = Literal["bt601", "bt709"]
 
 
-class Geometry(BaseModel):
+class Geometry(Spec):
     """Which part of the picture the model sees, and at what size.
 
     The largest centred rectangle of shape `aspect` (width : height) is taken and brought to
     `size_hw` by area interpolation. UCF101 is 4:3 throughout, so the whole picture is seen there;
     a 16:9 camera loses an eighth of its width on either side and keeps the training proportions.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     aspect: tuple[int, int] = Field(strict=False)  # width, height
     size_hw: tuple[int, int] = Field(strict=False)  # px, both even (chroma is at half size)
@@ -47,10 +47,8 @@ class Geometry(BaseModel):
         return self
 
 
-class Normalisation(BaseModel):
+class Normalisation(Spec):
     """`(x / 255 - mean) / std`, one pair a colour channel (spatial) or one for all (temporal)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     mean: tuple[float, ...] = Field(strict=False, min_length=1, max_length=3)
     std: tuple[float, ...] = Field(strict=False, min_length=1, max_length=3)
@@ -59,6 +57,12 @@ class Normalisation(BaseModel):
     def _pairs(self) -> Normalisation:
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise ValueError("mean and std need the same length, and every std must be positive")
+        # beyond these the float32 of the networks' inputs overflows or loses the picture
+        if max(map(abs, self.mean)) > 1e3 or not 1e-4 <= min(self.std) <= max(self.std) <= 1e3:
+            raise ValueError(
+                f"mean is {self.mean} and std {self.std}; means from -1000 to 1000 and std from "
+                "0.0001 to 1000 are allowed"
+            )
         return self
 
 

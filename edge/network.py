@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from edge.flow.spec import FlowSpec
 from edge.flow.stack import Layout
 from edge.frames import Geometry, Normalisation
+from edge.spec import Spec
+from edge.text import ClassName, ShortText
 
 Stream = Literal["spatial", "temporal"]
 Precision = Literal["int8", "fp16", "fp32"]  # of a network as it runs on a device
@@ -17,7 +19,7 @@ METADATA_KEY = "twostream"  # in a safetensors header and among an ONNX file's m
 INPUT, OUTPUT = "input", "logits"
 
 
-class NetworkSpec(BaseModel):
+class NetworkSpec(Spec):
     """All that is needed to feed a network as it was fed in training, and the clips it has seen.
 
     stack, layout: flows in a stack and their channel order; None for the spatial stream.
@@ -25,15 +27,13 @@ class NetworkSpec(BaseModel):
         first, thresholds are chosen on the second; everything else is for reporting only.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
     stream: Stream
-    backbone: str
-    classes: tuple[str, ...] = Field(strict=False, min_length=2)
+    backbone: ShortText
+    classes: tuple[ClassName, ...] = Field(strict=False, min_length=2, max_length=10_000)
     geometry: Geometry
     flow: FlowSpec
     normalisation: Normalisation
-    stack: int | None
+    stack: int | None = Field(ge=1, le=64)
     layout: Layout | None
     split: int
     train_clips: tuple[str, ...] = Field(strict=False, min_length=1)

@@ -8,9 +8,11 @@ parity.npz holds, for N samples: `frames` (N, 3/2 H W) uint8, I420 at the model'
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,28 +59,45 @@ def load_parity(bundle: Bundle) -> ParitySamples:
     """The bundle's parity samples. Raises BundleError when they are not what the manifest says."""
     name = bundle.manifest.parity.file
     fault = BundleError(f"{bundle.path}: {name} does not hold this bundle's parity samples")
-    try:
-        with zipfile.ZipFile(io.BytesIO(bundle.read(name))) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
-                raise fault
-            arrays = {
-                k: np.lib.format.read_array(
-                    io.BytesIO(archive.read(f"{k}.npy")), allow_pickle=False
-                )
-                for k in _KEYS
-            }
-    except (*UNREADABLE_ZIP, KeyError, ValueError, MemoryError):
-        raise fault from None
     manifest = bundle.manifest
     height, width = manifest.geometry.size_hw
-    count, classes = len(arrays["frames"]), len(manifest.classes)
-    shapes = dict.fromkeys(_KEYS, (count, classes)) | {
-        "frames": (count, height * width * 3 // 2),
-        "stacks": (count, manifest.temporal.stack, 2, height, width),
+    shapes = dict.fromkeys(_KEYS, (len(manifest.classes),)) | {
+        "frames": (height * width * 3 // 2,),
+        "stacks": (manifest.temporal.stack, 2, height, width),
     }
-    if count == 0 or any(arrays[key].shape != shape for key, shape in shapes.items()):
+    try:
+        with zipfile.ZipFile(io.BytesIO(bundle.read(name))) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+            if size > _MAX_BYTES:
+                raise BundleError(
+                    f"{bundle.path}: {name} holds {size >> 20} MiB of parity samples, "
+                    f"{_MAX_BYTES >> 20} are allowed; fewer will do"
+                )
+            arrays = {k: _read_array(archive.read(f"{k}.npy"), k, shapes[k]) for k in _KEYS}
+    except (*UNREADABLE_ZIP, KeyError, ValueError, MemoryError):
+        raise fault from None
+    if len({len(values) for values in arrays.values()}) != 1:
         raise fault
     return ParitySamples(**arrays)
+
+
+def _read_array(data: bytes, key: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array (N, *shape) of a .npy, whose header is held against `shape` and the bytes that are
+    there before anything is made of it. Raises ValueError where it is another, or not finite."""
+    file = io.BytesIO(data)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("another version of .npy")
+    found, fortran, kind = np.lib.format.read_array_header_1_0(file)
+    expected = np.dtype(np.uint8 if key in ("frames", "stacks") else np.float32)
+    left = len(data) - file.tell()
+    if fortran or kind != expected or not found or found[0] < 1 or found[1:] != shape:
+        raise ValueError(f"{key} is {found} {kind}")
+    if math.prod(found) * expected.itemsize != left:
+        raise ValueError(f"{key} is not whole")
+    values = np.frombuffer(data, expected, offset=file.tell()).reshape(found)
+    if expected == np.float32 and not np.isfinite(values).all():
+        raise ValueError(f"{key} is not finite")
+    return values
 
 
 def spatial_inputs(bundle: Bundle, samples: ParitySamples) -> NDArray[np.float32]:

@@ -1,71 +1,46 @@
 """`twostream build --remote`: engines built and verified on a board, from here.
 
 The board gets the files that the manifest lists and nothing else, in
-~/.cache/twostream/bundles/NAME-SHA; what is there already is not sent again. Its engines come back
-as a tar archive, which is not trusted: plain files of engines/ alone, by names that a bundle may
-use, bounded in number and size, and none in its place before all are here. What is in them is
-machine code, as good as the board that it comes from.
+~/.cache/twostream/bundles/NAME-SHA; what is there already is not sent again. Its engines stay in
+the cache of its user, where its own runs find them: an engine is machine code, and no machine uses
+one that it has not built. Nothing but lines of text comes back.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import re
 import shlex
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO
 
-from edge.bundle import FILE_NAME, MANIFEST, MAX_FILE_BYTES, Bundle, load_bundle, sha256
-from edge.errors import BundleError, DeviceError
-from edge.ssh import Session, check_target, open_session
-
-ENGINES = "engines"
-MAX_ENGINE_FILES = 64
-MAX_ENGINE_BYTES = 4 << 30  # of all together
+from edge.bundle import MANIFEST, Bundle, load_bundle, sha256
+from edge.errors import DeviceError
+from edge.ssh import check_target, open_session
 
 _HOME = '"$HOME"/.cache/twostream/bundles'
-_BLOCK = tarfile.BLOCKSIZE
-_CHUNK = 1 << 20
 
 Say = Callable[[str], None]
 
 
-class _CutShort(Exception):
-    """The archive ends before its end mark."""
-
-
-class _Refused(Exception):
-    """The archive holds what it must not."""
-
-
 def build_remote(bundle_path: Path, target: str, options: list[str], say: Say) -> list[str]:
-    """Build a bundle's engines on `target` (HOST or USER@HOST), verify them there, bring them here.
+    """Build a bundle's engines on `target` (HOST or USER@HOST) and verify them there.
 
     options: of `twostream build`, passed on as they are. say: gets each line at once, those of the
-    board with its name in front. Returns the closing lines. Raises BundleError or DeviceError; then
-    no engine here was touched.
+    board with its name in front. Returns the closing lines. Raises BundleError or DeviceError.
     """
     host = check_target(target)
     bundle = load_bundle(bundle_path)
     manifest = bundle.manifest_bytes()
     for name in bundle.manifest.files:
         bundle.read(name)
-    folder = _local_folder(bundle, manifest, say)
     there = f"{_HOME}/{_remote_name(bundle, manifest)}"
-    with _temporary_folder(folder) as temporary:
-        _send_bundle(target, there, bundle, manifest, say)
-        _run(target, ["build"], there, options, say)
-        _run(target, ["verify"], there, ["--device", "cuda"], say)
-        names = _fetch_engines(target, there, Path(temporary))
-        size = sum((Path(temporary) / name).stat().st_size for name in names)
-        _publish(Path(temporary), names, folder / ENGINES)
+    _send_bundle(target, there, bundle, manifest, say)
+    _run(target, ["build"], there, options, say)
+    _run(target, ["verify"], there, ["--device", "cuda"], say)
     return [
-        f"{len(names)} files ({size / 1e6:.1f} MB) from {host} are in {folder / ENGINES}; they fit "
-        "that board and its like alone",
+        f"the engines stay on {host}, in the cache of its user, and fit that board alone",
         f"on {host}: twostream run {_shown(there)} SOURCE --device cuda",
     ]
 
@@ -77,43 +52,6 @@ def _remote_name(bundle: Bundle, manifest: bytes) -> str:
 
 def _shown(there: str) -> str:
     return there.replace('"$HOME"', "~")
-
-
-def _local_folder(bundle: Bundle, manifest: bytes, say: Say) -> Path:
-    """Where the engines go: the bundle's folder, or one made of a .zip, beside it."""
-    if bundle.path.is_dir():
-        return bundle.path
-    path = bundle.path
-    folder = path.with_suffix("") if path.suffix else path.with_name(f"{path.name}-folder")
-    if folder.exists():
-        if load_bundle(folder).manifest_bytes() != manifest:
-            raise BundleError(f"{folder}: is another bundle than {path}; rename one of them")
-    else:
-        try:
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-") as temporary:
-                whole = Path(temporary) / "bundle"
-                whole.mkdir()
-                for name in bundle.manifest.files:
-                    (whole / name).write_bytes(bundle.read(name))
-                (whole / MANIFEST).write_bytes(manifest)
-                whole.rename(folder)
-        except OSError as fault:
-            raise BundleError(f"{folder}: cannot be made ({fault.strerror})") from None
-    say(f"{path}: a .zip takes no engines; they go with its files into the folder {folder}")
-    return folder
-
-
-def _temporary_folder(folder: Path) -> tempfile.TemporaryDirectory[str]:
-    """Made before any work on the board, so that a folder that takes nothing is told at once."""
-    engines = folder / ENGINES
-    if engines.is_symlink() or (engines.exists() and not engines.is_dir()):
-        raise BundleError(f"{engines}: is not a plain folder; remove it")
-    try:
-        return tempfile.TemporaryDirectory(dir=folder, prefix=".engines-")
-    except OSError as fault:
-        raise BundleError(
-            f"{folder}: cannot be written ({fault.strerror}); copy the bundle to a folder of yours"
-        ) from None
 
 
 def _send_bundle(target: str, there: str, bundle: Bundle, manifest: bytes, say: Say) -> None:
@@ -182,108 +120,6 @@ def _run(target: str, command: list[str], there: str, options: list[str], say: S
     if code != 0:
         reason = last.removeprefix("twostream: ") or "it says nothing"
         raise DeviceError(f"{session.host}: {' '.join(words)} fails (code {code}): {reason}")
-
-
-def _fetch_engines(target: str, there: str, into: Path) -> list[str]:
-    """Receive engines/ into a folder. The names of its files; DeviceError, BundleError if not all
-    of it came."""
-    script = (
-        f"cd {there} && exec tar -cf - --format=ustar --owner=0 --group=0 --numeric-owner "
-        f"--exclude='*.part' {ENGINES} < /dev/null"
-    )
-    with open_session(target, script) as session:
-        try:
-            names = _receive(session.stdout, into)
-        except _Refused as fault:
-            raise BundleError(
-                f"{session.host}: what it sends as engines is refused: {fault}; nothing was "
-                "changed here"
-            ) from None
-        except _CutShort:
-            names = []
-        except OSError as fault:
-            raise BundleError(
-                f"{into.parent}: cannot be written ({fault.strerror}); make room"
-            ) from None
-        code = session.finish()
-        if code != 0 or not names:
-            raise DeviceError(
-                f"{session.host}: its engines cannot be read ({_last_of(session)}); see "
-                f"{_shown(there)}/{ENGINES} there"
-            )
-    return names
-
-
-def _receive(stream: IO[bytes], into: Path) -> list[str]:
-    """Write the files of a tar archive, whose names and kinds are checked, to a folder."""
-    names: list[str] = []
-    total = 0
-    while (block := stream.read(_BLOCK)) != bytes(_BLOCK):
-        if len(block) < _BLOCK:
-            raise _CutShort
-        member = _header(block)
-        if member.isdir() and member.name == ENGINES:
-            continue
-        name = _file_name(member)
-        total += member.size
-        if name in names or len(names) == MAX_ENGINE_FILES or total > MAX_ENGINE_BYTES:
-            raise _Refused(f"too much, or a file twice, at {name}")
-        names.append(name)
-        with (into / name).open("xb") as file:
-            _copy(stream, file, member.size)
-            os.fsync(file.fileno())
-    while stream.read(_CHUNK):  # the padding, which tar needs to be rid of
-        if (total := total + _CHUNK) > MAX_ENGINE_BYTES:
-            raise _Refused("it does not end")
-    return names
-
-
-def _header(block: bytes) -> tarfile.TarInfo:
-    # A header by itself: tarfile's own reader would hold whatever a long name or an extended
-    # header claims as its size in memory.
-    try:
-        return tarfile.TarInfo.frombuf(block, "utf-8", "replace")  # type: ignore[arg-type]
-    except tarfile.HeaderError as fault:
-        raise _Refused(f"a damaged archive ({fault})") from None
-
-
-def _file_name(member: tarfile.TarInfo) -> str:
-    """The name within engines/ of a plain file directly there."""
-    folder, _, name = member.name.partition("/")
-    plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
-    if not plain or folder != ENGINES or not re.fullmatch(FILE_NAME, name):
-        raise _Refused(f"{member.name!r} is not a plain file of {ENGINES}/")
-    if not 0 <= member.size <= MAX_FILE_BYTES:
-        raise _Refused(f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB")
-    return name
-
-
-def _copy(stream: IO[bytes], file: IO[bytes], size: int) -> None:
-    """`size` bytes, and the padding to a whole block."""
-    left = size
-    while left:
-        data = stream.read(min(left, _CHUNK))
-        if not data:
-            raise _CutShort
-        file.write(data)
-        left -= len(data)
-    padding = -size % _BLOCK
-    if len(stream.read(padding)) < padding:
-        raise _CutShort
-
-
-def _publish(temporary: Path, names: list[str], engines: Path) -> None:
-    """Move whole files into place; the .json that describe them last."""
-    try:
-        engines.mkdir(exist_ok=True)
-        for name in sorted(names, key=lambda name: (name.endswith(".json"), name)):
-            (temporary / name).replace(engines / name)
-    except OSError as fault:
-        raise BundleError(f"{engines}: cannot be written ({fault.strerror})") from None
-
-
-def _last_of(session: Session) -> str:
-    return _last([line.strip() for line in session.said().split("\n") if line.strip()])
 
 
 def _last(lines: list[str]) -> str:

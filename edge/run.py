@@ -6,8 +6,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from rich.console import Console
-
 from edge.bundle import Bundle, load_bundle
 from edge.console import Progressing, Said
 from edge.devices import open_device
@@ -20,6 +18,7 @@ from edge.report import summary_lines, summary_table
 from edge.rtsp_out import RTSPOut
 from edge.service import Notifier
 from edge.session import Session, read, watch
+from edge.text import LineConsole
 from edge.web.server import WebServer
 from edge.web.state import LiveState
 from edge.webhook import Webhook
@@ -34,10 +33,10 @@ def run(options: RunOptions, read_again: Callable[[], RunOptions] | None = None)
     check_outputs(
         _files(options), [spec.address.location for spec in options.sources if not spec.live]
     )
-    console = Console(stderr=True, highlight=False)
+    console = LineConsole(stderr=True)
 
     def say(line: str) -> None:
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
 
     bundle = load_bundle(options.bundle)
     if bundle.manifest.accepted_loss is not None:
@@ -51,7 +50,7 @@ def run(options: RunOptions, read_again: Callable[[], RunOptions] | None = None)
         session.finish()
     for summary in session.summaries:
         for warning in summary["warnings"]:
-            console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False)
+            console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
         if len(options.sources) > 1:
             say(f"{summary['source']}:")
         else:
@@ -77,7 +76,7 @@ def _open(
     options: RunOptions,
     may_change: bool,
     bundle: Bundle,
-    console: Console,
+    console: LineConsole,
     say: Callable[[str], None],
     stack: ExitStack,
 ) -> Session:

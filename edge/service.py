@@ -13,6 +13,7 @@ from edge.errors import SinkError
 from edge.listener import Listener, Notice
 from edge.runtime import Label
 from edge.supervisor import CameraState
+from edge.text import printable
 
 WATCHDOG_S = 60
 _TELL_S = 5.0
@@ -66,7 +67,7 @@ class Notifier(Listener):
         if isinstance(notice, CameraState):
             self._away.pop(notice.name, None)
             if notice.state != "running":
-                self._away[notice.name] = f"camera {notice.state}: {notice.reason}"
+                self._away[notice.name] = printable(f"camera {notice.state}: {notice.reason}")
             self._status = "; ".join(self._away.values()) or "running"
             self._told_s = 0.0
         self._alive()

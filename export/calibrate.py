@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
+
+from edge.text import LineConsole, print_line
 
 if TYPE_CHECKING:
     import onnx
@@ -52,7 +53,7 @@ def calibrate_command(
     from calibration.table import write_table
     from train.dataset import open_dataset
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = LineConsole(stderr=True, soft_wrap=True)
     out = out or model.with_name(f"{model.stem}.int8.onnx")
     fp32, spec = load_model(model)
     folder = cache / "calibration"
@@ -65,15 +66,15 @@ def calibrate_command(
     made = calibrate(fp32, samples, ranges)
     write_model(made.model, spec, out)
     for line in describe(spec, samples, made):
-        console.print(line, markup=False)
-    console.print(f"wrote {out}", markup=False)
+        console.print(line)
+    console.print(f"wrote {out}")
     if table is not None:
         file = out.with_name(out.name + ".cache")
         write_table(out, table, file)
-        console.print(f"wrote {file} and {file.name}.json, for TensorRT {table}", markup=False)
+        console.print(f"wrote {file} and {file.name}.json, for TensorRT {table}")
     if sensitivity is not None:
         _show_sensitivity(fp32, spec, samples, made, sensitivity)
-        console.print(f"wrote {sensitivity}", markup=False)
+        console.print(f"wrote {sensitivity}")
 
 
 def summarise(samples: Samples, made: Quantised) -> dict[str, Any]:
@@ -116,8 +117,8 @@ def _show_sensitivity(
     from export.figures import draw_sensitivity
 
     losses = layers_by_loss(fp32, made.ranges, samples.split(HELD_OUT)[1])
-    print("mean |score difference| of a float network with this layer alone in INT8")
+    print_line("mean |score difference| of a float network with this layer alone in INT8")
     for number, loss in enumerate(losses, 1):
         kept = "  stays float" if loss.name in made.float_layers else ""
-        print(f"{number:4}  {loss.difference:.5f}  {loss.kind:7} {loss.name}{kept}")
+        print_line(f"{number:4}  {loss.difference:.5f}  {loss.kind:7} {loss.name}{kept}")
     draw_sensitivity(losses, made.float_layers, f"{spec.stream} {spec.backbone}", picture)

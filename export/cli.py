@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from edge.errors import DataError, ExportError
+from edge.text import LineConsole, print_line
 from export.calibrate import Ranges
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def export_command(
     from export.page import write_page
     from train.run_folder import only_run
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = LineConsole(stderr=True, soft_wrap=True)
     if not parity_video.is_file():
         raise DataError(f"{parity_video}: no such video; give footage that may be passed on")
     check_target(out)
@@ -91,7 +92,7 @@ def export_command(
     options = ExportOptions(clips, seed, ranges, false_alarms, accept_loss)
     made = write_bundle(pair, exported, out, options, extra, console)
     for stream in files if batch > 1 else ():
-        console.print(f"wrote {_write_batched(out, stream, batch, work)}", markup=False)
+        console.print(f"wrote {_write_batched(out, stream, batch, work)}")
     console.print("speed")
     page = write_page(made, exported.test, files, f"twostream {shlex.join(sys.argv[1:])}")
     for part in ("validation", "test"):
@@ -104,11 +105,10 @@ def export_command(
             )
     fusion = made.report["fusion"]
     if made.report["accepted_loss"]:
-        console.print(f"warning: {made.report['accepted_loss']}", markup=False)
+        console.print(f"warning: {made.report['accepted_loss']}")
     console.print(
         f"wrote {out} and {page}: spatial weight {fusion['spatial_weight']}, "
         f"threshold {fusion['threshold']}",
-        markup=False,
     )
 
 
@@ -167,10 +167,10 @@ def _check(file: Path, table: Path | None) -> None:
     floats = [name for _, name, precision in layers if precision == "float"]
     faults = lint(model)
     for fault in faults:
-        print(fault)
-    print(f"{len(layers) - len(floats)} of {len(layers)} layers in INT8")
+        print_line(fault)
+    print_line(f"{len(layers) - len(floats)} of {len(layers)} layers in INT8")
     if table is not None:
-        print(f"{table}: {len(read_table(table, file))} scales of this network")
+        print_line(f"{table}: {len(read_table(table, file))} scales of this network")
     if faults:
         raise ExportError(
             f"{file}: {len(faults)} fault{'s' if len(faults) > 1 else ''} in its Q/DQ"

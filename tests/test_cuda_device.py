@@ -17,6 +17,7 @@ from edge.build import BuildOptions, build
 from edge.bundle import Bundle, load_bundle, write_manifest
 from edge.devices import Device, Feed, Inference, open_device
 from edge.devices.gpu import NO_DRIVER, open_driver
+from edge.engines.prepare import engine_folder
 from edge.errors import BundleError, DeviceError
 from edge.flow.stack import FlowBytes
 from edge.frames import Frame
@@ -41,8 +42,9 @@ def street(index: int, nv12: bool = False, size_hw: tuple[int, int] = (240, 320)
 
 
 @pytest.fixture
-def bundle(tmp_path: Path, demo_bundle: Path) -> Bundle:
+def bundle(tmp_path: Path, demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     """The demo bundle with little flow to compute: the kernels have tests of their own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
     manifest = load_bundle(folder).manifest
     flow = manifest.flow.model_copy(update={"scales": 2, "warps": 1, "iterations": 1})
@@ -226,7 +228,7 @@ def test_build_then_verify_then_run(
     text = "\n".join(lines)
     assert text.count("right: largest score difference") == (4 if precision == "best" else 2)
     assert "temporal: layers: 49 " in text
-    assert f"engines are in {bundle.path / 'engines'}" in text
+    assert f"engines are in {engine_folder(bundle)}" in text
     built = len(trt.builds)
     lines.clear()
     told = verify(bundle.path, "cuda", lines.append)
@@ -256,7 +258,7 @@ def test_engines_that_compute_something_else_are_not_chosen(
     )
     with pytest.raises(DeviceError, match=r"no spatial engine .* parity sample \d differs"):
         build(BuildOptions(bundle.path, "int8", None, None), lambda line: None)
-    assert not list((bundle.path / "engines").glob("choice-*"))
+    assert not list(engine_folder(bundle).glob("choice-*"))
 
 
 def refuse(error: Exception) -> Any:

@@ -26,8 +26,10 @@ from edge.engines.prepare import (
     GPU,
     PreparedEngine,
     engine_folder,
+    planted_engines,
     prepare_engine,
 )
+from edge.errors import DeviceError
 from edge.network import Stream
 from tests.conftest import REPOSITORY
 from tests.engines import ORIN, copy_bundle, network_of, with_network
@@ -51,7 +53,8 @@ STREAM = st.sampled_from(["spatial", "temporal"])
 
 
 @pytest.fixture
-def bundle(demo_bundle: Path, tmp_path: Path) -> Bundle:
+def bundle(demo_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return copy_bundle(demo_bundle, tmp_path / "bundle")
 
 
@@ -70,7 +73,7 @@ def prepare(
 
 
 def engine_files(bundle: Bundle, stream: Stream) -> tuple[Path, Path]:
-    (plan,) = (bundle.path / "engines").glob(f"{stream}-*.plan")
+    (plan,) = engine_folder(bundle).glob(f"{stream}-*.plan")
     return plan, plan.with_suffix(".json")
 
 
@@ -109,7 +112,7 @@ def test_another_network_is_another_engine(bundle: Bundle) -> None:
     network.doc_string = "retrained"
     prepared, said = prepare(with_network(bundle, "spatial", network))
     assert prepared.built
-    assert "there is none for onnx_sha256 " in said
+    assert "there is no engine yet" in said  # another manifest is another folder
 
 
 def test_workspace_is_no_part_of_the_key(bundle: Bundle) -> None:
@@ -331,15 +334,60 @@ def test_a_zip_uses_the_users_cache(
     assert list(folder.glob("spatial-*.plan"))
 
 
-def test_a_bundle_that_cannot_be_written_uses_the_users_cache(
+def test_the_cache_of_no_folder_of_ones_own(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert engine_folder(bundle) == bundle.path / "engines"
-    read_only = lambda path, mode: tmp_path / "bundle" not in (path, *Path(path).parents)  # noqa: E731
-    monkeypatch.setattr(os, "access", read_only)
     monkeypatch.setenv("XDG_CACHE_HOME", "relative is ignored")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert engine_folder(bundle).parent == tmp_path / "home" / ".cache" / "twostream"
+
+
+def test_engines_that_came_with_a_bundle_are_not_used(bundle: Bundle) -> None:
+    """Whole, with a key that fits this device: as an attacker would plant them."""
+    prepare(bundle)
+    (bundle.path / "engines").mkdir()
+    for file in engine_folder(bundle).iterdir():
+        file.rename(bundle.path / "engines" / file.name)
+    prepared, said = prepare(bundle)
+    assert prepared.built
+    assert "there is no engine yet" in said
+    assert "engines is not used: engines are code" in str(planted_engines(bundle))
+
+
+def test_nobody_else_can_write_where_engines_are(bundle: Bundle) -> None:
+    before = os.umask(0)
+    try:
+        prepare(bundle)
+    finally:
+        os.umask(before)
+    folder = engine_folder(bundle)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert folder.parent.stat().st_mode & 0o022 == 0
+
+
+def _open_to_all(folder: Path) -> None:
+    folder.chmod(0o777)
+
+
+def _a_link(folder: Path) -> None:
+    folder.rename(folder.with_name("elsewhere"))
+    folder.symlink_to(folder.with_name("elsewhere"))
+
+
+def _of_another_user(folder: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    os.chown(folder, 12345, 12345)
+
+
+@pytest.mark.parametrize("change", [_open_to_all, _a_link, _of_another_user])
+def test_a_folder_that_others_can_write_is_refused(bundle: Bundle, change: Any) -> None:
+    prepare(bundle)
+    folder = engine_folder(bundle)
+    change(folder)
+    with pytest.raises(DeviceError, match="others than you can write there; remove it") as caught:
+        prepare(bundle)
+    assert str(folder) in str(caught.value)
 
 
 def test_an_engine_that_cannot_be_kept_still_runs(

@@ -17,6 +17,7 @@ from torch import nn
 
 from edge.errors import CheckpointError
 from edge.network import METADATA_KEY, NetworkSpec
+from edge.spec import first_fault
 from train.cache import CachedClip
 from train.models import build_network
 from train.qat import plain_state
@@ -99,7 +100,11 @@ def epoch_of(file: Path) -> int:
 def read_spec(path: Path, metadata: dict[str, str]) -> NetworkSpec:
     try:
         return NetworkSpec.model_validate_json(metadata[METADATA_KEY])
-    except (KeyError, ValidationError) as error:
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{path}: not a twostream checkpoint ({first_fault(error, METADATA_KEY)})"
+        ) from None
+    except KeyError as error:
         raise _not_one(path, error) from None
 
 

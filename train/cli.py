@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.console import Console
 
 from edge.errors import DataError
 from edge.flow.spec import PRESETS, FlowSpec
 from edge.network import STREAMS, Stream
+from edge.text import LineConsole
 
 if TYPE_CHECKING:
     from train.recipe import Recipe
@@ -68,7 +68,7 @@ def train_command(
 
     # of several processes of torchrun one speaks
     quiet = os.environ.get("RANK", "0") != "0"
-    console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+    console = LineConsole(stderr=True, soft_wrap=True, quiet=quiet)
     if stream not in STREAMS:
         raise DataError(f"stream {stream!r} does not exist; train spatial or temporal")
     preset = flow_preset(flow)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from edge.network import STREAMS
+from edge.text import LineConsole, print_line
 from train.cli import Cache, Changes, Classes, Data, Flow, RecipeName, class_list, flow_preset
 
 
@@ -30,7 +30,7 @@ def crossval_command(
     from train.dataset import open_dataset
     from train.recipe import load_recipe
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = LineConsole(stderr=True, soft_wrap=True)
     recipes = {stream: load_recipe(recipe, stream, tuple(changes or ())) for stream in STREAMS}
     spec = flow_preset(flow)
     part = open_dataset(data, 1)
@@ -43,6 +43,6 @@ def crossval_command(
     trial = Trial(names, (*part.train, *part.test), recipes, spec, folds)
     found = cross_validate(trial, options, console)
     for name, row in found["top1"].items():
-        print(f"{name:9} top-1 {row['mean']:.4f} +- {row['deviation']:.4f}  {row['folds']}")
+        print_line(f"{name:9} top-1 {row['mean']:.4f} +- {row['deviation']:.4f}  {row['folds']}")
     if report is not None:
         write_json(report, found)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from edge.frames import Geometry
+from edge.text import LineConsole, print_line
 from train.cli import Data, Flow, flow_preset
 
 if TYPE_CHECKING:
@@ -42,18 +42,19 @@ def data_command(
 
     track = partial(_track, "clips")
     found, findings = check_dataset(data, split, workers or _cores(), track)
-    print(
+    print_line(
         f"{data}: {len(found.train)} clips to train on, {len(found.test)} to test on, "
         f"{len({clip.label for clip in (*found.train, *found.test)})} classes"
     )
     for finding in findings:
-        print(f"{finding.kind}: {len(finding.names)}")
+        print_line(f"{finding.kind}: {len(finding.names)}")
         shown = finding.names if every else finding.names[:SHOWN]
-        print("".join(f"  {name}\n" for name in shown), end="")
+        for name in shown:
+            print_line(f"  {name}")
         if len(shown) < len(finding.names):
-            print(f"  and {len(finding.names) - len(shown)} more (--all)")
+            print_line(f"  and {len(finding.names) - len(shown)} more (--all)")
     wrong = [finding for finding in findings if not finding.harmless]
-    print(f"{sum(len(f.names) for f in wrong)} faults" if wrong else "nothing is wrong")
+    print_line(f"{sum(len(f.names) for f in wrong)} faults" if wrong else "nothing is wrong")
     sys.exit(1 if wrong else 0)
 
 
@@ -92,12 +93,12 @@ def flow_command(
     results = list(_track("flow", found, len(todo)))
     faults = [result for result in results if isinstance(result, str)]
     flows = sum(result for result in results if isinstance(result, int))
-    print(
+    print_line(
         f"{out}: {flows} flows of {len(todo) - len(faults)} clips written, "
         f"{len(clips) - len(todo)} clips were there already, {len(faults)} cannot be used"
     )
     for fault in faults:
-        print(f"  {fault}")
+        print_line(f"  {fault}")
     sys.exit(1 if faults else 0)
 
 
@@ -113,7 +114,7 @@ def _in_processes(
 
 
 def _track(title: str, items: Iterable[T], count: int) -> Iterator[T]:
-    console = Console(stderr=True)
+    console = LineConsole(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         yield from bar.track(items, total=count, description=title)
 

@@ -14,6 +14,7 @@ from rich.progress import track
 
 from edge.errors import DataError
 from edge.network import NetworkSpec, Stream
+from edge.text import LineConsole, print_line
 from train.cli import Cache, Data
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def evaluate_command(
     from train.dataset import open_dataset
     from train.protocol import Protocol
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = LineConsole(stderr=True, soft_wrap=True)
     files = {stream: find_checkpoint(path) for stream, path in chosen.items()}
     specs = {stream: read_spec(file, read_metadata(file)) for stream, file in files.items()}
     _check_specs(files, specs, split, other_split)
@@ -205,12 +206,12 @@ def _report(
     if len(means) == 2:
         means["fused"] = np.mean(list(means.values()), axis=0)
     header = saved.header
-    print(
+    print_line(
         f"{part}, split {header['split']}: {len(saved.names)} clips, {header['samples']} samples "
         f"of each, {header['crops']} crop{'s' if header['crops'] > 1 else ''}"
     )
     if other:
-        print("not comparable: clips of this part may have been trained on")
+        print_line("not comparable: clips of this part may have been trained on")
     figures: dict[str, Any] = {}
     for name, rows in means.items():
         counts = confusion(rows, saved.truth)
@@ -220,10 +221,10 @@ def _report(
             "right_by_class": right_by_class(counts, saved.classes),
             "confusion": counts.tolist(),
         }
-        print(f"{name:9} top-1 {figures[name]['top1']:.4f}  top-5 {figures[name]['top5']:.4f}")
+        print_line(f"{name:9} top-1 {figures[name]['top1']:.4f}  top-5 {figures[name]['top5']:.4f}")
     best = list(means)[-1]
     for label, right in figures[best]["right_by_class"].items():
-        print(f"  {label:24} {right}")
+        print_line(f"  {label:24} {right}")
     if report is not None:
         write_json(report, {**header, "part": part, "clips": len(saved.names)} | figures)
     if picture is not None:

@@ -15,10 +15,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from edge.errors import DataError
 from edge.network import STREAMS, Stream
+from edge.spec import Spec, first_fault
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,11 +29,7 @@ else:
 _PACKAGED = files("train") / "recipes"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class NetworkRecipe(_Section):
+class NetworkRecipe(Spec):
     """The backbone and how much of it is trained.
 
     weights: "imagenet", "package", "hub", "none", or a file (see train/weights.py).
@@ -54,7 +51,7 @@ class NetworkRecipe(_Section):
     quantise: bool
 
 
-class SamplingRecipe(_Section):
+class SamplingRecipe(Spec):
     """Which moments of a clip are seen.
 
     segments: moments a sample; their logits are averaged before the loss (the consensus of
@@ -72,7 +69,7 @@ class SamplingRecipe(_Section):
     others: float = Field(ge=0, le=1)
 
 
-class AugmentationRecipe(_Section):
+class AugmentationRecipe(Spec):
     """Pictures and flows are cut, mirrored and shifted before they become tensors.
 
     name: what the checkpoint's folder begins with.
@@ -102,7 +99,7 @@ class AugmentationRecipe(_Section):
         return self
 
 
-class OptimiserRecipe(_Section):
+class OptimiserRecipe(Spec):
     """rate: peak learning rate of the backbone; the new classifier has `head_factor` times it.
 
     batch: samples a step, over all processes together.
@@ -124,7 +121,7 @@ class OptimiserRecipe(_Section):
     precision: Literal["mixed", "full"]
 
 
-class ScheduleRecipe(_Section):
+class ScheduleRecipe(Spec):
     """The rate over time: from nothing to its peak in `warmup_epochs`, then down.
 
     kind: "cosine" down to nothing; "step" times `factor` at each of the epochs in `steps`.
@@ -143,7 +140,7 @@ class ScheduleRecipe(_Section):
         return self
 
 
-class LossRecipe(_Section):
+class LossRecipe(Spec):
     """smoothing: of the labels. class_weights: "balanced" weighs classes by one over their size.
 
     mixup: samples are mixed in pairs with a share drawn from Beta(mixup, mixup) (Zhang et al.,
@@ -155,7 +152,7 @@ class LossRecipe(_Section):
     mixup: float = Field(ge=0)
 
 
-class ValidationRecipe(_Section):
+class ValidationRecipe(Spec):
     """fraction: of each class's groups that is held out of the training list.
 
     samples: moments of each held-out clip.
@@ -170,7 +167,7 @@ class ValidationRecipe(_Section):
     patience: int = Field(ge=0)
 
 
-class Recipe(_Section):
+class Recipe(Spec):
     """One stream's whole recipe, with the seed of all that is drawn."""
 
     title: str
@@ -229,9 +226,7 @@ def _validated(tables: dict[str, Any], name: str) -> Recipe:
     try:
         return Recipe.model_validate(tables)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "recipe"
-        raise DataError(f"recipe {name}: {key}: {first['msg']}") from None
+        raise DataError(f"recipe {name}: {first_fault(error, 'recipe')}") from None
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from edge.errors import TrainingError
 from edge.network import Stream
+from edge.text import LineConsole
 from train.cli import Cache, Changes, Classes, Data
 
 
@@ -53,7 +53,7 @@ def seed_table_command(
 
     With the whole of UCF101 and a GPU this takes days; --set schedule.epochs=1 shows that it works.
     """
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = LineConsole(stderr=True, soft_wrap=True)
     out.mkdir(parents=True, exist_ok=True)
     found: list[dict[str, Any]] = []
     for row in ROWS:

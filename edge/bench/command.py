@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from edge.bench.clip import write_bench_clip
 from edge.bench.compare import MARKDOWN_HEAD, lines, machine, markdown, measure_apart, slower, table
 from edge.bench.measure import Request
@@ -18,6 +16,7 @@ from edge.bundle import load_bundle
 from edge.errors import BenchError
 from edge.network import Precision
 from edge.sources import parse_sources
+from edge.text import LineConsole
 
 PRECISIONS: tuple[Precision, ...] = ("int8", "fp16", "fp32")
 
@@ -48,8 +47,7 @@ def parse_precisions(text: str) -> tuple[Precision, ...]:
 
 def bench(options: BenchOptions) -> bool:
     """Measure, show and write. False: a stage has become slower than in the file of `against`."""
-    console = Console(highlight=False)
-    notes = Console(stderr=True, highlight=False)
+    console, notes = LineConsole(), LineConsole(stderr=True)
     for path in options.bundles:
         load_bundle(path)
     rows = []
@@ -61,7 +59,7 @@ def bench(options: BenchOptions) -> bool:
             raise BenchError(f"{source}: give one file or camera")
         for path in options.bundles:
             for precision in options.precisions:
-                notes.print(f"measuring {path} in {precision} ...", markup=False)
+                notes.print(f"measuring {path} in {precision} ...")
                 request = Request(
                     str(path),
                     source,
@@ -70,18 +68,19 @@ def bench(options: BenchOptions) -> bool:
                     options.frames,
                     60 * options.soak_minutes,
                 )
-                rows.append(measure_apart(request, lambda s: notes.print(s, markup=False)))
+                rows.append(measure_apart(request, lambda s: notes.print(s)))
     on = machine()
     console.print(table(rows))
     for row in rows:
         for line in lines(row):
-            console.print(line, soft_wrap=True, markup=False)
-    console.print(MARKDOWN_HEAD, soft_wrap=True, markup=False)
+            console.print(line, soft_wrap=True)
+    for line in MARKDOWN_HEAD.splitlines():
+        console.print(line, soft_wrap=True)
     for row in rows:
-        console.print(markdown(row, on), soft_wrap=True, markup=False)
+        console.print(markdown(row, on), soft_wrap=True)
     told, worse = slower(rows, options.against) if options.against is not None else ([], False)
     for line in told:
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
     if options.json is not None:
         _write(options.json, {"machine": on, "measurements": rows})
     if options.picture is not None:

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from edge.bench.measure import Request, request_json
 from edge.bench.sensors import Sensors
 from edge.errors import BenchError
+from edge.text import printable
 
 SLOWER_MAX = 1.25  # a stage whose ratio is so much larger has become slower
 _LEAST_MS = 0.5  # a stage shorter than that says more of the clock than of the program
@@ -94,7 +96,8 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
             shown.add_row(f"{stream} alone", *(f"{times[name]:.2f}" for name in names))
         return shown
     for row in rows:
-        shown.add_column(f"{row['bundle']}\n{row['precision']}", justify="right")
+        head = f"{printable(row['bundle'])}\n{row['precision']}"
+        shown.add_column(Text(head), justify="right")
     for stage in _known(rows):
         cells = (row["stages_ms"].get(stage, {}).get("p50") for row in rows)
         shown.add_row(

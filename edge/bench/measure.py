@@ -30,6 +30,7 @@ from edge.runtime import RUNNING, Histogram, Label, Recogniser, RunConfig, answe
 from edge.source import open_source
 from edge.sources import SourceSpec, parse_sources
 from edge.supervisor import Patience, Supervised
+from edge.text import print_line
 
 WARM_UP_FRAMES = 60
 _ALONE_RUNS = 60
@@ -254,7 +255,7 @@ def main() -> None:
     """Used by compare.py alone: a fault is a line of JSON, too."""
     request = Request(**json.loads(sys.argv[1]))
     try:
-        found = measure(request, lambda line: print(line, file=sys.stderr))
+        found = measure(request, lambda line: print_line(line, sys.stderr))
     except TwostreamError as error:
         found = {"fault": str(error), "kind": type(error).__name__}
     print(json.dumps(found))

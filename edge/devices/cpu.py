@@ -41,6 +41,7 @@ from edge.frames import Frame, analyse, rgb_tensor
 from edge.fusion import fuse, softmax
 from edge.network import INPUT, OUTPUT, STREAMS, Precision, Stream
 from edge.preprocess import Preprocessor
+from edge.self_contained import check_self_contained
 
 # OpenVINO reports its use to Google Analytics where this module is installed. Cameras do not.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -77,6 +78,10 @@ class Network:
 
     def __init__(self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int) -> None:
         core = _core()
+        try:
+            check_self_contained(onnx)
+        except BundleError as error:
+            raise BundleError(f"{name}: {error}") from None
         try:
             model = core.read_model(onnx, b"")
             if [o.any_name for o in model.inputs + model.outputs] != [INPUT, OUTPUT]:

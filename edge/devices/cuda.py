@@ -29,7 +29,13 @@ from edge.devices import Inference
 from edge.devices.gpu import Driver, Pinned, open_driver
 from edge.engines.build import BuildConfig
 from edge.engines.library import load_tensorrt
-from edge.engines.prepare import PreparedEngine, engine_folder, prepare_engine, read_choice
+from edge.engines.prepare import (
+    PreparedEngine,
+    engine_folder,
+    planted_engines,
+    prepare_engine,
+    read_choice,
+)
 from edge.engines.runtime import Engine
 from edge.flow.stack import FlowBytes
 from edge.frames import Frame, Matrix
@@ -324,6 +330,8 @@ def open_cuda(
     with ExitStack() as stack:
         driver = stack.enter_context(open_driver())
         trt = load_tensorrt()
+        if planted := planted_engines(bundle):
+            say(planted)
         choice = read_choice(engine_folder(bundle), driver.gpu, trt.__version__) or {}
         networks = {}
         for stream in STREAMS:

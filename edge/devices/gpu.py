@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.engines.cache import user_cache, write_whole
+from edge.engines.cache import check_private, make_private, user_cache, write_whole
 from edge.engines.choice import GPU
 from edge.errors import DeviceError
 from edge.kernels.launches import FILES, KERNELS, Launch, source
@@ -199,6 +199,7 @@ class Driver:
         """A file's module, from the user's cache if it is there."""
         digest = hashlib.sha256(source(file).encode()).hexdigest()[:16]
         path = user_cache() / "kernels" / f"{file}-{digest}-{self._architecture}.cubin"
+        check_private(path.parent)
         try:
             return self._cuda.module_from_buffer(path.read_bytes())
         except (OSError, self._cuda.Error):  # not there, or damaged
@@ -211,7 +212,7 @@ class Driver:
                 "CUDA toolkit is newer than the driver, install one that fits it"
             ) from None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(path.parent)
             write_whole(path, binary)
         except OSError as error:
             self.notes.append(f"kernels are compiled at each start: {path} ({error.strerror})")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from rich.console import Console
 from rich.text import Text
 
 from edge.doctor import board, gpu, python, video
 from edge.doctor.check import BOTH, Check, DeviceName
 from edge.doctor.machine import Machine, look_at_machine
+from edge.text import LineConsole, printable
 
 # In the order in which faults are mended.
 CHECKS: tuple[Callable[[Machine], Check], ...] = (
@@ -68,12 +68,14 @@ def doctor() -> int:
     """Print the report. It is no fault that something is missing: 0 if a device can run, else 1."""
     machine = look_at_machine()
     checks = run_checks(machine)
-    console = Console(highlight=False)
-    lines = [Text(board.describe(machine))]
+    console = LineConsole()
+    lines = [Text(printable(board.describe(machine)))]
     for check in checks:
         line = Text(check.status.ljust(_STATUS_WIDTH), style=_STYLES[check.status])
-        lines.append(line.append(f"  {check.name:{_NAME_WIDTH}}  {check.text}", style="default"))
-    lines.append(Text(summarise(checks)))
+        lines.append(
+            line.append(printable(f"  {check.name:{_NAME_WIDTH}}  {check.text}"), style="default")
+        )
+    lines.append(Text(printable(summarise(checks))))
     for line in lines:
         console.print(line, soft_wrap=True)  # soft_wrap: a line stays a line where it is piped
     return 0 if usable_devices(checks) else 1

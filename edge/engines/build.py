@@ -27,6 +27,7 @@ from edge.engines.runtime import open_engine
 from edge.engines.variant import float_variant
 from edge.errors import BundleError, DeviceError
 from edge.network import Precision
+from edge.self_contained import check_self_contained
 
 # On TensorRT 8 a precision is allowed, layer by layer; what Q/DQ leaves float may run in FP16.
 _ALLOWED = {"int8": ("INT8", "FP16"), "fp16": ("FP16",), "fp32": ()}
@@ -88,6 +89,7 @@ def build_engine(
     if config.dla_core is not None:
         check_dla_core(builder, config.dla_core)
     try:
+        check_self_contained(onnx)
         recipe = _choose_recipe(trt, library, onnx, config)
     except BundleError as error:
         raise BundleError(f"{name}: {error}") from None

@@ -1,4 +1,4 @@
-"""A folder of engines.
+"""A folder of engines, in the cache of the user that runs them.
 
     STREAM-KEY.plan     an engine; KEY is a digest of everything that it belongs to
     STREAM-KEY.json     what it is: stream, key, sha256 of the plan, layers, notes
@@ -9,26 +9,30 @@ Each file is written under another name and renamed, the description last: what 
 is found out by its sha256. The folder stays small: with each engine that is stored, all but the
 newest KEPT of its stream go, whatever they were built for.
 
-An engine is machine code in effect. It belongs into a folder only through `store`, on the device
-that runs it; bundles are passed on without.
+An engine is machine code in effect. It comes into a folder only through `store`, on the device
+that runs it, and no other user can write there. Bundles are passed on without engines: what lies in
+one is never read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from edge.engines.build import BuiltEngine
 from edge.engines.key import EngineKey
 from edge.engines.layers import LayerPrecision
+from edge.errors import DeviceError
 from edge.network import Stream
+from edge.spec import Spec
 
 KEPT = 6  # engines of one stream: three precisions, two DLA cores, one to spare
 MAX_DESCRIPTION_BYTES = 1 << 24
@@ -37,12 +41,11 @@ MAX_TIMINGS_BYTES = 1 << 28
 TEMPORARY = ".part"
 ABANDONED_S = 3600.0  # no write takes an hour; its process is gone
 _SHA256_BYTES = 32
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-class _Description(BaseModel):
+class _Description(Spec):
     """Everything in STREAM-KEY.json; no field has a default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     schema_version: Literal[1]
     stream: Stream
@@ -88,7 +91,7 @@ class EngineCache:
 
     def store(self, stream: Stream, key: EngineKey, built: BuiltEngine) -> None:
         """Keep an engine and its device's timings. Raises OSError where the folder takes none."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_private(self.folder)
         path = self._path(stream, key)
         description = _Description(
             schema_version=1,
@@ -151,6 +154,33 @@ def user_cache() -> Path:
     configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
     base = configured if configured.is_absolute() else Path.home() / ".cache"
     return base / "twostream"
+
+
+def check_private(folder: Path) -> None:
+    """Raises DeviceError where others than this user could have put something into a folder of the
+    user's cache; one that is not there is in order."""
+    for place in (folder.parent, folder):
+        try:
+            status = place.lstat()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise DeviceError(f"{place}: cannot be read ({error.strerror})") from None
+        mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+        # the folder around it may be what the umask made it; it holds nothing that is run
+        if mine and place != folder and status.st_mode & _OTHERS_WRITE:
+            place.chmod(0o700)
+        elif not mine or status.st_mode & _OTHERS_WRITE:
+            raise DeviceError(
+                f"{place}: engines are code, and others than you can write there; remove it, or "
+                "set XDG_CACHE_HOME to a folder of your own"
+            )
+
+
+def make_private(folder: Path) -> None:
+    """A folder of the user's cache. Raises OSError where it cannot be made."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def write_whole(path: Path, data: bytes) -> None:

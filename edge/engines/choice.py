@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from edge.engines.build import BuildConfig
-from edge.engines.cache import write_whole
+from edge.engines.cache import make_private, write_whole
 from edge.engines.key import device_digest
 from edge.errors import DeviceError
 from edge.network import Stream
+from edge.spec import Spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,8 @@ class GPU:
     multiprocessors: int
 
 
-class _Choice(BaseModel):
+class _Choice(Spec):
     """Everything in choice-DEVICE.json; no field has a default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     schema_version: Literal[1]
     tensorrt: str
@@ -66,7 +65,7 @@ def write_choice(
     path = _path(folder, gpu, tensorrt_version)
     data = _Choice(schema_version=1, tensorrt=tensorrt_version, gpu=gpu, streams=dict(choice))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         write_whole(path, data.model_dump_json(indent=1).encode())
     except OSError as error:
         raise DeviceError(f"{path}: cannot be written ({error.strerror})") from None

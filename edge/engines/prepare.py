@@ -1,9 +1,8 @@
-"""The engine of a stream on this device: found in the bundle's cache, or built into it."""
+"""The engine of a stream on this device: found in the user's cache, or built into it."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from types import ModuleType
 
 from edge.bundle import Bundle
 from edge.engines.build import BuildConfig, BuiltEngine, build_engine
-from edge.engines.cache import EngineCache, StoredEngine, user_cache
+from edge.engines.cache import EngineCache, StoredEngine, check_private, user_cache
 from edge.engines.choice import GPU, read_choice, write_choice
 from edge.engines.dla import check_dla_version
 from edge.engines.key import EngineKey
@@ -25,6 +24,7 @@ __all__ = [
     "GPU",
     "PreparedEngine",
     "engine_folder",
+    "planted_engines",
     "prepare_engine",
     "read_choice",
     "write_choice",
@@ -47,13 +47,22 @@ class PreparedEngine:
 
 
 def engine_folder(bundle: Bundle) -> Path:
-    """Where the engines of a bundle are: in the bundle, where that is a folder that can be written;
-    else in the user's cache, under the manifest's sha256."""
-    inside = bundle.path / "engines"
-    if bundle.path.is_dir() and os.access(inside if inside.exists() else bundle.path, os.W_OK):
-        return inside
+    """Where the engines of a bundle are: in the user's cache, under the manifest's sha256. Never in
+    the bundle: what lies there, somebody else may have built.
+
+    Raises DeviceError where others can write into that folder.
+    """
     manifest = bundle.manifest.model_dump_json(by_alias=True)
-    return user_cache() / hashlib.sha256(manifest.encode()).hexdigest()
+    folder = user_cache() / hashlib.sha256(manifest.encode()).hexdigest()
+    check_private(folder)
+    return folder
+
+
+def planted_engines(bundle: Bundle) -> str | None:
+    """A line about engines that came with a bundle, where there are any."""
+    if not (bundle.path / "engines").is_dir():
+        return None
+    return f"{bundle.path / 'engines'} is not used: engines are code, and are built on this device"
 
 
 @without_collection()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge.errors import BundleError, DeviceError
 from edge.network import INPUT, OUTPUT
+from edge.self_contained import check_self_contained
 
 HALF_LIMIT = 65504.0  # the largest float16
 
@@ -31,8 +32,10 @@ def import_onnx() -> ModuleType:
 
 
 def load_model(data: bytes) -> Any:
-    """An onnx.ModelProto. Raises BundleError where the bytes are none."""
+    """An onnx.ModelProto that holds all of its weights. Raises BundleError where the bytes are
+    none."""
     onnx = import_onnx()
+    check_self_contained(data)
     try:
         return onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError, which may not be importable by one name

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from edge.spec import Spec
 
 
-class FlowSpec(BaseModel):
+class FlowSpec(Spec):
     """TV-L1 with a fixed amount of work (Zach, Pock, Bischof 2007; Sánchez, Meinhardt-Llopis,
     Facciolo, IPOL 2013), then clipped and rounded to bytes.
 
@@ -21,18 +23,23 @@ class FlowSpec(BaseModel):
     bound_px: flow is clipped to +-bound_px and mapped to 0..255.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     algorithm: Literal["tvl1"]
     scales: int = Field(ge=1, le=8)
     warps: int = Field(ge=1, le=20)
     iterations: int = Field(ge=1, le=200)
-    lambda_: float = Field(gt=0, validation_alias="lambda", serialization_alias="lambda")
-    theta: float = Field(gt=0)
-    tau: float = Field(gt=0, le=0.25)
+    lambda_: float = Field(ge=1e-4, le=1e4, validation_alias="lambda", serialization_alias="lambda")
+    theta: float = Field(ge=1e-4, le=1e4)
+    tau: float = Field(ge=1e-4, le=0.25)
     median: Literal[3]
-    interval_s: float = Field(gt=0, le=1)
-    bound_px: float = Field(gt=0)
+    interval_s: float = Field(ge=1e-3, le=1)
+    bound_px: float = Field(ge=0.1, le=1024)
+
+    def work(self, height: int, width: int) -> int:
+        """How many pixels are iterated over for one flow of that size."""
+        pixels = sum(-(-height >> level) * -(-width >> level) for level in range(self.scales))
+        return pixels * self.warps * self.iterations
 
 
 def _preset(scales: int, warps: int, iterations: int) -> FlowSpec:

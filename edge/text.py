@@ -1,0 +1,75 @@
+"""Text that strangers wrote: what may stand in a file that is passed on, and how the rest is shown.
+
+A name in a bundle, a checkpoint or an ONNX file reaches terminals, logs, web pages and pictures.
+Escape sequences would steer the terminal, a newline would forge a line, a bidirectional mark would
+show one name as another. Such characters are refused where a file is read (`Text`), and escaped
+where a line is written, since file names, cameras and libraries can hold them too (`printable`).
+
+Letters of all scripts, combining marks and symbols are allowed. So are the zero width joiner and
+non-joiner, alone among the invisible format characters: Persian and the scripts of India are
+misspelt without them, and they steer nothing. They are not counted where names have to differ.
+"""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from typing import IO, Annotated, Any
+
+from pydantic import AfterValidator, StringConstraints
+from rich.console import Console
+from rich.text import Text as RichText
+
+_JOINERS = "\u200c\u200d"
+# control, format, surrogate, private use, unassigned; line and paragraph separators
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def is_printable(char: str) -> bool:
+    return unicodedata.category(char) not in _HIDDEN or char in _JOINERS
+
+
+def printable(text: str) -> str:
+    """`text` in one line that can do nothing to a terminal: what is not printable is escaped as in
+    Python, `\\x1b`, `\\n`, `\\u202e`."""
+    return "".join(
+        char if is_printable(char) else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def same_name(text: str) -> str:
+    """Equal for two names that a person cannot tell apart by their joiners or their encoding."""
+    kept = "".join(char for char in text if char not in _JOINERS)
+    return unicodedata.normalize("NFC", kept)
+
+
+def _check(text: str) -> str:
+    for char in text:
+        if not is_printable(char):
+            raise ValueError(
+                f"has the character {printable(char)}, which does not print; "
+                "letters, digits, punctuation and spaces are allowed"
+            )
+    return text
+
+
+Text = Annotated[str, StringConstraints(max_length=1024), AfterValidator(_check)]
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_check)]
+ClassName = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_check)]
+
+
+def print_line(text: str, stream: IO[str] | None = None) -> None:
+    """One line to a stream; None is the standard output."""
+    print(printable(text), file=sys.stdout if stream is None else stream)
+
+
+class LineConsole(Console):
+    """A terminal to which each text is one line, shown as it is: no escape, markup or emoji code in
+    it counts."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> RichText:  # type: ignore[override]
+        """Every text that is printed, and every cell of a table, comes through here."""
+        return super().render_str(printable(text), **options)

@@ -21,6 +21,7 @@ from typing import IO
 
 from edge.bundle import FILE_NAME, MANIFEST, MAX_FILE_BYTES, Bundle, load_bundle, sha256
 from edge.errors import BundleError, DeviceError
+from edge.files import write_atomic
 from edge.ssh import Session, check_target, open_session
 
 ENGINES = "engines"
@@ -94,8 +95,10 @@ def _local_folder(bundle: Bundle, manifest: bytes, say: Say) -> Path:
                 whole = Path(temporary) / "bundle"
                 whole.mkdir()
                 for name in bundle.manifest.files:
-                    (whole / name).write_bytes(bundle.read(name))
-                (whole / MANIFEST).write_bytes(manifest)
+                    with write_atomic(whole / name) as file:
+                        file.write(bundle.read(name))
+                with write_atomic(whole / MANIFEST) as file:
+                    file.write(manifest)
                 whole.rename(folder)
         except OSError as fault:
             raise BundleError(f"{folder}: cannot be made ({fault.strerror})") from None

@@ -16,7 +16,6 @@ that runs it; bundles are passed on without.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -28,13 +27,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from edge.engines.build import BuiltEngine
 from edge.engines.key import EngineKey
 from edge.engines.layers import LayerPrecision
+from edge.files import TEMPORARY, make_private, write_atomic
 from edge.network import Stream
 
 KEPT = 6  # engines of one stream: three precisions, two DLA cores, one to spare
 MAX_DESCRIPTION_BYTES = 1 << 24
 MAX_PLAN_BYTES = 1 << 31
 MAX_TIMINGS_BYTES = 1 << 28
-TEMPORARY = ".part"
 ABANDONED_S = 3600.0  # no write takes an hour; its process is gone
 _SHA256_BYTES = 32
 
@@ -88,7 +87,7 @@ class EngineCache:
 
     def store(self, stream: Stream, key: EngineKey, built: BuiltEngine) -> None:
         """Keep an engine and its device's timings. Raises OSError where the folder takes none."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_private(self.folder)
         path = self._path(stream, key)
         description = _Description(
             schema_version=1,
@@ -99,10 +98,13 @@ class EngineCache:
             layers=[(layer.name, layer.kind, layer.precision) for layer in built.layers],
             notes=list(built.notes),
         )
-        write_whole(path, built.plan)
-        write_whole(path.with_suffix(".json"), description.model_dump_json(indent=1).encode())
+        with write_atomic(path) as file:
+            file.write(built.plan)
+        with write_atomic(path.with_suffix(".json")) as file:
+            file.write(description.model_dump_json(indent=1).encode())
         timings = built.timing_cache
-        write_whole(self._timings_path(key), hashlib.sha256(timings).digest() + timings)
+        with write_atomic(self._timings_path(key)) as file:
+            file.write(hashlib.sha256(timings).digest() + timings)
         self._tidy(stream, path)
 
     def timings(self, key: EngineKey) -> bytes:
@@ -144,26 +146,6 @@ class EngineCache:
             file.unlink(missing_ok=True)
             if file.suffix == ".plan":
                 file.with_suffix(".json").unlink(missing_ok=True)
-
-
-def user_cache() -> Path:
-    """Where this user's own files that can be made again are kept; it may not exist yet."""
-    configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    base = configured if configured.is_absolute() else Path.home() / ".cache"
-    return base / "twostream"
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that no one ever reads half of it, through a power cut too."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _age_s(file: Path) -> float:

@@ -15,6 +15,7 @@ from edge.segments import Segments
 from edge.sources import SourceSpec, parse_sources, placed_source
 from edge.supervisor import Patience
 from edge.web.address import ListenAddress, parse_listen
+from edge.webhook import parse_webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ def run_options(asked: Mapping[str, Any]) -> RunOptions:
     minutes, gigabytes, days = asked["segment"], asked["keep_gb"], asked["keep_days"]
     if minutes is None and (gigabytes is not None or days is not None):
         raise SinkError("--keep-gb and --keep-days are for files of --segment MINUTES")
+    if asked["webhook"] is not None:
+        parse_webhook(asked["webhook"])  # what is none is told now
     return RunOptions(
         bundle=Path(asked["bundle"]),
         sources=tuple(parse_sources(given)),

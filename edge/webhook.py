@@ -38,7 +38,7 @@ class Webhook(Listener):
 
     def __init__(self, url: str, say: Callable[[str], None]) -> None:
         """Raises SinkError where it is no web address."""
-        self._url, self._headers, host = _parse(url)
+        self._url, self._headers, host = parse_webhook(url)
         # tokens are kept in paths and queries of such addresses
         self._name = f"webhook at {host}"
         self._say = say
@@ -216,9 +216,9 @@ class _HTTPS(urllib.request.HTTPSHandler):
         return made
 
 
-def _parse(url: str) -> tuple[str, dict[str, str], str]:
+def parse_webhook(url: str) -> tuple[str, dict[str, str], str]:
     """The address without user and password, the headers, which have them, and the host. No part
-    of the address but the host may be in a message."""
+    of the address but the host may be in a message. Raises SinkError where it is none."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port

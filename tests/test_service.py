@@ -11,7 +11,9 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,8 +58,8 @@ def read_words(line: str) -> list[str]:
     words = []
     for word in re.findall(r'"((?:[^"\\]|\\.)*)"(?: |$)', line):
         assert not re.search(r"(?<!%)(%%)*%(?!%)", word)
-        plain = re.sub(r"\\(.)", r"\1", word) if not re.search(r"\\[^\\\"]", word) else None
-        assert plain is not None, word
+        assert set(re.findall(r"\\(.)", word)) <= {"\\", '"'}, "another escape is another character"
+        plain = re.sub(r"\\(.)", r"\1", word)
         words.append(plain.replace("%%", "%").replace("$$", "$") if words else plain)
     return words
 
@@ -154,28 +156,34 @@ def test_control_characters_are_refused(head: str, control: str, tail: str) -> N
             quote(head + control + tail)
 
 
-def test_systemd_itself_reads_the_words_as_they_were(tmp_path: Path) -> None:
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may read."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+def test_systemd_itself_reads_the_words_as_they_were(open_folder: Path) -> None:
     """In its test mode the manager shows the units that it has read."""
     if not SYSTEMD.exists():
         pytest.skip("systemd is not installed")
-    folder = tmp_path / "x\\t %h$y"
-    for name in (folder, tmp_path / "home"):
+    folder = open_folder / "x\\t %h$y"
+    for name in (folder, open_folder / "home"):
         name.mkdir()
-    (tmp_path / "u.service").write_text(
+    (open_folder / "u.service").write_text(
         f"[Service]\nWorkingDirectory={quote_path(str(folder))}\n"
         f"ExecStart={quote_program('/bin/e$ ch')} {' '.join(map(quote_word, HOSTILE))}\n"
     )
     user = []
     if os.geteuid() == 0:  # it does no tests for root
         user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-        for each in (tmp_path, *tmp_path.parents[:3]):
-            each.chmod(each.stat().st_mode | 0o011)
-        (tmp_path / "home").chmod(0o777)
-    home = str(tmp_path / "home")
+        (open_folder / "home").chmod(0o777)
+    home = str(open_folder / "home")
     done = subprocess.run(
         [*user, str(SYSTEMD), "--test", "--user", "--unit=u.service"],
         env={"PATH": os.environ["PATH"], "HOME": home, "XDG_RUNTIME_DIR": home,
-             "SYSTEMD_UNIT_PATH": f"{tmp_path}:", "LC_ALL": "C.UTF-8"},
+             "SYSTEMD_UNIT_PATH": f"{open_folder}:", "LC_ALL": "C.UTF-8"},
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     if "Unit u.service" not in done.stdout:
@@ -183,10 +191,10 @@ def test_systemd_itself_reads_the_words_as_they_were(tmp_path: Path) -> None:
     shown = done.stdout.partition("Unit u.service:")[2]
     assert re.search(r"\n\s*WorkingDirectory: (.*)", shown)[1] == str(folder)  # type: ignore[index]
     line = re.search(r"-> ExecStart:\n\s*Command Line: (.*)", shown)[1]  # type: ignore[index]
-    # shown as for a shell; variables are left for when it is started
-    words = shlex.split(line)
-    assert [word.replace("$$", "$") for word in words[1:]] == HOSTILE
-    assert words[0] == "/bin/e$ ch"
+    # shown as for a shell, where a $ is escaped; a $$ is left for when it is started
+    program, *words = (word.replace(r"\$", "$") for word in shlex.split(line))
+    assert [word.replace("$$", "$") for word in words] == HOSTILE
+    assert program == "/bin/e$ ch"
 
 
 def test_systemd_finds_nothing_wrong(
@@ -219,7 +227,7 @@ def test_a_folder_cannot_write_directives_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, says in (("a\nExecStartPre=/bin/x", "control"), ("a\\", "ends so"), ("a ", "ends so")):
-        (tmp_path / name).mkdir()
+        (tmp_path / name).mkdir(parents=True)
         monkeypatch.chdir(tmp_path / name)
         with pytest.raises(SinkError, match=says):
             unit_text("yard", Path("/c.toml"))

@@ -122,8 +122,6 @@ def post(url: str, data: bytes, headers: dict[str, str]) -> int:
             opener.add_handler(handler)
         request = urllib.request.Request(url, data, headers, method="POST")
         answer = opener.open(request, timeout=TIMEOUT_S)
-        if answer is None:
-            raise ValueError("its proxy is neither http nor https")
         if over.is_set():  # in mid-head, which reads like its end
             raise TimeoutError("timed out")
         with answer, suppress(OSError, http.client.HTTPException):

@@ -199,6 +199,8 @@ def test_addresses(target: str) -> None:
     [
         *("", "-oProxyCommand=touch owned", "a b", "user@", "@host", "user@-oX=y", "host;ls"),
         *("$(ls)", "ho\nst", "board\n", "a@b@c", "host:22x", "ssh://host", "../host", "host/dir"),
+        *("-", "--", "-host", "-l@host", "u@--", "host\0", "ho\x1bst", "host\t", "u\n@host", "h\u00f6st"),
+        *("host%eth0", "::1%-o", "u@host -oX=y", "u@host\r", "`ls`@host", "\u0661\u0660"),
     ],
 )
 def test_an_address_that_is_none(target: str, bundle: Path) -> None:
@@ -357,6 +359,12 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "hard link": lambda: archive(member("engines/a.plan", b"", tarfile.LNKTYPE)),
     "device": lambda: archive(member("engines/a.plan", b"", tarfile.CHRTYPE)),
     "pipe": lambda: archive(member("engines/a.plan", b"", tarfile.FIFOTYPE)),
+    "contiguous": lambda: archive(member("engines/a.plan", b"", tarfile.CONTTYPE)),
+    "sparse": lambda: archive(member("engines/a.plan", b"", tarfile.GNUTYPE_SPARSE)),
+    "block device": lambda: archive(member("engines/a.plan", b"", tarfile.BLKTYPE)),
+    "all together": lambda: archive(member("engines/a.plan"), member("engines/../b.plan")),
+    "control": lambda: archive(member("engines/a\x1b[2J.plan")),
+    "no name": lambda: archive(member("engines/")),
     "folder": lambda: archive(member("engines/a.plan", b"", tarfile.DIRTYPE)),
     "engines is a link": lambda: archive(member("engines", b"", tarfile.SYMTYPE)),
     "engines is a file": lambda: archive(member("engines")),

@@ -86,7 +86,7 @@ def has_element(name: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """`text` without the user and password of any address or element (user-pw=, proxy-pw=) in it."""
+    """`text` without the passwords of addresses and elements (user-pw=, proxy-pw=) in it."""
     return _PASSWORD.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
 
 

@@ -16,7 +16,14 @@ from edge.gstreamer import load_gstreamer, redact
 from edge.source import open_source
 from tests.clips import write_clip
 
-HOSTILE = [' ! filesink location=x', '" ! fakesink name="', "' ! fakesink '", "\n! fakesink", "(x)", "%s$x;"]
+HOSTILE = [
+    " ! filesink location=x",
+    '" ! fakesink name="',
+    "' ! fakesink '",
+    "\n! fakesink",
+    "(x)",
+    "%s$x;",
+]
 
 
 @pytest.mark.parametrize(

@@ -40,11 +40,16 @@ def test_the_new_content_takes_the_place_of_the_old(
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("old")
-    with pytest.raises(ZeroDivisionError), write_atomic(path, DataError) as file:
-        file.write(b"half")
-        assert path.read_text() == "old"
-        assert len(names(tmp_path)) == 2
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with write_atomic(path, DataError) as file:
+            file.write(b"half")
+            assert path.read_text() == "old"
+            assert len(names(tmp_path)) == 2
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a"]
 

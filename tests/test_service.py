@@ -144,12 +144,14 @@ def test_a_run_warns_of_secrets_that_others_can_read(demo_bundle: Path, tmp_path
 
 @given(st.lists(HARMLESS | st.sampled_from(HOSTILE), min_size=1, max_size=6))
 def test_words_come_back_as_they_were(words: list[str]) -> None:
-    line = " ".join(["\"/x\"", *map(quote_word, words)])
+    line = " ".join(['"/x"', *map(quote_word, words)])
     assert len(line.splitlines()) == 1
     assert read_words(line) == ["/x", *words]
 
 
-@given(st.text(max_size=20), st.sampled_from("\n\r\0\t\x1b\x7f\x85\u2028\udc80"), st.text(max_size=20))
+@given(
+    st.text(max_size=20), st.sampled_from("\n\r\0\t\x1b\x7f\x85\u2028\udc80"), st.text(max_size=20)
+)
 def test_control_characters_are_refused(head: str, control: str, tail: str) -> None:
     for quote in (quote_word, quote_path):
         with pytest.raises(SinkError, match="control characters"):
@@ -226,7 +228,11 @@ def test_names_and_arguments_are_checked(demo_bundle: Path, tmp_path: Path) -> N
 def test_a_folder_cannot_write_directives_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, says in (("a\nExecStartPre=/bin/x", "control"), ("a\\", "ends so"), ("a ", "ends so")):
+    for name, says in (
+        ("a\nExecStartPre=/bin/x", "control"),
+        ("a\\", "ends so"),
+        ("a ", "ends so"),
+    ):
         (tmp_path / name).mkdir(parents=True)
         monkeypatch.chdir(tmp_path / name)
         with pytest.raises(SinkError, match=says):

@@ -24,9 +24,9 @@ from calibration.quantise import quantise_model
 from edge.bench.clip import write_bench_clip
 from edge.bundle import Bundle, load_bundle
 from edge.devices import open_device
+from edge.engines.variant import float_variant, load_model
 from edge.errors import BenchError
 from edge.files import write_atomic
-from edge.engines.variant import float_variant, load_model
 from edge.flow.spec import PRESETS
 from edge.flow.stack import FlowBytes, stack_tensor
 from edge.flow.tvl1 import TVL1

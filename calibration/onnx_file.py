@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from pydantic import ValidationError
 
 from edge.errors import BundleError, ExportError
+from edge.files import write_atomic
 from edge.network import INPUT, METADATA_KEY, OUTPUT, NetworkSpec
 from edge.self_contained import check_self_contained
 from edge.spec import first_fault
@@ -66,13 +67,8 @@ def write_model(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
     entry = written.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, spec.to_json()
     check_model(written, spec, path)
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(written.SerializeToString(deterministic=True))
-        partial.replace(path)
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be written ({error.strerror})") from None
+    with write_atomic(path, ExportError) as file:
+        file.write(written.SerializeToString(deterministic=True))
 
 
 def check_model(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:

@@ -30,6 +30,7 @@ from calibration.clips import (
 )
 from calibration.reading import Moments, read_moments, tensors
 from edge.errors import DataError, ExportError, SourceError
+from edge.files import make_private, why, write_atomic
 from edge.frames import Matrix
 from edge.network import NetworkSpec
 from edge.preprocess import Preprocessor
@@ -195,15 +196,12 @@ def _key(spec: NetworkSpec, clip: TrainingClip, moments: int) -> str:
 
 
 def _store(file: Path, moments: Moments, matrix: Matrix) -> tuple[Moments, Matrix]:
-    partial = file.with_name(file.name + ".part")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
+        make_private(file.parent)
+        with write_atomic(file) as stream:
             np.savez_compressed(stream, moments=moments, matrix=np.array(matrix))
-        partial.replace(file)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ExportError(f"{file}: cannot be written ({error.strerror})") from None
+        raise ExportError(f"{file}: cannot be written ({why(error)})") from None
     return moments, matrix
 
 

@@ -20,6 +20,7 @@ from edge.bundle import sha256
 from edge.engines.dla import tensor_scales
 from edge.engines.library import cache_header
 from edge.errors import ExportError
+from edge.files import write_atomic
 from edge.spec import Spec
 
 _VERSION = re.compile(r"(8|9|10)\.([0-9]{1,2})(\.[0-9]{1,2}){0,2}")
@@ -53,8 +54,10 @@ def write_table(network: Path, version: str, path: Path) -> None:
     owner = _Owner(
         onnx_sha256=sha256(data), stream=spec.stream, tensorrt=version, table_sha256=sha256(table)
     )
-    _replace(path, table)
-    _replace(_owner_file(path), (owner.model_dump_json(indent=2) + "\n").encode())
+    with write_atomic(path, ExportError) as file:
+        file.write(table)
+    with write_atomic(_owner_file(path), ExportError) as file:
+        file.write((owner.model_dump_json(indent=2) + "\n").encode())
 
 
 def read_table(path: Path, network: Path, version: str | None = None) -> dict[str, float]:
@@ -103,13 +106,3 @@ def _scales(table: bytes, path: Path) -> dict[str, float]:
 
 def _owner_file(path: Path) -> Path:
     return path.with_name(path.name + ".json")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be written ({error.strerror})") from None

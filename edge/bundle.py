@@ -30,6 +30,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from edge.errors import BundleError
+from edge.files import write_atomic
 from edge.flow.spec import FlowSpec
 from edge.flow.stack import Layout
 from edge.frames import Geometry, Normalisation
@@ -218,7 +219,8 @@ def load_bundle(path: str | Path) -> Bundle:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write bundle.json; the same manifest always gives the same bytes."""
     text = json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=2, sort_keys=True)
-    (folder / MANIFEST).write_text(text + "\n")
+    with write_atomic(folder / MANIFEST, BundleError) as file:
+        file.write((text + "\n").encode())
 
 
 def _read_member(path: Path, name: str, limit: int) -> bytes:

@@ -182,7 +182,30 @@ def run_command(
         except _UsageFault as error:
             raise ConfigError(error.format_message()) from None  # type: ignore[attr-defined]
 
-    run(run_options(context.params), None if config is None else read_again)
+    options = run_options(context.params)
+    for line in _exposed(context):
+        _say(line)
+    run(options, None if config is None else read_again)
+
+
+def _exposed(context: typer.Context) -> list[str]:
+    """What to warn of where others can read a secret of the run."""
+    from edge.secrets import command_line_warning, config_warning
+
+    lines = [command_line_warning(_given(context, "COMMANDLINE"))]
+    if context.params["config"] is not None:
+        lines.append(config_warning(context.params["config"], context.default_map or {}))
+    return [line for line in lines if line is not None]
+
+
+def _given(context: typer.Context, *places: str) -> dict[str, Any]:
+    """The parameters that come from the command line, the environment or a file (DEFAULT_MAP)."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {
+        name: context.params[name]
+        for name, source in sources.items()
+        if source is not None and source.name in places
+    }
 
 
 @app.command("verify", cls=FiniteCommand)
@@ -234,15 +257,27 @@ def service_command(
     name: Annotated[str, typer.Argument(help="Of the service.")],
 ) -> None:
     """Make a systemd service of yours that does `twostream run` with what follows NAME."""
-    from edge.options import run_options
-    from edge.service import install
+    from edge.options import placed_options, run_options
+    from edge.secrets import config_warning
+    from edge.service import check_name, install
 
+    check_name(name)
     command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
-    asked = command.make_context("twostream run", list(context.args))
-    run_options(asked.params)  # what it would refuse is told now
-    path = install(name, context.args)
-    print_line(f"wrote {path}; start it, now and after each log-in, with")
-    print(f"  systemctl --user daemon-reload && systemctl --user enable --now {path.name}")
+    run_context = command.make_context("twostream run", list(context.args))
+    run_options(run_context.params)  # what it would refuse is told now
+    config = run_context.params["config"]
+    words = _given(run_context, "COMMANDLINE", "ENVIRONMENT")
+    if set(words) == {"config"}:
+        unit, config = install(name, None, config)
+        if warning := config_warning(config, run_context.default_map or {}):
+            _say(warning)
+    else:
+        values = words | _given(run_context, "DEFAULT_MAP")
+        unit, config = install(name, placed_options(values), config)
+    print_line(
+        f"wrote {unit}; its options are in {config}; start it, now and after each log-in, with"
+    )
+    print(f"  systemctl --user daemon-reload && systemctl --user enable --now {unit.name}")
     print("and, to have it run without a log-in: loginctl enable-linger")
 
 

@@ -15,9 +15,10 @@ Every long option is a key; what is given on the command line counts more. SIGHU
 
 from __future__ import annotations
 
+import json
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,30 @@ def read_config(path: Path, options: Collection[str], repeated: Collection[str])
         else:
             raise ConfigError(f"{path}: {given} is one value, not {type(value).__name__}")
     return values
+
+
+def config_text(values: Mapping[str, Any]) -> str:
+    """The file that `read_config` reads as `values`: texts, numbers, booleans, lists and tables.
+
+    Raises ConfigError for a text that is not UTF-8.
+    """
+    text = "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError("a file's name is not UTF-8; rename it") from None
+    return text
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_toml(key)} = {_toml(one)}' for key, one in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, str):
+        # a JSON text is a TOML text, but for one character that TOML has escaped
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", r"\u007f")
+    return json.dumps(value)
 
 
 def _pairs(path: Path, key: str, table: Any) -> list[str]:

@@ -21,8 +21,9 @@ _REMEDY = (
     "gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp`, and make the environment "
     "with `/usr/bin/python3 -m venv --system-site-packages`"
 )
-_CREDENTIALS = re.compile(r"(rtsp[su]?://)\S*@", re.IGNORECASE)  # to the last @: they may hold one
-_PASSWORD = re.compile(r"(user-pw=)(\"[^\"]*\"|\S+)")
+# to the last @: they may hold one
+_CREDENTIALS = re.compile(r"\b((?!file:)[a-z][a-z0-9+.-]*://)\S*@", re.IGNORECASE)
+_PASSWORD = re.compile(r"(-pw\s*=\s*)(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\S+)")
 TRIAL_S = 10.0  # an element that takes nothing for so long will not recover
 _WARNINGS_MAX = 20  # distinct texts kept; a broken stream can make a new one for every packet
 
@@ -85,7 +86,7 @@ def has_element(name: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """`text` without the user and password of any RTSP address or rtspsrc in it."""
+    """`text` without the passwords of addresses and elements (user-pw=, proxy-pw=) in it."""
     return _PASSWORD.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
 
 

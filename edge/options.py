@@ -12,9 +12,10 @@ from edge.events import EventRules, parse_thresholds
 from edge.mqtt import BrokerAddress, parse_broker
 from edge.runtime import RunConfig
 from edge.segments import Segments
-from edge.sources import SourceSpec, parse_sources
+from edge.sources import SourceSpec, parse_sources, placed_source
 from edge.supervisor import Patience
 from edge.web.address import ListenAddress, parse_listen
+from edge.webhook import parse_webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ def run_options(asked: Mapping[str, Any]) -> RunOptions:
     minutes, gigabytes, days = asked["segment"], asked["keep_gb"], asked["keep_days"]
     if minutes is None and (gigabytes is not None or days is not None):
         raise SinkError("--keep-gb and --keep-days are for files of --segment MINUTES")
+    if asked["webhook"] is not None:
+        parse_webhook(asked["webhook"])  # what is none is told now
     return RunOptions(
         bundle=Path(asked["bundle"]),
         sources=tuple(parse_sources(given)),
@@ -83,3 +86,22 @@ def run_options(asked: Mapping[str, Any]) -> RunOptions:
             webhook=asked["webhook"],
         ),
     )
+
+
+def placed_options(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as values of a configuration file that means the same from any folder."""
+    found = {key: value for key, value in asked.items() if key not in ("config", "sources")}
+    given = [*(asked.get("sources") or ()), *(asked.get("source") or ())]
+    if given:
+        found["source"] = [placed_source(text) for text in given]
+    if found.get("threshold"):
+        pairs = (text.rpartition("=") for text in found["threshold"])
+        found["threshold"] = {action: score for action, _, score in pairs}
+    for key in ("bundle", "video", "json"):
+        if found.get(key) not in (None, "-"):
+            found[key] = str(Path(found[key]).absolute())
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in found.items()
+        if value is not None
+    }

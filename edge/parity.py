@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edge.bundle import UNREADABLE_ZIP, Bundle
 from edge.errors import BundleError
+from edge.files import write_atomic
 from edge.flow.stack import stack_tensor
 from edge.frames import rgb_tensor, unpack_i420
 
@@ -43,7 +44,10 @@ class ParitySamples:
 
 def write_parity(path: Path, samples: ParitySamples) -> None:
     """Write parity.npz; the same samples always give the same bytes."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with (
+        write_atomic(path, BundleError) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
+    ):
         for key in _KEYS:
             buffer = io.BytesIO()
             np.save(buffer, getattr(samples, key), allow_pickle=False)

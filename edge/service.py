@@ -1,15 +1,26 @@
-"""A run as a systemd service: the unit, and what the manager wants to be told."""
+"""A run as a systemd service: its unit and its options, and what the manager wants to be told.
+
+    ~/.config/systemd/user/twostream-NAME.service    only says: twostream run --config FILE
+    ~/.config/twostream/NAME.toml                    the options; mode 0600, passwords stand in it
+
+A command line can be read by everybody on the machine, so no option stands there.
+"""
 
 from __future__ import annotations
 
 import os
-import shlex
+import re
 import socket
 import sys
 import time
+import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from edge.config import config_text
 from edge.errors import SinkError
+from edge.files import SECRET, user_config, write_atomic
 from edge.listener import Listener, Notice
 from edge.runtime import Label
 from edge.supervisor import CameraState
@@ -17,6 +28,9 @@ from edge.text import printable
 
 WATCHDOG_S = 60
 _TELL_S = 5.0
+# systemd takes more, but a name beyond ASCII only seems to be one
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_WRITTEN = "# Written by: twostream service {name}"
 _UNIT = """\
 [Unit]
 Description=twostream: {title}
@@ -27,7 +41,8 @@ After=network-online.target
 Type=notify
 WorkingDirectory={folder}
 ExecStart={command}
-{reload}Restart=always
+ExecReload=/bin/kill -HUP $MAINPID
+Restart=always
 RestartSec=5
 WatchdogSec={watchdog_s}
 TimeoutStartSec=30min
@@ -93,34 +108,84 @@ class Notifier(Listener):
                 self._address = ""
 
 
-def unit_text(name: str, arguments: list[str]) -> str:
-    """The unit of a service that does `twostream run ARGUMENTS`, from this environment."""
-    words = [str(Path(sys.executable).with_name("twostream")), "run", *arguments]
-    # systemd expands both of them
-    command = shlex.join(words).replace("%", "%%").replace("$", "$$")
-    # without a configuration file a hang-up stops
-    configured = any(word.split("=")[0] == "--config" for word in arguments)
-    reload = "ExecReload=/bin/kill -HUP $MAINPID\n" if configured else ""
-    folder = str(Path.cwd()).replace("%", "%%")  # that paths among the arguments start from
+def check_name(name: str) -> None:
+    """Raises SinkError where `name` cannot be a service's."""
+    if not _NAME.fullmatch(name):
+        raise SinkError(f"{name!r}: a service's name is up to 64 ASCII letters, digits, - and _")
+
+
+def unit_text(name: str, config: Path) -> str:
+    """The unit of a service that does `twostream run --config CONFIG` from this environment and
+    folder. Raises SinkError where systemd cannot be told one of the paths."""
+    program = str(Path(sys.executable).with_name("twostream"))
+    words = [quote_program(program), *map(quote_word, ("run", "--config", str(config.absolute())))]
     return _UNIT.format(
-        title=name, folder=folder, command=command, reload=reload, watchdog_s=WATCHDOG_S
-    )
+        title=name, folder=quote_path(str(Path.cwd())), command=" ".join(words),
+        watchdog_s=WATCHDOG_S,
+    )  # fmt: skip
 
 
-def install(name: str, arguments: list[str]) -> Path:
-    """Write the unit of a service of yours, no root needed. Raises SinkError where it cannot be."""
-    if not name or not all(c.isalnum() or c in "-_" for c in name):
-        raise SinkError(f"{name!r}: a service's name has letters, digits, - and _")
-    base = Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config"))
-    path = base / "systemd" / "user" / f"twostream-{name}.service"
-    partial = path.with_name(path.name + ".part")
+def quote_word(text: str) -> str:
+    """One argument in ExecStart=. Raises SinkError for what no unit may hold.
+
+    In double quotes a backslash begins an escape, % a specifier and $ a variable (systemd.syntax,
+    systemd.unit, systemd.service); all else stands for itself.
+    """
+    return quote_program(text).replace("$", "$$")
+
+
+def quote_program(text: str) -> str:
+    """The first word in ExecStart=, in which a $ stands for itself. Raises SinkError as above."""
+    _check(text)
+    return '"' + text.replace("\\", r"\\").replace('"', r"\"").replace("%", "%%") + '"'
+
+
+def quote_path(text: str) -> str:
+    """A path as the whole of a setting, such as WorkingDirectory=: neither quotes nor escapes are
+    known there. Raises SinkError for what cannot be said so."""
+    _check(text)
+    if text != text.strip() or text.endswith("\\"):
+        raise SinkError(f"{text!r}: systemd takes no folder that ends so; rename it")
+    return text.replace("%", "%%")
+
+
+def _check(text: str) -> None:
+    # a line break would begin a setting of its own; half of a surrogate pair is a byte of a file
+    # name that is not UTF-8
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
+        raise SinkError(
+            f"{text!r}: has control characters or is not UTF-8, which systemd takes in no path; "
+            "rename it"
+        )
+
+
+def install(name: str, options: Mapping[str, Any] | None, config: Path | None) -> tuple[Path, Path]:
+    """Write the unit of a service of yours, no root needed, and return it and its configuration.
+
+    options: for a configuration file of its own, see edge.config; None: `config` is used as it is.
+    Raises SinkError where they cannot be written.
+    """
+    check_name(name)
+    unit = user_config() / "systemd" / "user" / f"twostream-{name}.service"
+    if options is None:
+        assert config is not None
+    else:
+        config = user_config() / "twostream" / f"{name}.toml"
+    text = unit_text(name, config)
+    if options is not None:
+        _write_config(config, name, options)
+    with write_atomic(unit, SinkError, SECRET) as file:
+        file.write(text.encode())
+    return unit, config
+
+
+def _write_config(path: Path, name: str, options: Mapping[str, Any]) -> None:
+    head = _WRITTEN.format(name=name)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # passwords of cameras stand in it
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(unit_text(name, arguments))
-        partial.replace(path)
+        ours = not path.exists() or path.read_text(errors="replace").startswith(head)
     except OSError as error:
-        raise SinkError(f"{path}: cannot be written ({error.strerror})") from None
-    return path
+        raise SinkError(f"{path}: cannot be read ({error.strerror})") from None
+    if not ours:
+        raise SinkError(f"{path}: is a file of yours; give it alone as --config, or another name")
+    with write_atomic(path, SinkError, SECRET) as file:
+        file.write(f"{head}\n{config_text(options)}".encode())

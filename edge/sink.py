@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from edge.errors import SinkError
+from edge.files import open_growing, why
 from edge.gstreamer import Pipeline, load_gstreamer, trial_fault
 from edge.overlay import Picture
 
@@ -77,11 +78,9 @@ class _PartFile:
         self.part = path.with_name(path.name + ".part")
         _check_place(path)
         try:
-            self.part.open("wb").close()
+            os.close(open_growing(self.part))
         except OSError as fault:
-            raise SinkError(
-                f"{self.part}: {fault.strerror}; choose a folder that you may write to"
-            ) from None
+            raise SinkError(f"{self.part}: cannot be written ({why(fault)})") from None
         try:
             _check_room(path)
         except SinkError:
@@ -141,7 +140,7 @@ class JsonLines:
 
     def __enter__(self) -> JsonLines:
         if self._part:
-            self._file = self._part.part.open("w", encoding="utf-8")
+            self._file = os.fdopen(open_growing(self._part.part), "w", encoding="utf-8")
             self._part.keep()
         else:
             self._file = sys.stdout

@@ -40,9 +40,7 @@ def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
         raise SourceError("there is no source; give a file, a folder or a camera")
     specs: list[SourceSpec] = []
     for text in texts:
-        # a file may be called a=b.avi
-        named = None if os.path.exists(text) else _NAMED.fullmatch(text)
-        name, uri = (named[1], named[2]) if named else ("", text)
+        name, uri = _split(text)
         for each in _videos(Path(uri)) if os.path.isdir(uri) else [uri]:
             address = parse_address(each)
             shown = name if name and each == uri else address.name
@@ -57,6 +55,20 @@ def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
             "files are read to their end, cameras have none: run them apart"
         )
     return specs
+
+
+def placed_source(text: str) -> str:
+    """`[NAME=]SOURCE` that means the same from any folder."""
+    name, uri = _split(text)
+    placed = os.path.abspath(uri) if os.path.exists(uri) else uri
+    return f"{name}={placed}" if name else placed
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Name, or "", and address."""
+    # a file may be called a=b.avi
+    named = None if os.path.exists(text) else _NAMED.fullmatch(text)
+    return (named[1], named[2]) if named else ("", text)
 
 
 def _videos(folder: Path) -> list[str]:

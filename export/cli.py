@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from edge.errors import DataError, ExportError
+from edge.files import write_atomic
 from edge.text import LineConsole, print_line
 from export.calibrate import Ranges
 
@@ -150,9 +151,8 @@ def _write_batched(bundle: Path, stream: str, batch: int, work: Path) -> Path:
 
     path = work / f"{stream}.int8.batch{batch}.onnx"
     model = batched(read_model(bundle / f"{stream}.onnx"), batch)
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(model.SerializeToString(deterministic=True))
-    partial.replace(path)
+    with write_atomic(path, ExportError) as file:
+        file.write(model.SerializeToString(deterministic=True))
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 from dataclasses import dataclass
@@ -56,6 +55,7 @@ from export.measure import PRECISIONS, ClipScores, accuracy_report, score_moment
 from train.cache import STACK, CachedClip
 from train.checkpoint import load_checkpoint
 from train.clips import Clip
+from train.json_file import write_json
 from train.protocol import Network
 from train.samples import evenly_spaced, tensor_at
 
@@ -189,7 +189,7 @@ def write_bundle(
             for name in ("torch", "timm", "onnx", "onnxruntime", "openvino", "numba")
         },
     } | extra
-    (partial / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_json(partial / "report.json", report)
     write_manifest(partial, _with_hashes(partial, manifest))
     load_bundle(partial)
     shutil.rmtree(out, ignore_errors=True)

@@ -16,6 +16,7 @@ from jinja2 import Environment
 
 from edge.bundle import sha256
 from edge.errors import ExportError
+from edge.files import write_atomic
 from export.figures import draw_reliability
 from export.package import Exported
 from export.speed import flow_speed, run_speed
@@ -49,12 +50,8 @@ def write_page(
         cores=len(os.sched_getaffinity(0)),
         origins=[_origin(stream, find_checkpoint(path)) for stream, path in checkpoints.items()],
     )
-    partial = page.with_name(page.name + ".part")
-    try:
-        partial.write_text(content)
-        partial.replace(page)
-    except OSError as error:
-        raise ExportError(f"{page}: cannot be written ({error.strerror})") from None
+    with write_atomic(page, ExportError) as file:
+        file.write(content.encode())
     return page
 
 

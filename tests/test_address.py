@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,18 @@ from hypothesis import strategies as st
 
 from edge.address import Address, parse_address, pipeline_description
 from edge.errors import SourceError
-from edge.gstreamer import load_gstreamer
+from edge.gstreamer import load_gstreamer, redact
+from edge.source import open_source
+from tests.clips import write_clip
+
+HOSTILE = [
+    " ! filesink location=x",
+    '" ! fakesink name="',
+    "' ! fakesink '",
+    "\n! fakesink",
+    "(x)",
+    "%s$x;",
+]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +115,42 @@ def test_a_password_with_an_at_sign_is_hidden_whole() -> None:
 def test_no_path_reaches_the_parser(name: str) -> None:
     address = Address("file", name, f"/videos/{name}!", live=False)
     assert f"/videos/{name}!" not in pipeline_description(address, nvidia=False)
+
+
+@given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=30))
+def test_no_part_of_an_rtsp_address_reaches_the_parser(text: str) -> None:
+    """It is set as a property: nothing in a user, password or path begins an element."""
+    plain = pipeline_description(parse_address("rtsp://host/cam"), nvidia=False)
+    for uri in (f"rtsp://{text}:{text}@host/", f"rtsp://host/{text}", f"rtsp://host/?{text}"):
+        with suppress(SourceError):
+            assert pipeline_description(parse_address(uri), nvidia=False) == plain
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_device_begins_an_element(text: str) -> None:
+    for uri in (f"/dev/video0{text}", f"/dev/video0?width={text}", f"csi://0{text}",
+                f"csi://0?rate={text}", f"test://?pattern={text}"):  # fmt: skip
+        with pytest.raises(SourceError):
+            parse_address(uri)
+
+
+@pytest.mark.parametrize("text", [text for text in HOSTILE if text.isprintable()])
+def test_a_file_of_any_name_is_read(text: str, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", frames=10).rename(tmp_path / f"a{text}.mp4")
+    with open_source(str(path)) as source:
+        assert sum(1 for _ in source) > 1
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_passwords_in_elements_and_addresses_are_hidden() -> None:
+    for text in (
+        "rtspsrc user-id=bob user-pw=hunter2 ! x", 'rtspsrc user-pw="a \\" hunter2" ! x',
+        "rtspsrc user-pw = 'a hunter2' ! x", "souphttpsrc proxy-pw=hunter2",
+        "souphttpsrc location=https://bob:hunter2@host/a", "RTSP://bob:hun@hunter2@host/",
+        "srt://bob:hunter2@host",
+    ):  # fmt: skip
+        assert "hunter2" not in redact(text)
+    assert redact("cannot open file:///me@home/a.mp4") == "cannot open file:///me@home/a.mp4"
 
 
 def test_hardware_pipelines() -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from edge.bundle import Bundle, load_bundle
 from edge.engines.build import BuildConfig, BuiltEngine
-from edge.engines.cache import ABANDONED_S, KEPT, EngineCache, StoredEngine, write_whole
+from edge.engines.cache import ABANDONED_S, KEPT, EngineCache, StoredEngine
 from edge.engines.key import EngineKey
 from edge.engines.layers import LayerPrecision
 from edge.engines.prepare import (
@@ -248,7 +248,7 @@ def test_a_plan_without_its_new_description_is_not_used(tmp_path: Path) -> None:
     cache = EngineCache(tmp_path)
     cache.store("spatial", KEY, BUILT)
     (plan,) = tmp_path.glob("*.plan")
-    write_whole(plan, b"newer plan")
+    plan.write_bytes(b"newer plan")
     found = cache.find("spatial", KEY)
     assert isinstance(found, str)
     assert "truncated or damaged" in found
@@ -396,7 +396,7 @@ def test_an_engine_that_cannot_be_kept_still_runs(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("edge.engines.cache.write_whole", full)
+    monkeypatch.setattr("edge.engines.cache.write_atomic", full)
     prepared, said = prepare(bundle)
     assert prepared.built
     assert prepared.plan

@@ -174,6 +174,10 @@ def test_a_broker_s_password_is_not_shown() -> None:
     found = parse_broker("mqtts://bob:p%40ss@host/site/cam 1")
     assert (found.port, found.password, found.prefix) == (8883, "p@ss", "site/cam 1")
     assert "p@ss" not in found.name
+    for uri in ("mqtt://bob:1/hunter2@host/t", "mqtt://bob:hunter2/x@host/t", "mqtt://[hunter2/t"):
+        with pytest.raises(SinkError, match=r"^--mqtt: ") as caught:
+            parse_broker(uri)
+        assert "hunter2" not in str(caught.value)
 
 
 class Hook(ThreadingHTTPServer):

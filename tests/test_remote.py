@@ -156,6 +156,19 @@ def test_addresses(target: str) -> None:
     [
         *("", "-oProxyCommand=touch owned", "a b", "user@", "@host", "user@-oX=y", "host;ls"),
         *("$(ls)", "ho\nst", "board\n", "a@b@c", "host:22x", "ssh://host", "../host", "host/dir"),
+        *(
+            "-",
+            "--",
+            "-host",
+            "-l@host",
+            "u@--",
+            "host\0",
+            "ho\x1bst",
+            "host\t",
+            "u\n@host",
+            "h\u00f6st",
+        ),
+        *("host%eth0", "::1%-o", "u@host -oX=y", "u@host\r", "`ls`@host", "\u0661\u0660"),
     ],
 )
 def test_an_address_that_is_none(target: str, bundle: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import namedtuple
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -37,6 +39,17 @@ def record(path: Path, times_s: list[float], size_hw: tuple[int, int] = (240, 32
             writer.write(picture(number, size_hw), time_s)
         writer.finish()
     return path
+
+
+@contextlib.contextmanager
+def full_disk(room_bytes: int) -> Iterator[None]:
+    """No file of this process may grow beyond that, which fails as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def decoded(path: Path) -> list[av.VideoFrame]:
@@ -129,12 +142,28 @@ def test_nan_is_never_written(tmp_path: Path, value: float) -> None:
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "labels.jsonl.part").symlink_to("/dev/full")
+    says = r"labels\.jsonl\.part: File too large; the lines so far"
     with (
-        pytest.raises(SinkError, match="No space left on device"),
+        full_disk(1000),
+        pytest.raises(SinkError, match=says),
         JsonLines(tmp_path / "labels.jsonl") as out,
     ):
-        out.write({"time_s": 1})
+        out.write({"text": "x" * 2000})
+    assert (tmp_path / "labels.jsonl.part").stat().st_size == 1000
+
+
+@pytest.mark.parametrize("name", ["labels.jsonl", "out.mkv"])
+def test_a_link_at_the_growing_file_s_name_is_not_followed(name: str, tmp_path: Path) -> None:
+    """Whoever may write to the folder would have a file of this user's overwritten."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    for target in (victim, tmp_path / "new"):
+        (tmp_path / f"{name}.part").unlink(missing_ok=True)
+        (tmp_path / f"{name}.part").symlink_to(target)
+        with pytest.raises(SinkError, match=rf"{name}\.part: .*not a plain file"):
+            JsonLines(tmp_path / name) if name == "labels.jsonl" else record(tmp_path / name, [0])
+    assert victim.read_text() == "mine"
+    assert not (tmp_path / "new").exists()
 
 
 def test_standard_output_is_flushed_for_each_line() -> None:
@@ -257,9 +286,8 @@ def test_a_power_cut_leaves_a_video_that_plays(tmp_path: Path, name: str, least:
 
 
 def test_a_full_disk_while_recording(tmp_path: Path) -> None:
-    (tmp_path / "out.mkv.part").symlink_to("/dev/full")
     begin_s = time.monotonic()
-    with pytest.raises(SinkError, match=r"out\.mkv: .*(space|write)"):
+    with full_disk(2000), pytest.raises(SinkError, match=r"out\.mkv: .*(large|space|write)"):
         record(tmp_path / "out.mkv", [number / 25 for number in range(100)])
     assert time.monotonic() - begin_s < 5
     assert not (tmp_path / "out.mkv").exists()

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError
+from edge.files import make_private, why, write_atomic
 from edge.flow.spec import FlowSpec
 from edge.flow.stack import FlowBytes
 from edge.frames import Frame, Geometry, Matrix, pack_i420, unpack_i420
@@ -112,14 +113,14 @@ class ClipCache:
         partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         try:
             shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+            make_private(partial)
             self._analyse(clip, partial)
             replace_folder(partial, folder)
         except DataError as error:
             return Unusable(clip, str(error))
         except OSError as error:
             raise DataError(
-                f"{self.root}: cannot be written ({error.strerror}); give another --cache"
+                f"{self.root}: cannot be written ({why(error)}); give another --cache"
             ) from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -145,11 +146,13 @@ class ClipCache:
             raise DataError(
                 f"{clip.path}: {len(frames)} frames; a stack of {STACK} flows needs {STACK + 1}"
             )
-        np.save(folder / "frames.npy", np.stack(frames))
-        np.save(folder / "flow.npy", np.stack(flows))
+        for name, planes in (("frames.npy", frames), ("flow.npy", flows)):
+            with write_atomic(folder / name) as file:
+                np.save(file, np.stack(planes))
         size, digest = _content(clip)
         entry = {"bytes": size, "times_s": times, "matrix": matrix, "sha256": digest}
-        (folder / "clip.json").write_text(json.dumps(entry))
+        with write_atomic(folder / "clip.json") as file:
+            file.write(json.dumps(entry).encode())
 
 
 def _files(clip: Clip) -> list[Path]:

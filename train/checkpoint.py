@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from edge.errors import CheckpointError
+from edge.files import why, write_atomic
 from edge.network import METADATA_KEY, NetworkSpec
 from edge.spec import first_fault
 from train.cache import CachedClip
@@ -138,15 +137,12 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
     """A reader sees the old file or the new one, also after a power cut; never a part of one."""
-    partial = path.with_name(path.name + ".part")
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(whole, partial, metadata)
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(path)
+        # save_file() would make a file of its own in the place of the one that is written here
+        with write_atomic(path) as file:
+            file.write(save(whole, metadata))
     except (SafetensorError, OSError) as error:
-        partial.unlink(missing_ok=True)
         raise CheckpointError(
             f"{path}: cannot be written ({_reason(error)}); checkpoints written before are whole"
         ) from None
@@ -162,5 +158,5 @@ def _not_one(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{path}: not a twostream checkpoint ({_reason(error)})")
 
 
-def _reason(error: Exception) -> Any:
-    return getattr(error, "strerror", None) or str(error).split("\n")[0]
+def _reason(error: Exception) -> str:
+    return why(error) if isinstance(error, OSError) else str(error).split("\n")[0]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from edge.errors import DataError
+from edge.files import write_atomic
 from edge.fusion import Scores
 
 Truth = NDArray[np.int64]
@@ -71,11 +72,5 @@ def draw_confusion(
 def save_figure(figure: Figure, path: Path) -> None:
     """As a PNG, whole or not at all. Raises DataError where it cannot be written."""
     FigureCanvasAgg(figure)
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(partial, format="png", dpi=110)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+    with write_atomic(path, DataError) as file:
+        figure.savefig(file, format="png", dpi=110)

@@ -23,6 +23,7 @@ from edge.preprocess import Preprocessor
 from train.cache import replace_folder
 from train.clips import Clip
 from train.decode import read_frames
+from train.json_file import write_json
 
 QUALITY = 95  # of JPEG
 FORMAT = 1
@@ -40,14 +41,11 @@ def open_flow_folder(out: Path, geometry: Geometry, flow: FlowSpec) -> None:
             return
         if out.exists() and any(out.iterdir()):
             raise DataError(f"{out}: holds other files; give a new folder for the flow")
-        out.mkdir(parents=True, exist_ok=True)
-        partial = note.with_name("flow.json.part")
-        partial.write_text(json.dumps(wanted, indent=2) + "\n")
-        partial.replace(note)
     except OSError as error:
-        raise DataError(f"{out}: cannot be written ({error.strerror})") from None
+        raise DataError(f"{out}: cannot be read ({error.strerror})") from None
     except ValueError:
         raise DataError(f"{note}: is damaged; give a new folder for the flow") from None
+    write_json(note, wanted)
 
 
 def _compare(note: Path, found: object, wanted: dict[str, dict[str, object]]) -> None:

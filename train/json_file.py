@@ -7,14 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import DataError
+from edge.files import write_atomic
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Raises DataError where it cannot be written."""
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content, indent=2) + "\n")
-        partial.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+    with write_atomic(path, DataError) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())

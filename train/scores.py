@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError
+from edge.files import write_atomic
 from edge.fusion import Scores
 from edge.network import STREAMS
 
@@ -71,15 +72,8 @@ def write_scores(path: Path, saved: SavedScores) -> None:
     }
     arrays |= {f"{stream}_scores": values for stream, values in saved.scores.items()}
     arrays |= {f"{stream}_features": values for stream, values in saved.features.items()}
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+    with write_atomic(path, DataError) as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def load_scores(path: Path) -> SavedScores:

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from edge.errors import TrainingError
+from edge.files import write_atomic
 from edge.network import Stream
 from edge.text import LineConsole
 from train.cli import Cache, Changes, Classes, Data
@@ -135,6 +136,5 @@ def _write(out: Path, rows: list[dict[str, Any]]) -> None:
         ("results.md", "\n".join(lines) + "\n"),
         ("results.json", json.dumps(rows, indent=1) + "\n"),
     ):
-        partial = out / f"{name}.part"
-        partial.write_text(text)
-        partial.replace(out / name)
+        with write_atomic(out / name, TrainingError) as file:
+            file.write(text.encode())

@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import flow_to_image, make_grid
 
 from edge.errors import TrainingError
+from edge.files import write_atomic
 from edge.network import NetworkSpec
 
 SHOWN = 8  # samples a picture
@@ -152,13 +153,8 @@ def write_curve(history: list[dict[str, float]], path: Path) -> None:
         top1.annotate(f"{values[best]:.3f}", (epochs[best], values[best]), va="bottom", ha="center")
         top1.set_ylim(0, 1.08)
         top1.set_ylabel("validation top-1", color="tab:red")
-    partial = path.with_name(path.name + ".part")
-    try:
-        figure.savefig(partial, format="png", dpi=110)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise TrainingError(f"{path}: cannot be written ({error.strerror})") from None
+    with write_atomic(path, TrainingError) as file:
+        figure.savefig(file, format="png", dpi=110)
 
 
 def _name(target: torch.Tensor, classes: tuple[str, ...]) -> str:

@@ -14,6 +14,7 @@ from edge.bench.measure import Request
 from edge.bench.plot import plot
 from edge.bundle import load_bundle
 from edge.errors import BenchError
+from edge.files import write_atomic
 from edge.network import Precision
 from edge.sources import parse_sources
 from edge.text import LineConsole
@@ -89,9 +90,5 @@ def bench(options: BenchOptions) -> bool:
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:
-    partial = path.with_name(path.name + ".part")
-    try:
-        partial.write_text(json.dumps(found, indent=1) + "\n")
-        partial.replace(path)
-    except OSError as error:
-        raise BenchError(f"{path}: cannot be written ({error.strerror})") from None
+    with write_atomic(path, BenchError) as file:
+        file.write((json.dumps(found, indent=1) + "\n").encode())

@@ -61,14 +61,18 @@ def machine() -> dict[str, Any]:
 
 def measure_apart(request: Request, say: Callable[[str], None]) -> dict[str, Any]:
     """In a process of its own, with what the sensors say. Raises BenchError where it fails."""
-    words = [sys.executable, "-m", "edge.bench.measure", request_json(request)]
+    words = [sys.executable, "-m", "edge.bench.measure"]
     with (
         Sensors() as sensors,
         subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            words,
+            stdin=subprocess.PIPE,  # not a word: everybody sees those, and a source has a password
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         ) as process,
     ):
-        out, errors = process.communicate()
+        out, errors = process.communicate(request_json(request))
     for line in errors.splitlines():
         say(line)
     if process.returncode:

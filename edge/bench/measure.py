@@ -1,7 +1,7 @@
 """One bundle in one precision on one device: a process of its own, so that memory and the time to
 the first label are those of it alone.
 
-    python -m edge.bench.measure REQUEST     # JSON in, JSON out: see Request
+    python -m edge.bench.measure < REQUEST   # JSON in, JSON out: see Request
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ def _started_s() -> float:
 
 def main() -> None:
     """Used by compare.py alone: a fault is a line of JSON, too."""
-    request = Request(**json.loads(sys.argv[1]))
+    request = Request(**json.load(sys.stdin))
     try:
         found = measure(request, lambda line: print_line(line, sys.stderr))
     except TwostreamError as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from edge.bench.measure import serial
 from edge.errors import BenchError
+from edge.files import write_atomic
 
 _COLOURS = {
     "decode": "#8d99ae",
@@ -42,15 +43,13 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     if soaks:
         _over_time(axes[1], soaks)
     figure.tight_layout()
-    partial = path.with_name(path.name + ".part")
     try:
-        figure.savefig(partial, dpi=120, format=path.suffix.removeprefix(".") or "png")
-        partial.replace(path)
-    except (OSError, ValueError) as error:
+        with write_atomic(path, BenchError) as file:
+            figure.savefig(file, dpi=120, format=path.suffix.removeprefix(".") or "png")
+    except ValueError as error:  # an ending that is no kind of picture
         raise BenchError(f"{path}: cannot be written ({error})") from None
     finally:
         pyplot.close(figure)
-        partial.unlink(missing_ok=True)
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.engines.cache import check_private, make_private, user_cache, write_whole
 from edge.engines.choice import GPU
 from edge.errors import DeviceError
+from edge.files import check_private, make_private, user_cache, why, write_atomic
 from edge.kernels.launches import FILES, KERNELS, Launch, source
 
 _CUDA_FOLDER = Path("/usr/local/cuda/bin")  # where JetPack has nvcc, mostly not on the PATH
@@ -213,9 +213,10 @@ class Driver:
             ) from None
         try:
             make_private(path.parent)
-            write_whole(path, binary)
+            with write_atomic(path) as out:
+                out.write(binary)
         except OSError as error:
-            self.notes.append(f"kernels are compiled at each start: {path} ({error.strerror})")
+            self.notes.append(f"kernels are compiled at each start: {path} ({why(error)})")
         return module
 
     def _compile(self, file: str) -> bytes:

@@ -17,8 +17,6 @@ one is never read.
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -30,7 +28,7 @@ from pydantic import ValidationError
 from edge.engines.build import BuiltEngine
 from edge.engines.key import EngineKey
 from edge.engines.layers import LayerPrecision
-from edge.errors import DeviceError
+from edge.files import TEMPORARY, make_private, write_atomic
 from edge.network import Stream
 from edge.spec import Spec
 
@@ -38,10 +36,8 @@ KEPT = 6  # engines of one stream: three precisions, two DLA cores, one to spare
 MAX_DESCRIPTION_BYTES = 1 << 24
 MAX_PLAN_BYTES = 1 << 31
 MAX_TIMINGS_BYTES = 1 << 28
-TEMPORARY = ".part"
 ABANDONED_S = 3600.0  # no write takes an hour; its process is gone
 _SHA256_BYTES = 32
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class _Description(Spec):
@@ -102,10 +98,13 @@ class EngineCache:
             layers=[(layer.name, layer.kind, layer.precision) for layer in built.layers],
             notes=list(built.notes),
         )
-        write_whole(path, built.plan)
-        write_whole(path.with_suffix(".json"), description.model_dump_json(indent=1).encode())
+        with write_atomic(path) as file:
+            file.write(built.plan)
+        with write_atomic(path.with_suffix(".json")) as file:
+            file.write(description.model_dump_json(indent=1).encode())
         timings = built.timing_cache
-        write_whole(self._timings_path(key), hashlib.sha256(timings).digest() + timings)
+        with write_atomic(self._timings_path(key)) as file:
+            file.write(hashlib.sha256(timings).digest() + timings)
         self._tidy(stream, path)
 
     def timings(self, key: EngineKey) -> bytes:
@@ -147,53 +146,6 @@ class EngineCache:
             file.unlink(missing_ok=True)
             if file.suffix == ".plan":
                 file.with_suffix(".json").unlink(missing_ok=True)
-
-
-def user_cache() -> Path:
-    """Where this user's own files that can be made again are kept; it may not exist yet."""
-    configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    base = configured if configured.is_absolute() else Path.home() / ".cache"
-    return base / "twostream"
-
-
-def check_private(folder: Path) -> None:
-    """Raises DeviceError where others than this user could have put something into a folder of the
-    user's cache; one that is not there is in order."""
-    for place in (folder.parent, folder):
-        try:
-            status = place.lstat()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise DeviceError(f"{place}: cannot be read ({error.strerror})") from None
-        mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
-        # the folder around it may be what the umask made it; it holds nothing that is run
-        if mine and place != folder and status.st_mode & _OTHERS_WRITE:
-            place.chmod(0o700)
-        elif not mine or status.st_mode & _OTHERS_WRITE:
-            raise DeviceError(
-                f"{place}: engines are code, and others than you can write there; remove it, or "
-                "set XDG_CACHE_HOME to a folder of your own"
-            )
-
-
-def make_private(folder: Path) -> None:
-    """A folder of the user's cache. Raises OSError where it cannot be made."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that no one ever reads half of it, through a power cut too."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _age_s(file: Path) -> float:

@@ -10,9 +10,9 @@ from typing import Literal
 from pydantic import ValidationError
 
 from edge.engines.build import BuildConfig
-from edge.engines.cache import make_private, write_whole
 from edge.engines.key import device_digest
 from edge.errors import DeviceError
+from edge.files import make_private, why, write_atomic
 from edge.network import Stream
 from edge.spec import Spec
 
@@ -66,9 +66,10 @@ def write_choice(
     data = _Choice(schema_version=1, tensorrt=tensorrt_version, gpu=gpu, streams=dict(choice))
     try:
         make_private(folder)
-        write_whole(path, data.model_dump_json(indent=1).encode())
+        with write_atomic(path) as file:
+            file.write(data.model_dump_json(indent=1).encode())
     except OSError as error:
-        raise DeviceError(f"{path}: cannot be written ({error.strerror})") from None
+        raise DeviceError(f"{path}: cannot be written ({why(error)})") from None
 
 
 def _path(folder: Path, gpu: GPU, tensorrt_version: str) -> Path:

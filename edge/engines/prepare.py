@@ -11,13 +11,14 @@ from types import ModuleType
 
 from edge.bundle import Bundle
 from edge.engines.build import BuildConfig, BuiltEngine, build_engine
-from edge.engines.cache import EngineCache, StoredEngine, check_private, user_cache
+from edge.engines.cache import EngineCache, StoredEngine
 from edge.engines.choice import GPU, read_choice, write_choice
 from edge.engines.dla import check_dla_version
 from edge.engines.key import EngineKey
 from edge.engines.layers import LayerPrecision, convolutions, float_convolutions
 from edge.engines.library import capabilities, has_fast_int8, open_log, without_collection
 from edge.engines.runtime import open_engine
+from edge.files import check_private, user_cache
 from edge.network import Stream
 
 __all__ = [

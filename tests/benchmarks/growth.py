@@ -25,6 +25,8 @@ from edge.bench.clip import write_bench_clip
 from edge.bundle import Bundle, load_bundle
 from edge.devices import open_device
 from edge.engines.variant import float_variant, load_model
+from edge.errors import BenchError
+from edge.files import write_atomic
 from edge.flow.spec import PRESETS
 from edge.flow.stack import FlowBytes, stack_tensor
 from edge.flow.tvl1 import TVL1
@@ -238,7 +240,8 @@ def draw(found: dict[str, dict[str, object]], path: Path) -> None:
     axis.set_ylabel("times as long")
     axis.legend(fontsize=7)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    with write_atomic(path, BenchError) as file:
+        figure.savefig(file, dpi=120, format="png")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from types import TracebackType
 
 from edge.errors import SourceError
 from edge.frames import Frame
-from edge.supervisor import CameraState, Supervised
+from edge.supervisor import SourceState, Supervised
 
 _END_S = 1.5  # for the readers to leave
 
@@ -44,7 +44,7 @@ class Cameras:
 
     _news: threading.Condition = field(default_factory=threading.Condition)
     _readers: dict[str, _Reader] = field(default_factory=dict)
-    _notices: deque[CameraState] = field(default_factory=deque)
+    _notices: deque[SourceState] = field(default_factory=deque)
     _turns: int = 0
 
     def __enter__(self) -> Cameras:
@@ -63,13 +63,13 @@ class Cameras:
             assert reader.thread is not None
             reader.thread.join(max(deadline_s - time.monotonic(), 0))
 
-    def tell(self, state: CameraState) -> None:
+    def tell(self, state: SourceState) -> None:
         """For the cameras, from whichever thread: what they do, until `notices` is asked."""
         with self._news:
             self._notices.append(state)
             self._news.notify()
 
-    def notices(self) -> list[CameraState]:
+    def notices(self) -> list[SourceState]:
         """What cameras have done since this was last asked."""
         with self._news:
             told = list(self._notices)
@@ -96,7 +96,7 @@ class Cameras:
             return any(not r.over or r.newest is not None for r in self._readers.values())
 
     def faults(self) -> dict[str, SourceError]:
-        """By name, why a camera was given up."""
+        """By name, why a camera has failed for good."""
         with self._news:
             return {r.name: r.fault for r in self._readers.values() if r.fault is not None}
 
@@ -125,7 +125,6 @@ class Cameras:
                 for frame in camera:
                     self._offer(reader, frame)
         except SourceError as error:
-            self.tell(CameraState(reader.name, "given up", str(error)))
             reader.fault = error
         with self._news:
             reader.over = True

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from types import TracebackType
+from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -17,42 +17,37 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from edge.events import Event
-from edge.follower import Follower
-from edge.listener import Listener, Notice
-from edge.runtime import RUNNING, Label
-from edge.supervisor import CameraState
+from edge.listener import Output, SourceInfo
+from edge.runtime import RUNNING, Label, SourceStatistics
+from edge.supervisor import SourceState
 from edge.text import printable
 
 
-class Said(Listener):
+class ConsoleLog(Output):
     """What a person should know while it runs: cameras that are lost and come back."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._lost_s: dict[str, float] = {}
 
-    def tell(self, notice: Notice) -> None:
-        if isinstance(notice, Event):
-            return
-        if notice.state == "running":
-            lost_s = self._lost_s.pop(notice.name, None)
+    def on_source_state(self, state: SourceState) -> None:
+        if state.state == "running":
+            lost_s = self._lost_s.pop(state.name, None)
             if lost_s is not None:
-                self._say(f"{notice.name}: running again after {time.monotonic() - lost_s:.1f} s")
-        elif notice.state == "lost":
-            self._lost_s.setdefault(notice.name, time.monotonic())
-            if notice.failures & (notice.failures - 1) == 0:  # the first, second, fourth, ...
-                self._say(f"lost: {notice.reason}; next try in {notice.retry_s:.1f} s")
+                self._say(f"{state.name}: running again after {time.monotonic() - lost_s:.1f} s")
+        elif state.state == "lost":
+            self._lost_s.setdefault(state.name, time.monotonic())
+            if state.failures & (state.failures - 1) == 0:  # the first, second, fourth, ...
+                self._say(f"lost: {state.reason}; next try in {state.retry_s:.1f} s")
 
 
-class Progressing(Listener):
+class ProgressBar(Output):
     """A bar for the file that is read, one line for each camera; nothing where nobody looks."""
 
-    def __init__(
-        self, console: Console, classes: tuple[str, ...], followers: Mapping[str, Follower]
-    ) -> None:
+    def __init__(self, console: Console, classes: tuple[str, ...]) -> None:
         width = max(len(name) for name in classes) + 5
-        self._followers = followers
+        self._sources: dict[str, SourceInfo] = {}
+        self._dropped: dict[str, int] = {}
         self._tasks: dict[str, TaskID] = {}
         self._progress = Progress(
             SpinnerColumn(),
@@ -65,44 +60,43 @@ class Progressing(Listener):
             disable=not console.is_terminal,
         )
 
-    def __enter__(self) -> Progressing:
+    def __enter__(self) -> ProgressBar:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._progress.stop()
 
-    def show(self, label: Label) -> None:
-        source = self._followers[label.source].source
+    def begin(self, source: SourceInfo) -> None:
+        self._sources[source.name] = source
+
+    def on_statistics(self, statistics: SourceStatistics) -> None:
+        self._dropped[statistics.source] = statistics.dropped
+
+    def on_label(self, label: Label) -> None:
         text: str = label.state
         if label.decision is not None and label.state == RUNNING:
             text = f"{label.decision.label} {label.decision.score:.2f}"
-        if source.live:
-            text += f"  {label.latency_ms:.0f} ms, {source.dropped} dropped"
+        if self._sources[label.source].live:
+            dropped = self._dropped.get(label.source, 0)
+            text += f"  {label.latency_ms:.0f} ms, {dropped} dropped"
         self._update(label.source, text, label.frame.index + 1)
 
-    def tell(self, notice: Notice) -> None:
-        if isinstance(notice, CameraState) and notice.state == "lost":
-            self._update(notice.name, "camera lost", None)
+    def on_source_state(self, state: SourceState) -> None:
+        if state.state != "running":
+            self._update(state.name, state.state, None)
 
-    def end(self, source: str) -> None:
+    def end(self, source: str, summary: dict[str, Any] | None) -> None:
+        self._sources.pop(source, None)
         task = self._tasks.pop(source, None)
         if task is not None:
             self._progress.remove_task(task)
 
     def _update(self, source: str, text: str, completed: int | None) -> None:
-        follower = self._followers.get(source)
-        if follower is None:
-            return
-        if len(self._followers) > 1:
+        if len(self._sources) > 1:
             text = f"{source}: {text}"
         text = printable(text)
         if source not in self._tasks:
-            total = follower.source.expected_frames
+            total = self._sources[source].expected_frames
             self._tasks[source] = self._progress.add_task(text, total=total)
         self._progress.update(self._tasks[source], description=text, completed=completed)

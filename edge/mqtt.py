@@ -16,16 +16,16 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
 from edge.errors import SinkError
-from edge.listener import Listener, Notice
-from edge.report import notice_record
-from edge.supervisor import CameraState
+from edge.events import Event
+from edge.listener import Output, SourceInfo
+from edge.report import event_record, state_record
+from edge.supervisor import SourceState
 
 BUFFER = 1000  # events that wait for the broker
 _END_S, _GOODBYE_S = 0.5, 0.3  # for what waits to be sent at the end, and for the last word
@@ -71,20 +71,18 @@ def parse_broker(uri: str) -> BrokerAddress:
     )
 
 
-class MQTTSink(Listener):
-    """with MQTTSink(parse_broker("mqtt://host/camera1"), slugs, say) as sink: sink.tell(event)"""
+class MQTTSink(Output):
+    """with MQTTSink(parse_broker("mqtt://host/camera1"), say) as sink: sink.on_event(event)"""
 
-    def __init__(
-        self, broker: BrokerAddress, slugs: Mapping[str, str], say: Callable[[str], None]
-    ) -> None:
-        """slugs: what topics call the cameras, by name."""
+    def __init__(self, broker: BrokerAddress, say: Callable[[str], None]) -> None:
         try:
             from paho.mqtt import client as mqtt
         except ImportError:
             raise SinkError(
                 '--mqtt needs paho-mqtt; run: pip install "twostream-edge[mqtt]"'
             ) from None
-        self._mqtt, self._broker, self._say, self._slugs = mqtt, broker, say, slugs
+        self._mqtt, self._broker, self._say = mqtt, broker, say
+        self._slugs: dict[str, str] = {}  # what topics call the sources
         self._run, self._number = uuid.uuid4().hex[:12], 0
         self._lock = threading.RLock()
         self._waiting: deque[str] = deque()
@@ -113,12 +111,7 @@ class MQTTSink(Listener):
         self._client.loop_start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Send what waits, as far as that is a matter of a second, and say goodbye."""
         deadline_s = time.monotonic() + _END_S
         while self._left() and self._client.is_connected() and time.monotonic() < deadline_s:
@@ -132,16 +125,21 @@ class MQTTSink(Listener):
         if left or self.lost:
             self._say(f"warning: {self._broker.name}: {left + self.lost} events were not sent")
 
-    def tell(self, notice: Notice) -> None:
-        record = notice_record(notice)
-        if isinstance(notice, CameraState):
-            topic = f"camera/{self._slugs[notice.name]}"
-            text = self._cameras[topic] = json.dumps(record)
-            if self._client.is_connected():
-                self._state(topic, text)
-            return
+    def begin(self, source: SourceInfo) -> None:
+        self._slugs[source.name] = source.slug
+
+    def on_source_state(self, state: SourceState) -> None:
+        topic = f"camera/{self._slugs[state.name]}"
+        text = self._cameras[topic] = json.dumps(state_record(state))
+        if self._client.is_connected():
+            self._state(topic, text)
+
+    def on_event(self, event: Event) -> None:
         self._number += 1
-        record |= {"id": f"{self._run}-{self._number}", "clock": round(time.time(), 3)}
+        record = event_record(event) | {
+            "id": f"{self._run}-{self._number}",
+            "clock": round(time.time(), 3),
+        }
         with self._lock:
             if len(self._waiting) < BUFFER:
                 self._waiting.append(json.dumps(record))

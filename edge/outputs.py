@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import cv2
@@ -17,47 +15,54 @@ import numpy as np
 
 from edge.bundle import Manifest
 from edge.errors import SinkError
+from edge.events import Event
 from edge.flow.stack import FlowBytes, to_pixels
 from edge.fusion import UNKNOWN
-from edge.listener import Listener, Notice
+from edge.listener import Output, SourceInfo
 from edge.overlay import OverlayView, Picture, bgr_picture, draw_overlay
-from edge.report import best, label_record, notice_record
+from edge.report import best, event_record, label_record, state_record
 from edge.runtime import Label
 from edge.segments import Segments
 from edge.sink import JsonLines, VideoWriter, check_video
+from edge.supervisor import SourceState
 
 FLOW_PICTURE_PX = 112  # about the side of the flow picture; it is thinned to that before drawing
 
 
-class Records(Listener):
-    """One JSON line a label, a notice, a summary; `finish` at a good end."""
+class JsonLinesOutput(Output):
+    """One JSON line a label, an event, a change of state, a summary."""
 
     def __init__(self, path: str, segments: Segments, classes: tuple[str, ...]) -> None:
         self._given = None if path == "-" else Path(path)
         self._segments, self._classes = segments, classes
         self._lines: JsonLines | None = None
         self._began_s = 0.0
-        self._unread = False
 
-    def __enter__(self) -> Records:
+    def __enter__(self) -> JsonLinesOutput:
         self._open()
         return self
 
-    def show(self, label: Label) -> None:
-        self.write(label_record(label, self._classes))
+    def on_label(self, label: Label) -> None:
+        self._write(label_record(label, self._classes))
 
-    def tell(self, notice: Notice) -> None:
-        self.write(notice_record(notice))
+    def on_event(self, event: Event) -> None:
+        self._write(event_record(event))
 
-    def write(self, record: dict[str, Any]) -> None:
+    def on_source_state(self, state: SourceState) -> None:
+        self._write(state_record(state))
+
+    def end(self, source: str, summary: dict[str, Any] | None) -> None:
+        if summary is not None:
+            self._write({"summary": summary})
+
+    def _write(self, record: dict[str, Any]) -> None:
         assert self._lines is not None
         every_s = self._segments.every_s
         if self._given and every_s is not None and time.monotonic() - self._began_s >= every_s:
             self.finish()
             self._open()
-        if not self._lines.write(record) and not self._unread:
-            self._unread = True  # a second signal would not be a request any more
-            signal.raise_signal(signal.SIGTERM)
+        if not self._lines.write(record):
+            self.done = True
 
     def finish(self) -> None:
         assert self._lines is not None
@@ -72,18 +77,13 @@ class Records(Listener):
         self._lines.__enter__()
         self._began_s = time.monotonic()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         if self._lines is not None:
-            self._lines.__exit__(kind, fault, trace)
+            self._lines.__exit__(None, None, None)
 
 
 @dataclass(slots=True)
-class _Film:
+class _Recording:
     """The video that is being written of a source. began_s: stream time of its first picture."""
 
     path: Path
@@ -97,74 +97,86 @@ class _Film:
         self.closing.close()
 
 
-class Videos(Listener):
-    """The videos of all sources; each begins with its source's first label. `finish` at a good end.
+class VideoRecorder(Output):
+    """The videos of all sources; each begins with its source's first label.
 
-    slugs: by source, empty where there is one alone. rate_of: frames a second, by source.
+    several: whether files are named after their sources. usual_rate: frames a second of sources
+    that do not name a rate. draw: (H, W, 3) BGR, not to be drawn on.
     """
 
     def __init__(
         self,
         path: Path,
         segments: Segments,
-        slugs: Mapping[str, str],
-        rate_of: Callable[[str], float],
+        several: bool,
+        usual_rate: float,
         draw: Callable[[Label], Picture],
     ) -> None:
-        self._given, self._segments, self._slugs = path, segments, slugs
-        self._rate_of, self._draw = rate_of, draw
-        self._films: dict[str, _Film] = {}
+        self._given, self._segments, self._several = path, segments, several
+        self._usual_rate, self._draw = usual_rate, draw
+        self._slugs: dict[str, str] = {}
+        self._rates: dict[str, float] = {}
+        self._recordings: dict[str, _Recording] = {}
 
-    def __enter__(self) -> Videos:
+    def __enter__(self) -> VideoRecorder:
         check_video(self._given)
         return self
 
-    def show(self, label: Label) -> None:
-        film, time_s = self._films.get(label.source), label.frame.time_s
-        every_s = self._segments.every_s
-        if film is not None and every_s is not None and time_s - film.began_s >= every_s:
-            self.end(label.source)
-            film = None
-        picture = self._draw(label)
-        if film is None:
-            film = self._open(label.source, picture, time_s)
-        if picture.shape[:2] != film.size_hw:  # the camera has come back with another size
-            height, width = film.size_hw
-            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        film.writer.write(picture, time_s - film.began_s)
+    def begin(self, source: SourceInfo) -> None:
+        self._slugs[source.name] = source.slug if self._several else ""
+        self._rates[source.name] = source.frame_rate or self._usual_rate
 
-    def end(self, source: str) -> None:
-        film = self._films.pop(source, None)
-        if film is not None:
-            film.finish()
+    def on_source_state(self, state: SourceState) -> None:
+        if state.frame_rate:
+            self._rates[state.name] = state.frame_rate
+
+    def on_label(self, label: Label) -> None:
+        recording, time_s = self._recordings.get(label.source), label.frame.time_s
+        every_s = self._segments.every_s
+        if recording and every_s is not None and time_s - recording.began_s >= every_s:
+            self._finish(label.source)
+            recording = None
+        picture = self._draw(label)
+        if recording is None:
+            recording = self._open(label.source, picture, time_s)
+        if picture.shape[:2] != recording.size_hw:  # the camera has come back with another size
+            height, width = recording.size_hw
+            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        recording.writer.write(picture, time_s - recording.began_s)
+
+    def end(self, source: str, summary: dict[str, Any] | None) -> None:
+        if summary is not None:
+            self._finish(source)
+        elif (recording := self._recordings.pop(source, None)) is not None:
+            recording.closing.close()  # it is not whole, and keeps the name that says so
 
     def finish(self) -> None:
-        for source in list(self._films):
-            self.end(source)
+        for source in list(self._recordings):
+            self._finish(source)
 
-    def _open(self, source: str, picture: Picture, time_s: float) -> _Film:
-        path = self._segments.name(self._given, self._slugs.get(source, ""))
-        slugs = set(self._slugs.values()) or {""}
-        opened = {film.path for film in self._films.values()} | {path}
-        self._segments.prune(self._given, slugs, opened)
+    def close(self) -> None:
+        for recording in self._recordings.values():
+            recording.closing.close()
+
+    def _finish(self, source: str) -> None:
+        recording = self._recordings.pop(source, None)
+        if recording is not None:
+            recording.finish()
+
+    def _open(self, source: str, picture: Picture, time_s: float) -> _Recording:
+        path = self._segments.name(self._given, self._slugs[source])
+        opened = {recording.path for recording in self._recordings.values()} | {path}
+        self._segments.prune(self._given, set(self._slugs.values()), opened)
         size_hw = (picture.shape[0], picture.shape[1])
-        writer = VideoWriter(path, size_hw, self._rate_of(source))
+        writer = VideoWriter(path, size_hw, self._rates[source])
         closing = ExitStack()
         closing.enter_context(writer)
-        film = self._films[source] = _Film(path, size_hw, time_s, writer, closing)
-        return film
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for film in self._films.values():
-            film.closing.__exit__(kind, fault, trace)
+        recording = _Recording(path, size_hw, time_s, writer, closing)
+        self._recordings[source] = recording
+        return recording
 
 
-class Artist(Listener):
+class Annotator(Output):
     """Draws a label on its frame, once for all who ask, from whichever thread."""
 
     def __init__(self, manifest: Manifest) -> None:
@@ -183,7 +195,7 @@ class Artist(Listener):
             self._drawn[label.source] = (label, picture)
             return picture
 
-    def end(self, source: str) -> None:
+    def end(self, source: str, summary: dict[str, Any] | None) -> None:
         with self._lock:
             self._drawn.pop(source, None)
 

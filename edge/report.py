@@ -10,7 +10,7 @@ from rich.table import Table
 from edge.events import Event
 from edge.fusion import Scores, decide
 from edge.runtime import Label, Recogniser
-from edge.supervisor import CameraState
+from edge.supervisor import SourceState
 
 TOP = 5
 # "queue": from the decoder to its turn; "host": what the CPU does for a frame of the GPU;
@@ -49,22 +49,25 @@ def label_record(label: Label, classes: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def notice_record(notice: Event | CameraState) -> dict[str, Any]:
-    """One JSON line of what happens between labels: an action's start or end, a camera's state."""
-    if isinstance(notice, Event):
-        return {
-            "source": notice.source,
-            "event": notice.kind,
-            "label": notice.label,
-            "started": round(notice.started_s, 4),
-            "time": round(notice.time_s, 4),
-            "score": notice.score,
-        }
+def event_record(event: Event) -> dict[str, Any]:
+    """One JSON line: the start or end of an action."""
     return {
-        "source": notice.name,
-        "camera": notice.state,
-        "reason": notice.reason,
-        "failures": notice.failures,
+        "source": event.source,
+        "event": event.kind,
+        "label": event.label,
+        "started": round(event.started_s, 4),
+        "time": round(event.time_s, 4),
+        "score": event.score,
+    }
+
+
+def state_record(state: SourceState) -> dict[str, Any]:
+    """One JSON line: a camera runs or is lost, a source has failed."""
+    return {
+        "source": state.name,
+        "source_state": state.state,
+        "reason": state.reason,
+        "failures": state.failures,
     }
 
 

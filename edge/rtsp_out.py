@@ -7,15 +7,14 @@ the run: where the encoder is behind, pictures are left out.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from types import TracebackType
+from collections.abc import Callable
 from typing import Any
 
 import cv2
 
 from edge.errors import SinkError
 from edge.gstreamer import load_gstreamer, load_rtsp_server
-from edge.listener import Listener
+from edge.listener import Output, SourceInfo
 from edge.overlay import Picture
 from edge.runtime import Label
 from edge.sink import ENCODERS, choose_encoder
@@ -26,17 +25,16 @@ _QUEUE_FRAMES = 2
 _ROLE = "media.factory.role"
 
 
-class RTSPOut(Listener):
-    """with RTSPOut(parse_listen("--rtsp", "8554", ""), slugs, draw) as out: out.begin("yard")"""
+class RTSPOut(Output):
+    """with RTSPOut(parse_listen("--rtsp", "8554", ""), draw) as out: out.begin(source)"""
 
-    def __init__(
-        self, address: ListenAddress, slugs: Mapping[str, str], draw: Callable[[Label], Picture]
-    ) -> None:
-        """slugs: path by source. draw: (H, W, 3) BGR. Raises SinkError where the port cannot be had
+    def __init__(self, address: ListenAddress, draw: Callable[[Label], Picture]) -> None:
+        """draw: (H, W, 3) BGR. Raises SinkError where the port cannot be had
         or GstRtspServer is not installed."""
         self._gst = load_gstreamer(SinkError).Gst
         GLib, GstRtspServer = load_rtsp_server(SinkError)
-        self._slugs, self._draw, self._rtsp = slugs, draw, GstRtspServer
+        self._draw, self._rtsp = draw, GstRtspServer
+        self._slugs: dict[str, str] = {}  # path by source
         self._protected = bool(address.token)
         self._lock = threading.Lock()
         self._entries: dict[str, list[Any]] = {}  # by source, where viewers' pictures are pushed
@@ -57,19 +55,14 @@ class RTSPOut(Listener):
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         with self._lock:
             for entry in (e for entries in self._entries.values() for e in entries):
                 entry.end_of_stream()
         self._loop.quit()
         self._thread.join(1.0)
 
-    def show(self, label: Label) -> None:
+    def on_label(self, label: Label) -> None:
         with self._lock:
             entries = list(self._entries.get(label.source, ()))
         if not entries:
@@ -87,7 +80,8 @@ class RTSPOut(Listener):
                 entry.set_caps(caps)
             entry.push_buffer(self._gst.Buffer.new_wrapped(data))
 
-    def begin(self, source: str) -> None:
+    def begin(self, source: SourceInfo) -> None:
+        self._slugs[source.name] = source.slug
         factory = self._rtsp.RTSPMediaFactory()
         encoder = ENCODERS[choose_encoder((480, 640))]
         factory.set_launch(
@@ -95,15 +89,15 @@ class RTSPOut(Listener):
             f"{encoder} ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
         )
         factory.set_shared(True)
-        factory.connect("media-configure", self._on_viewer, source)
+        factory.connect("media-configure", self._on_viewer, source.name)
         if self._protected:
             permissions = self._rtsp.RTSPPermissions()
             for right in ("access", "construct"):
                 permissions.add_permission_for_role(VIEWER, f"media.factory.{right}", True)
             factory.set_permissions(permissions)
-        self._server.get_mount_points().add_factory(f"/{self._slugs[source]}", factory)
+        self._server.get_mount_points().add_factory(f"/{source.slug}", factory)
 
-    def end(self, source: str) -> None:
+    def end(self, source: str, summary: dict[str, Any] | None) -> None:
         self._server.get_mount_points().remove_factory(f"/{self._slugs[source]}")
 
     def _on_viewer(self, _factory: Any, media: Any, source: str) -> None:

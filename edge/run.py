@@ -7,16 +7,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from edge.bundle import Bundle, load_bundle
-from edge.console import Progressing, Said
+from edge.console import ConsoleLog, ProgressBar
 from edge.devices import open_device
-from edge.follower import Follower
-from edge.listener import Listener
+from edge.listener import Output
 from edge.mqtt import MQTTSink
 from edge.options import RunOptions
-from edge.outputs import Artist, Records, Videos, check_outputs
+from edge.outputs import Annotator, JsonLinesOutput, VideoRecorder, check_outputs
 from edge.report import summary_lines, summary_table
 from edge.rtsp_out import RTSPOut
-from edge.service import Notifier
+from edge.service import SystemdNotifier
 from edge.session import Session, read, watch
 from edge.text import LineConsole
 from edge.web.server import WebServer
@@ -83,44 +82,35 @@ def _open(
     """Outputs first: what cannot be had is told before anything is loaded. may_change: sources may
     come and go."""
     outputs, manifest = options.outputs, bundle.manifest
-    artist = Artist(manifest)
-    listeners: list[Listener] = [Said(say), artist]
-    followers: dict[str, Follower] = {}
-    slugs = {spec.name: spec.slug for spec in options.sources}
-    several = len(slugs) > 1 or may_change
-    records = videos = None
+    annotator = Annotator(manifest)
+    several = len(options.sources) > 1 or may_change
+    opened: list[Output] = [ConsoleLog(say), annotator]
     if outputs.json is not None:
-        records = Records(outputs.json, outputs.segments, manifest.classes)
-        listeners.append(stack.enter_context(records))
+        lines = JsonLinesOutput(outputs.json, outputs.segments, manifest.classes)
+        opened.append(stack.enter_context(lines))
     if outputs.video is not None:
         usual = 1 / manifest.flow.interval_s
-        videos = Videos(
-            outputs.video,
-            outputs.segments,
-            slugs if several else {},
-            lambda name: followers[name].source.frame_rate or usual,
-            artist,
-        )
-        listeners.append(stack.enter_context(videos))
+        recorder = VideoRecorder(outputs.video, outputs.segments, several, usual, annotator)
+        opened.append(stack.enter_context(recorder))
     if outputs.mqtt is not None:
-        listeners.append(stack.enter_context(MQTTSink(outputs.mqtt, slugs, say)))
+        opened.append(stack.enter_context(MQTTSink(outputs.mqtt, say)))
     if outputs.webhook is not None:
-        listeners.append(stack.enter_context(Webhook(outputs.webhook, say)))
+        opened.append(stack.enter_context(Webhook(outputs.webhook, say)))
     if outputs.rtsp is not None:
-        relay = stack.enter_context(RTSPOut(outputs.rtsp, slugs, artist))
-        listeners.append(relay)
+        relay = stack.enter_context(RTSPOut(outputs.rtsp, annotator))
+        opened.append(relay)
         say(f"annotated pictures: {relay.url}")
     if outputs.web is not None:
-        state = LiveState(manifest, followers, artist)
+        state = LiveState(manifest.classes, annotator)
         server = stack.enter_context(WebServer(outputs.web, state))
-        listeners.append(state)
+        opened.append(state)
         say(f"live page: {server.url}")
     flow_wanted = outputs.pictured or options.config.idle_s is not None or may_change
     device = open_device(options.device, bundle, say, flow_wanted)
     stack.callback(device.close)
     # before the cameras, which may be waited for: that is no reason to be restarted
-    listeners.append(stack.enter_context(Notifier()))
-    listeners.append(stack.enter_context(Progressing(console, manifest.classes, followers)))
+    opened.append(stack.enter_context(SystemdNotifier()))
+    opened.append(stack.enter_context(ProgressBar(console, manifest.classes)))
     return Session(
         manifest,
         device,
@@ -128,9 +118,5 @@ def _open(
         options.rules,
         outputs.pictured,
         say,
-        listeners,
-        followers,
-        slugs,
-        records,
-        videos,
+        opened,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -81,6 +81,31 @@ class RunStatistics:
         self.decisions += 1
 
 
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """How often a stage has run, how long altogether, and the quantiles of one time."""
+
+    count: int
+    total_s: float
+    p50_s: float
+    p95_s: float
+    p99_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatistics:
+    """Counts and stage times of a source at one moment. stages: by name."""
+
+    source: str
+    received: int
+    labelled: int
+    dropped: int
+    damaged: int
+    gaps: int
+    rested: int
+    stages: Mapping[str, StageTimes]
+
+
 class Histogram:
     """Milliseconds in bins 2 % wide, from 1 us to 100 s: quantiles to 1 %, at a fixed size."""
 
@@ -99,6 +124,10 @@ class Histogram:
     def mean(self) -> float:
         """0 where there are no entries."""
         return self.total / max(int(self.counts.sum()), 1)
+
+    def times(self) -> StageTimes:
+        p50_s, p95_s, p99_s = (self.quantile(share) / 1e3 for share in (0.5, 0.95, 0.99))
+        return StageTimes(int(self.counts.sum()), self.total / 1e3, p50_s, p95_s, p99_s)
 
     def quantile(self, share: float) -> float:
         """The value below which `share` of the entries lie; 0 when there are none."""

@@ -21,9 +21,9 @@ from typing import Any
 from edge.config import config_text
 from edge.errors import SinkError
 from edge.files import SECRET, user_config, write_atomic
-from edge.listener import Listener, Notice
+from edge.listener import Output
 from edge.runtime import Label
-from edge.supervisor import CameraState
+from edge.supervisor import SourceState
 from edge.text import printable
 
 WATCHDOG_S = 60
@@ -56,7 +56,7 @@ WantedBy=default.target
 """
 
 
-class Notifier(Listener):
+class SystemdNotifier(Output):
     """Tells systemd, where it listens, that the run is up, alive, and what its camera does.
 
     A camera that is away is no reason to be restarted: waiting for it is being alive.
@@ -68,26 +68,25 @@ class Notifier(Listener):
         self._status = "running"
         self._away: dict[str, str] = {}  # cameras, and why
 
-    def __enter__(self) -> Notifier:
+    def __enter__(self) -> SystemdNotifier:
         self._send("READY=1")
         return self
 
-    def __exit__(self, *fault: object) -> None:
+    def close(self) -> None:
         self._send("STOPPING=1")
 
-    def show(self, label: Label) -> None:
+    def on_label(self, label: Label) -> None:
         self._alive()
 
-    def tell(self, notice: Notice) -> None:
-        if isinstance(notice, CameraState):
-            self._away.pop(notice.name, None)
-            if notice.state != "running":
-                self._away[notice.name] = printable(f"camera {notice.state}: {notice.reason}")
-            self._status = "; ".join(self._away.values()) or "running"
-            self._told_s = 0.0
+    def on_source_state(self, state: SourceState) -> None:
+        self._away.pop(state.name, None)
+        if state.state != "running":
+            self._away[state.name] = printable(f"{state.name} {state.state}: {state.reason}")
+        self._status = "; ".join(self._away.values()) or "running"
+        self._told_s = 0.0
         self._alive()
 
-    def end(self, source: str) -> None:
+    def end(self, source: str, summary: dict[str, Any] | None) -> None:
         self._away.pop(source, None)
 
     def _alive(self) -> None:

@@ -16,15 +16,14 @@ from edge.cameras import Cameras
 from edge.devices import Device
 from edge.errors import SourceError, TwostreamError
 from edge.events import EventRules, EventTracker
-from edge.follower import Follower, tell
+from edge.follower import SourceRun
 from edge.frames import Frame
-from edge.listener import Listener
+from edge.listener import Output, SourceInfo
 from edge.options import RunOptions
-from edge.outputs import Records, Videos
 from edge.runtime import Recogniser, RunConfig, answer, recognise
 from edge.source import Source, open_source
 from edge.sources import SourceSpec
-from edge.supervisor import Patience, Supervised
+from edge.supervisor import Patience, SourceState, Supervised
 
 _LOOK_S = 0.2  # how often a signal is looked for while no frame comes
 _NAMED_MAX = 5  # sources that a message names
@@ -32,9 +31,8 @@ _NAMED_MAX = 5  # sources that a message names
 
 @dataclass
 class Session:
-    """pictured: frames wait for their labels to be drawn on them. followers: by name, of the
-    sources that are open; slugs: what files and streams are called after them; unread: why a
-    source could not be read to its end.
+    """pictured: frames wait for their labels to be drawn on them. running: by name, the sources
+    that are open; failed: why a source was not read to its end.
     """
 
     manifest: Manifest
@@ -43,41 +41,53 @@ class Session:
     rules: EventRules
     pictured: bool
     say: Callable[[str], None]
-    listeners: list[Listener]
-    followers: dict[str, Follower]
-    slugs: dict[str, str]
-    records: Records | None
-    videos: Videos | None
+    outputs: list[Output]
+    running: dict[str, SourceRun] = field(default_factory=dict)
     summaries: list[dict[str, Any]] = field(default_factory=list)
-    unread: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
-    def begin(self, spec: SourceSpec, source: Source | Supervised) -> Follower:
+    @property
+    def done(self) -> bool:
+        """Whether whoever asked for an output has gone: the run need not go on."""
+        return any(output.done for output in self.outputs)
+
+    def begin(self, spec: SourceSpec, source: Source | Supervised) -> SourceRun:
         """Raises SourceError where the rules name an action that the bundle does not know."""
         name, manifest = spec.name, self.manifest
         tracker = EventTracker(name, manifest.classes, manifest.fusion.threshold, self.rules)
         recogniser = Recogniser(manifest, self.device.open_feed(), self.config, name)
-        follower = Follower(source, recogniser, tracker, self.listeners)
-        self.slugs[name], self.followers[name] = spec.slug, follower
-        self.unread.pop(name, None)
-        for listener in self.listeners:
-            listener.begin(name)
-        return follower
+        run = self.running[name] = SourceRun(source, recogniser, tracker, self.outputs)
+        self.failed.pop(name, None)
+        info = SourceInfo(name, spec.slug, source.live, source.frame_rate, source.expected_frames)
+        for output in self.outputs:
+            output.begin(info)
+        return run
 
-    def end(self, name: str, summarise: bool = True) -> None:
-        follower = self.followers.pop(name)
-        summary = follower.end(self.device.description)
-        if summarise:
-            self.summaries.append(summary)
-            if self.records is not None:
-                self.records.write({"summary": summary})
+    def end(self, name: str) -> None:
+        """A source has been read as far as was asked."""
+        summary = self.running.pop(name).end(self.device.description, summarise=True)
+        assert summary is not None
+        self.summaries.append(summary)
 
-    def fail(self, name: str, reason: str) -> None:
-        """A source is not read any further; the others are."""
-        reason = reason if name in reason else f"{name}: {reason}"
-        self.unread[name] = reason
-        self.say(f"not read any further: {reason}")
-        if self.records is not None:
-            self.records.write({"source": name, "error": reason})
+    def fail(self, spec: SourceSpec, reason: str) -> None:
+        """A source is not read any further. A camera stays, for all to see."""
+        name = spec.name
+        self.failed[name] = reason if name in reason else f"{name}: {reason}"
+        if name not in self.running:  # it could not even be opened
+            for output in self.outputs:
+                output.begin(SourceInfo(name, spec.slug, spec.live))
+        self.note(SourceState(name, "failed", reason))
+        if spec.live:
+            return
+        if name in self.running:
+            self.running.pop(name).end(self.device.description, summarise=False)
+        else:
+            for output in self.outputs:
+                output.end(name, None)
+
+    def note(self, state: SourceState) -> None:
+        for output in self.outputs:
+            output.on_source_state(state)
 
     def frame(self, frame: Frame) -> Frame:
         """The frame, without the decoder's buffer where it has to wait for its label."""
@@ -86,20 +96,18 @@ class Session:
         return replace(frame, y=frame.y.copy(), u=frame.u.copy(), v=frame.v.copy())
 
     def finish(self) -> None:
-        """A good end: files get their names."""
-        if self.records is not None:
-            self.records.finish()
-        if self.videos is not None:
-            self.videos.finish()
+        """A good end."""
+        for output in self.outputs:
+            output.finish()
 
     def complain(self) -> None:
         """Raises SourceError where sources were not read to their end."""
-        if not self.unread:
+        if not self.failed:
             return
-        names = ", ".join(list(self.unread)[:_NAMED_MAX])
-        more = len(self.unread) - _NAMED_MAX
+        names = ", ".join(list(self.failed)[:_NAMED_MAX])
+        more = len(self.failed) - _NAMED_MAX
         raise SourceError(
-            f"{len(self.unread)} source{'s' * (len(self.unread) > 1)} could not be read: {names}"
+            f"{len(self.failed)} source{'s' * (len(self.failed) > 1)} could not be read: {names}"
             + (f" and {more} more" if more > 0 else "")
         )
 
@@ -112,29 +120,28 @@ def read(session: Session, specs: Iterable[SourceSpec]) -> None:
     specs = list(specs)
     with _signals(reloads=False) as signals:
         for spec in specs:
-            if signals.stop:
+            if signals.stop or session.done:
                 return
             try:
                 _read_one(session, spec, signals)
             except SourceError as error:
+                session.fail(spec, str(error))
                 if len(specs) == 1:
                     raise
-                if spec.name in session.followers:
-                    session.end(spec.name, summarise=False)
-                session.fail(spec.name, str(error))
+                session.say(f"not read any further: {session.failed[spec.name]}")
 
 
 def _read_one(session: Session, spec: SourceSpec, signals: _Signals) -> None:
     with open_source(spec.uri) as source:
-        follower = session.begin(spec, source)
+        run = session.begin(spec, source)
 
         def frames() -> Iterator[Frame]:
             for frame in source:
                 yield session.frame(frame)
-                if signals.stop:
+                if signals.stop or session.done:
                     return
 
-        recognise(frames(), follower.recogniser, follower.show)
+        recognise(frames(), run.recogniser, run.on_label)
         session.end(spec.name)
 
 
@@ -149,17 +156,18 @@ def watch(
     with _signals(read_again is not None) as signals, Cameras() as cameras:
         for spec in options.sources:
             _begin_camera(session, cameras, spec, options.patience)
-        while cameras.any_left() and not signals.stop:
+        while cameras.any_left() and not (signals.stop or session.done):
             if signals.reload and read_again is not None:
                 signals.reload = False
                 options = _reload(session, cameras, options, read_again)
-            _pass_on(session, cameras)
-            _note_given_up(session, cameras, options.patience)
             arrival = cameras.next(_LOOK_S)
+            _pass_on(session, cameras)  # before the first frame of a camera its state is known
+            _note_failed(session, cameras, options)
             if arrival is not None:
                 _answer(session, cameras, *arrival)
-        _note_given_up(session, cameras, options.patience)
-        for name in list(session.followers):
+        _pass_on(session, cameras)
+        _note_failed(session, cameras, options)
+        for name in list(session.running):
             _end_camera(session, cameras, name)
 
 
@@ -170,37 +178,39 @@ def _begin_camera(session: Session, cameras: Cameras, spec: SourceSpec, patience
 
 
 def _answer(session: Session, cameras: Cameras, name: str, frame: Frame) -> None:
-    follower = session.followers[name]
-    answer(session.frame(frame), follower.recogniser, follower.show)
+    run = session.running[name]
+    answer(session.frame(frame), run.recogniser, run.on_label)
     limit = session.config.max_frames
-    if limit and follower.recogniser.statistics.frames >= limit:
+    if limit and run.recogniser.statistics.frames >= limit:
         _end_camera(session, cameras, name)
 
 
 def _end_camera(session: Session, cameras: Cameras, name: str) -> None:
     cameras.remove(name)
     _pass_on(session, cameras)  # what it did last is told before its end
-    statistics = session.followers[name].recogniser.statistics
+    statistics = session.running[name].recogniser.statistics
     statistics.seconds = time.monotonic() - statistics.began_s
     session.end(name)
 
 
 def _pass_on(session: Session, cameras: Cameras) -> None:
-    for notice in cameras.notices():
-        if notice.name in session.followers:
-            tell(session.listeners, notice)
+    for state in cameras.notices():
+        if state.name in session.running:
+            session.note(state)
 
 
-def _note_given_up(session: Session, cameras: Cameras, patience: Patience) -> None:
-    """A camera that is given up stays, for all to see, until the end or until a reload tries it
-    again."""
+def _note_failed(session: Session, cameras: Cameras, options: RunOptions) -> None:
+    """A camera that has failed stays, for all to see, until the end or until a reload tries it
+    again. One that never gave anything and is not waited for ends the run."""
+    specs = {spec.name: spec for spec in options.sources}
     for name, fault in cameras.faults().items():
-        if name in session.unread:
+        if name in session.failed:
             continue
-        camera = session.followers[name].source
-        if isinstance(camera, Supervised) and camera.connections == 0 and not patience.wait:
+        session.fail(specs[name], str(fault))
+        camera = session.running[name].source
+        if isinstance(camera, Supervised) and camera.connections == 0 and not options.patience.wait:
             raise fault
-        session.fail(name, str(fault))
+        session.say(f"not read any further: {session.failed[name]}")
 
 
 def _reload(
@@ -218,13 +228,13 @@ def _reload(
     session.config, session.rules = new.config, new.rules
     before, after = ({spec.name: spec.uri for spec in o.sources} for o in (options, new))
     for name in before:
-        again = after.get(name) != before[name] or name in session.unread
-        if name in session.followers and again:
+        again = after.get(name) != before[name] or name in session.failed
+        if name in session.running and again:
             _end_camera(session, cameras, name)
-    for follower in session.followers.values():
-        follower.change(new.rules, new.config)
+    for run in session.running.values():
+        run.change(new.rules, new.config)
     for spec in new.sources:
-        if spec.name not in session.followers:
+        if spec.name not in session.running:
             _begin_camera(session, cameras, spec, new.patience)
     unchanged = replace(new, sources=options.sources, config=options.config, rules=options.rules)
     rest = "" if unchanged == options else "; what else has changed waits for the next start"

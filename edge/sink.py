@@ -256,6 +256,7 @@ class VideoWriter:
         self._rate = Fraction(frame_rate).limit_denominator(1001)
         self._part = _PartFile(path)
         self._last_s: float | None = None
+        self._finished = False
 
     def __enter__(self) -> VideoWriter:
         self._gst = load_gstreamer(SinkError)
@@ -300,6 +301,7 @@ class VideoWriter:
         """Call at a good end: write what is left, then give the file its name."""
         if self._last_s is None:
             return
+        self._finished = True
         self._end(_END_S)
         self._pipeline.stop()
         self._part.publish()
@@ -311,7 +313,8 @@ class VideoWriter:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if fault is not None and self._last_s is not None and self._pipeline.fault is None:
+            left = self._last_s is not None and not self._finished
+            if left and self._pipeline.fault is None:
                 self._pictures.end_of_stream()
                 self._pipeline.await_end(_STALL_S)
         finally:

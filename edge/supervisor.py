@@ -43,16 +43,18 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class CameraState:
-    """What a camera is doing. reason: why it is lost or given up, in one line; failures: in a row;
-    retry_s: the pause before the next try.
+class SourceState:
+    """What a source is doing. A failed one is not read any further. reason: why it is lost or has
+    failed, in one line; failures: in a row; retry_s: the pause before the next try; frame_rate:
+    frames a second, where a running camera names it.
     """
 
     name: str
-    state: Literal["running", "lost", "given up"]
+    state: Literal["running", "lost", "failed"]
     reason: str = ""
     failures: int = 0
     retry_s: float = 0.0
+    frame_rate: float | None = None
 
 
 class Supervised:
@@ -69,7 +71,7 @@ class Supervised:
         self,
         uri: str,
         patience: Patience,
-        tell: Callable[[CameraState], None],
+        tell: Callable[[SourceState], None],
         open_s: float = 10.0,
         name: str = "",
     ) -> None:
@@ -167,7 +169,7 @@ class Supervised:
             index, stream_s, seen_s = self._last
             self._base, self._offset_s = index + 1, stream_s + time.monotonic() - seen_s
             self._cut = True
-        self._tell(CameraState(self.name, "running"))
+        self._tell(SourceState(self.name, "running", frame_rate=self.frame_rate))
 
     def _placed(self, frame: Frame) -> Frame:
         """The frame with its place in the whole of what the camera has given."""
@@ -190,9 +192,9 @@ class Supervised:
         if self._stop.is_set():
             return
         if patience.retries is not None and self._failures > patience.retries:
-            raise SourceError(f"{reason} (given up after {self._failures} failures in a row)")
+            raise SourceError(f"{reason} ({self._failures} failures in a row)")
         pause_s = min(patience.first_s * 2 ** min(self._failures - 1, 20), patience.longest_s)
-        self._tell(CameraState(self.name, "lost", reason, self._failures, pause_s))
+        self._tell(SourceState(self.name, "lost", reason, self._failures, pause_s))
         deadline_s = time.monotonic() + pause_s
         was_open = self._port_is_open()
         while time.monotonic() < deadline_s and not self._stop.wait(_PROBE_S):

@@ -12,13 +12,14 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from edge.errors import SinkError
-from edge.listener import Listener, Notice
-from edge.report import notice_record
+from edge.events import Event
+from edge.listener import Output
+from edge.report import event_record, state_record
+from edge.supervisor import SourceState
 
 BUFFER = 1000
 TRIES = 6  # over about a minute
@@ -28,8 +29,8 @@ _END_S = 0.5  # for what waits at the end
 _ANSWER_BYTES = 4096  # read of an answer, out of courtesy: nothing in it is used
 
 
-class Webhook(Listener):
-    """with Webhook("https://host/path", say) as hook: hook.tell(event)
+class Webhook(Output):
+    """with Webhook("https://host/path", say) as hook: hook.on_event(event)
 
     A delivery that fails is tried again with longer and longer pauses, then given up, counted and
     said, as is what comes while BUFFER of them wait. An answer of 3xx or 4xx is final: the same
@@ -53,12 +54,7 @@ class Webhook(Listener):
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         deadline_s = time.monotonic() + _END_S
         while time.monotonic() < deadline_s and not (self._waiting.empty() and self._idle.is_set()):
             time.sleep(0.01)
@@ -67,8 +63,14 @@ class Webhook(Listener):
         if left or self.lost:
             self._say(f"warning: {self._name}: {left + self.lost} messages were not delivered")
 
-    def tell(self, notice: Notice) -> None:
-        record = notice_record(notice) | {"clock": round(time.time(), 3)}
+    def on_event(self, event: Event) -> None:
+        self._enqueue(event_record(event))
+
+    def on_source_state(self, state: SourceState) -> None:
+        self._enqueue(state_record(state))
+
+    def _enqueue(self, record: dict[str, Any]) -> None:
+        record = record | {"clock": round(time.time(), 3)}
         try:
             self._waiting.put_nowait(json.dumps(record).encode())
         except queue.Full:

@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from edge.bundle import load_bundle
+from edge.listener import SourceInfo
 from edge.runtime import RUNNING, Label
 from edge.web.address import parse_listen
 from edge.web.server import WebServer
@@ -31,7 +32,7 @@ class Page:
 
     def label(self, source: str = "yard") -> None:
         frame = cast(Any, None)
-        self.state.show(Label(source, frame, RUNNING, None, None, None, None, 1.0))
+        self.state.on_label(Label(source, frame, RUNNING, None, None, None, None, 1.0))
 
     def connect(self, data: bytes = b"") -> socket.socket:
         opened = socket.create_connection(("127.0.0.1", self.port), timeout=BOUND_S)
@@ -96,9 +97,9 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def page(token: str = "", side_px: int = 64) -> Iterator[Page]:
     manifest = load_bundle(REPOSITORY / "edge/bundles/ucf101-mini").manifest
     noise = np.random.default_rng(0).integers(0, 255, (side_px, side_px, 3), np.uint8)
-    state = LiveState(manifest, {}, lambda label: noise)
+    state = LiveState(manifest.classes, lambda label: noise)
     with WebServer(parse_listen("--web", "0", token), state) as server:
         running = Page(server.url, state)
-        state.begin("yard")
+        state.begin(SourceInfo("yard", "yard", live=True))
         running.label()
         yield running

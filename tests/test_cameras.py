@@ -141,21 +141,21 @@ def test_the_command_labels_all_of_them(tmp_path: Path, demo_bundle: Path) -> No
 
 
 @pytest.mark.slow
-def test_one_that_is_given_up_does_not_end_the_others(tmp_path: Path, demo_bundle: Path) -> None:
+def test_one_that_has_failed_does_not_end_the_others(tmp_path: Path, demo_bundle: Path) -> None:
     words = ["away=rtsp://127.0.0.1:9/none", "here=test://?live=1&frames=40"]
     out = tmp_path / "o.jsonl"
     done = twostream("run", demo_bundle, *words, "--wait", "--retries", 1, "--json", out)
     assert done.returncode == 2, done.stderr
     assert "1 source could not be read: away" in done.stderr.splitlines()[-1]
     text = out.read_text()
-    assert '"source":"away","camera":"given up"' in text
+    assert '"source":"away","source_state":"failed"' in text
     assert '"source":"here","frame":39' in text or '"source":"here","frame":38' in text
     done = twostream("run", demo_bundle, *words)  # not waited for, it is an error at once
     assert_refused(done, "rtsp://127.0.0.1:9/none")
 
 
 @pytest.mark.slow
-def test_one_that_is_given_up_stays_to_be_seen(demo_bundle: Path) -> None:
+def test_one_that_has_failed_stays_to_be_seen(demo_bundle: Path) -> None:
     words = ["run", demo_bundle, "away=rtsp://127.0.0.1:9/none", "here=test://?live=1", "--wait"]
     process = subprocess.Popen(
         [TWOSTREAM, *map(str, words), "--retries", "1", "--web", "0"],
@@ -167,8 +167,8 @@ def test_one_that_is_given_up_stays_to_be_seen(demo_bundle: Path) -> None:
     next(line for line in process.stderr if "not read any further" in line)
     time.sleep(1)
     shown = json.loads(urllib.request.urlopen(page + "state.json", timeout=10).read())
-    states = {source["name"]: source["camera"]["state"] for source in shown["sources"]}
-    assert states == {"away": "given up", "here": "running"}
+    states = {source["name"]: source["source_state"]["state"] for source in shown["sources"]}
+    assert states == {"away": "failed", "here": "running"}
     metrics = urllib.request.urlopen(page + "metrics", timeout=10).read().decode()
     assert 'twostream_up{camera="away"} 0' in metrics
     process.send_signal(signal.SIGTERM)

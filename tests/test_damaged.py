@@ -58,8 +58,9 @@ def test_sixty_damaged_files_give_labels_or_one_line_each(
     assert "Traceback" not in done.stderr
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     read = {line["summary"]["source"] for line in lines if "summary" in line}
-    unread = {line["source"] for line in lines if "error" in line}
+    failed = [line for line in lines if line.get("source_state") == "failed"]
+    unread = {line["source"] for line in failed}
     assert len(read | unread) == len(MAKERS) * PER_CLIP
     assert not read & unread
     assert len(read) > 25
-    assert all("\n" not in line["error"] for line in lines if "error" in line)
+    assert all(line["reason"] and "\n" not in line["reason"] for line in failed)

@@ -19,15 +19,13 @@ from paho.mqtt import client as mqtt
 
 from edge.errors import SinkError
 from edge.events import Event
+from edge.listener import SourceInfo
 from edge.mqtt import MQTTSink, parse_broker
-from edge.supervisor import CameraState
+from edge.supervisor import SourceState
 from edge.webhook import Webhook
 from tests.command import assert_refused, twostream
 
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
-
-
-SLUGS = {"cam": "cam"}
 
 
 def event(number: int) -> Event:
@@ -108,10 +106,11 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 def test_events_come_once_and_status_is_kept(broker: Broker) -> None:
     listener = Listener(broker.port)
-    with MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard"), SLUGS, print) as sink:
-        sink.tell(CameraState("cam", "lost", "no frame for 2 s", 1, 0.2))
+    with MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard"), print) as sink:
+        sink.begin(SourceInfo("cam", "cam", live=True))
+        sink.on_source_state(SourceState("cam", "lost", "no frame for 2 s", 1, 0.2))
         for number in range(20):
-            sink.tell(event(number))
+            sink.on_event(event(number))
         events = [json.loads(text) for text in listener.wait_for("event", 20)]
         assert [row["started"] for row in events] == list(range(20))
         assert len({row["id"] for row in events}) == 20
@@ -124,13 +123,13 @@ def test_events_come_once_and_status_is_kept(broker: Broker) -> None:
 
 def test_no_event_is_lost_or_doubled_over_a_restart_of_the_broker(broker: Broker) -> None:
     listener, said = Listener(broker.port), list[str]()
-    with MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard"), SLUGS, said.append) as sink:
+    with MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard"), said.append) as sink:
         for number in range(60):
             if number == 20:
                 broker.stop()
             if number == 40:
                 broker.start()
-            sink.tell(event(number))
+            sink.on_event(event(number))
             time.sleep(0.02)
         events = [json.loads(text) for text in listener.wait_for("event", 60)]
         time.sleep(1)
@@ -143,7 +142,7 @@ def test_no_event_is_lost_or_doubled_over_a_restart_of_the_broker(broker: Broker
 
 def test_a_run_that_dies_is_offline(broker: Broker) -> None:
     listener = Listener(broker.port)
-    sink = MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard"), SLUGS, print).__enter__()
+    sink = MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard"), print).__enter__()
     listener.wait_for("status", 1)
     sink._client.socket().shutdown(socket.SHUT_RDWR)  # the network goes, no goodbye is said
     sink._client.loop_stop()
@@ -153,9 +152,9 @@ def test_a_run_that_dies_is_offline(broker: Broker) -> None:
 
 def test_without_a_broker_what_does_not_fit_is_counted() -> None:
     said: list[str] = []
-    with MQTTSink(parse_broker("mqtt://127.0.0.1:9/yard"), SLUGS, said.append) as sink:
+    with MQTTSink(parse_broker("mqtt://127.0.0.1:9/yard"), said.append) as sink:
         for number in range(1010):
-            sink.tell(event(number))
+            sink.on_event(event(number))
         assert sink.lost == 10
     assert any("1000 events wait; more are lost" in line for line in said)
     assert any("1010 events were not sent" in line for line in said)
@@ -214,7 +213,7 @@ def test_a_delivery_that_fails_is_tried_again_in_order() -> None:
     hook, said = Hook([500, 503]), list[str]()
     with Webhook(hook.url, said.append) as sink:
         for number in range(3):
-            sink.tell(event(number))
+            sink.on_event(event(number))
         hook.wait_for(3)
     assert [body["started"] for body in hook.bodies] == [0, 1, 2]
     assert said == []
@@ -224,12 +223,30 @@ def test_a_delivery_that_fails_is_tried_again_in_order() -> None:
 def test_what_is_refused_for_good_is_counted_and_no_token_shown() -> None:
     hook, said = Hook([404]), list[str]()
     with Webhook(hook.url, said.append) as sink:
-        sink.tell(event(0))
-        sink.tell(event(1))
+        sink.on_event(event(0))
+        sink.on_event(event(1))
         hook.wait_for(1)
     assert [body["started"] for body in hook.bodies] == [1]
     assert "it answers 404; 1 messages lost so far" in said[0]
     assert "secret" not in "".join(said)
+    hook.shutdown()
+
+
+@pytest.mark.slow
+def test_a_source_that_fails_for_good_is_heard(broker: Broker, demo_bundle: Path) -> None:
+    hook, subscriber = Hook([]), Listener(broker.port)
+    done = twostream(
+        "run", demo_bundle, "away=rtsp://127.0.0.1:9/none", "here=test://?live=1&frames=60",
+        "--wait", "--retries", 1, "--webhook", hook.url,
+        "--mqtt", f"mqtt://127.0.0.1:{broker.port}/yard",
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    states = [(row["source"], row["source_state"]) for row in hook.bodies if "source_state" in row]
+    assert ("away", "failed") in states
+    assert ("here", "failed") not in states
+    told = [json.loads(text)["source_state"] for text in subscriber.wait_for("camera/away", 2)]
+    assert told[-1] == "failed"
+    subscriber.close()
     hook.shutdown()
 
 

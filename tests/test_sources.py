@@ -86,12 +86,12 @@ def test_a_folder_is_read_file_by_file_and_a_bad_one_is_skipped(
     assert "Traceback" not in done.stderr
     text = (tmp_path / "o.jsonl").read_text().splitlines()
     assert sum('"summary"' in line for line in text) == 2
-    assert sum('"error"' in line for line in text) == 2
+    assert sum('"source_state":"failed"' in line for line in text) == 2
     for name, count in (("a.avi", 20), ("c.mp4", 24)):
         of = f'"source":"{clips / name}","frame"'
         assert sum(of in line for line in text) == count
     written = sorted(path.name for path in tmp_path.glob("o*"))
-    assert written == ["o-a.mp4", "o-c.mp4", "o-d.mp4", "o.jsonl"]
+    assert written == ["o-a.mp4", "o-c.mp4", "o-d.mp4.part", "o.jsonl"]
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ import pytest
 
 from edge.errors import SourceError
 from edge.frames import Frame
-from edge.supervisor import CameraState, Patience, Supervised
+from edge.supervisor import Patience, SourceState, Supervised
 from tests.command import TWOSTREAM, read_lines
 from tests.rtsp import RtspServer
 
@@ -29,7 +29,7 @@ class Watcher(threading.Thread):
 
     def __init__(self, url: str, patience: Patience) -> None:
         super().__init__(daemon=True)
-        self.states: list[CameraState] = []
+        self.states: list[SourceState] = []
         self.frames: list[tuple[float, int, float]] = []  # monotonic, index, stream time
         self.fault: SourceError | None = None
         self.camera = Supervised(url, patience, self.states.append)
@@ -110,7 +110,7 @@ def test_patience_ends_where_it_is_told_to(server: RtspServer) -> None:
     watcher.wait_for(3)
     server.process.kill()
     watcher.join(20)
-    assert "given up after 4 failures in a row" in str(watcher.fault)
+    assert "4 failures in a row" in str(watcher.fault)
     pauses = [state.retry_s for state in watcher.states if state.state == "lost"]
     assert pauses == [0.05, 0.1, 0.1]
 

@@ -102,7 +102,7 @@ def run(demo_bundle: Path, url: str) -> Iterator[Run]:
 
 def test_the_state_says_what_is_seen(run: Run) -> None:
     found = run.state()
-    assert found["camera"]["state"] == "running"
+    assert found["source_state"]["state"] == "running"
     assert found["label"] == "unknown"
     for stream in ("spatial", "temporal"):
         scores = [score for _, score in found["streams"][stream]]
@@ -186,7 +186,7 @@ def test_a_lost_camera_is_shown_and_the_run_ends_well(run: Run, server: RtspServ
     server.process.kill()
     server.process.wait(10)
     deadline_s = time.monotonic() + 15
-    while run.state()["camera"]["state"] != "lost":
+    while run.state()["source_state"]["state"] != "lost":
         assert time.monotonic() < deadline_s
         time.sleep(0.1)
     assert b'twostream_up{camera="rtsp://***@127.0.0.1' in run.get("metrics")[1]

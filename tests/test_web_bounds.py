@@ -164,7 +164,7 @@ def test_a_viewer_who_had_asked_for_more_makes_room_too(local: Page) -> None:
 
 def test_a_stream_ends_with_its_source(local: Page) -> None:
     viewer = watch(local)
-    local.state.end("yard")
+    local.state.end("yard", None)
     assert is_closed(viewer)
 
 

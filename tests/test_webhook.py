@@ -91,7 +91,7 @@ def told_of(url: str, events: list[Event]) -> list[str]:
     said: list[str] = []
     with Webhook(url, said.append) as hook:
         for one in events:
-            hook.tell(one)
+            hook.on_event(one)
         deadline_s = time.monotonic() + 60
         while not (hook._waiting.empty() and hook._idle.is_set()):
             assert time.monotonic() < deadline_s

@@ -38,8 +38,8 @@ const cameras = sources => {
       one.onclick = () => { show_live(s.name); poll_once(); };
     }
     one.setAttribute("aria-pressed", s.name === chosen);
-    one.lastChild.textContent = s.camera.state === "running" ? s.label || s.state : s.camera.state;
-    one.lastChild.className = s.camera.state === "running" ? "" : "lost";
+    one.lastChild.textContent = s.source_state.state === "running" ? s.label || s.state : s.source_state.state;
+    one.lastChild.className = s.source_state.state === "running" ? "" : "lost";
     if (Date.now() - (one.dataset.at || 0) > 1000) {
       one.dataset.at = Date.now();
       one.firstChild.src = still(s.name);
@@ -92,8 +92,8 @@ const show = all => {
     (unknown && s.top.length ? `, best guess ${s.top[0][0]}` : "");
   bars("spatial", s.streams.spatial || []);
   bars("temporal", s.streams.temporal || []);
-  const lost = s.camera.state !== "running";
-  at("camera").textContent = lost ? `${s.name} ${s.camera.state}: ${s.camera.reason}` : s.name;
+  const lost = s.source_state.state !== "running";
+  at("camera").textContent = lost ? `${s.name} ${s.source_state.state}: ${s.source_state.reason}` : s.name;
   at("camera").className = lost ? "lost" : "";
   const counts = [["latency", s.latency_ms === null ? "" : s.latency_ms.toFixed(0) + " ms"],
     ...Object.entries(s.counts).map(([key, value]) => [names[key] || key, value])];
@@ -105,7 +105,7 @@ const show = all => {
   strip(events, all.clock);
   at("events").replaceChildren(...all.events.slice(-60).reverse().map(e => {
     const row = make("li"), text = e.event ? `${e.label} ${e.event === "start" ? "starts" : "ends"}`
-      : `camera ${e.camera}${e.reason ? ": " + e.reason : ""}`;
+      : `source ${e.source_state}${e.reason ? ": " + e.reason : ""}`;
     const from = all.sources.length > 1 ? `${e.source}: ${text}` : text;
     row.append(make("time", new Date(1000 * e.clock).toLocaleTimeString()), make("span", from));
     return row;

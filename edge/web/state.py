@@ -5,21 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
 import numpy as np
 
-from edge.bundle import Manifest
 from edge.events import Event
-from edge.follower import Follower
-from edge.listener import Listener, Notice
+from edge.listener import Output, SourceInfo
 from edge.overlay import Picture
-from edge.report import STAGES, notice_record
-from edge.runtime import Label
-from edge.supervisor import CameraState
+from edge.report import event_record, state_record
+from edge.runtime import Label, SourceStatistics
+from edge.supervisor import SourceState
 
 EVENTS_KEPT = 200
 STALE_S = 5.0  # without a label for so long a source is not healthy
@@ -33,8 +31,9 @@ class _Seen:
     that was packed last, and it as JPEG."""
 
     name: str
-    camera: CameraState
+    state: SourceState
     label: Label | None = None
+    statistics: SourceStatistics | None = None
     number: int = 0
     seen_s: float = field(default_factory=time.monotonic)
     losses: int = 0
@@ -46,46 +45,47 @@ class _Seen:
         return time.monotonic() - self.seen_s < STALE_S
 
 
-class LiveState(Listener):
-    """Takes labels and notices from the loop's thread; everything else may be asked from any.
+class LiveState(Output):
+    """Written by the run's thread; everything else may be asked from any.
 
     A picture is drawn and packed only where somebody looks, and once for all who do.
     """
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        followers: Mapping[str, Follower],
-        draw: Callable[[Label], Picture],
-    ) -> None:
-        self._classes, self._followers, self._draw = manifest.classes, followers, draw
+    def __init__(self, classes: tuple[str, ...], draw: Callable[[Label], Picture]) -> None:
+        self._classes, self._draw = classes, draw
         self._news = threading.Condition()
         self._drawing = threading.Lock()
         self._sources: dict[str, _Seen] = {}
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
         self._began_s = time.monotonic()
 
-    def begin(self, source: str) -> None:
+    def begin(self, source: SourceInfo) -> None:
         with self._news:
-            self._of(source)
+            self._sources[source.name] = _Seen(source.name, SourceState(source.name, "running"))
 
-    def show(self, label: Label) -> None:
+    def on_label(self, label: Label) -> None:
         with self._news:
-            seen = self._of(label.source)
+            seen = self._sources[label.source]
             seen.label, seen.number, seen.seen_s = label, seen.number + 1, time.monotonic()
             self._news.notify_all()
 
-    def tell(self, notice: Notice) -> None:
+    def on_event(self, event: Event) -> None:
         with self._news:
-            if isinstance(notice, Event):
-                self._of(notice.source).starts[notice.label] += notice.kind == "start"
-            else:
-                seen = self._of(notice.name)
-                seen.losses += notice.state == "lost" and seen.camera.state == "running"
-                seen.camera = notice
-            self._events.append(notice_record(notice) | {"clock": time.time()})
+            self._sources[event.source].starts[event.label] += event.kind == "start"
+            self._events.append(event_record(event) | {"clock": time.time()})
 
-    def end(self, source: str) -> None:
+    def on_source_state(self, state: SourceState) -> None:
+        with self._news:
+            seen = self._sources[state.name]
+            seen.losses += state.state == "lost" and seen.state.state == "running"
+            seen.state = state
+            self._events.append(state_record(state) | {"clock": time.time()})
+
+    def on_statistics(self, statistics: SourceStatistics) -> None:
+        with self._news:
+            self._sources[statistics.source].statistics = statistics
+
+    def end(self, source: str, summary: dict[str, Any] | None) -> None:
         with self._news:
             self._sources.pop(source, None)
 
@@ -140,7 +140,7 @@ class LiveState(Listener):
         streams = {} if label is None else {"spatial": label.spatial, "temporal": label.temporal}
         return {
             "name": seen.name,
-            "camera": {"state": seen.camera.state, "reason": seen.camera.reason},
+            "source_state": {"state": seen.state.state, "reason": seen.state.reason},
             "state": label.state if label is not None else "starting",
             "label": decision.label if decision is not None else None,
             "score": round(decision.score, 4) if decision is not None else None,
@@ -150,7 +150,7 @@ class LiveState(Listener):
                 for name, scores in streams.items()
             },
             "latency_ms": round(label.latency_ms, 1) if label is not None else None,
-            "counts": self._counts(seen),
+            "counts": _counts(seen),
         }
 
     def metrics(self) -> str:
@@ -160,9 +160,9 @@ class LiveState(Listener):
         rows: dict[tuple[str, str], list[str]] = {}
         for seen in sources:
             of = f'camera="{_escaped(seen.name)}"'
-            for name, value in self._counts(seen).items():
+            for name, value in _counts(seen).items():
                 rows.setdefault((f"{name}_total", "counter"), []).append(f"{{{of}}} {value}")
-            up = int(seen.camera.state == "running" and seen.healthy)
+            up = int(seen.state.state == "running" and seen.healthy)
             rows.setdefault(("up", "gauge"), []).append(f"{{{of}}} {up}")
             actions = rows.setdefault(("actions_total", "counter"), [])
             actions += [
@@ -170,43 +170,11 @@ class LiveState(Listener):
                 for action, count in sorted(seen.starts.copy().items())
             ]
             stages = rows.setdefault(("stage_seconds", "summary"), [])
-            stages += self._stages(seen.name, of)
+            stages += _stages(seen.statistics, of)
         return "".join(
             f"# TYPE twostream_{name} {kind}\n" + "".join(f"twostream_{name}{t}\n" for t in texts)
             for (name, kind), texts in rows.items()
         )
-
-    def _stages(self, source: str, of: str) -> list[str]:
-        follower = self._followers.get(source)
-        if follower is None:
-            return []
-        known = follower.recogniser.statistics.stages_ms
-        return [
-            f'{{{of},stage="{stage}",quantile="{share}"}} {known[stage].quantile(share) / 1e3:.6f}'
-            for stage in STAGES
-            if stage in known
-            for share in (0.5, 0.95, 0.99)
-        ]
-
-    def _counts(self, seen: _Seen) -> dict[str, int]:
-        follower = self._followers.get(seen.name)
-        if follower is None:
-            return {}
-        statistics, source = follower.recogniser.statistics, follower.source
-        return {
-            "received": source.received,
-            "labelled": statistics.decisions,
-            "dropped": source.dropped,
-            "damaged": source.damaged,
-            "gaps": statistics.gaps,
-            "rested": statistics.rested,
-            "losses": seen.losses,
-        }
-
-    def _of(self, source: str) -> _Seen:
-        if source not in self._sources:
-            self._sources[source] = _Seen(source, CameraState(source, "running"))
-        return self._sources[source]
 
     def _look_up(self, source: str) -> _Seen | None:
         if not source:
@@ -217,6 +185,30 @@ class LiveState(Listener):
 def _best(scores: np.ndarray, classes: tuple[str, ...]) -> list[tuple[str, float]]:
     order = np.argsort(-scores, kind="stable")[:_TOP]
     return [(classes[index], round(float(scores[index]), 4)) for index in order]
+
+
+def _counts(seen: _Seen) -> dict[str, int]:
+    known = seen.statistics
+    if known is None:
+        return {}
+    return {
+        "received": known.received,
+        "labelled": known.labelled,
+        "dropped": known.dropped,
+        "damaged": known.damaged,
+        "gaps": known.gaps,
+        "rested": known.rested,
+        "losses": seen.losses,
+    }
+
+
+def _stages(statistics: SourceStatistics | None, of: str) -> list[str]:
+    known = {} if statistics is None else statistics.stages
+    return [
+        f'{{{of},stage="{stage}",quantile="{share}"}} {seconds:.6f}'
+        for stage, times in known.items()
+        for share, seconds in ((0.5, times.p50_s), (0.95, times.p95_s), (0.99, times.p99_s))
+    ]
 
 
 def _escaped(text: str) -> str:

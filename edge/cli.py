@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
+import typer.core
 
 from edge.errors import ConfigError, TwostreamError
+from edge.log import Level, configure, print_error
 
 if TYPE_CHECKING:
     from edge.options import RunOptions
@@ -35,7 +38,44 @@ _UsageFault: type[Exception] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
 )
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+def _configure(level: Level) -> Level:
+    configure(level)
+    return level
+
+
+@cache
+def _log_level() -> Any:
+    """The parameter --log-level, made by typer, so that it is of the click that typer uses."""
+    alone = typer.Typer(add_completion=False)
+
+    @alone.command()
+    def command(
+        log_level: Annotated[
+            Level,
+            typer.Option(
+                help="Show records of this level and above.",
+                callback=_configure,
+                expose_value=False,
+            ),
+        ] = "info",
+    ) -> None:
+        """Never called."""
+
+    return typer.main.get_command(alone).params[0]
+
+
+class _Commands(typer.core.TyperGroup):
+    """Gives every command --log-level: those of the other packages, too."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        for name, command in self.commands.items():
+            if name != "service":  # which passes it on to `run`, with all that follows its name
+                command.params.append(_log_level())
+
+
+app = typer.Typer(cls=_Commands, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -177,7 +217,7 @@ def verify_command(
     """Check that this device gives the scores that the bundle's maker measured."""
     from edge.verify import verify
 
-    for line in verify(bundle, device, _say):
+    for line in verify(bundle, device):
         print(line)
 
 
@@ -203,12 +243,12 @@ def build_command(
     from edge.remote import build_remote
 
     if remote is None:
-        build(BuildOptions(bundle, precision, dla, workspace), print)
+        build(BuildOptions(bundle, precision, dla, workspace))
         return
     options = ["--precision", precision]
     options += [] if dla is None else ["--dla", str(dla)]
     options += [] if workspace is None else ["--workspace", str(workspace)]
-    for line in build_remote(bundle, remote, options, print):
+    for line in build_remote(bundle, remote, options):
         print(line)
 
 
@@ -283,10 +323,6 @@ def doctor_command() -> None:
     raise typer.Exit(doctor())
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
 def main() -> None:
     """Entry point: user errors are one line and exit code 2, bugs keep their traceback."""
     for entry in entry_points(group="twostream.commands"):
@@ -311,5 +347,5 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    print("twostream: " + " ".join(message.split()), file=sys.stderr)
+    print_error(" ".join(message.split()))
     sys.exit(2)

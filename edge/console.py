@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     SpinnerColumn,
     TaskID,
     TextColumn,
@@ -22,13 +21,15 @@ from edge.follower import Follower
 from edge.listener import Listener, Notice
 from edge.runtime import RUNNING, Label
 from edge.supervisor import CameraState
+from edge.terminal import progress_bar
+
+logger = logging.getLogger(__name__)
 
 
 class Said(Listener):
     """What a person should know while it runs: cameras that are lost and come back."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self) -> None:
         self._lost_s: dict[str, float] = {}
 
     def tell(self, notice: Notice) -> None:
@@ -37,31 +38,27 @@ class Said(Listener):
         if notice.state == "running":
             lost_s = self._lost_s.pop(notice.name, None)
             if lost_s is not None:
-                self._say(f"{notice.name}: running again after {time.monotonic() - lost_s:.1f} s")
+                away_s = time.monotonic() - lost_s
+                logger.info("%s: running again after %.1f s", notice.name, away_s)
         elif notice.state == "lost":
             self._lost_s.setdefault(notice.name, time.monotonic())
             if notice.failures & (notice.failures - 1) == 0:  # the first, second, fourth, ...
-                self._say(f"lost: {notice.reason}; next try in {notice.retry_s:.1f} s")
+                logger.warning("lost: %s; next try in %.1f s", notice.reason, notice.retry_s)
 
 
 class Progressing(Listener):
     """A bar for the file that is read, one line for each camera; nothing where nobody looks."""
 
-    def __init__(
-        self, console: Console, classes: tuple[str, ...], followers: Mapping[str, Follower]
-    ) -> None:
+    def __init__(self, classes: tuple[str, ...], followers: Mapping[str, Follower]) -> None:
         width = max(len(name) for name in classes) + 5
         self._followers = followers
         self._tasks: dict[str, TaskID] = {}
-        self._progress = Progress(
+        self._progress = progress_bar(
             SpinnerColumn(),
             TextColumn(f"{{task.description:{width}}}", markup=False),
             BarColumn(),
             TimeRemainingColumn(),
             MofNCompleteColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
         )
 
     def __enter__(self) -> Progressing:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -26,6 +27,8 @@ from edge.errors import SinkError
 from edge.listener import Listener, Notice
 from edge.report import notice_record
 from edge.supervisor import CameraState
+
+logger = logging.getLogger(__name__)
 
 BUFFER = 1000  # events that wait for the broker
 _END_S, _GOODBYE_S = 0.5, 0.3  # for what waits to be sent at the end, and for the last word
@@ -70,11 +73,9 @@ def parse_broker(uri: str) -> BrokerAddress:
 
 
 class MQTTSink(Listener):
-    """with MQTTSink(parse_broker("mqtt://host/camera1"), slugs, say) as sink: sink.tell(event)"""
+    """with MQTTSink(parse_broker("mqtt://host/camera1"), slugs) as sink: sink.tell(event)"""
 
-    def __init__(
-        self, broker: BrokerAddress, slugs: Mapping[str, str], say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, broker: BrokerAddress, slugs: Mapping[str, str]) -> None:
         """slugs: what topics call the cameras, by name."""
         try:
             from paho.mqtt import client as mqtt
@@ -82,7 +83,7 @@ class MQTTSink(Listener):
             raise SinkError(
                 '--mqtt needs paho-mqtt; run: pip install "twostream-edge[mqtt]"'
             ) from None
-        self._mqtt, self._broker, self._say, self._slugs = mqtt, broker, say, slugs
+        self._mqtt, self._broker, self._slugs = mqtt, broker, slugs
         self._run, self._number = uuid.uuid4().hex[:12], 0
         self._lock = threading.RLock()
         self._waiting: deque[str] = deque()
@@ -128,7 +129,7 @@ class MQTTSink(Listener):
         self._client.disconnect()
         self._client.loop_stop()
         if left or self.lost:
-            self._say(f"warning: {self._broker.name}: {left + self.lost} events were not sent")
+            logger.warning("%s: %d events were not sent", self._broker.name, left + self.lost)
 
     def tell(self, notice: Notice) -> None:
         record = notice_record(notice)
@@ -147,7 +148,7 @@ class MQTTSink(Listener):
                 return
         self.lost += 1
         if self.lost == 1:
-            self._say(f"warning: {self._broker.name}: {BUFFER} events wait; more are lost")
+            logger.warning("%s: %d events wait; more are lost", self._broker.name, BUFFER)
 
     def _send_next(self) -> None:
         """Give paho one event at a time. All that it has it sends at once when it is connected
@@ -195,7 +196,7 @@ class MQTTSink(Listener):
         if connected == self._connected:
             return
         if not connected:
-            self._say(f"warning: {self._broker.name}: {reason}; events wait for it")
+            logger.warning("%s: %s; events wait for it", self._broker.name, reason)
         elif self._connected is False:
-            self._say(f"{self._broker.name}: connected again")
+            logger.info("%s: connected again", self._broker.name)
         self._connected = connected

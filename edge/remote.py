@@ -10,18 +10,22 @@ machine code, as good as the board that it comes from.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import shlex
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
 from edge.bundle import FILE_NAME, MANIFEST, MAX_FILE_BYTES, Bundle, load_bundle, sha256
 from edge.errors import BundleError, DeviceError
+from edge.log import read_line
 from edge.ssh import Session, check_target, open_session
+
+logger = logging.getLogger(__name__)
 
 ENGINES = "engines"
 MAX_ENGINE_FILES = 64
@@ -30,8 +34,6 @@ MAX_ENGINE_BYTES = 4 << 30  # of all together
 _HOME = '"$HOME"/.cache/twostream/bundles'
 _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 1 << 20
-
-Say = Callable[[str], None]
 
 
 class _CutShort(Exception):
@@ -42,11 +44,11 @@ class _Refused(Exception):
     """The archive holds what it must not."""
 
 
-def build_remote(bundle_path: Path, target: str, options: list[str], say: Say) -> list[str]:
+def build_remote(bundle_path: Path, target: str, options: list[str]) -> list[str]:
     """Build a bundle's engines on `target` (HOST or USER@HOST), verify them there, bring them here.
 
-    options: of `twostream build`, passed on as they are. say: gets each line at once, those of the
-    board with its name in front. Returns the closing lines. Raises BundleError or DeviceError; then
+    options: of `twostream build`, passed on as they are. The board's own lines are logged as they
+    come, with its name in front. Returns the closing lines. Raises BundleError or DeviceError; then
     no engine here was touched.
     """
     host = check_target(target)
@@ -54,12 +56,12 @@ def build_remote(bundle_path: Path, target: str, options: list[str], say: Say) -
     manifest = bundle.manifest_bytes()
     for name in bundle.manifest.files:
         bundle.read(name)
-    folder = _local_folder(bundle, manifest, say)
+    folder = _local_folder(bundle, manifest)
     there = f"{_HOME}/{_remote_name(bundle, manifest)}"
     with _temporary_folder(folder) as temporary:
-        _send_bundle(target, there, bundle, manifest, say)
-        _run(target, ["build"], there, options, say)
-        _run(target, ["verify"], there, ["--device", "cuda"], say)
+        _send_bundle(target, there, bundle, manifest)
+        _run(target, ["build"], there, options)
+        _run(target, ["verify"], there, ["--device", "cuda"])
         names = _fetch_engines(target, there, Path(temporary))
         size = sum((Path(temporary) / name).stat().st_size for name in names)
         _publish(Path(temporary), names, folder / ENGINES)
@@ -79,7 +81,7 @@ def _shown(there: str) -> str:
     return there.replace('"$HOME"', "~")
 
 
-def _local_folder(bundle: Bundle, manifest: bytes, say: Say) -> Path:
+def _local_folder(bundle: Bundle, manifest: bytes) -> Path:
     """Where the engines go: the bundle's folder, or one made of a .zip, beside it."""
     if bundle.path.is_dir():
         return bundle.path
@@ -99,7 +101,9 @@ def _local_folder(bundle: Bundle, manifest: bytes, say: Say) -> Path:
                 whole.rename(folder)
         except OSError as fault:
             raise BundleError(f"{folder}: cannot be made ({fault.strerror})") from None
-    say(f"{path}: a .zip takes no engines; they go with its files into the folder {folder}")
+    logger.info(
+        "%s: a .zip takes no engines; they go with its files into the folder %s", path, folder
+    )
     return folder
 
 
@@ -116,7 +120,7 @@ def _temporary_folder(folder: Path) -> tempfile.TemporaryDirectory[str]:
         ) from None
 
 
-def _send_bundle(target: str, there: str, bundle: Bundle, manifest: bytes, say: Say) -> None:
+def _send_bundle(target: str, there: str, bundle: Bundle, manifest: bytes) -> None:
     """Copy what is not there yet, and see that there is a `twostream`."""
     wanted = dict(bundle.manifest.files) | {MANIFEST: sha256(manifest)}
     host = check_target(target)
@@ -135,7 +139,8 @@ def _send_bundle(target: str, there: str, bundle: Bundle, manifest: bytes, say: 
             "echo 'export PATH=$HOME/twostream/.venv/bin:$PATH' >> ~/.profile"
         )
     missing = [name for name, digest in wanted.items() if f"{digest}  {name}" not in said]
-    say(f"{host}: {len(missing)} of {len(wanted)} files of {bundle.manifest.name} to send")
+    name = bundle.manifest.name
+    logger.info("%s: %d of %d files of %s to send", host, len(missing), len(wanted), name)
     if missing:
         contents = ((n, manifest if n == MANIFEST else bundle.read(n)) for n in missing)
         _send(target, there, contents)
@@ -165,8 +170,8 @@ def _send(target: str, there: str, contents: Iterable[tuple[str, bytes]]) -> Non
             )
 
 
-def _run(target: str, command: list[str], there: str, options: list[str], say: Say) -> None:
-    """`twostream COMMAND FOLDER OPTIONS`, its lines shown as they come."""
+def _run(target: str, command: list[str], there: str, options: list[str]) -> None:
+    """`twostream COMMAND FOLDER OPTIONS`, its lines logged as they come."""
     words = ["twostream", *command]
     # Python holds back what it prints into a pipe, for minutes here.
     script = (
@@ -176,7 +181,8 @@ def _run(target: str, command: list[str], there: str, options: list[str], say: S
     last = ""
     with open_session(target, script) as session:
         for line in session.lines():
-            say(f"{session.host}: {line}")
+            level, text = read_line(line)
+            logger.log(level, "%s: %s", session.host, text)
             last = line.strip() or last
         code = session.finish()
     if code != 0:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-
-from rich.console import Console
 
 from edge.bundle import Bundle, load_bundle
 from edge.console import Progressing, Said
@@ -20,9 +19,12 @@ from edge.report import summary_lines, summary_table
 from edge.rtsp_out import RTSPOut
 from edge.service import Notifier
 from edge.session import Session, read, watch
+from edge.terminal import stderr_console
 from edge.web.server import WebServer
 from edge.web.state import LiveState
 from edge.webhook import Webhook
+
+logger = logging.getLogger(__name__)
 
 
 def run(options: RunOptions, read_again: Callable[[], RunOptions] | None = None) -> None:
@@ -34,30 +36,23 @@ def run(options: RunOptions, read_again: Callable[[], RunOptions] | None = None)
     check_outputs(
         _files(options), [spec.address.location for spec in options.sources if not spec.live]
     )
-    console = Console(stderr=True, highlight=False)
-
-    def say(line: str) -> None:
-        console.print(line, soft_wrap=True, markup=False)
-
     bundle = load_bundle(options.bundle)
     if bundle.manifest.accepted_loss is not None:
-        say(f"warning: this bundle was made although {bundle.manifest.accepted_loss}")
+        logger.warning("this bundle was made although %s", bundle.manifest.accepted_loss)
     with ExitStack() as stack:
-        session = _open(options, read_again is not None, bundle, console, say, stack)
+        session = _open(options, read_again is not None, bundle, stack)
         if options.live:
             watch(session, options, read_again)
         else:
             read(session, options.sources)
         session.finish()
     for summary in session.summaries:
-        for warning in summary["warnings"]:
-            console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False)
         if len(options.sources) > 1:
-            say(f"{summary['source']}:")
-        else:
-            console.print(summary_table(summary))
+            logger.info("%s:", summary["source"])
+        elif logger.isEnabledFor(logging.INFO):
+            stderr_console().print(summary_table(summary))
         for line in summary_lines(summary):
-            say(line)
+            logger.info("%s", line)
     session.complain()
 
 
@@ -77,15 +72,13 @@ def _open(
     options: RunOptions,
     may_change: bool,
     bundle: Bundle,
-    console: Console,
-    say: Callable[[str], None],
     stack: ExitStack,
 ) -> Session:
     """Outputs first: what cannot be had is told before anything is loaded. may_change: sources may
     come and go."""
     outputs, manifest = options.outputs, bundle.manifest
     artist = Artist(manifest)
-    listeners: list[Listener] = [Said(say), artist]
+    listeners: list[Listener] = [Said(), artist]
     followers: dict[str, Follower] = {}
     slugs = {spec.name: spec.slug for spec in options.sources}
     several = len(slugs) > 1 or may_change
@@ -104,31 +97,30 @@ def _open(
         )
         listeners.append(stack.enter_context(videos))
     if outputs.mqtt is not None:
-        listeners.append(stack.enter_context(MQTTSink(outputs.mqtt, slugs, say)))
+        listeners.append(stack.enter_context(MQTTSink(outputs.mqtt, slugs)))
     if outputs.webhook is not None:
-        listeners.append(stack.enter_context(Webhook(outputs.webhook, say)))
+        listeners.append(stack.enter_context(Webhook(outputs.webhook)))
     if outputs.rtsp is not None:
         relay = stack.enter_context(RTSPOut(outputs.rtsp, slugs, artist))
         listeners.append(relay)
-        say(f"annotated pictures: {relay.url}")
+        logger.info("annotated pictures: %s", relay.url)
     if outputs.web is not None:
         state = LiveState(manifest, followers, artist)
         server = stack.enter_context(WebServer(outputs.web, state))
         listeners.append(state)
-        say(f"live page: {server.url}")
+        logger.info("live page: %s", server.url)
     flow_wanted = outputs.pictured or options.config.idle_s is not None or may_change
-    device = open_device(options.device, bundle, say, flow_wanted)
+    device = open_device(options.device, bundle, flow_wanted)
     stack.callback(device.close)
     # before the cameras, which may be waited for: that is no reason to be restarted
     listeners.append(stack.enter_context(Notifier()))
-    listeners.append(stack.enter_context(Progressing(console, manifest.classes, followers)))
+    listeners.append(stack.enter_context(Progressing(manifest.classes, followers)))
     return Session(
         manifest,
         device,
         options.config,
         options.rules,
         outputs.pictured,
-        say,
         listeners,
         followers,
         slugs,

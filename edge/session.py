@@ -3,6 +3,7 @@ stop."""
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +27,8 @@ from edge.source import Source, open_source
 from edge.sources import SourceSpec
 from edge.supervisor import Patience, Supervised
 
+logger = logging.getLogger(__name__)
+
 _LOOK_S = 0.2  # how often a signal is looked for while no frame comes
 _NAMED_MAX = 5  # sources that a message names
 
@@ -42,7 +45,6 @@ class Session:
     config: RunConfig
     rules: EventRules
     pictured: bool
-    say: Callable[[str], None]
     listeners: list[Listener]
     followers: dict[str, Follower]
     slugs: dict[str, str]
@@ -75,7 +77,7 @@ class Session:
         """A source is not read any further; the others are."""
         reason = reason if name in reason else f"{name}: {reason}"
         self.unread[name] = reason
-        self.say(f"not read any further: {reason}")
+        logger.warning("not read any further: %s", reason)
         if self.records is not None:
             self.records.write({"source": name, "error": reason})
 
@@ -213,7 +215,7 @@ def _reload(
         if not new.live:
             raise SourceError(f"{new.sources[0].name} is a file; cameras are watched here")
     except TwostreamError as error:
-        session.say(f"not reloaded, all goes on as before: {error}")
+        logger.warning("not reloaded, all goes on as before: %s", error)
         return options
     session.config, session.rules = new.config, new.rules
     before, after = ({spec.name: spec.uri for spec in o.sources} for o in (options, new))
@@ -228,7 +230,7 @@ def _reload(
             _begin_camera(session, cameras, spec, new.patience)
     unchanged = replace(new, sources=options.sources, config=options.config, rules=options.rules)
     rest = "" if unchanged == options else "; what else has changed waits for the next start"
-    session.say(f"reloaded: {len(new.sources)} cameras{rest}")
+    logger.info("reloaded: %d cameras%s", len(new.sources), rest)
     return replace(options, sources=new.sources, config=new.config, rules=new.rules)
 
 

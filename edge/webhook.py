@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import queue
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from types import TracebackType
 from urllib.parse import urlsplit
 
 from edge.errors import SinkError
 from edge.listener import Listener, Notice
 from edge.report import notice_record
+
+logger = logging.getLogger(__name__)
 
 BUFFER = 1000
 TRIES = 6  # over about a minute
@@ -23,21 +25,21 @@ _END_S = 0.5  # for what waits at the end
 
 
 class Webhook(Listener):
-    """with Webhook("https://host/path", say) as hook: hook.tell(event)
+    """with Webhook("https://host/path") as hook: hook.tell(event)
 
     A delivery that fails is tried again with longer and longer pauses, then given up, counted and
     said, as is what comes while BUFFER of them wait. An answer of 4xx is final: the same request
     would get it again.
     """
 
-    def __init__(self, url: str, say: Callable[[str], None]) -> None:
+    def __init__(self, url: str) -> None:
         """Raises SinkError where it is no web address."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise SinkError("--webhook: give an address that begins with http:// or https://")
         # tokens are kept in paths and queries of such addresses
         self._name = f"webhook at {parts.hostname}"
-        self._url, self._say = url, say
+        self._url = url
         self._waiting: queue.Queue[bytes] = queue.Queue(BUFFER)
         self._over = threading.Event()
         self._idle = threading.Event()
@@ -61,7 +63,7 @@ class Webhook(Listener):
         left = self._waiting.qsize() + (not self._idle.is_set())
         self._over.set()
         if left or self.lost:
-            self._say(f"warning: {self._name}: {left + self.lost} messages were not delivered")
+            logger.warning("%s: %d messages were not delivered", self._name, left + self.lost)
 
     def tell(self, notice: Notice) -> None:
         record = notice_record(notice) | {"clock": round(time.time(), 3)}
@@ -101,4 +103,4 @@ class Webhook(Listener):
     def _lose(self, reason: str) -> None:
         self.lost += 1
         if self.lost & (self.lost - 1) == 0:  # the first, second, fourth, ...
-            self._say(f"warning: {self._name}: {reason}; {self.lost} messages lost so far")
+            logger.warning("%s: %s; %d messages lost so far", self._name, reason, self.lost)

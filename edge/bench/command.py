@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from edge.bundle import load_bundle
 from edge.errors import BenchError
 from edge.network import Precision
 from edge.sources import parse_sources
+
+logger = logging.getLogger(__name__)
 
 PRECISIONS: tuple[Precision, ...] = ("int8", "fp16", "fp32")
 
@@ -48,8 +51,6 @@ def parse_precisions(text: str) -> tuple[Precision, ...]:
 
 def bench(options: BenchOptions) -> bool:
     """Measure, show and write. False: a stage has become slower than in the file of `against`."""
-    console = Console(highlight=False)
-    notes = Console(stderr=True, highlight=False)
     for path in options.bundles:
         load_bundle(path)
     rows = []
@@ -61,7 +62,7 @@ def bench(options: BenchOptions) -> bool:
             raise BenchError(f"{source}: give one file or camera")
         for path in options.bundles:
             for precision in options.precisions:
-                notes.print(f"measuring {path} in {precision} ...", markup=False)
+                logger.info("measuring %s in %s ...", path, precision)
                 request = Request(
                     str(path),
                     source,
@@ -70,18 +71,18 @@ def bench(options: BenchOptions) -> bool:
                     options.frames,
                     60 * options.soak_minutes,
                 )
-                rows.append(measure_apart(request, lambda s: notes.print(s, markup=False)))
+                rows.append(measure_apart(request))
     on = machine()
-    console.print(table(rows))
+    Console(highlight=False).print(table(rows))
     for row in rows:
         for line in lines(row):
-            console.print(line, soft_wrap=True, markup=False)
-    console.print(MARKDOWN_HEAD, soft_wrap=True, markup=False)
+            print(line)
+    print(MARKDOWN_HEAD)
     for row in rows:
-        console.print(markdown(row, on), soft_wrap=True, markup=False)
+        print(markdown(row, on))
     told, worse = slower(rows, options.against) if options.against is not None else ([], False)
     for line in told:
-        console.print(line, soft_wrap=True, markup=False)
+        print(line)
     if options.json is not None:
         _write(options.json, {"machine": on, "measurements": rows})
     if options.picture is not None:

@@ -1,7 +1,7 @@
 """One bundle in one precision on one device: a process of its own, so that memory and the time to
 the first label are those of it alone.
 
-    python -m edge.bench.measure REQUEST     # JSON in, JSON out: see Request
+    python -m edge.bench.measure REQUEST LEVEL     # JSON in, JSON out: see Request
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -24,6 +24,7 @@ from edge.bundle import Bundle, load_bundle
 from edge.cameras import Cameras
 from edge.devices import Device, open_device
 from edge.errors import SourceError, TwostreamError
+from edge.log import Level, configure
 from edge.network import STREAMS, Precision
 from edge.report import label_record
 from edge.runtime import RUNNING, Histogram, Label, Recogniser, RunConfig, answer, recognise
@@ -104,11 +105,11 @@ def quantiles(histogram: Histogram) -> dict[str, float]:
     return {name: round(value, 4) for name, value in found.items()}
 
 
-def measure(request: Request, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(request: Request) -> dict[str, Any]:
     """Raises TwostreamError where there is nothing to be measured."""
     bundle = load_bundle(request.bundle)
     (spec,) = parse_sources([request.source])
-    device = open_device(request.device, bundle, say, precision=request.precision)
+    device = open_device(request.device, bundle, precision=request.precision)
     try:
         run = _watch if spec.live else _read
         warm = _Meter(bundle.manifest.classes)
@@ -253,8 +254,9 @@ def _started_s() -> float:
 def main() -> None:
     """Used by compare.py alone: a fault is a line of JSON, too."""
     request = Request(**json.loads(sys.argv[1]))
+    configure(cast(Level, sys.argv[2]))
     try:
-        found = measure(request, lambda line: print(line, file=sys.stderr))
+        found = measure(request)
     except TwostreamError as error:
         found = {"fault": str(error), "kind": type(error).__name__}
     print(json.dumps(found))

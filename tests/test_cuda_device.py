@@ -23,6 +23,7 @@ from edge.frames import Frame
 from edge.kernels.launches import FILES
 from edge.verify import verify
 from tests.cuda.pycuda_double import GPU, ORDERS, install
+from tests.logged import logged
 
 STACK = 10
 
@@ -54,7 +55,7 @@ def open_on_double(
     patch: pytest.MonkeyPatch, gpu: GPU, bundle: Bundle, flow: bool = True
 ) -> Device:
     install(patch, gpu)
-    device = open_device("cuda", bundle, lambda line: None, flow_wanted=flow)
+    device = open_device("cuda", bundle, flow_wanted=flow)
     gpu.launched.clear()
     return device
 
@@ -95,7 +96,7 @@ def test_it_says_what_the_cpu_says(
     order: str, integrated: bool, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames = [street(index) for index in range(STACK + 5)]
-    cpu = open_device("cpu", bundle, print, flow_wanted=True)
+    cpu = open_device("cpu", bundle, flow_wanted=True)
     expected = infer(cpu.open_feed(), frames)
     cpu.close()
     gpu = GPU(order, integrated)
@@ -156,7 +157,7 @@ def test_sizes_and_formats_may_change_on_the_way(
 ) -> None:
     sizes = [(240, 320), (480, 640), (360, 640)]
     frames = [street(i, nv12=i % 2 == 1, size_hw=sizes[i % 3]) for i in range(STACK + 3)]
-    cpu = open_device("cpu", bundle, print, flow_wanted=True)
+    cpu = open_device("cpu", bundle, flow_wanted=True)
     expected = infer(cpu.open_feed(), frames)
     device = open_on_double(monkeypatch, GPU(ORDERS[2], integrated=False), bundle)
     assert_same(infer(device.open_feed(), frames), expected)
@@ -255,7 +256,7 @@ def test_engines_that_compute_something_else_are_not_chosen(
         lambda data, shape, classes: lambda batch: np.arange(classes, dtype=np.float32)[None],
     )
     with pytest.raises(DeviceError, match=r"no spatial engine .* parity sample \d differs"):
-        build(BuildOptions(bundle.path, "int8", None, None), lambda line: None)
+        build(BuildOptions(bundle.path, "int8", None, None))
     assert not list((bundle.path / "engines").glob("choice-*"))
 
 
@@ -323,14 +324,14 @@ def test_a_gpu_that_fails_is_left_whole_and_told(
     install(monkeypatch, gpu)
     fault(monkeypatch)
     with pytest.raises(DeviceError) as caught:
-        open_device("cuda", bundle, lambda line: None)
+        open_device("cuda", bundle)
     assert says in str(caught.value)
     assert (gpu.contexts, gpu.allocated) == (0, 0)
-    lines: list[str] = []
-    device = open_device("auto", bundle, lines.append)
+    with logged() as lines:
+        device = open_device("auto", bundle)
     assert device.description.startswith("cpu")
     assert says in lines[-1]
-    assert lines[-1].startswith("warning: running on the CPU, for the GPU cannot be used: ")
+    assert lines[-1].startswith("running on the CPU, for the GPU cannot be used: ")
     assert (gpu.contexts, gpu.allocated) == (0, 0)
 
 
@@ -342,7 +343,7 @@ def test_where_neither_device_can_be_used_both_reasons_are_told(
     monkeypatch.delitem(sys.modules, "edge.devices.cpu", raising=False)
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(DeviceError, match=r"pycuda cannot be used .*OpenVINO is not installed"):
-        open_device("auto", bundle, lambda line: None)
+        open_device("auto", bundle)
 
 
 def test_a_fault_in_the_middle_leaves_the_gpu_whole(
@@ -445,7 +446,7 @@ def test_without_a_gpu_cuda_is_refused_and_auto_says_nothing(
 ) -> None:
     monkeypatch.setattr("edge.devices.gpu.gpu_fault", lambda: NO_DRIVER)
     with pytest.raises(DeviceError, match=r"libcuda.so.1 is not here; use --device cpu"):
-        open_device("cuda", bundle, print)
+        open_device("cuda", bundle)
     lines: list[str] = []
     open_device("auto", bundle, lines.append).close()
     assert lines == []

@@ -21,7 +21,6 @@ from edge.log import current_level
 from edge.network import Stream
 from train.cli import Cache, Changes, Classes, Data
 
-
 logger = logging.getLogger(__name__)
 
 

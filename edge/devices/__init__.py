@@ -101,8 +101,8 @@ def open_device(
     """Load a bundle on the device of this name and run everything once, so that nothing is
     compiled during the first frame.
 
-    `auto` is cuda where there is a GPU that can be used, else cpu. flow_wanted: flows can be asked for.
-    precision: of both networks; None is INT8, on a GPU that of the last `twostream build`.
+    `auto` is cuda where there is a GPU that can be used, else cpu. flow_wanted: flows can be asked
+    for. precision: of both networks; None is INT8, on a GPU that of the last `twostream build`.
     Raises DeviceError when the device does not exist or cannot run the bundle.
     """
     if name not in NAMES:

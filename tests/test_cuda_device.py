@@ -222,15 +222,15 @@ def test_build_then_verify_then_run(
     trt = install(monkeypatch, GPU())
     monkeypatch.setattr("edge.build.TIMED_RUNS", 3)
     monkeypatch.setattr("edge.build.WARM_RUNS", 1)
-    lines: list[str] = []
-    build(BuildOptions(bundle.path, precision, None, None), lines.append)  # type: ignore[arg-type]
+    with logged() as lines:
+        build(BuildOptions(bundle.path, precision, None, None))  # type: ignore[arg-type]
     text = "\n".join(lines)
     assert text.count("right: largest score difference") == (4 if precision == "best" else 2)
     assert "temporal: layers: 49 " in text
     assert f"engines are in {bundle.path / 'engines'}" in text
     built = len(trt.builds)
-    lines.clear()
-    told = verify(bundle.path, "cuda", lines.append)
+    with logged() as lines:
+        told = verify(bundle.path, "cuda")
     assert "the bundle is right on cuda: Double, TensorRT 10.3.0" in told[-1]
     if precision != "best":
         assert told[-1].endswith(f"{precision}/{precision}")
@@ -242,8 +242,8 @@ def test_run_builds_what_is_not_there_and_says_so(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch, GPU())
-    lines: list[str] = []
-    open_device("auto", bundle, lines.append)
+    with logged() as lines:
+        open_device("auto", bundle)
     assert sum("building an engine" in line for line in lines) == 2
 
 
@@ -394,8 +394,8 @@ def test_best_takes_int8_where_fp16_cannot_be_made(
     monkeypatch.setattr("edge.build.TIMED_RUNS", 1)
     fault = BundleError("holds values that FP16 cannot hold")
     monkeypatch.setattr("edge.engines.build.float_variant", refuse(fault))
-    lines: list[str] = []
-    build(BuildOptions(bundle.path, "best", None, None), lines.append)
+    with logged() as lines:
+        build(BuildOptions(bundle.path, "best", None, None))
     text = "\n".join(lines)
     assert text.count("fp16 cannot be used: ") == 2
     assert text.count("right: largest score difference") == 2
@@ -447,8 +447,8 @@ def test_without_a_gpu_cuda_is_refused_and_auto_says_nothing(
     monkeypatch.setattr("edge.devices.gpu.gpu_fault", lambda: NO_DRIVER)
     with pytest.raises(DeviceError, match=r"libcuda.so.1 is not here; use --device cpu"):
         open_device("cuda", bundle)
-    lines: list[str] = []
-    open_device("auto", bundle, lines.append).close()
+    with logged() as lines:
+        open_device("auto", bundle).close()
     assert lines == []
 
 
@@ -456,6 +456,6 @@ def test_without_a_gpu_cuda_is_refused_and_auto_says_nothing(
 def test_a_broken_driver_is_told(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = "NVIDIA's driver is here, but opens no GPU (CUDA error 999)"
     monkeypatch.setattr("edge.devices.gpu.gpu_fault", lambda: fault)
-    lines: list[str] = []
-    open_device("auto", bundle, lines.append).close()
+    with logged() as lines:
+        open_device("auto", bundle).close()
     assert fault in lines[0]

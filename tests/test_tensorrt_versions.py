@@ -99,7 +99,7 @@ def test_dla_by_calibration_to_10_7(version: str, precision: Any, spatial: bytes
 def test_no_dla_from_10_8_to_11_4_0(version: str, spatial: bytes) -> None:
     with pytest.raises(DeviceError, match=f"TensorRT {version} has no DLA: 10.7 was the last"):
         build_engine(
-            Surface(version, dla_cores=2), spatial, "net", BuildConfig("int8", 0, None), b"", print
+            Surface(version, dla_cores=2), spatial, "net", BuildConfig("int8", 0, None), b""
         )
 
 
@@ -137,7 +137,7 @@ def test_a_network_without_a_variant_is_named(demo_bundle: Path) -> None:
 def test_no_fp32_on_the_dla(spatial: bytes) -> None:
     with pytest.raises(DeviceError, match="int8 or fp16"):
         build_engine(
-            Surface("10.3.0", dla_cores=1), spatial, "net", BuildConfig("fp32", 0, None), b"", print
+            Surface("10.3.0", dla_cores=1), spatial, "net", BuildConfig("fp32", 0, None), b""
         )
 
 
@@ -150,7 +150,7 @@ def test_a_refused_calibration_table_is_an_error(
     )
     with pytest.raises(DeviceError, match="does not take the calibration table"):
         build_engine(
-            Surface("10.3.0", dla_cores=1), spatial, "net", BuildConfig("int8", 0, None), b"", print
+            Surface("10.3.0", dla_cores=1), spatial, "net", BuildConfig("int8", 0, None), b""
         )
 
 

@@ -143,7 +143,7 @@ def test_in_the_journal_each_line_has_its_priority(
         words = [str(TWOSTREAM), "run", str(tmp_path), "test://"]
         subprocess.run(words, stderr=file, env=os.environ | there, timeout=120, check=False)
     lines = log.read_text().splitlines()
-    assert any(line.startswith("<6>whole clip: ") for line in lines)
+    assert any(line.startswith("<6>9 frames") for line in lines)
     assert lines[-3:-1] == ["<4>one", "<4><0>two"]
     assert lines[-1].startswith("<3>twostream: ")
     # inherited by a process whose stderr is something else, it means nothing

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -16,8 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from calibration.clips import (
     OTHER,
@@ -34,6 +33,9 @@ from edge.files import make_private, why, write_atomic
 from edge.frames import Matrix
 from edge.network import NetworkSpec
 from edge.preprocess import Preprocessor
+from edge.terminal import track
+
+logger = logging.getLogger(__name__)
 
 MOMENTS = 3  # samples a clip, in the middle of each third
 _FORMAT = 1
@@ -121,7 +123,6 @@ def draw_samples(
     clips: int,
     seed: int,
     folder: Path,
-    console: Console,
 ) -> Samples:
     """MOMENTS samples of each of `clips` of the network's training clips, kept in `folder`.
 
@@ -132,7 +133,7 @@ def draw_samples(
     ordered = order_clips(spec, available, seed)
     if not ordered:
         raise DataError("none of the network's training clips is in this data set")
-    return _draw(spec, ordered, clips, MOMENTS, folder, console)
+    return _draw(spec, ordered, clips, MOMENTS, folder)
 
 
 def draw_footage(
@@ -141,12 +142,11 @@ def draw_footage(
     clips: int,
     seed: int,
     folder: Path,
-    console: Console,
 ) -> Samples:
     """As many samples of recordings without labels, spread over the length of each."""
     recordings = min(clips, len(footage))
     each = MOMENTS * -(-clips // recordings)
-    return _draw(spec, order_footage(footage, seed), recordings, each, folder, console)
+    return _draw(spec, order_footage(footage, seed), recordings, each, folder)
 
 
 def _draw(
@@ -155,13 +155,12 @@ def _draw(
     clips: int,
     moments: int,
     folder: Path,
-    console: Console,
 ) -> Samples:
     preprocessor = Preprocessor(spec.geometry, spec.flow)
     members: list[Member] = []
     skipped: list[tuple[str, str]] = []
-    waiting = iter(ordered)
-    for _ in track(range(min(clips, len(ordered))), "clips", console=console, transient=True):
+    waiting, wanted = iter(ordered), min(clips, len(ordered))
+    for _ in track(range(wanted), "clips", total=wanted):
         for clip in waiting:
             try:
                 file = folder / f"{_key(spec, clip, moments)}.npz"
@@ -175,7 +174,10 @@ def _draw(
             break
     if not members:
         raise DataError(f"none of the clips can be read; the first: {skipped[0][1]}")
-    return Samples(spec, tuple(members), tuple(skipped))
+    samples = Samples(spec, tuple(members), tuple(skipped))
+    for warning in samples.warnings:
+        logger.warning("%s: %s", spec.stream, warning)
+    return samples
 
 
 def _key(spec: NetworkSpec, clip: TrainingClip, moments: int) -> str:

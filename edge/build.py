@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +18,9 @@ from edge.errors import DeviceError, TwostreamError
 from edge.network import STREAMS, Precision, Stream
 from edge.verify import ParityResult, compare_stream, is_within
 
+logger = logging.getLogger(__name__)
+
 WARM_RUNS, TIMED_RUNS = 20, 200
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class _Candidate:
         )
 
 
-def build(options: BuildOptions, say: Say) -> None:
+def build(options: BuildOptions) -> None:
     """Make both engines and note which ones `run` is to use on this device.
 
     Raises DeviceError where one cannot be built, or none gives the scores that it must.
@@ -58,19 +59,21 @@ def build(options: BuildOptions, say: Say) -> None:
     for name in bundle.manifest.files:
         bundle.read(name)
     if planted := planted_engines(bundle):
-        say(planted)
+        logger.warning("%s", planted)
     with open_driver() as driver:
         trt = load_tensorrt()
-        chosen = {stream: _choose(trt, bundle, driver, stream, options, say) for stream in STREAMS}
+        chosen = {stream: _choose(trt, bundle, driver, stream, options) for stream in STREAMS}
         folder = engine_folder(bundle)
         write_choice(folder, driver.gpu, trt.__version__, chosen)
         for note in driver.notes:
-            say(f"warning: {note}")
-    say(f"engines are in {folder}, each with a .json that names its layers and their precision")
+            logger.warning("%s", note)
+    logger.info(
+        "engines are in %s, each with a .json that names its layers and their precision", folder
+    )
 
 
 def _choose(
-    trt: Any, bundle: Bundle, driver: Driver, stream: Stream, options: BuildOptions, say: Say
+    trt: Any, bundle: Bundle, driver: Driver, stream: Stream, options: BuildOptions
 ) -> BuildConfig:
     asked: tuple[Precision, ...] = (
         ("int8", "fp16") if options.precision == "best" else (options.precision,)
@@ -81,13 +84,13 @@ def _choose(
         if any(each.config.precision == precision for each in tried):
             continue  # INT8 became FP16 on a GPU that has no INT8
         try:
-            candidate = _try(trt, bundle, driver, stream, config, say)
+            candidate = _try(trt, bundle, driver, stream, config)
         except TwostreamError as error:
             if precision == asked[-1] and not tried:
                 raise
-            say(f"{stream}: {precision} cannot be used: {error}")
+            logger.warning("%s: %s cannot be used: %s", stream, precision, error)
             continue
-        say(candidate.line(bundle))
+        logger.info("%s", candidate.line(bundle))
         tried.append(candidate)
     right = [candidate for candidate in tried if is_within(candidate.parity, bundle)]
     if not right:
@@ -99,17 +102,17 @@ def _choose(
         )
     best = min(right, key=lambda each: each.milliseconds)
     if len(tried) > 1:
-        say(f"{stream}: {best.config.precision} is used, the fastest that is right")
+        logger.info("%s: %s is used, the fastest that is right", stream, best.config.precision)
     return best.config
 
 
 def _try(
-    trt: Any, bundle: Bundle, driver: Driver, stream: Stream, config: BuildConfig, say: Say
+    trt: Any, bundle: Bundle, driver: Driver, stream: Stream, config: BuildConfig
 ) -> _Candidate:
-    prepared = prepare_engine(trt, bundle, stream, driver.gpu, config, say)
+    prepared = prepare_engine(trt, bundle, stream, driver.gpu, config)
     counts = Counter(layer.precision for layer in prepared.layers).most_common()
     layers = ", ".join(f"{count} {precision}" for precision, count in counts) or "not told"
-    say(f"{stream}: layers: {layers}")
+    logger.info("%s: layers: %s", stream, layers)
     network = Network(trt, bundle, driver, prepared)
     try:
         parity = compare_stream(bundle, stream, prepared.key.precision, network)

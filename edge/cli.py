@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -12,10 +14,13 @@ import typer
 import typer.core
 
 from edge.errors import ConfigError, TwostreamError
+from edge.log import Level, configure, print_error
 from edge.text import print_line
 
 if TYPE_CHECKING:
     from edge.options import RunOptions
+
+logger = logging.getLogger(__name__)
 
 # What a missing module means to a user.
 _EXTRAS = {
@@ -51,7 +56,44 @@ class FiniteCommand(typer.core.TyperCommand):
         return left
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+def _configure(context: typer.Context, level: Level) -> Level:
+    configure(level)
+    context.meta["log_level"] = level
+    return level
+
+
+@cache
+def _log_level() -> Any:
+    """The parameter --log-level, made by typer, so that it is of the click that typer uses."""
+    alone = typer.Typer(add_completion=False)
+
+    @alone.command()
+    def command(
+        log_level: Annotated[
+            Level,
+            typer.Option(
+                help="Show records of this level and above.",
+                callback=_configure,
+                expose_value=False,
+            ),
+        ] = "info",
+    ) -> None:
+        """Never called."""
+
+    return typer.main.get_command(alone).params[0]
+
+
+class _Commands(typer.core.TyperGroup):
+    """Gives every command --log-level: those of the other packages, too."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        for name, command in self.commands.items():
+            if name != "service":  # which passes it on to `run`, with all that follows its name
+                command.params.append(_log_level())
+
+
+app = typer.Typer(cls=_Commands, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -184,7 +226,7 @@ def run_command(
 
     options = run_options(context.params)
     for line in _exposed(context):
-        _say(line)
+        logger.warning("%s", line)
     run(options, None if config is None else read_again)
 
 
@@ -200,9 +242,10 @@ def _exposed(context: typer.Context) -> list[str]:
 
 def _given(context: typer.Context, *places: str) -> dict[str, Any]:
     """The parameters that come from the command line, the environment or a file (DEFAULT_MAP)."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
+    values = context.params | {"log_level": context.meta["log_level"]}
+    sources = {name: context.get_parameter_source(name) for name in values}
     return {
-        name: context.params[name]
+        name: values[name]
         for name, source in sources.items()
         if source is not None and source.name in places
     }
@@ -216,7 +259,7 @@ def verify_command(
     """Check that this device gives the scores that the bundle's maker measured."""
     from edge.verify import verify
 
-    for line in verify(bundle, device, _say):
+    for line in verify(bundle, device):
         print_line(line)
 
 
@@ -242,12 +285,12 @@ def build_command(
     from edge.remote import build_remote
 
     if remote is None:
-        build(BuildOptions(bundle, precision, dla, workspace), print_line)
+        build(BuildOptions(bundle, precision, dla, workspace))
         return
     options = ["--precision", precision]
     options += [] if dla is None else ["--dla", str(dla)]
     options += [] if workspace is None else ["--workspace", str(workspace)]
-    for line in build_remote(bundle, remote, options, print_line):
+    for line in build_remote(bundle, remote, options):
         print_line(line)
 
 
@@ -270,7 +313,7 @@ def service_command(
     if set(words) == {"config"}:
         unit, config = install(name, None, config)
         if warning := config_warning(config, run_context.default_map or {}):
-            _say(warning)
+            logger.warning("%s", warning)
     else:
         values = words | _given(run_context, "DEFAULT_MAP")
         unit, config = install(name, placed_options(values), config)
@@ -334,10 +377,6 @@ def doctor_command() -> None:
     raise typer.Exit(doctor())
 
 
-def _say(line: str) -> None:
-    print_line(line, sys.stderr)
-
-
 def main() -> None:
     """Entry point: user errors are one line and exit code 2, bugs keep their traceback."""
     for entry in entry_points(group="twostream.commands"):
@@ -362,5 +401,5 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    print_line("twostream: " + " ".join(message.split()), sys.stderr)
+    print_error(" ".join(message.split()))
     sys.exit(2)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     SpinnerColumn,
     TaskID,
     TextColumn,
@@ -20,44 +18,44 @@ from rich.progress import (
 from edge.listener import Output, SourceInfo
 from edge.runtime import RUNNING, Label, SourceStatistics
 from edge.supervisor import SourceState
+from edge.terminal import progress_bar
 from edge.text import printable
+
+logger = logging.getLogger(__name__)
 
 
 class ConsoleLog(Output):
     """What a person should know while it runs: cameras that are lost and come back."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self) -> None:
         self._lost_s: dict[str, float] = {}
 
     def on_source_state(self, state: SourceState) -> None:
         if state.state == "running":
             lost_s = self._lost_s.pop(state.name, None)
             if lost_s is not None:
-                self._say(f"{state.name}: running again after {time.monotonic() - lost_s:.1f} s")
+                away_s = time.monotonic() - lost_s
+                logger.info("%s: running again after %.1f s", state.name, away_s)
         elif state.state == "lost":
             self._lost_s.setdefault(state.name, time.monotonic())
             if state.failures & (state.failures - 1) == 0:  # the first, second, fourth, ...
-                self._say(f"lost: {state.reason}; next try in {state.retry_s:.1f} s")
+                logger.warning("lost: %s; next try in %.1f s", state.reason, state.retry_s)
 
 
 class ProgressBar(Output):
     """A bar for the file that is read, one line for each camera; nothing where nobody looks."""
 
-    def __init__(self, console: Console, classes: tuple[str, ...]) -> None:
+    def __init__(self, classes: tuple[str, ...]) -> None:
         width = max(len(name) for name in classes) + 5
         self._sources: dict[str, SourceInfo] = {}
         self._dropped: dict[str, int] = {}
         self._tasks: dict[str, TaskID] = {}
-        self._progress = Progress(
+        self._progress = progress_bar(
             SpinnerColumn(),
             TextColumn(f"{{task.description:{width}}}", markup=False),
             BarColumn(),
             TimeRemainingColumn(),
             MofNCompleteColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
         )
 
     def __enter__(self) -> ProgressBar:

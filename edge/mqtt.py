@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
@@ -26,6 +26,8 @@ from edge.events import Event
 from edge.listener import Output, SourceInfo
 from edge.report import event_record, state_record
 from edge.supervisor import SourceState
+
+logger = logging.getLogger(__name__)
 
 BUFFER = 1000  # events that wait for the broker
 _END_S, _GOODBYE_S = 0.5, 0.3  # for what waits to be sent at the end, and for the last word
@@ -72,16 +74,16 @@ def parse_broker(uri: str) -> BrokerAddress:
 
 
 class MQTTSink(Output):
-    """with MQTTSink(parse_broker("mqtt://host/camera1"), say) as sink: sink.on_event(event)"""
+    """with MQTTSink(parse_broker("mqtt://host/camera1")) as sink: sink.on_event(event)"""
 
-    def __init__(self, broker: BrokerAddress, say: Callable[[str], None]) -> None:
+    def __init__(self, broker: BrokerAddress) -> None:
         try:
             from paho.mqtt import client as mqtt
         except ImportError:
             raise SinkError(
                 '--mqtt needs paho-mqtt; run: pip install "twostream-edge[mqtt]"'
             ) from None
-        self._mqtt, self._broker, self._say = mqtt, broker, say
+        self._mqtt, self._broker = mqtt, broker
         self._slugs: dict[str, str] = {}  # what topics call the sources
         self._run, self._number = uuid.uuid4().hex[:12], 0
         self._lock = threading.RLock()
@@ -123,7 +125,7 @@ class MQTTSink(Output):
         self._client.disconnect()
         self._client.loop_stop()
         if left or self.lost:
-            self._say(f"warning: {self._broker.name}: {left + self.lost} events were not sent")
+            logger.warning("%s: %d events were not sent", self._broker.name, left + self.lost)
 
     def begin(self, source: SourceInfo) -> None:
         self._slugs[source.name] = source.slug
@@ -147,7 +149,7 @@ class MQTTSink(Output):
                 return
         self.lost += 1
         if self.lost == 1:
-            self._say(f"warning: {self._broker.name}: {BUFFER} events wait; more are lost")
+            logger.warning("%s: %d events wait; more are lost", self._broker.name, BUFFER)
 
     def _send_next(self) -> None:
         """Give paho one event at a time. All that it has it sends at once when it is connected
@@ -195,7 +197,7 @@ class MQTTSink(Output):
         if connected == self._connected:
             return
         if not connected:
-            self._say(f"warning: {self._broker.name}: {reason}; events wait for it")
+            logger.warning("%s: %s; events wait for it", self._broker.name, reason)
         elif self._connected is False:
-            self._say(f"{self._broker.name}: connected again")
+            logger.info("%s: connected again", self._broker.name)
         self._connected = connected

@@ -9,26 +9,28 @@ one that it has not built. Nothing but lines of text comes back.
 from __future__ import annotations
 
 import io
+import logging
 import re
 import shlex
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from edge.bundle import MANIFEST, Bundle, load_bundle, sha256
 from edge.errors import DeviceError
+from edge.log import read_line
 from edge.ssh import check_target, open_session
+
+logger = logging.getLogger(__name__)
 
 _HOME = '"$HOME"/.cache/twostream/bundles'
 
-Say = Callable[[str], None]
 
-
-def build_remote(bundle_path: Path, target: str, options: list[str], say: Say) -> list[str]:
+def build_remote(bundle_path: Path, target: str, options: list[str]) -> list[str]:
     """Build a bundle's engines on `target` (HOST or USER@HOST) and verify them there.
 
-    options: of `twostream build`, passed on as they are. say: gets each line at once, those of the
-    board with its name in front. Returns the closing lines. Raises BundleError or DeviceError.
+    options: of `twostream build`, passed on as they are. The board's own lines are logged as they
+    come, with its name in front. Returns the closing lines. Raises BundleError or DeviceError.
     """
     host = check_target(target)
     bundle = load_bundle(bundle_path)
@@ -36,9 +38,9 @@ def build_remote(bundle_path: Path, target: str, options: list[str], say: Say) -
     for name in bundle.manifest.files:
         bundle.read(name)
     there = f"{_HOME}/{_remote_name(bundle, manifest)}"
-    _send_bundle(target, there, bundle, manifest, say)
-    _run(target, ["build"], there, options, say)
-    _run(target, ["verify"], there, ["--device", "cuda"], say)
+    _send_bundle(target, there, bundle, manifest)
+    _run(target, ["build"], there, options)
+    _run(target, ["verify"], there, ["--device", "cuda"])
     return [
         f"the engines stay on {host}, in the cache of its user, and fit that board alone",
         f"on {host}: twostream run {_shown(there)} SOURCE --device cuda",
@@ -54,7 +56,7 @@ def _shown(there: str) -> str:
     return there.replace('"$HOME"', "~")
 
 
-def _send_bundle(target: str, there: str, bundle: Bundle, manifest: bytes, say: Say) -> None:
+def _send_bundle(target: str, there: str, bundle: Bundle, manifest: bytes) -> None:
     """Copy what is not there yet, and see that there is a `twostream`."""
     wanted = dict(bundle.manifest.files) | {MANIFEST: sha256(manifest)}
     host = check_target(target)
@@ -73,7 +75,8 @@ def _send_bundle(target: str, there: str, bundle: Bundle, manifest: bytes, say: 
             "echo 'export PATH=$HOME/twostream/.venv/bin:$PATH' >> ~/.profile"
         )
     missing = [name for name, digest in wanted.items() if f"{digest}  {name}" not in said]
-    say(f"{host}: {len(missing)} of {len(wanted)} files of {bundle.manifest.name} to send")
+    name = bundle.manifest.name
+    logger.info("%s: %d of %d files of %s to send", host, len(missing), len(wanted), name)
     if missing:
         contents = ((n, manifest if n == MANIFEST else bundle.read(n)) for n in missing)
         _send(target, there, contents)
@@ -103,8 +106,8 @@ def _send(target: str, there: str, contents: Iterable[tuple[str, bytes]]) -> Non
             )
 
 
-def _run(target: str, command: list[str], there: str, options: list[str], say: Say) -> None:
-    """`twostream COMMAND FOLDER OPTIONS`, its lines shown as they come."""
+def _run(target: str, command: list[str], there: str, options: list[str]) -> None:
+    """`twostream COMMAND FOLDER OPTIONS`, its lines logged as they come."""
     words = ["twostream", *command]
     # Python holds back what it prints into a pipe, for minutes here.
     script = (
@@ -114,7 +117,8 @@ def _run(target: str, command: list[str], there: str, options: list[str], say: S
     last = ""
     with open_session(target, script) as session:
         for line in session.lines():
-            say(f"{session.host}: {line}")
+            level, text = read_line(line)
+            logger.log(level, "%s: %s", session.host, text)
             last = line.strip() or last
         code = session.finish()
     if code != 0:

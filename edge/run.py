@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,10 +18,12 @@ from edge.report import summary_lines, summary_table
 from edge.rtsp_out import RTSPOut
 from edge.service import SystemdNotifier
 from edge.session import Session, read, watch
-from edge.text import LineConsole
+from edge.terminal import stderr_console
 from edge.web.server import WebServer
 from edge.web.state import LiveState
 from edge.webhook import Webhook
+
+logger = logging.getLogger(__name__)
 
 
 def run(options: RunOptions, read_again: Callable[[], RunOptions] | None = None) -> None:
@@ -32,30 +35,23 @@ def run(options: RunOptions, read_again: Callable[[], RunOptions] | None = None)
     check_outputs(
         _files(options), [spec.address.location for spec in options.sources if not spec.live]
     )
-    console = LineConsole(stderr=True)
-
-    def say(line: str) -> None:
-        console.print(line, soft_wrap=True)
-
     bundle = load_bundle(options.bundle)
     if bundle.manifest.accepted_loss is not None:
-        say(f"warning: this bundle was made although {bundle.manifest.accepted_loss}")
+        logger.warning("this bundle was made although %s", bundle.manifest.accepted_loss)
     with ExitStack() as stack:
-        session = _open(options, read_again is not None, bundle, console, say, stack)
+        session = _open(options, read_again is not None, bundle, stack)
         if options.live:
             watch(session, options, read_again)
         else:
             read(session, options.sources)
         session.finish()
     for summary in session.summaries:
-        for warning in summary["warnings"]:
-            console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
         if len(options.sources) > 1:
-            say(f"{summary['source']}:")
-        else:
-            console.print(summary_table(summary))
+            logger.info("%s:", summary["source"])
+        elif logger.isEnabledFor(logging.INFO):
+            stderr_console().print(summary_table(summary))
         for line in summary_lines(summary):
-            say(line)
+            logger.info("%s", line)
     session.complain()
 
 
@@ -75,8 +71,6 @@ def _open(
     options: RunOptions,
     may_change: bool,
     bundle: Bundle,
-    console: LineConsole,
-    say: Callable[[str], None],
     stack: ExitStack,
 ) -> Session:
     """Outputs first: what cannot be had is told before anything is loaded. may_change: sources may
@@ -84,7 +78,7 @@ def _open(
     outputs, manifest = options.outputs, bundle.manifest
     annotator = Annotator(manifest)
     several = len(options.sources) > 1 or may_change
-    opened: list[Output] = [ConsoleLog(say), annotator]
+    opened: list[Output] = [ConsoleLog(), annotator]
     if outputs.json is not None:
         lines = JsonLinesOutput(outputs.json, outputs.segments, manifest.classes)
         opened.append(stack.enter_context(lines))
@@ -93,30 +87,29 @@ def _open(
         recorder = VideoRecorder(outputs.video, outputs.segments, several, usual, annotator)
         opened.append(stack.enter_context(recorder))
     if outputs.mqtt is not None:
-        opened.append(stack.enter_context(MQTTSink(outputs.mqtt, say)))
+        opened.append(stack.enter_context(MQTTSink(outputs.mqtt)))
     if outputs.webhook is not None:
-        opened.append(stack.enter_context(Webhook(outputs.webhook, say)))
+        opened.append(stack.enter_context(Webhook(outputs.webhook)))
     if outputs.rtsp is not None:
         relay = stack.enter_context(RTSPOut(outputs.rtsp, annotator))
         opened.append(relay)
-        say(f"annotated pictures: {relay.url}")
+        logger.info("annotated pictures: %s", relay.url)
     if outputs.web is not None:
         state = LiveState(manifest.classes, annotator)
         server = stack.enter_context(WebServer(outputs.web, state))
         opened.append(state)
-        say(f"live page: {server.url}")
+        logger.info("live page: %s", server.url)
     flow_wanted = outputs.pictured or options.config.idle_s is not None or may_change
-    device = open_device(options.device, bundle, say, flow_wanted)
+    device = open_device(options.device, bundle, flow_wanted)
     stack.callback(device.close)
     # before the cameras, which may be waited for: that is no reason to be restarted
     opened.append(stack.enter_context(SystemdNotifier()))
-    opened.append(stack.enter_context(ProgressBar(console, manifest.classes)))
+    opened.append(stack.enter_context(ProgressBar(manifest.classes)))
     return Session(
         manifest,
         device,
         options.config,
         options.rules,
         outputs.pictured,
-        say,
         opened,
     )

@@ -36,7 +36,7 @@ def command_line_warning(words: Mapping[str, Any]) -> str | None:
     if not told:
         return None
     return (
-        f"warning: everybody on this machine can read the command line, and a secret in it "
+        f"everybody on this machine can read the command line, and a secret in it "
         f"({told}); put it into a file of mode 0600 and give --config FILE"
     )
 
@@ -46,4 +46,4 @@ def config_warning(path: Path, values: Mapping[str, Any]) -> str | None:
     told = ", ".join(secret_options(values))
     if not told or not path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         return None
-    return f"warning: {path} holds a secret ({told}) and others can read it; run: chmod 600 {path}"
+    return f"{path} holds a secret ({told}) and others can read it; run: chmod 600 {path}"

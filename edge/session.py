@@ -3,6 +3,7 @@ stop."""
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,8 @@ from edge.source import Source, open_source
 from edge.sources import SourceSpec
 from edge.supervisor import Patience, SourceState, Supervised
 
+logger = logging.getLogger(__name__)
+
 _LOOK_S = 0.2  # how often a signal is looked for while no frame comes
 _NAMED_MAX = 5  # sources that a message names
 
@@ -40,7 +43,6 @@ class Session:
     config: RunConfig
     rules: EventRules
     pictured: bool
-    say: Callable[[str], None]
     outputs: list[Output]
     running: dict[str, SourceRun] = field(default_factory=dict)
     summaries: list[dict[str, Any]] = field(default_factory=list)
@@ -128,7 +130,7 @@ def read(session: Session, specs: Iterable[SourceSpec]) -> None:
                 session.fail(spec, str(error))
                 if len(specs) == 1:
                     raise
-                session.say(f"not read any further: {session.failed[spec.name]}")
+                logger.warning("not read any further: %s", session.failed[spec.name])
 
 
 def _read_one(session: Session, spec: SourceSpec, signals: _Signals) -> None:
@@ -210,7 +212,7 @@ def _note_failed(session: Session, cameras: Cameras, options: RunOptions) -> Non
         camera = session.running[name].source
         if isinstance(camera, Supervised) and camera.connections == 0 and not options.patience.wait:
             raise fault
-        session.say(f"not read any further: {session.failed[name]}")
+        logger.warning("not read any further: %s", session.failed[name])
 
 
 def _reload(
@@ -223,7 +225,7 @@ def _reload(
         if not new.live:
             raise SourceError(f"{new.sources[0].name} is a file; cameras are watched here")
     except TwostreamError as error:
-        session.say(f"not reloaded, all goes on as before: {error}")
+        logger.warning("not reloaded, all goes on as before: %s", error)
         return options
     session.config, session.rules = new.config, new.rules
     before, after = ({spec.name: spec.uri for spec in o.sources} for o in (options, new))
@@ -238,7 +240,7 @@ def _reload(
             _begin_camera(session, cameras, spec, new.patience)
     unchanged = replace(new, sources=options.sources, config=options.config, rules=options.rules)
     rest = "" if unchanged == options else "; what else has changed waits for the next start"
-    session.say(f"reloaded: {len(new.sources)} cameras{rest}")
+    logger.info("reloaded: %d cameras%s", len(new.sources), rest)
     return replace(options, sources=new.sources, config=new.config, rules=new.rules)
 
 

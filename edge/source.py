@@ -10,6 +10,7 @@ format; geometry happens in `edge.frames` alone.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import weakref
@@ -26,6 +27,8 @@ from edge.errors import SourceError
 from edge.frames import Frame, Plane, default_matrix
 from edge.gstreamer import Pipeline, has_element, load_gstreamer, trial_fault
 from edge.layout import I420Layout, i420_planes, layout_of_buffer, layout_of_caps
+
+logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2  # appsink does not wake on an error, so the bus is read at least this often
 _MAPPED_MAX = 4  # buffers lent to the caller at once: a decoder's pool may have few more
@@ -314,7 +317,7 @@ class Source:
             self.size_hw, self.frame_rate = layout.size_hw, layout.frame_rate
             self._clock = StreamClock(layout.frame_rate, counted=self._head[:4] == b"RIFF")
             if layout.matrix is None:
-                self.warnings.append(
+                self._warn(
                     f"{self._address.name}: its colour matrix is neither BT.601 nor BT.709; "
                     f"{default_matrix(layout.size_hw[0])} is used"
                 )
@@ -382,19 +385,23 @@ class Source:
             self.expected_frames = round(duration_s * self.frame_rate)
             self._announced_slack = max(2, self.expected_frames // 20)
 
+    def _warn(self, text: str) -> None:
+        self.warnings.append(text)
+        logger.warning("%s", text)
+
     def _note_end(self) -> None:
         """Complete the warnings."""
         name, pipeline = self._address.name, self._pipeline
         if self._clock.replaced:
-            self.warnings.append(
+            self._warn(
                 f"{name}: {self._clock.replaced} frames had no time stamp, or not a later one than "
                 "the frame before; theirs is counted from the frame rate"
             )
         for text, count in pipeline.warnings.items():
-            self.warnings.append(f"{name}: {text} ({count} times)")
+            self._warn(f"{name}: {text} ({count} times)")
         missing = (self.expected_frames or 0) - self.received
         if pipeline.fault is not None or missing > self._announced_slack:
-            self.warnings.append(
+            self._warn(
                 f"{name}: it ends after {self.received} frames, its container announces "
                 f"{self.expected_frames or 'an unknown number'}; the file is damaged or cut short"
                 + (f" ({pipeline.fault})" if pipeline.fault else "")

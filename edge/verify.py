@@ -60,15 +60,15 @@ def is_within(result: ParityResult, bundle: Bundle) -> bool:
     return result.difference <= bundle.manifest.parity.tolerance
 
 
-def verify(path: Path, device_name: str, say: Callable[[str], None]) -> list[str]:
-    """One line a stream; `say` takes what is told before.
+def verify(path: Path, device_name: str) -> list[str]:
+    """One line a stream.
 
     Raises DeviceError where a score is further off than the bundle allows.
     """
     bundle = load_bundle(path)
     for name in bundle.manifest.files:
         bundle.read(name)
-    device = open_device(device_name, bundle, say)
+    device = open_device(device_name, bundle)
     try:
         results = [
             compare_stream(bundle, s, device.precisions[s], partial(device.logits, s))

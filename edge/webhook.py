@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import logging
 import queue
 import socket
 import threading
@@ -21,6 +22,8 @@ from edge.listener import Output
 from edge.report import event_record, state_record
 from edge.supervisor import SourceState
 
+logger = logging.getLogger(__name__)
+
 BUFFER = 1000
 TRIES = 6  # over about a minute
 TIMEOUT_S = 5.0  # of a whole delivery, however slowly the other end speaks
@@ -30,19 +33,18 @@ _ANSWER_BYTES = 4096  # read of an answer, out of courtesy: nothing in it is use
 
 
 class Webhook(Output):
-    """with Webhook("https://host/path", say) as hook: hook.on_event(event)
+    """with Webhook("https://host/path") as hook: hook.on_event(event)
 
     A delivery that fails is tried again with longer and longer pauses, then given up, counted and
     said, as is what comes while BUFFER of them wait. An answer of 3xx or 4xx is final: the same
     request would get it again, and where it leads is not where the user sent it.
     """
 
-    def __init__(self, url: str, say: Callable[[str], None]) -> None:
+    def __init__(self, url: str) -> None:
         """Raises SinkError where it is no web address."""
         self._url, self._headers, host = parse_webhook(url)
         # tokens are kept in paths and queries of such addresses
         self._name = f"webhook at {host}"
-        self._say = say
         self._waiting: queue.Queue[bytes] = queue.Queue(BUFFER)
         self._over = threading.Event()
         self._idle = threading.Event()
@@ -61,7 +63,7 @@ class Webhook(Output):
         left = self._waiting.qsize() + (not self._idle.is_set())
         self._over.set()
         if left or self.lost:
-            self._say(f"warning: {self._name}: {left + self.lost} messages were not delivered")
+            logger.warning("%s: %d messages were not delivered", self._name, left + self.lost)
 
     def on_event(self, event: Event) -> None:
         self._enqueue(event_record(event))
@@ -108,7 +110,7 @@ class Webhook(Output):
     def _lose(self, reason: str) -> None:
         self.lost += 1
         if self.lost & (self.lost - 1) == 0:  # the first, second, fourth, ...
-            self._say(f"warning: {self._name}: {reason}; {self.lost} messages lost so far")
+            logger.warning("%s: %s; %d messages lost so far", self._name, reason, self.lost)
 
 
 def post(url: str, data: bytes, headers: dict[str, str]) -> int:

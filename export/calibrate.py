@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from edge.text import LineConsole, print_line
+from edge.text import print_line
 
 if TYPE_CHECKING:
     import onnx
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from calibration.quantise import Quantised
     from calibration.samples import Samples
     from edge.network import NetworkSpec
+
+logger = logging.getLogger(__name__)
 
 RangeMethod = Literal["auto", "mse", "min-max", "percentile", "entropy"]
 Ranges = Annotated[
@@ -53,28 +56,27 @@ def calibrate_command(
     from calibration.table import write_table
     from train.dataset import open_dataset
 
-    console = LineConsole(stderr=True, soft_wrap=True)
     out = out or model.with_name(f"{model.stem}.int8.onnx")
     fp32, spec = load_model(model)
     folder = cache / "calibration"
     if unlabelled:
         footage = find_footage(data, spec)
-        samples = draw_footage(spec, footage, clips, seed, folder, console)
+        samples = draw_footage(spec, footage, clips, seed, folder)
     else:
         known = open_dataset(data, spec.split).train
-        samples = draw_samples(spec, known, clips, seed, folder, console)
+        samples = draw_samples(spec, known, clips, seed, folder)
     made = calibrate(fp32, samples, ranges)
     write_model(made.model, spec, out)
     for line in describe(spec, samples, made):
-        console.print(line)
-    console.print(f"wrote {out}")
+        logger.info("%s", line)
+    logger.info("wrote %s", out)
     if table is not None:
         file = out.with_name(out.name + ".cache")
         write_table(out, table, file)
-        console.print(f"wrote {file} and {file.name}.json, for TensorRT {table}")
+        logger.info("wrote %s and %s.json, for TensorRT %s", file, file.name, table)
     if sensitivity is not None:
         _show_sensitivity(fp32, spec, samples, made, sensitivity)
-        console.print(f"wrote {sensitivity}")
+        logger.info("wrote %s", sensitivity)
 
 
 def summarise(samples: Samples, made: Quantised) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def summarise(samples: Samples, made: Quantised) -> dict[str, Any]:
 
 
 def describe(spec: NetworkSpec, samples: Samples, made: Quantised) -> list[str]:
-    """The report, line by line."""
+    """The report, line by line; what is wrong with the samples has been told."""
     difference = made.difference
     spread = ", ".join(f"{label} {count}" for label, count in samples.label_spread.items())
     tried = ", ".join(f"{method} {mean:.4f}" for method, mean in made.tried.items())
@@ -101,7 +103,6 @@ def describe(spec: NetworkSpec, samples: Samples, made: Quantised) -> list[str]:
         f"{spec.stream}: {len(samples.clips)} clips, {len(samples)} samples, "
         f"{len(samples.skipped)} clips skipped; clip list sha256 {samples.list_hash[:16]}",
         f"clips a class: {spread}",
-        *(f"warning: {warning}" for warning in samples.warnings),
         f"ranges: {made.method}; mean |score difference| of all layers in INT8: {tried}",
         f"layers in float: {', '.join(made.float_layers) or 'none'}",
         f"INT8 against FP32 on {difference.samples} samples held out: mean |score difference| "

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from edge.errors import DataError, ExportError
 from edge.files import write_atomic
-from edge.text import LineConsole, print_line
+from edge.text import print_line
 from export.calibrate import Ranges
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from edge.network import NetworkSpec
@@ -81,7 +83,6 @@ def export_command(
     from export.page import write_page
     from train.run_folder import only_run
 
-    console = LineConsole(stderr=True, soft_wrap=True)
     if not parity_video.is_file():
         raise DataError(f"{parity_video}: no such video; give footage that may be passed on")
     check_target(out)
@@ -89,32 +90,38 @@ def export_command(
     given = {"spatial": spatial, "temporal": temporal}
     files = {name: path or only_run(work, name) for name, path in given.items()}
     pair = load_pair(files)
-    exported = _export_data(data, pair["spatial"][1], work, cache, parity_video, console)
+    exported = _export_data(data, pair["spatial"][1], work, cache, parity_video)
     options = ExportOptions(clips, seed, ranges, false_alarms, accept_loss)
-    made = write_bundle(pair, exported, out, options, extra, console)
+    made = write_bundle(pair, exported, out, options, extra)
     for stream in files if batch > 1 else ():
-        console.print(f"wrote {_write_batched(out, stream, batch, work)}")
-    console.print("speed")
+        logger.info("wrote %s", _write_batched(out, stream, batch, work))
+    logger.info("speed")
     page = write_page(made, exported.test, files, f"twostream {shlex.join(sys.argv[1:])}")
     for part in ("validation", "test"):
         for stream in ("spatial", "temporal", "fused"):
             row = made.report[part][stream]
-            console.print(
-                f"{part:10} {stream:8} top-1 FP32 {row['top1_fp32']:.4f}, "
-                f"INT8 {row['top1_int8']:.4f}; "
-                f"mean score difference {row['mean_score_difference']:.4f}"
+            logger.info(
+                "%-10s %-8s top-1 FP32 %.4f, INT8 %.4f; mean score difference %.4f",
+                part,
+                stream,
+                row["top1_fp32"],
+                row["top1_int8"],
+                row["mean_score_difference"],
             )
     fusion = made.report["fusion"]
     if made.report["accepted_loss"]:
-        console.print(f"warning: {made.report['accepted_loss']}")
-    console.print(
-        f"wrote {out} and {page}: spatial weight {fusion['spatial_weight']}, "
-        f"threshold {fusion['threshold']}",
+        logger.warning("%s", made.report["accepted_loss"])
+    logger.info(
+        "wrote %s and %s: spatial weight %s, threshold %s",
+        out,
+        page,
+        fusion["spatial_weight"],
+        fusion["threshold"],
     )
 
 
 def _export_data(
-    data: Path, spec: NetworkSpec, work: Path, cache: Path, parity_video: Path, console: Console
+    data: Path, spec: NetworkSpec, work: Path, cache: Path, parity_video: Path
 ) -> ExportData:
     from export.package import ExportData
     from train.caching import fill_cache, open_cache
@@ -127,7 +134,7 @@ def _export_data(
         "test": list(split.test),
     }
     store = open_cache(cache, spec)
-    cached = {name: fill_cache(store, clips, console) for name, clips in parts.items()}
+    cached = {name: fill_cache(store, clips) for name, clips in parts.items()}
     known = {n: [c for c in cs if c.clip.label in spec.classes] for n, cs in cached.items()}
     others = {n: [c for c in cs if c.clip.label not in spec.classes] for n, cs in cached.items()}
     for name in parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import shutil
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from rich.console import Console
 from torch import nn
 
 from calibration.lint import layer_precisions
@@ -58,6 +58,8 @@ from train.clips import Clip
 from train.json_file import write_json
 from train.protocol import Network
 from train.samples import evenly_spaced, tensor_at
+
+logger = logging.getLogger(__name__)
 
 STREAMS = ("spatial", "temporal")
 PARITY_FILE, PARITY_SAMPLES = "parity.npz", 4
@@ -135,7 +137,6 @@ def write_bundle(
     out: Path,
     options: ExportOptions,
     extra: dict[str, Any],
-    console: Console,
 ) -> Exported:
     """Make the bundle `out`. The same inputs give the same bytes.
 
@@ -149,7 +150,7 @@ def write_bundle(
     specs = {stream: spec for stream, (_, spec) in pair.items()}
     graphs = {stream: data.graphs / f"{stream}.fp32.onnx" for stream in STREAMS}
     made = {
-        stream: _quantise(network, spec, graphs[stream], data, partial, options, console)
+        stream: _quantise(network, spec, graphs[stream], data, partial, options)
         for stream, (network, spec) in pair.items()
     }
     networks = _networks(
@@ -157,7 +158,7 @@ def write_bundle(
         {(stream, "fp32"): graphs[stream] for stream in STREAMS}
         | {(stream, "int8"): partial / f"{stream}.onnx" for stream in STREAMS},
     )
-    console.print("scores of the validation clips, FP32 and INT8")
+    logger.info("scores of the validation clips, FP32 and INT8")
     known = score_moments(data.validation, specs, networks)
     others = score_moments(data.validation_others, specs, networks)
     confidence = fit_fusion(known, others, options.false_alarms)
@@ -170,7 +171,7 @@ def write_bundle(
             f"{loss}; calibrate on more clips, fine-tune with `twostream train --qat`, or say "
             "--accept-loss"
         )
-    console.print("scores of the test clips")
+    logger.info("scores of the test clips")
     test = fuse_moments(score_moments(data.test, specs, networks), confidence)
     test_others = fuse_moments(score_moments(data.test_others, specs, networks), confidence)
     manifest = _manifest(out.name, specs, confidence, loss)
@@ -217,19 +218,18 @@ def _quantise(
     data: ExportData,
     folder: Path,
     options: ExportOptions,
-    console: Console,
 ) -> tuple[dict[str, Any], onnx.ModelProto]:
     """Write the INT8 file of one stream into the bundle's folder; what it came from, and it."""
-    console.print(f"{spec.stream}: FP32 graph {fp32}", markup=False)
+    logger.info("%s: FP32 graph %s", spec.stream, fp32)
     clips = data.validation[:: max(len(data.validation) // CHECKED_ON, 1)]
     inputs = [tensor_at(clip, evenly_spaced(len(clip), STACK, 3)[1], spec) for clip in clips]
     export_graph(network, spec, fp32, inputs)
-    console.print(f"{spec.stream}: calibration on {options.clips} training clips")
-    samples = draw_samples(spec, data.training, options.clips, options.seed, data.samples, console)
+    logger.info("%s: calibration on %d training clips", spec.stream, options.clips)
+    samples = draw_samples(spec, data.training, options.clips, options.seed, data.samples)
     made = calibrate(load_model(fp32)[0], samples, options.ranges)
     write_model(made.model, spec, folder / f"{spec.stream}.onnx")
     for line in describe(spec, samples, made)[2:]:
-        console.print(line, markup=False)
+        logger.info("%s", line)
     found = summarise(samples, made) | {"fp32_onnx_sha256": sha256(fp32.read_bytes())}
     return found, made.model
 

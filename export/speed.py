@@ -20,7 +20,7 @@ from train.cache import CachedClip
 
 def run_speed(bundle: Bundle, videos: list[Path]) -> dict[str, Any]:
     """`twostream run` without outputs over some videos: rate, and the stages of the last one."""
-    device = open_device("cpu", bundle, print)
+    device = open_device("cpu", bundle)
     frames, seconds, duration_s = 0, 0.0, 0.0
     try:
         for video in videos:

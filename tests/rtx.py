@@ -36,4 +36,4 @@ def load_rtx() -> ModuleType:
 
 def build(onnx_bytes: bytes, config: BuildConfig = INT8) -> BuiltEngine:
     """The product's own build of an engine, for SM86."""
-    return build_engine(load_rtx(), onnx_bytes, "network.onnx", config, b"", print)
+    return build_engine(load_rtx(), onnx_bytes, "network.onnx", config, b"")

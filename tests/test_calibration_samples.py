@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import numpy_helper
-from rich.console import Console
 
 from calibration.clips import OTHER, UNLABELLED, find_footage, order_clips
 from calibration.magnitudes import measure_magnitudes
@@ -35,7 +34,7 @@ def made_videos(folder: Path, names: list[str], frames: int = 16) -> list[Clip]:
 
 
 def draw(spec: NetworkSpec, clips: list[Clip], count: int, folder: Path) -> Samples:
-    return draw_samples(spec, clips, count, 1, folder / "kept", Console(quiet=True))
+    return draw_samples(spec, clips, count, 1, folder / "kept")
 
 
 @pytest.mark.parametrize("stream", STREAMS)
@@ -151,7 +150,7 @@ def test_footage_without_labels_is_spread_over_its_length(tmp_path: Path) -> Non
     spec = make_spec("temporal")
     footage = find_footage(tmp_path, spec)
     assert [one.name for one in footage] == ["a/one.mp4", "two.mp4"]
-    samples = draw_footage(spec, footage, 8, 1, tmp_path / "kept", Console(quiet=True))
+    samples = draw_footage(spec, footage, 8, 1, tmp_path / "kept")
     assert len(samples) == 8 * MOMENTS
     assert samples.label_spread == {UNLABELLED: 2}
     assert samples.warnings == []

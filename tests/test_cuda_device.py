@@ -24,6 +24,7 @@ from edge.frames import Frame
 from edge.kernels.launches import FILES
 from edge.verify import verify
 from tests.cuda.pycuda_double import GPU, ORDERS, install
+from tests.logged import logged
 
 STACK = 10
 
@@ -56,7 +57,7 @@ def open_on_double(
     patch: pytest.MonkeyPatch, gpu: GPU, bundle: Bundle, flow: bool = True
 ) -> Device:
     install(patch, gpu)
-    device = open_device("cuda", bundle, lambda line: None, flow_wanted=flow)
+    device = open_device("cuda", bundle, flow_wanted=flow)
     gpu.launched.clear()
     return device
 
@@ -97,7 +98,7 @@ def test_it_says_what_the_cpu_says(
     order: str, integrated: bool, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames = [street(index) for index in range(STACK + 5)]
-    cpu = open_device("cpu", bundle, print, flow_wanted=True)
+    cpu = open_device("cpu", bundle, flow_wanted=True)
     expected = infer(cpu.open_feed(), frames)
     cpu.close()
     gpu = GPU(order, integrated)
@@ -158,7 +159,7 @@ def test_sizes_and_formats_may_change_on_the_way(
 ) -> None:
     sizes = [(240, 320), (480, 640), (360, 640)]
     frames = [street(i, nv12=i % 2 == 1, size_hw=sizes[i % 3]) for i in range(STACK + 3)]
-    cpu = open_device("cpu", bundle, print, flow_wanted=True)
+    cpu = open_device("cpu", bundle, flow_wanted=True)
     expected = infer(cpu.open_feed(), frames)
     device = open_on_double(monkeypatch, GPU(ORDERS[2], integrated=False), bundle)
     assert_same(infer(device.open_feed(), frames), expected)
@@ -223,15 +224,15 @@ def test_build_then_verify_then_run(
     trt = install(monkeypatch, GPU())
     monkeypatch.setattr("edge.build.TIMED_RUNS", 3)
     monkeypatch.setattr("edge.build.WARM_RUNS", 1)
-    lines: list[str] = []
-    build(BuildOptions(bundle.path, precision, None, None), lines.append)  # type: ignore[arg-type]
+    with logged() as lines:
+        build(BuildOptions(bundle.path, precision, None, None))  # type: ignore[arg-type]
     text = "\n".join(lines)
     assert text.count("right: largest score difference") == (4 if precision == "best" else 2)
     assert "temporal: layers: 49 " in text
     assert f"engines are in {engine_folder(bundle)}" in text
     built = len(trt.builds)
-    lines.clear()
-    told = verify(bundle.path, "cuda", lines.append)
+    with logged() as lines:
+        told = verify(bundle.path, "cuda")
     assert "the bundle is right on cuda: Double, TensorRT 10.3.0" in told[-1]
     if precision != "best":
         assert told[-1].endswith(f"{precision}/{precision}")
@@ -243,8 +244,8 @@ def test_run_builds_what_is_not_there_and_says_so(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch, GPU())
-    lines: list[str] = []
-    open_device("auto", bundle, lines.append)
+    with logged() as lines:
+        open_device("auto", bundle)
     assert sum("building an engine" in line for line in lines) == 2
 
 
@@ -257,7 +258,7 @@ def test_engines_that_compute_something_else_are_not_chosen(
         lambda data, shape, classes: lambda batch: np.arange(classes, dtype=np.float32)[None],
     )
     with pytest.raises(DeviceError, match=r"no spatial engine .* parity sample \d differs"):
-        build(BuildOptions(bundle.path, "int8", None, None), lambda line: None)
+        build(BuildOptions(bundle.path, "int8", None, None))
     assert not list(engine_folder(bundle).glob("choice-*"))
 
 
@@ -325,14 +326,14 @@ def test_a_gpu_that_fails_is_left_whole_and_told(
     install(monkeypatch, gpu)
     fault(monkeypatch)
     with pytest.raises(DeviceError) as caught:
-        open_device("cuda", bundle, lambda line: None)
+        open_device("cuda", bundle)
     assert says in str(caught.value)
     assert (gpu.contexts, gpu.allocated) == (0, 0)
-    lines: list[str] = []
-    device = open_device("auto", bundle, lines.append)
+    with logged() as lines:
+        device = open_device("auto", bundle)
     assert device.description.startswith("cpu")
     assert says in lines[-1]
-    assert lines[-1].startswith("warning: running on the CPU, for the GPU cannot be used: ")
+    assert lines[-1].startswith("running on the CPU, for the GPU cannot be used: ")
     assert (gpu.contexts, gpu.allocated) == (0, 0)
 
 
@@ -344,7 +345,7 @@ def test_where_neither_device_can_be_used_both_reasons_are_told(
     monkeypatch.delitem(sys.modules, "edge.devices.cpu", raising=False)
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(DeviceError, match=r"pycuda cannot be used .*OpenVINO is not installed"):
-        open_device("auto", bundle, lambda line: None)
+        open_device("auto", bundle)
 
 
 def test_a_fault_in_the_middle_leaves_the_gpu_whole(
@@ -395,8 +396,8 @@ def test_best_takes_int8_where_fp16_cannot_be_made(
     monkeypatch.setattr("edge.build.TIMED_RUNS", 1)
     fault = BundleError("holds values that FP16 cannot hold")
     monkeypatch.setattr("edge.engines.build.float_variant", refuse(fault))
-    lines: list[str] = []
-    build(BuildOptions(bundle.path, "best", None, None), lines.append)
+    with logged() as lines:
+        build(BuildOptions(bundle.path, "best", None, None))
     text = "\n".join(lines)
     assert text.count("fp16 cannot be used: ") == 2
     assert text.count("right: largest score difference") == 2
@@ -447,9 +448,9 @@ def test_without_a_gpu_cuda_is_refused_and_auto_says_nothing(
 ) -> None:
     monkeypatch.setattr("edge.devices.gpu.gpu_fault", lambda: NO_DRIVER)
     with pytest.raises(DeviceError, match=r"libcuda.so.1 is not here; use --device cpu"):
-        open_device("cuda", bundle, print)
-    lines: list[str] = []
-    open_device("auto", bundle, lines.append).close()
+        open_device("cuda", bundle)
+    with logged() as lines:
+        open_device("auto", bundle).close()
     assert lines == []
 
 
@@ -457,6 +458,6 @@ def test_without_a_gpu_cuda_is_refused_and_auto_says_nothing(
 def test_a_broken_driver_is_told(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = "NVIDIA's driver is here, but opens no GPU (CUDA error 999)"
     monkeypatch.setattr("edge.devices.gpu.gpu_fault", lambda: fault)
-    lines: list[str] = []
-    open_device("auto", bundle, lines.append).close()
+    with logged() as lines:
+        open_device("auto", bundle).close()
     assert fault in lines[0]

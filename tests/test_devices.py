@@ -67,7 +67,7 @@ def moving_frame(index: int) -> Frame:
 
 
 def test_results_do_not_depend_on_what_was_seen_before_a_gap(bundle: Bundle) -> None:
-    device = open_device("cpu", bundle, print)
+    device = open_device("cpu", bundle)
     feed = device.open_feed()
 
     def last(start: int) -> np.ndarray:
@@ -90,7 +90,7 @@ def test_results_do_not_depend_on_what_was_seen_before_a_gap(bundle: Bundle) -> 
 
 
 def test_feeds_that_take_turns_know_nothing_of_each_other(bundle: Bundle) -> None:
-    device = open_device("cpu", bundle, print)
+    device = open_device("cpu", bundle)
 
     def results(starts: list[int]) -> list[np.ndarray]:
         feeds, found = [device.open_feed() for _ in starts], []
@@ -122,7 +122,7 @@ def test_gstreamer_and_openvino_share_a_process_in_either_order(
         "gstreamer": "from edge.source import open_source\n"
         "with open_source('test://?frames=3') as source: assert sum(1 for _ in source) == 3\n",
         "openvino": "from edge.bundle import load_bundle\nfrom edge.devices import open_device\n"
-        f"open_device('cpu', load_bundle({str(demo_bundle)!r}), print)\n",
+        f"open_device('cpu', load_bundle({str(demo_bundle)!r}))\n",
     }
     order = [first, *(name for name in steps if name != first)]
     code = "".join(steps[name] for name in order)

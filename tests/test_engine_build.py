@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from edge.errors import BundleError, DeviceError
 from edge.network import Stream
 from tests.conftest import REPOSITORY
 from tests.engines import ORIN, STREAMS, break_weight, copy_bundle, network_of, with_network
+from tests.logged import logged
 from tests.rtx import INT8, build, load_rtx
 
 CONVOLUTIONS = 49
@@ -52,29 +56,47 @@ def test_variants_are_taken_and_are_what_they_say(precision: str, demo_bundle: P
 @pytest.mark.parametrize("how", ["unquantised", "wrong axis"])
 @pytest.mark.parametrize("stream", STREAMS)
 def test_a_float_convolution_is_reported_by_name(
-    how: str, stream: Stream, demo_bundle: Path, tmp_path: Path
+    how: str,
+    stream: Stream,
+    demo_bundle: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """TensorRT builds such a network and says nothing."""
     network = network_of(demo_bundle, stream)
     name = break_weight(network, 3, how)  # pointwise; depthwise has one input channel
     bundle = with_network(copy_bundle(demo_bundle, tmp_path / "bundle"), stream, network)
-    lines: list[str] = []
-    prepared = prepare_engine(load_rtx(), bundle, stream, ORIN, INT8, lines.append)
+    prepared = prepare_engine(load_rtx(), bundle, stream, ORIN, INT8)
     (float_layer,) = float_convolutions(prepared.layers)
     assert name in float_layer
-    (warning,) = [line for line in lines if "warning" in line]
-    assert warning == (
-        f"{stream}: warning: 1 of {CONVOLUTIONS} convolutions are not INT8: {float_layer}"
+    (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warning.getMessage() == (
+        f"{stream}: 1 of {CONVOLUTIONS} convolutions are not INT8: {float_layer}"
     )
 
 
 def test_a_build_says_what_it_is_at(demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.engines.progress.LINE_EVERY_S", 0.001)
-    data, lines = (demo_bundle / "spatial.onnx").read_bytes(), []
-    build_engine(load_rtx(), data, "network.onnx", INT8, b"", lines.append)
+    data = (demo_bundle / "spatial.onnx").read_bytes()
+    with logged() as lines:
+        build_engine(load_rtx(), data, "network.onnx", INT8, b"")
     assert len(lines) > 2
     for line in lines:
-        assert re.fullmatch(r"building for \d+ s, [a-z ]+, step \d+ of \d+", line), line
+        assert re.fullmatch(r"network.onnx: building for \d+ s, [a-z ]+, step \d+ of \d+", line), (
+            line
+        )
+
+
+@contextmanager
+def progress_told_to(handler: logging.Handler) -> Iterator[None]:
+    logger = logging.getLogger("edge.engines.progress")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
 
 
 def test_ctrl_c_stops_a_build(demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,27 +105,30 @@ def test_ctrl_c_stops_a_build(demo_bundle: Path, monkeypatch: pytest.MonkeyPatch
     data = (demo_bundle / "spatial.onnx").read_bytes()
     lines: list[str] = []
 
-    def press(line: str) -> None:
-        lines.append(line)
-        signal.raise_signal(signal.SIGINT)
+    class Press(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+            signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        build_engine(load_rtx(), data, "network.onnx", INT8, b"", press)
+    with progress_told_to(Press()), pytest.raises(KeyboardInterrupt):
+        build_engine(load_rtx(), data, "network.onnx", INT8, b"")
     assert len(lines) == 1
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_line_that_nobody_reads_any_more_ends_a_build(
+def test_a_handler_that_fails_ends_a_build(
     demo_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge.engines.progress.LINE_EVERY_S", 0.0)
 
-    def write(line: str) -> None:
-        raise BrokenPipeError
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise BrokenPipeError
 
-    with pytest.raises(BrokenPipeError):
-        build_engine(load_rtx(), (demo_bundle / "spatial.onnx").read_bytes(), "n", INT8, b"", write)
+    data = (demo_bundle / "spatial.onnx").read_bytes()
+    with progress_told_to(Broken()), pytest.raises(BrokenPipeError):
+        build_engine(load_rtx(), data, "n", INT8, b"")
 
 
 def test_what_an_earlier_build_left_is_not_freed_within_the_next(demo_bundle: Path) -> None:
@@ -126,7 +151,7 @@ def log_and_collect(self, *told):
     log(self, *told)
 log_class.log = log_and_collect
 data = open({str(demo_bundle / "spatial.onnx")!r}, "rb").read()
-build_engine(rtx, data, "network.onnx", INT8, b"", print)
+build_engine(rtx, data, "network.onnx", INT8, b"")
 """
     command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(
@@ -159,13 +184,13 @@ def test_a_build_that_fails_ends_with_tensorrts_own_words(demo_bundle: Path) -> 
 def test_there_is_no_dla_in_rtx(demo_bundle: Path) -> None:
     data = (demo_bundle / "spatial.onnx").read_bytes()
     with pytest.raises(DeviceError, match="DLA"):
-        build_engine(load_rtx(), data, "spatial.onnx", BuildConfig("int8", 0, None), b"", print)
+        build_engine(load_rtx(), data, "spatial.onnx", BuildConfig("int8", 0, None), b"")
 
 
 def test_prepare_reports_nothing_where_nothing_is_wrong(demo_bundle: Path, tmp_path: Path) -> None:
     bundle: Bundle = copy_bundle(demo_bundle, tmp_path / "bundle")
-    lines: list[str] = []
-    prepared = prepare_engine(load_rtx(), bundle, "spatial", ORIN, INT8, lines.append)
+    with logged() as lines:
+        prepared = prepare_engine(load_rtx(), bundle, "spatial", ORIN, INT8)
     assert prepared.built
     assert len(lines) == 2
     assert "there is no engine yet" in lines[0]

@@ -33,6 +33,7 @@ from edge.errors import DeviceError
 from edge.network import Stream
 from tests.conftest import REPOSITORY
 from tests.engines import ORIN, copy_bundle, network_of, with_network
+from tests.logged import logged
 from tests.tensorrt_surface import Surface
 
 INT8 = BuildConfig("int8", None, None)
@@ -66,9 +67,9 @@ def prepare(
     config: BuildConfig = INT8,
 ) -> tuple[PreparedEngine, str]:
     """The engine and everything that was said."""
-    lines: list[str] = []
     trt = trt or Surface("10.3.0", dla_cores=2)
-    prepared = prepare_engine(trt, bundle, stream, gpu, config, lines.append)
+    with logged() as lines:
+        prepared = prepare_engine(trt, bundle, stream, gpu, config)
     return prepared, "\n".join(lines)
 
 

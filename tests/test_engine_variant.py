@@ -203,7 +203,7 @@ def test_without_onnx_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_int8_on_the_gpu_needs_no_onnx(demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     data = (demo_bundle / "spatial.onnx").read_bytes()
-    build_engine(Surface("10.3.0"), data, "net", BuildConfig("int8", None, None), b"", print)
+    build_engine(Surface("10.3.0"), data, "net", BuildConfig("int8", None, None), b"")
 
 
 def test_every_tensor_of_a_shipped_network_but_the_logits_has_a_scale(

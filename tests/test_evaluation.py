@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from edge.errors import DataError
 from edge.fusion import Scores
@@ -261,7 +260,7 @@ def test_a_cluster_scores_clips_as_this_process_does(data: Path, runs: dict[str,
     file = find_checkpoint(runs["temporal"])
     spec = load_checkpoint(file)[1]
     clips = [clip for clip in load_split(data, 1).test if clip.label in spec.classes]
-    cached = fill_cache(open_cache(data / "cache", spec), clips, Console(quiet=True))
+    cached = fill_cache(open_cache(data / "cache", spec), clips)
     work = partial(score_clip, checkpoint=file, protocol=Protocol(2, 1))
     there = {clip.clip.name: found for clip, found in map_on_cluster(work, cached, "local")}
     assert sorted(there) == sorted(clip.name for clip in clips)

@@ -35,7 +35,7 @@ def labels_of(
     frames: list[Frame], bundle: Path, config: RunConfig
 ) -> tuple[list[Label], Recogniser]:
     loaded = load_bundle(bundle)
-    device = open_device("cpu", loaded, print, flow_wanted=True)
+    device = open_device("cpu", loaded, flow_wanted=True)
     recogniser = Recogniser(loaded.manifest, device.open_feed(), config)
     labels: list[Label] = []
     recognise(frames, recogniser, labels.append)
@@ -60,7 +60,7 @@ def test_networks_rest_without_motion_and_wake_with_it(demo_bundle: Path) -> Non
 
 def test_a_configuration_without_rest_wakes_them(demo_bundle: Path) -> None:
     loaded = load_bundle(demo_bundle)
-    device = open_device("cpu", loaded, print, flow_wanted=True)
+    device = open_device("cpu", loaded, flow_wanted=True)
     recogniser = Recogniser(loaded.manifest, device.open_feed(), RunConfig(idle_s=1.0))
     labels: list[Label] = []
     for index in range(60):

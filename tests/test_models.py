@@ -172,11 +172,11 @@ def test_without_internet_the_hub_is_one_line_that_says_what_else_there_is(tmp_p
     assert "network.weights=none" in done.stdout
 
 
-def test_input_and_normalisation_are_the_backbones_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_input_and_normalisation_are_the_backbones_own(caplog: pytest.LogCaptureFixture) -> None:
     assert spec_of("spatial", "resnet18").normalisation.mean == (0.485, 0.456, 0.406)
     assert spec_of("spatial", "efficientnet_lite2").geometry.size_hw == (260, 260)
     assert spec_of("spatial", "xception").geometry.size_hw == (300, 300)
-    assert "xception: 299 x 299 becomes 300 x 300" in capsys.readouterr().out
+    assert "xception: 299 x 299 becomes 300 x 300" in caplog.text
     # TensorFlow's weights want another normalisation than timm's of the same name
     assert normalisation_of("efficientnet_lite0", "package").mean == (0.5, 0.5, 0.5)
     assert normalisation_of("efficientnet_lite0", "hub").mean == (0.485, 0.456, 0.406)

@@ -24,6 +24,7 @@ from edge.mqtt import MQTTSink, parse_broker
 from edge.supervisor import SourceState
 from edge.webhook import Webhook
 from tests.command import assert_refused, twostream
+from tests.logged import logged
 
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
 
@@ -106,7 +107,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 def test_events_come_once_and_status_is_kept(broker: Broker) -> None:
     listener = Listener(broker.port)
-    with MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard"), print) as sink:
+    with MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard")) as sink:
         sink.begin(SourceInfo("cam", "cam", live=True))
         sink.on_source_state(SourceState("cam", "lost", "no frame for 2 s", 1, 0.2))
         for number in range(20):
@@ -122,8 +123,8 @@ def test_events_come_once_and_status_is_kept(broker: Broker) -> None:
 
 
 def test_no_event_is_lost_or_doubled_over_a_restart_of_the_broker(broker: Broker) -> None:
-    listener, said = Listener(broker.port), list[str]()
-    with MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard"), said.append) as sink:
+    listener, address = Listener(broker.port), f"mqtt://127.0.0.1:{broker.port}/yard"
+    with logged() as said, MQTTSink(parse_broker(address)) as sink:
         for number in range(60):
             if number == 20:
                 broker.stop()
@@ -142,7 +143,7 @@ def test_no_event_is_lost_or_doubled_over_a_restart_of_the_broker(broker: Broker
 
 def test_a_run_that_dies_is_offline(broker: Broker) -> None:
     listener = Listener(broker.port)
-    sink = MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard"), print).__enter__()
+    sink = MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard")).__enter__()
     listener.wait_for("status", 1)
     sink._client.socket().shutdown(socket.SHUT_RDWR)  # the network goes, no goodbye is said
     sink._client.loop_stop()
@@ -151,8 +152,7 @@ def test_a_run_that_dies_is_offline(broker: Broker) -> None:
 
 
 def test_without_a_broker_what_does_not_fit_is_counted() -> None:
-    said: list[str] = []
-    with MQTTSink(parse_broker("mqtt://127.0.0.1:9/yard"), said.append) as sink:
+    with logged() as said, MQTTSink(parse_broker("mqtt://127.0.0.1:9/yard")) as sink:
         for number in range(1010):
             sink.on_event(event(number))
         assert sink.lost == 10
@@ -210,8 +210,8 @@ class Hook(ThreadingHTTPServer):
 
 
 def test_a_delivery_that_fails_is_tried_again_in_order() -> None:
-    hook, said = Hook([500, 503]), list[str]()
-    with Webhook(hook.url, said.append) as sink:
+    hook = Hook([500, 503])
+    with logged() as said, Webhook(hook.url) as sink:
         for number in range(3):
             sink.on_event(event(number))
         hook.wait_for(3)
@@ -221,8 +221,8 @@ def test_a_delivery_that_fails_is_tried_again_in_order() -> None:
 
 
 def test_what_is_refused_for_good_is_counted_and_no_token_shown() -> None:
-    hook, said = Hook([404]), list[str]()
-    with Webhook(hook.url, said.append) as sink:
+    hook = Hook([404])
+    with logged() as said, Webhook(hook.url) as sink:
         sink.on_event(event(0))
         sink.on_event(event(1))
         hook.wait_for(1)

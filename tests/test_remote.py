@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from edge.ssh import check_target
 from tests.board import SSHD, Board
 from tests.command import twostream
 from tests.conftest import REPOSITORY
+from tests.logged import logged
 
 pytestmark = [
     pytest.mark.slow,
@@ -58,8 +59,8 @@ def make_bundle(folder: Path, demo: Path, **changes: object) -> Path:
 
 def run(bundle: Path, board: Board, *options: str, target: str = "") -> tuple[list[str], list[str]]:
     """(what was said, the closing lines)"""
-    said: list[str] = []
-    closing = build_remote(bundle, target or board.target, list(options), said.append)
+    with logged() as said:
+        closing = build_remote(bundle, target or board.target, list(options))
     assert not any("\n" in line or "\x1b" in line for line in said + closing)
     return said, closing
 
@@ -69,9 +70,8 @@ def refusal(
 ) -> tuple[str, list[str]]:
     """The one line of an error, after which nothing here has changed, and what was said."""
     before = snapshot(bundle.parent)
-    said: list[str] = []
-    with pytest.raises(kind) as caught:
-        build_remote(bundle, target or board.target, [], said.append)
+    with logged() as said, pytest.raises(kind) as caught:
+        build_remote(bundle, target or board.target, [])
     assert snapshot(bundle.parent) == before
     text = str(caught.value)
     assert "\n" not in text
@@ -131,17 +131,19 @@ def test_options_arrive_as_they_are(board: Board, bundle: Path) -> None:
 def test_a_bundle_may_have_any_name(board: Board, tmp_path: Path, demo_bundle: Path) -> None:
     name = "../../-x $(touch owned) '\"/é"
     bundle = make_bundle(tmp_path / "odd", demo_bundle, name=name)
-    said: list[str] = []
-    build_remote(bundle, board.target, [], said.append)
+    build_remote(bundle, board.target, [])
     (there,) = board.bundles.iterdir()
     assert there.name.startswith("x-touch-owned-")
     assert not list(board.folder.rglob("owned"))
 
 
-def test_lines_are_shown_as_they_come(board: Board, bundle: Path) -> None:
+def test_lines_are_shown_as_they_come(
+    board: Board, bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     board.behave("slow")
-    times: dict[str, float] = {}
-    build_remote(bundle, board.target, [], lambda line: times.update({line: time.monotonic()}))
+    caplog.set_level(logging.INFO)
+    build_remote(bundle, board.target, [])
+    times = {record.getMessage(): record.created for record in caplog.records}
     begun = times["board: spatial: building an engine for the GPU of Orin, int8"]
     assert times["board: spatial: built in 0 s"] - begun > 0.5
 
@@ -173,7 +175,7 @@ def test_addresses(target: str) -> None:
 )
 def test_an_address_that_is_none(target: str, bundle: Path) -> None:
     with pytest.raises(DeviceError, match="is not a board's address; give HOST or USER@HOST"):
-        build_remote(bundle, target, [], pytest.fail)
+        build_remote(bundle, target, [])
 
 
 @pytest.mark.parametrize(
@@ -268,6 +270,6 @@ def test_the_real_command_over_there(board: Board, tmp_path: Path, demo_bundle: 
     folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
     done = twostream("build", folder, "--remote", board.target, "--workspace", 64)
     assert done.returncode == 0, done.stderr
-    assert "board: spatial: int8 " in done.stdout
-    assert "board: the bundle is right on cuda: Double, TensorRT 10.3.0 int8/int8" in done.stdout
+    assert "board: spatial: int8 " in done.stderr
+    assert "board: the bundle is right on cuda: Double, TensorRT 10.3.0 int8/int8" in done.stderr
     assert not (folder / "engines").exists()

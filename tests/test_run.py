@@ -211,7 +211,7 @@ def labels_of(
 ) -> tuple[list[Label], Recogniser]:
     """The labels of a file, in this process."""
     loaded = load_bundle(bundle)
-    device = open_device("cpu", loaded, print)
+    device = open_device("cpu", loaded)
     recogniser = Recogniser(loaded.manifest, device.open_feed(), config or RunConfig())
     labels: list[Label] = []
     with open_source(str(path)) as source:

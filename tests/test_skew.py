@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from calibration.samples import draw_samples
 from edge.flow.spec import PRESETS
@@ -76,7 +75,7 @@ def test_calibration_feeds_tensors_that_the_runtime_would(
 ) -> None:
     spec = spec_of(stream, clip)
     live = {t.tobytes() for t in runtime_tensors(clip, spec) if t is not None}
-    samples = draw_samples(spec, [clip], 1, 1, tmp_path, Console(quiet=True))
+    samples = draw_samples(spec, [clip], 1, 1, tmp_path)
     assert len(samples) > 0
     assert {tensor.tobytes() for tensor in samples} <= live
 

@@ -50,7 +50,7 @@ def expected(spatial: bytes, batch: np.ndarray) -> np.ndarray:
 
 
 def plan_of(trt: Surface, data: bytes, precision: Any = "int8") -> bytes:
-    return build_engine(trt, data, "net", BuildConfig(precision, None, None), b"", print).plan
+    return build_engine(trt, data, "net", BuildConfig(precision, None, None), b"").plan
 
 
 def infer(engine: Engine, batch: np.ndarray, handle: int = 7) -> np.ndarray:
@@ -65,7 +65,7 @@ def infer(engine: Engine, batch: np.ndarray, handle: int = 7) -> np.ndarray:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_flags(version: str, precision: Any, spatial: bytes) -> None:
     trt = Surface(version)
-    built = build_engine(trt, spatial, "net", BuildConfig(precision, None, 64), b"", print)
+    built = build_engine(trt, spatial, "net", BuildConfig(precision, None, 64), b"")
     (told,) = trt.builds
     if version in WEAK:
         assert told["network_flags"] == ["EXPLICIT_BATCH"]
@@ -85,7 +85,7 @@ def test_flags(version: str, precision: Any, spatial: bytes) -> None:
 @pytest.mark.parametrize("version", WITH_DLA)
 def test_dla_by_calibration_to_10_7(version: str, precision: Any, spatial: bytes) -> None:
     trt = Surface(version, dla_cores=2)
-    built = build_engine(trt, spatial, "net", BuildConfig(precision, 1, None), b"", print)
+    built = build_engine(trt, spatial, "net", BuildConfig(precision, 1, None), b"")
     (told,) = trt.builds
     assert told["network_flags"] == (["EXPLICIT_BATCH"] if version in WEAK else [])
     assert told["flags"] == sorted([*ALLOWED_ON_8[precision], "GPU_FALLBACK"])
@@ -99,14 +99,14 @@ def test_dla_by_calibration_to_10_7(version: str, precision: Any, spatial: bytes
 def test_no_dla_from_10_8_to_11_4_0(version: str, spatial: bytes) -> None:
     with pytest.raises(DeviceError, match=f"TensorRT {version} has no DLA: 10.7 was the last"):
         build_engine(
-            Surface(version, dla_cores=2), spatial, "net", BuildConfig("int8", 0, None), b"", print
+            Surface(version, dla_cores=2), spatial, "net", BuildConfig("int8", 0, None), b""
         )
 
 
 def test_dla_from_11_4_1_takes_the_network_as_it_is(spatial: bytes) -> None:
     """With the names of 11.4.0, whose bindings are the latest at hand."""
     trt = Surface("11.4.1.12", api="11.4.0.106", dla_cores=2)
-    built = build_engine(trt, spatial, "net", BuildConfig("int8", 0, None), b"", print)
+    built = build_engine(trt, spatial, "net", BuildConfig("int8", 0, None), b"")
     (told,) = trt.builds
     assert (told["flags"], told["dla_core"]) == (["GPU_FALLBACK"], 0)
     assert built.plan.endswith(spatial)
@@ -124,7 +124,7 @@ def test_dla_from_11_4_1_takes_the_network_as_it_is(spatial: bytes) -> None:
 def test_only_cores_that_exist(cores: int, core: int, message: str, spatial: bytes) -> None:
     trt = Surface("10.3.0", dla_cores=cores)
     with pytest.raises(DeviceError, match=message):
-        build_engine(trt, spatial, "net", BuildConfig("int8", core, None), b"", print)
+        build_engine(trt, spatial, "net", BuildConfig("int8", core, None), b"")
 
 
 def test_a_network_without_a_variant_is_named(demo_bundle: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_network_without_a_variant_is_named(demo_bundle: Path) -> None:
 def test_no_fp32_on_the_dla(spatial: bytes) -> None:
     with pytest.raises(DeviceError, match="int8 or fp16"):
         build_engine(
-            Surface("10.3.0", dla_cores=1), spatial, "net", BuildConfig("fp32", 0, None), b"", print
+            Surface("10.3.0", dla_cores=1), spatial, "net", BuildConfig("fp32", 0, None), b""
         )
 
 
@@ -150,7 +150,7 @@ def test_a_refused_calibration_table_is_an_error(
     )
     with pytest.raises(DeviceError, match="does not take the calibration table"):
         build_engine(
-            Surface("10.3.0", dla_cores=1), spatial, "net", BuildConfig("int8", 0, None), b"", print
+            Surface("10.3.0", dla_cores=1), spatial, "net", BuildConfig("int8", 0, None), b""
         )
 
 
@@ -240,12 +240,12 @@ def test_no_gpu_is_one_line(spatial: bytes) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_prepared_then_found_with_timings(version: str, demo_bundle: Path, tmp_path: Path) -> None:
     """And the second stream's build starts from what the first one's measured."""
-    trt, lines = Surface(version), []
+    trt = Surface(version)
     bundle = copy_bundle(demo_bundle, tmp_path / "bundle")
     config = BuildConfig("int8", None, None)
-    first = prepare_engine(trt, bundle, "spatial", ORIN, config, lines.append)
-    again = prepare_engine(trt, bundle, "spatial", ORIN, config, lines.append)
-    other = prepare_engine(trt, bundle, "temporal", ORIN, config, lines.append)
+    first = prepare_engine(trt, bundle, "spatial", ORIN, config)
+    again = prepare_engine(trt, bundle, "spatial", ORIN, config)
+    other = prepare_engine(trt, bundle, "temporal", ORIN, config)
     assert (first.built, again.built, other.built) == (True, False, True)
     assert (again.plan, again.layers) == (first.plan, first.layers)
     assert [told["warm"] for told in trt.builds] == [False, True]
@@ -253,9 +253,9 @@ def test_prepared_then_found_with_timings(version: str, demo_bundle: Path, tmp_p
 
 def test_timings_of_another_version_are_not_used(spatial: bytes) -> None:
     config = BuildConfig("int8", None, None)
-    older = build_engine(Surface("10.3.0"), spatial, "net", config, b"", print)
+    older = build_engine(Surface("10.3.0"), spatial, "net", config, b"")
     trt = Surface("10.7.0")
-    built = build_engine(trt, spatial, "net", config, older.timing_cache, print)
+    built = build_engine(trt, spatial, "net", config, older.timing_cache)
     assert built.notes == (
         "the measurements of earlier builds are of another device; this build made its own",
     )

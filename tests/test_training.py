@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 
 from edge.errors import CheckpointError, TrainingError
@@ -22,6 +21,7 @@ from edge.network import Stream
 from tests import tiny
 from tests.command import TWOSTREAM, assert_refused, twostream
 from tests.conftest import REPOSITORY
+from tests.logged import logged
 from train.checkpoint import epoch_files, load_checkpoint, read_metadata
 from train.job import Job, JobOptions, run_job
 from train.parts import hold_out
@@ -50,10 +50,10 @@ def train(
     recipe = load_recipe("default", stream, (*tiny.CHANGES, *changes))
     clips, held = hold_out(load_split(data, 1).train, classes, 0.15)
     job = Job(stream, classes, 1, clips, held, recipe, PRESETS["fast"])
-    console = Console(file=(out.parent / "said.txt").open("w"), width=200)
     options = JobOptions(out, resume, 0, 1e9, keep, data / "cache")
-    best = run_job(job, options, console)
-    return best, (out.parent / "said.txt").read_text()
+    with logged() as said:
+        best = run_job(job, options)
+    return best, "\n".join(said)
 
 
 def arguments(data: Path, out: Path, *changes: str) -> list[str]:

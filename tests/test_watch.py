@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
+import logging
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from edge.errors import TrainingError
@@ -28,11 +27,10 @@ def events(folder: Path) -> EventAccumulator:
 
 
 def test_scalars_are_written_and_those_after_a_resume_replace_the_lost_ones(tmp_path: Path) -> None:
-    console = Console(file=io.StringIO())
-    with Watch(tmp_path, console, "spatial", 6, 0) as watch:
+    with Watch(tmp_path, "spatial", 6, 0) as watch:
         for number in range(1, 5):
             watch.step(number, STEP | {"loss": 1.0 / number})
-    with Watch(tmp_path, console, "spatial", 6, 2) as watch:  # the state was that of step 2
+    with Watch(tmp_path, "spatial", 6, 2) as watch:  # the state was that of step 2
         for number in range(3, 7):
             watch.step(number, STEP | {"loss": 9.0})
         watch.epoch({"epoch": 1.0, "loss": 2.0, "top1": 0.75, "log_likelihood": -0.3}, 5, True)
@@ -42,17 +40,19 @@ def test_scalars_are_written_and_those_after_a_resume_replace_the_lost_ones(tmp_
     assert found.Scalars("epoch/top1")[0].value == 0.75
 
 
-def test_in_a_log_there_is_a_line_an_epoch_and_nothing_else(tmp_path: Path) -> None:
-    text = io.StringIO()
-    with Watch(tmp_path, Console(file=text, width=200), "x", 4, 0) as watch:
+def test_in_a_log_there_is_a_line_an_epoch_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.INFO)
+    with Watch(tmp_path, "x", 4, 0) as watch:
         watch.step(1, STEP)
         watch.epoch({"epoch": 1.0, "loss": 2.0, "top1": 0.75, "log_likelihood": -0.3}, 5, True)
         watch.epoch({"epoch": 2.0, "loss": 1.0}, 7, False)
-    assert [line for line in text.getvalue().splitlines() if line] == [
+    assert caplog.messages == [
         "epoch 1  loss 2.000  validation top-1 0.750  log-likelihood -0.300  5 s  best so far",
         "epoch 2  loss 1.000  7 s",
     ]
-    assert "\x1b" not in text.getvalue()
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_red_frame_is_red(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_red_frame_is_red(tmp_path: Path) -> None:
     red = (torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1).expand(3, 32, 32) - mean) / std
     grid = rgb_grid(red[None], spec)
     assert torch.allclose(grid[:, 16, 16], torch.tensor([1.0, 0.0, 0.0]), atol=1e-5)
-    with Watch(tmp_path, Console(file=io.StringIO()), "x", 1, 0) as watch:
+    with Watch(tmp_path, "x", 1, 0) as watch:
         watch.pictures(1, red[None], torch.tensor([[0.0, 1.0, 0.0]]), spec)
     image = events(tmp_path).Images("inputs")[0]
     picture = cv2.imdecode(np.frombuffer(image.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
@@ -106,4 +106,4 @@ def test_the_curve_is_a_picture(epochs: int, validated: bool, tmp_path: Path) ->
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "events").write_text("mine")
     with pytest.raises(TrainingError, match="events: cannot be written"):
-        Watch(tmp_path, Console(file=io.StringIO()), "x", 1, 0)
+        Watch(tmp_path, "x", 1, 0)

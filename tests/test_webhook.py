@@ -14,6 +14,7 @@ from edge import webhook
 from edge.errors import SinkError
 from edge.events import Event
 from edge.webhook import Webhook, post
+from tests.logged import logged
 from tests.test_outputs import event
 
 SECRETS = ("hunter2", "t0ken", "pa55")
@@ -88,8 +89,7 @@ def drips(head: str) -> Callable[[socket.socket], None]:
 
 def told_of(url: str, events: list[Event]) -> list[str]:
     """What a webhook says once it has tried the events."""
-    said: list[str] = []
-    with Webhook(url, said.append) as hook:
+    with logged() as said, Webhook(url) as hook:
         for one in events:
             hook.on_event(one)
         deadline_s = time.monotonic() + 60
@@ -194,7 +194,7 @@ def test_a_user_and_password_are_sent_and_never_shown(
 )
 def test_other_addresses_are_refused_unread(url: str) -> None:
     with pytest.raises(SinkError, match=r"^--webhook: ") as caught:
-        Webhook(url, print)
+        Webhook(url)
     assert "hunter2" not in str(caught.value)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
 from edge.flow.spec import PRESETS
 from edge.network import Stream
 from tests.clips import write_clip
@@ -58,5 +56,4 @@ def train(data: Path, out: Path, stream: Stream, *changes: str, split: int = 1) 
     recipe = load_recipe("default", stream, (*CHANGES, *changes))
     clips, held = hold_out(load_split(data, split).train, CLASSES, 0.15)
     job = Job(stream, CLASSES, split, clips, held, recipe, PRESETS["fast"])
-    quiet = Console(quiet=True)
-    return run_job(job, JobOptions(out, "", 0, 1e9, 3, data / "cache"), quiet)
+    return run_job(job, JobOptions(out, "", 0, 1e9, 3, data / "cache"))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
 from edge.errors import DataError
 from edge.network import NetworkSpec
+from edge.terminal import track
 from train.cache import CachedClip, ClipCache, Unusable
 from train.clips import Clip
+
+logger = logging.getLogger(__name__)
 
 SHOWN = 5  # clips that cannot be used, by name; the others are counted
 
@@ -20,21 +21,20 @@ def open_cache(root: Path, spec: NetworkSpec) -> ClipCache:
     return ClipCache(root, spec.geometry, spec.flow)
 
 
-def fill_cache(store: ClipCache, clips: list[Clip], console: Console) -> list[CachedClip]:
+def fill_cache(store: ClipCache, clips: list[Clip]) -> list[CachedClip]:
     """The clips' cached frames and flow, with a progress bar while they are computed.
 
     Clips that cannot be used are left out and told. Raises DataError where a class has none left.
     """
     found = store.fill(clips, workers=os.cpu_count() or 1)
-    shown = list(track(found, "frames and flow", total=len(clips), console=console, transient=True))
+    shown = list(track(found, "frames and flow", total=len(clips)))
     usable = [clip for clip in shown if isinstance(clip, CachedClip)]
     unusable = [clip for clip in shown if isinstance(clip, Unusable)]
     if unusable:
-        console.print(f"{len(unusable)} of {len(clips)} clips cannot be used and are left out:")
+        count = f"{len(unusable)} of {len(clips)}"
+        logger.warning("%s clips cannot be used and are left out; see: twostream data check", count)
         for one in unusable[:SHOWN]:
-            console.print(f"  {one.reason}", markup=False)
-        if len(unusable) > SHOWN:
-            console.print(f"  and {len(unusable) - SHOWN} more; see: twostream data check")
+            logger.warning("left out: %s", one.reason)
     lost = {one.clip.label for one in unusable} - {clip.clip.label for clip in usable}
     if lost:
         first = next(one for one in unusable if one.clip.label == min(lost))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge.address import VIDEOS
 from edge.errors import DataError
+from edge.terminal import track
 from train.cache import STACK
 from train.clips import Clip, Split
 from train.dataset import open_dataset
@@ -28,19 +28,17 @@ class Finding:
     harmless: bool = False
 
 
-def check_dataset(
-    root: Path, number: int, workers: int, track: Callable[[Iterable[str], int], Iterable[str]]
-) -> tuple[Split, list[Finding]]:
+def check_dataset(root: Path, number: int, workers: int) -> tuple[Split, list[Finding]]:
     """The data set at `root` and what is wrong with it; every clip is decoded.
 
-    track: wraps the clips' verdicts as they come, with their number. Raises DataError where there
-    is no data set at all.
+    Raises DataError where there is no data set at all.
     """
     official = root.is_dir() and (root / LISTS).is_dir()
     split = read_split(root, number) if official else open_dataset(root, number)
     clips = [*split.train, *split.test]
     with ProcessPoolExecutor(workers) as pool:
-        verdicts = list(track(pool.map(judge, (clip.path for clip in clips)), len(clips)))
+        judged = pool.map(judge, (clip.path for clip in clips))
+        verdicts = list(track(judged, "clips", total=len(clips)))
     faults: dict[str, list[str]] = {}
     for clip, verdict in zip(clips, verdicts, strict=True):
         if verdict:
@@ -59,16 +57,14 @@ def check_dataset(
 def judge(path: Path) -> str:
     """ "kind: detail" of what is wrong with a clip; nothing for a good one."""
     frames = 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a clip that breaks off is told by its count
-        try:
-            announced = announced_frames(path)
-            for _ in read_frames(path):
-                frames += 1
-        except DataError as error:
-            return f"unreadable: {str(error).removeprefix(f'{path}: ')}"
-        except OSError as error:
-            return f"unreadable: {error.strerror}"
+    try:
+        announced = announced_frames(path)
+        for _ in read_frames(path, tell=False):
+            frames += 1
+    except DataError as error:
+        return f"unreadable: {str(error).removeprefix(f'{path}: ')}"
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
     if frames <= STACK:
         return f"too short: {frames} frames; a stack of {STACK} flows needs {STACK + 1}"
     if announced is not None and frames < announced:

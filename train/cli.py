@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -10,11 +11,13 @@ import typer
 
 from edge.errors import DataError
 from edge.flow.spec import PRESETS, FlowSpec
+from edge.log import silence
 from edge.network import STREAMS, Stream
-from edge.text import LineConsole
 
 if TYPE_CHECKING:
     from train.recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 Data = Annotated[Path, typer.Argument(help="UCF101, its frames, folders of your own, or a CSV.")]
 Cache = Annotated[Path, typer.Option(help="Where analysed frames and flow are kept.")]
@@ -66,9 +69,8 @@ def train_command(
     from train.parts import hold_out
     from train.recipe import load_recipe
 
-    # of several processes of torchrun one speaks
-    quiet = os.environ.get("RANK", "0") != "0"
-    console = LineConsole(stderr=True, soft_wrap=True, quiet=quiet)
+    if os.environ.get("RANK", "0") != "0":  # of several processes of torchrun one speaks
+        silence()
     if stream not in STREAMS:
         raise DataError(f"stream {stream!r} does not exist; train spatial or temporal")
     preset = flow_preset(flow)
@@ -81,15 +83,18 @@ def train_command(
     train, validation = hold_out(part.train, names, chosen.validation.fraction)
     from train.job import Job, JobOptions, run_job
 
-    console.print(
-        f"{stream}: {len(train)} clips to train on ({sum(c.label not in names for c in train)} of "
-        f"other classes), {sum(c.label in names for c in validation)} to choose by, "
-        f"{len(part.missing)} listed clips not on disk"
+    logger.info(
+        "%s: %d clips to train on (%d of other classes), %d to choose by, "
+        "%d listed clips not on disk",
+        stream,
+        len(train),
+        sum(clip.label not in names for clip in train),
+        sum(clip.label in names for clip in validation),
+        len(part.missing),
     )
     job = Job(cast(Stream, stream), names, split, train, validation, chosen, preset)
     options = JobOptions(out, resume, workers, save_every, keep, cache)
-    best = run_job(job, options, console)
-    console.print(f"best checkpoint: {best}")
+    logger.info("best checkpoint: %s", run_job(job, options))
 
 
 def _fine_tuning(

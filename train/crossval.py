@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from edge.errors import DataError
 from edge.flow.spec import FlowSpec
@@ -24,6 +24,8 @@ from train.parts import folds, hold_out
 from train.protocol import mean_scores, torch_network, true_classes
 from train.recipe import Recipe
 
+logger = logging.getLogger(__name__)
+
 SAMPLES = 19  # moments of a test clip, as the Keras project has it
 
 
@@ -38,7 +40,7 @@ class Trial:
     count: int
 
 
-def cross_validate(trial: Trial, options: JobOptions, console: Console) -> dict[str, Any]:
+def cross_validate(trial: Trial, options: JobOptions) -> dict[str, Any]:
     """Train both streams on each partition, as `twostream train` would, and test them.
 
     A fold's runs are kept in OUT/fold1, OUT/fold2, ...; what has been trained already is gone on
@@ -54,14 +56,14 @@ def cross_validate(trial: Trial, options: JobOptions, console: Console) -> dict[
     for number, (train, test) in enumerate(folds(trial.clips, trial.classes, trial.count), 1):
         within = replace(options, out=options.out / f"fold{number}", resume="auto")
         scores = {
-            stream: _test(_train(stream, train, trial, within, console), test, options, console)
-            for stream in STREAMS
+            stream: _test(_train(stream, train, trial, within), test, options) for stream in STREAMS
         }
         truth = true_classes(scores["spatial"][1], trial.classes)
         found: dict[str, Scores] = {stream: scores[stream][0] for stream in STREAMS}
         found["fused"] = np.mean([found[stream] for stream in STREAMS], axis=0, dtype=np.float32)
         row = {name: top_k(means, truth, 1) for name, means in found.items()}
-        console.print(f"fold {number}: " + ", ".join(f"{k} {v:.3f}" for k, v in row.items()))
+        figures = ", ".join(f"{k} {v:.3f}" for k, v in row.items())
+        logger.info("fold %d: %s", number, figures)
         rows.append(row)
         sizes.append(len(test))
     return {
@@ -73,20 +75,18 @@ def cross_validate(trial: Trial, options: JobOptions, console: Console) -> dict[
     }
 
 
-def _train(
-    stream: Stream, clips: list[Clip], trial: Trial, options: JobOptions, console: Console
-) -> Path:
+def _train(stream: Stream, clips: list[Clip], trial: Trial, options: JobOptions) -> Path:
     recipe = trial.recipes[stream]
     train, validation = hold_out(clips, trial.classes, recipe.validation.fraction)
     job = Job(stream, trial.classes, 1, train, validation, recipe, trial.flow)
-    return run_job(job, options, console)
+    return run_job(job, options)
 
 
 def _test(
-    checkpoint: Path, clips: list[Clip], options: JobOptions, console: Console
+    checkpoint: Path, clips: list[Clip], options: JobOptions
 ) -> tuple[Scores, list[CachedClip]]:
     network, spec, _ = load_checkpoint(checkpoint)
-    cached = fill_cache(open_cache(options.cache, spec), clips, console)
+    cached = fill_cache(open_cache(options.cache, spec), clips)
     return mean_scores(cached, spec, torch_network(network), SAMPLES), cached
 
 

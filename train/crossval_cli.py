@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edge.network import STREAMS
-from edge.text import LineConsole, print_line
+from edge.text import print_line
 from train.cli import Cache, Changes, Classes, Data, Flow, RecipeName, class_list, flow_preset
 
 
@@ -30,7 +30,6 @@ def crossval_command(
     from train.dataset import open_dataset
     from train.recipe import load_recipe
 
-    console = LineConsole(stderr=True, soft_wrap=True)
     recipes = {stream: load_recipe(recipe, stream, tuple(changes or ())) for stream in STREAMS}
     spec = flow_preset(flow)
     part = open_dataset(data, 1)
@@ -41,7 +40,7 @@ def crossval_command(
 
     options = JobOptions(out, "auto", None, 300.0, 1, cache)
     trial = Trial(names, (*part.train, *part.test), recipes, spec, folds)
-    found = cross_validate(trial, options, console)
+    found = cross_validate(trial, options)
     for name, row in found["top1"].items():
         print_line(f"{name:9} top-1 {row['mean']:.4f} +- {row['deviation']:.4f}  {row['folds']}")
     if report is not None:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.progress import Progress
 
 from edge.frames import Geometry
-from edge.text import LineConsole, print_line
+from edge.terminal import track
+from edge.text import print_line
 from train.cli import Data, Flow, flow_preset
 
 if TYPE_CHECKING:
     from train.clips import Clip
 
-T = TypeVar("T")
 SHOWN = 10  # names of each kind of fault
 GEOMETRY = Geometry(aspect=(4, 3), size_hw=(224, 224), interpolation="area")
 
@@ -40,8 +39,7 @@ def data_command(
     """Look through a data set; exit code 0 if nothing is wrong with it, else 1."""
     from train.check import check_dataset
 
-    track = partial(_track, "clips")
-    found, findings = check_dataset(data, split, workers or _cores(), track)
+    found, findings = check_dataset(data, split, workers or _cores())
     print_line(
         f"{data}: {len(found.train)} clips to train on, {len(found.test)} to test on, "
         f"{len({clip.label for clip in (*found.train, *found.test)})} classes"
@@ -90,7 +88,7 @@ def flow_command(
         from train.cluster import map_on_cluster
 
         found = (result for _, result in map_on_cluster(work, todo, ray))
-    results = list(_track("flow", found, len(todo)))
+    results = list(track(found, "flow", total=len(todo)))
     faults = [result for result in results if isinstance(result, str)]
     flows = sum(result for result in results if isinstance(result, int))
     print_line(
@@ -111,12 +109,6 @@ def _in_processes(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _track(title: str, items: Iterable[T], count: int) -> Iterator[T]:
-    console = LineConsole(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield from bar.track(items, total=count, description=title)
 
 
 def _cores() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,14 +14,17 @@ from edge.errors import DataError, SourceError
 from edge.frames import Frame, Matrix, Plane, default_matrix
 from edge.stills import list_stills, read_stills
 
+logger = logging.getLogger(__name__)
+
 # H.273 matrix coefficients: 1 is BT.709, 5 and 6 are the two names of BT.601
 _MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601"}
 
 
-def read_frames(path: Path) -> Iterator[Frame]:
+def read_frames(path: Path, tell: bool = True) -> Iterator[Frame]:
     """The frames of a clip in presentation order: of a video, or of a folder of pictures.
 
-    Raises DataError when it is neither; a video that breaks off gives what it has, with a warning.
+    Raises DataError when it is neither; a video that breaks off gives what it has, which is logged
+    unless the caller tells it in its own way.
     """
     if path.is_dir():
         try:
@@ -29,7 +32,7 @@ def read_frames(path: Path) -> Iterator[Frame]:
         except SourceError as error:
             raise DataError(str(error)) from None
     else:
-        yield from _read_video(path)
+        yield from _read_video(path, tell)
 
 
 def announced_frames(path: Path) -> int | None:
@@ -54,7 +57,7 @@ def _open(path: Path) -> av.container.InputContainer:
     return container
 
 
-def _read_video(path: Path) -> Iterator[Frame]:
+def _read_video(path: Path, tell: bool) -> Iterator[Frame]:
     with _open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
@@ -62,7 +65,7 @@ def _read_video(path: Path) -> Iterator[Frame]:
         # AVI keeps a rate and no time stamps: those made up for its B-frames go back and forth.
         timeless = container.format.name == "avi"
         start: float | None = None
-        for index, picture in enumerate(_decode(container, stream)):
+        for index, picture in enumerate(_decode(container, stream, tell)):
             timed = not timeless and picture.time is not None
             time_s = float(picture.time) if timed else index / rate
             start = time_s if start is None else start
@@ -70,7 +73,7 @@ def _read_video(path: Path) -> Iterator[Frame]:
 
 
 def _decode(
-    container: av.container.InputContainer, stream: av.VideoStream
+    container: av.container.InputContainer, stream: av.VideoStream, tell: bool
 ) -> Iterator[av.VideoFrame]:
     frames = 0
     try:
@@ -78,7 +81,9 @@ def _decode(
             frames += 1
             yield picture
     except av.FFmpegError as error:
-        warnings.warn(f"{container.name}: breaks off after {frames} frames ({error})", stacklevel=3)
+        if tell:
+            text = "%s: breaks off after %d frames (%s)"
+            logger.warning(text, container.name, frames, error)
 
 
 def _frame(picture: av.VideoFrame, time_s: float, index: int) -> Frame:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.progress import track
 
 from edge.errors import DataError
 from edge.network import NetworkSpec, Stream
-from edge.text import LineConsole, print_line
+from edge.terminal import track
+from edge.text import print_line
 from train.cli import Cache, Data
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from train.clips import Clip, Split
     from train.protocol import ClipScores, Protocol
     from train.scores import SavedScores
+
+logger = logging.getLogger(__name__)
 
 Part = Literal["test", "validation", "train"]
 
@@ -66,7 +68,6 @@ def evaluate_command(
     from train.dataset import open_dataset
     from train.protocol import Protocol
 
-    console = LineConsole(stderr=True, soft_wrap=True)
     files = {stream: find_checkpoint(path) for stream, path in chosen.items()}
     specs = {stream: read_spec(file, read_metadata(file)) for stream, file in files.items()}
     _check_specs(files, specs, split, other_split)
@@ -78,11 +79,11 @@ def evaluate_command(
         if not clips[name] and name == part:
             raise DataError(f"{data}: holds no {name} clip of {', '.join(classes)}")
         others = len(parts[name]) - len(clips[name])
-        console.print(f"{name}: {len(clips[name])} clips; {others} of other classes left out")
+        logger.info("%s: %d clips; %d of other classes left out", name, len(clips[name]), others)
     if "test" in wanted and not other_split:
         _refuse_seen(clips["test"], specs)
     protocol = Protocol(samples, crops)
-    found = _score(clips, files, specs, protocol, cache, ray, console)
+    found = _score(clips, files, specs, protocol, cache, ray)
     saved = _saved(found, clips, files, classes, split, protocol)
     if scores is not None:
         from train.scores import write_scores
@@ -133,7 +134,6 @@ def _score(
     protocol: Protocol,
     cache: Path,
     ray: str | None,
-    console: Console,
 ) -> dict[Stream, dict[str, ClipScores]]:
     """By stream and clip name; clips that cannot be used are left out and told."""
     from train.caching import fill_cache, open_cache
@@ -142,10 +142,10 @@ def _score(
     found: dict[Stream, dict[str, ClipScores]] = {}
     for stream, file in files.items():
         every = [clip for part in clips.values() for clip in part]
-        cached = fill_cache(open_cache(cache.resolve(), specs[stream]), every, console)
+        cached = fill_cache(open_cache(cache.resolve(), specs[stream]), every)
         work = partial(score_clip, checkpoint=file.resolve(), protocol=protocol)
         pairs = _work(work, cached, ray)
-        shown = track(pairs, stream, total=len(cached), console=console, transient=True)
+        shown = track(pairs, stream, total=len(cached))
         found[stream] = {clip.clip.name: one for clip, one in shown}
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 
 from edge.errors import CheckpointError
 from edge.flow.spec import FlowSpec
@@ -11,6 +11,8 @@ from edge.network import NetworkSpec, Stream
 from train.clips import Clip
 from train.samples import STACK
 from train.weights import normalisation_of, pretrained_config
+
+logger = logging.getLogger(__name__)
 
 # No motion is byte 128, and becomes exactly 0; the spread is that of ImageNet's channels.
 FLOW_NORMALISATION = Normalisation(mean=(128 / 255,), std=(0.226,))
@@ -26,7 +28,6 @@ def network_spec(
     backbone: str = "efficientnet_lite0",
     weights: str = "imagenet",
     size_px: int = 0,
-    say: Callable[[str], None] = print,
 ) -> NetworkSpec:
     """The specification of a new network: a 4:3 view at the backbone's own size (or `size_px`),
     normalised as its weights want it.
@@ -39,7 +40,7 @@ def network_spec(
         backbone=backbone,
         classes=classes,
         geometry=Geometry(
-            aspect=(4, 3), size_hw=input_size(backbone, size_px, say), interpolation="area"
+            aspect=(4, 3), size_hw=input_size(backbone, size_px), interpolation="area"
         ),
         flow=flow,
         normalisation=FLOW_NORMALISATION if temporal else normalisation_of(backbone, weights),
@@ -51,7 +52,7 @@ def network_spec(
     )
 
 
-def input_size(backbone: str, size_px: int, say: Callable[[str], None]) -> tuple[int, int]:
+def input_size(backbone: str, size_px: int) -> tuple[int, int]:
     """(H, W) of a backbone's input: its own, made even, or `size_px` where that is not 0."""
     config = pretrained_config(backbone)
     own = int(config["input_size"][1])
@@ -61,6 +62,14 @@ def input_size(backbone: str, size_px: int, say: Callable[[str], None]) -> tuple
         )
     size = size_px or own
     if size % 2:
-        say(f"{backbone}: {size} x {size} becomes {size + 1} x {size + 1}, since chroma has half")
+        even = size + 1
+        logger.warning(
+            "%s: %d x %d becomes %d x %d, since chroma has half",
+            backbone,
+            size,
+            size,
+            even,
+            even,
+        )
         size += 1
     return size, size

@@ -6,8 +6,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from edge.errors import CheckpointError
 from edge.flow.spec import FlowSpec
 from edge.network import NetworkSpec, Stream
@@ -55,25 +53,25 @@ class JobOptions:
     cache: Path
 
 
-def run_job(job: Job, options: JobOptions, console: Console) -> Path:
+def run_job(job: Job, options: JobOptions) -> Path:
     """Train one stream and return its best checkpoint; in several processes under torchrun."""
     keep_freed_memory()
     with join_ranks() as ranks:
-        spec = _spec(job, console)
+        spec = _spec(job)
         folder = options.out / run_name(job.recipe, spec)
         state = _state_to_go_on_from(folder, options.resume) if ranks.leads else None
         state = ranks.from_leader(state)
         store = open_cache(options.cache, spec)
         chosen_by = [clip for clip in job.validation if clip.label in job.classes]
         with ranks.one_a_machine_first():
-            train = fill_cache(store, job.train, console)
-            validation = fill_cache(store, chosen_by, console)
+            train = fill_cache(store, job.train)
+            validation = fill_cache(store, chosen_by)
         workers = _workers(ranks) if options.workers is None else options.workers
         run = RunConfig(folder, state, workers, options.save_every_s, options.keep)
-        return train_network(train, validation, spec, job.recipe, run, ranks, console)
+        return train_network(train, validation, spec, job.recipe, run, ranks)
 
 
-def _spec(job: Job, console: Console) -> NetworkSpec:
+def _spec(job: Job) -> NetworkSpec:
     return network_spec(
         job.stream,
         job.classes,
@@ -84,7 +82,6 @@ def _spec(job: Job, console: Console) -> NetworkSpec:
         job.recipe.network.backbone,
         job.recipe.network.weights,
         job.recipe.network.size_px,
-        console.print,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import time
@@ -14,7 +15,6 @@ from types import FrameType
 import cv2
 import numpy as np
 import torch
-from rich.console import Console
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.utils.data import DataLoader
@@ -36,6 +36,8 @@ from train.samples import Batches, Item, TrainingSet
 from train.state import STATE_FILE, Parts, Position, load_state, restore, write_state
 from train.step import Stepper, mixed_type
 from train.watch import Watch, write_curve
+
+logger = logging.getLogger(__name__)
 
 PICTURES_EVERY = 500  # steps
 
@@ -67,7 +69,6 @@ def train_network(
     recipe: Recipe,
     run: RunConfig,
     ranks: Ranks,
-    console: Console,
 ) -> Path:
     """Train, and return the best checkpoint, which the process that leads has written.
 
@@ -75,7 +76,7 @@ def train_network(
     Raises TrainingError when the loss is no number or the memory is too small, CheckpointError
     when a checkpoint cannot be written or gone on from, Interrupted after SIGINT or SIGTERM.
     """
-    training = _Training(train, validation, spec, recipe, run, ranks, console)
+    training = _Training(train, validation, spec, recipe, run, ranks)
     training.run()
     return ranks.from_leader(find_checkpoint(run.folder) if ranks.leads else run.folder)
 
@@ -91,16 +92,15 @@ class _Training:
         recipe: Recipe,
         config: RunConfig,
         ranks: Ranks,
-        console: Console,
     ) -> None:
         self.validation, self.spec, self.recipe = validation, spec, recipe
-        self.config, self.ranks, self.console = config, ranks, console
+        self.config, self.ranks = config, ranks
         self.samples = TrainingSet(train, spec, recipe)
         self.batches = _batches(self.samples, recipe, ranks)
         self.position = Position()
         self.epoch_started = time.monotonic()
         self.history: History = []
-        self.parts, kept_in_eval, source = build_parts(spec, recipe, ranks, self._say)
+        self.parts, kept_in_eval, source = build_parts(spec, recipe, ranks)
         self.origin = Origin(recipe.to_json(), source, data_hash(train), data_hash(validation))
         if config.resume_from is not None:
             self._go_on_from(config.resume_from)
@@ -118,7 +118,7 @@ class _Training:
                 self._run_epoch(loader, watch, asked)
                 self._end_epoch(watch)
             if watch is not None and self.position.epoch <= epochs:
-                watch.say(f"no better epoch in {self.recipe.validation.patience}: enough")
+                logger.info("no better epoch in %d: enough", self.recipe.validation.patience)
 
     def _run_epoch(
         self, loader: DataLoader[Item], watch: Watch | None, asked: Callable[[], bool]
@@ -140,9 +140,11 @@ class _Training:
                 self._show(watch, item, loss, now - waited_from, ready - waited_from)
             if asked():
                 self._save()
-                self._say(
-                    f"stopped at epoch {position.epoch}, step {position.step} of {steps}; "
-                    "go on with --resume auto"
+                logger.info(
+                    "stopped at epoch %d, step %d of %d; go on with --resume auto",
+                    position.epoch,
+                    position.step,
+                    steps,
                 )
                 raise Interrupted
             if now - saved >= self.config.save_every_s:
@@ -227,13 +229,8 @@ class _Training:
         assert state is not None
         restore(self.parts, state, path)
         self.position, self.history = state.position, state.history
-        self._say(
-            f"going on from epoch {self.position.epoch}, step {self.position.step} "
-            f"of {len(self.batches)}"
-        )
-
-    def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        epoch, step = state.position.epoch, state.position.step
+        logger.info("going on from epoch %d, step %d of %d", epoch, step, len(self.batches))
 
     def _bad_loss(self, loss: float) -> TrainingError:
         position = self.position
@@ -252,12 +249,12 @@ class _Training:
         if not self.ranks.leads:
             yield None
             return
-        with Watch(self.config.folder, self.console, title, steps, done) as watch:
+        with Watch(self.config.folder, title, steps, done) as watch:
             yield watch
 
 
 def build_parts(
-    spec: NetworkSpec, recipe: Recipe, ranks: Ranks, say: Callable[[str], None]
+    spec: NetworkSpec, recipe: Recipe, ranks: Ranks
 ) -> tuple[Parts, list[nn.Module], str]:
     """A network with its first weights, its optimiser, the modules that stay in evaluation mode,
     and the source of the weights in words.
@@ -267,7 +264,7 @@ def build_parts(
     if own.quantise:
         network, _, _ = load_checkpoint(Path(own.weights))
         source = f"checkpoint {Path(own.weights).name}, with INT8 rounding"
-        say(f"{round_layers(network)} layers round their inputs and weights")
+        logger.info("%d layers round their inputs and weights", round_layers(network))
     else:
         network, source = pretrained_network(
             spec.backbone, spec.channels, len(spec.classes), own.dropout, own.weights

@@ -7,6 +7,7 @@ that was stopped goes on where it was.
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,9 +18,11 @@ import typer
 
 from edge.errors import TrainingError
 from edge.files import write_atomic
+from edge.log import current_level
 from edge.network import Stream
-from edge.text import LineConsole
 from train.cli import Cache, Changes, Classes, Data
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,10 @@ def seed_table_command(
 
     With the whole of UCF101 and a GPU this takes days; --set schedule.epochs=1 shows that it works.
     """
-    console = LineConsole(stderr=True, soft_wrap=True)
     out.mkdir(parents=True, exist_ok=True)
     found: list[dict[str, Any]] = []
     for row in ROWS:
-        console.print(f"{row.stream} {row.backbone}", style="bold")
+        logger.info("%s %s", row.stream, row.backbone)
         run = _train(row, data, out, classes, changes or [], cache)
         figures = _evaluate(row, run, data, out, samples, cache)
         found.append(
@@ -76,7 +78,8 @@ def seed_table_command(
 
 def _command(*words: object) -> None:
     """Raises TrainingError where it fails; its own message has been shown."""
-    command = [str(Path(sys.executable).with_name("twostream")), *map(str, words)]
+    twostream = str(Path(sys.executable).with_name("twostream"))
+    command = [twostream, *map(str, words), "--log-level", current_level()]
     if subprocess.run(command, check=False).returncode:
         raise TrainingError(f"stopped at: twostream {' '.join(map(str, words))}")
 

@@ -6,20 +6,23 @@ FOLDER/curve.png   loss and top-1 over the epochs
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import flow_to_image, make_grid
 
 from edge.errors import TrainingError
 from edge.files import write_atomic
 from edge.network import NetworkSpec
+from edge.terminal import progress_bar
+
+logger = logging.getLogger(__name__)
 
 SHOWN = 8  # samples a picture
 FLUSH_S = 10  # what a kill may cost of the events
@@ -32,17 +35,13 @@ class Watch:
     no curve goes back on itself.
     """
 
-    def __init__(self, folder: Path, console: Console, title: str, steps: int, done: int) -> None:
-        self.console = console
-        self._bar = Progress(
+    def __init__(self, folder: Path, title: str, steps: int, done: int) -> None:
+        self._bar = progress_bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rates]}"),
             TimeRemainingColumn(compact=True),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(title, total=steps - done, rates="")
         self._done = done
@@ -78,7 +77,7 @@ class Watch:
         if "top1" in row:
             text += f"  validation top-1 {row['top1']:.3f}"
             text += f"  log-likelihood {row['log_likelihood']:.3f}"
-        self.say(f"{text}  {seconds:.0f} s{'  best so far' if kept else ''}")
+        logger.info("%s  %.0f s%s", text, seconds, "  best so far" if kept else "")
 
     def pictures(
         self, number: int, inputs: torch.Tensor, targets: torch.Tensor, spec: NetworkSpec
@@ -92,10 +91,6 @@ class Watch:
             self._events.add_text("inputs", ", ".join(labels), number)  # type: ignore[no-untyped-call]
         except OSError as error:
             raise self._full(error) from None
-
-    def say(self, text: str) -> None:
-        """A line of its own, above the bar."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _add(self, name: str, value: float, number: int) -> None:
         try:

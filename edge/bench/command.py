@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from edge.errors import BenchError
 from edge.files import write_atomic
 from edge.network import Precision
 from edge.sources import parse_sources
-from edge.text import LineConsole
+from edge.text import LineConsole, print_line
+
+logger = logging.getLogger(__name__)
 
 PRECISIONS: tuple[Precision, ...] = ("int8", "fp16", "fp32")
 
@@ -48,7 +51,6 @@ def parse_precisions(text: str) -> tuple[Precision, ...]:
 
 def bench(options: BenchOptions) -> bool:
     """Measure, show and write. False: a stage has become slower than in the file of `against`."""
-    console, notes = LineConsole(), LineConsole(stderr=True)
     for path in options.bundles:
         load_bundle(path)
     rows = []
@@ -60,7 +62,7 @@ def bench(options: BenchOptions) -> bool:
             raise BenchError(f"{source}: give one file or camera")
         for path in options.bundles:
             for precision in options.precisions:
-                notes.print(f"measuring {path} in {precision} ...")
+                logger.info("measuring %s in %s ...", path, precision)
                 request = Request(
                     str(path),
                     source,
@@ -69,19 +71,18 @@ def bench(options: BenchOptions) -> bool:
                     options.frames,
                     60 * options.soak_minutes,
                 )
-                rows.append(measure_apart(request, lambda s: notes.print(s)))
+                rows.append(measure_apart(request))
     on = machine()
-    console.print(table(rows))
+    LineConsole().print(table(rows))
     for row in rows:
         for line in lines(row):
-            console.print(line, soft_wrap=True)
-    for line in MARKDOWN_HEAD.splitlines():
-        console.print(line, soft_wrap=True)
+            print_line(line)
+    print(MARKDOWN_HEAD)
     for row in rows:
-        console.print(markdown(row, on), soft_wrap=True)
+        print_line(markdown(row, on))
     told, worse = slower(rows, options.against) if options.against is not None else ([], False)
     for line in told:
-        console.print(line, soft_wrap=True)
+        print_line(line)
     if options.json is not None:
         _write(options.json, {"machine": on, "measurements": rows})
     if options.picture is not None:

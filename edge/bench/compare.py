@@ -8,12 +8,13 @@ flow) measured in the same process. Another machine, or a busy one, is slower in
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ from rich.text import Text
 from edge.bench.measure import Request, request_json
 from edge.bench.sensors import Sensors
 from edge.errors import BenchError
+from edge.log import current_level, read_line
 from edge.text import printable
+
+logger = logging.getLogger(__name__)
 
 SLOWER_MAX = 1.25  # a stage whose ratio is so much larger has become slower
 _LEAST_MS = 0.5  # a stage shorter than that says more of the clock than of the program
@@ -59,9 +63,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def measure_apart(request: Request, say: Callable[[str], None]) -> dict[str, Any]:
+def measure_apart(request: Request) -> dict[str, Any]:
     """In a process of its own, with what the sensors say. Raises BenchError where it fails."""
-    words = [sys.executable, "-m", "edge.bench.measure"]
+    words = [sys.executable, "-m", "edge.bench.measure", current_level()]
     with (
         Sensors() as sensors,
         subprocess.Popen(
@@ -73,12 +77,15 @@ def measure_apart(request: Request, say: Callable[[str], None]) -> dict[str, Any
         ) as process,
     ):
         out, errors = process.communicate(request_json(request))
-    for line in errors.splitlines():
-        say(line)
     if process.returncode:
+        for line in errors.splitlines():
+            logger.error("%s", line)
         raise BenchError(
             f"the measurement ended with code {process.returncode}; what it said stands above"
         )
+    for line in errors.splitlines():
+        level, text = read_line(line)
+        logger.log(level, "%s", text)
     found: dict[str, Any] = json.loads(out.splitlines()[-1])
     if "fault" in found:
         raise BenchError(found["fault"])

@@ -1,7 +1,7 @@
 """One bundle in one precision on one device: a process of its own, so that memory and the time to
 the first label are those of it alone.
 
-    python -m edge.bench.measure < REQUEST   # JSON in, JSON out: see Request
+    python -m edge.bench.measure LEVEL < REQUEST   # JSON in, JSON out: see Request
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -24,13 +24,13 @@ from edge.bundle import Bundle, load_bundle
 from edge.cameras import Cameras
 from edge.devices import Device, open_device
 from edge.errors import SourceError, TwostreamError
+from edge.log import Level, configure
 from edge.network import STREAMS, Precision
 from edge.report import label_record
 from edge.runtime import RUNNING, Histogram, Label, Recogniser, RunConfig, answer, recognise
 from edge.source import open_source
 from edge.sources import SourceSpec, parse_sources
 from edge.supervisor import Patience, Supervised
-from edge.text import print_line
 
 WARM_UP_FRAMES = 60
 _ALONE_RUNS = 60
@@ -105,11 +105,11 @@ def quantiles(histogram: Histogram) -> dict[str, float]:
     return {name: round(value, 4) for name, value in found.items()}
 
 
-def measure(request: Request, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(request: Request) -> dict[str, Any]:
     """Raises TwostreamError where there is nothing to be measured."""
     bundle = load_bundle(request.bundle)
     (spec,) = parse_sources([request.source])
-    device = open_device(request.device, bundle, say, precision=request.precision)
+    device = open_device(request.device, bundle, precision=request.precision)
     try:
         run = _watch if spec.live else _read
         warm = _Meter(bundle.manifest.classes)
@@ -254,8 +254,9 @@ def _started_s() -> float:
 def main() -> None:
     """Used by compare.py alone: a fault is a line of JSON, too."""
     request = Request(**json.load(sys.stdin))
+    configure(cast(Level, sys.argv[1]))
     try:
-        found = measure(request, lambda line: print_line(line, sys.stderr))
+        found = measure(request)
     except TwostreamError as error:
         found = {"fault": str(error), "kind": type(error).__name__}
     print(json.dumps(found))

@@ -6,7 +6,8 @@ cuda   CUDA kernels through pycuda, TensorRT
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +20,8 @@ from edge.flow.stack import FlowBytes
 from edge.frames import Frame
 from edge.fusion import Scores
 from edge.network import Precision, Stream
+
+logger = logging.getLogger(__name__)
 
 NAMES = ("auto", "cpu", "cuda")
 
@@ -92,16 +95,14 @@ class Device(Protocol):
 def open_device(
     name: str,
     bundle: Bundle,
-    say: Callable[[str], None],
     flow_wanted: bool = False,
     precision: Precision | None = None,
 ) -> Device:
     """Load a bundle on the device of this name and run everything once, so that nothing is
     compiled during the first frame.
 
-    `auto` is cuda where there is a GPU that can be used, else cpu. say: takes lines about what
-    takes long or is not as asked. flow_wanted: flows can be asked for. precision: of both
-    networks; None is INT8, on a GPU that of the last `twostream build`.
+    `auto` is cuda where there is a GPU that can be used, else cpu. flow_wanted: flows can be asked
+    for. precision: of both networks; None is INT8, on a GPU that of the last `twostream build`.
     Raises DeviceError when the device does not exist or cannot run the bundle.
     """
     if name not in NAMES:
@@ -113,12 +114,12 @@ def open_device(
         from edge.devices.cuda import open_cuda
 
         try:
-            return open_cuda(bundle, say, flow_wanted, precision)
+            return open_cuda(bundle, flow_wanted, precision)
         except DeviceError as error:
             if name == "cuda":
                 raise
             fault = str(error)
-            say(f"warning: running on the CPU, for the GPU cannot be used: {fault}")
+            logger.warning("running on the CPU, for the GPU cannot be used: %s", fault)
     try:
         from edge.devices.cpu import CPUDevice
     except DeviceError as error:

@@ -15,8 +15,9 @@ a frame is written while the one before it is still read. The host waits only wh
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -43,6 +44,8 @@ from edge.kernels.device_plan import FusePlan, StackPlan, ViewPlan, is_nv12, wri
 from edge.kernels.flow_plan import SLOTS, FlowPlan
 from edge.kernels.launches import Launch
 from edge.network import STREAMS, Precision, Stream
+
+logger = logging.getLogger(__name__)
 
 MATRICES: tuple[Matrix, Matrix] = ("bt601", "bt709")
 DEFAULT = BuildConfig(precision="int8", dla_core=None, workspace_mb=None)
@@ -321,9 +324,7 @@ class CUDADevice:
         driver.download(slot.scores.array, self._fuse.scores, main)
 
 
-def open_cuda(
-    bundle: Bundle, say: Callable[[str], None], flow_wanted: bool, precision: Precision | None
-) -> CUDADevice:
+def open_cuda(bundle: Bundle, flow_wanted: bool, precision: Precision | None) -> CUDADevice:
     """The bundle on the first GPU, with engines of `precision`, or else those of the last
     `twostream build`, or INT8 ones; what is not built yet is built now. Raises DeviceError where
     that cannot be."""
@@ -331,14 +332,14 @@ def open_cuda(
         driver = stack.enter_context(open_driver())
         trt = load_tensorrt()
         if planted := planted_engines(bundle):
-            say(planted)
+            logger.warning("%s", planted)
         choice = read_choice(engine_folder(bundle), driver.gpu, trt.__version__) or {}
         networks = {}
         for stream in STREAMS:
             config = choice.get(stream, DEFAULT)
             if precision is not None:
                 config = replace(config, precision=precision)
-            prepared = prepare_engine(trt, bundle, stream, driver.gpu, config, say)
+            prepared = prepare_engine(trt, bundle, stream, driver.gpu, config)
             networks[stream] = Network(trt, bundle, driver, prepared)
             stack.callback(networks[stream].close)
         stack.callback(driver.settle)  # comes first: no network goes while it still runs
@@ -347,7 +348,7 @@ def open_cuda(
         kinds = "/".join(device.precisions[stream] for stream in STREAMS)
         device.description += f", TensorRT {trt.__version__} {kinds}"
         for note in driver.notes:
-            say(f"warning: {note}")
+            logger.warning("%s", note)
         device.resources = stack.pop_all()
     return device
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -72,12 +71,10 @@ def build_engine(
     name: str,
     config: BuildConfig,
     timing_cache: bytes,
-    say: Callable[[str], None],
 ) -> BuiltEngine:
     """Build the engine of a Q/DQ network, with static shapes, in the precision asked for.
 
     name: of the ONNX file, for messages. timing_cache: of an earlier build, or b"". Takes minutes.
-    say: gets a line now and then.
     Raises BundleError for a network that TensorRT cannot read, DeviceError where the device cannot
     build it as asked; both end with TensorRT's own last errors.
     """
@@ -98,7 +95,7 @@ def build_engine(
     settings = builder.create_builder_config()
     calibrator = _configure(trt, settings, recipe, config)
     notes = _use_timings(settings, timing_cache)
-    with watch_build(trt, settings, say):
+    with watch_build(trt, settings, name):
         serialized = builder.build_serialized_network(network, settings)
     who = f"{name}: TensorRT {trt.__version__}"
     if calibrator is not None and calibrator.asked_for_data:

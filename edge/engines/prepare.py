@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +30,8 @@ __all__ = [
     "read_choice",
     "write_choice",
 ]
+
+logger = logging.getLogger(__name__)
 
 # The original Nano and TX1, and TX2: no INT8 arithmetic, whatever their TensorRT says.
 WITHOUT_INT8 = ("5.3", "6.2")
@@ -73,9 +75,8 @@ def prepare_engine(
     stream: Stream,
     gpu: GPU,
     config: BuildConfig,
-    say: Callable[[str], None],
 ) -> PreparedEngine:
-    """Find or build. `say` gets a line for whatever takes time or is not as asked.
+    """Find or build.
 
     Raises BundleError for a network that cannot be used, DeviceError where this device cannot
     build it.
@@ -83,27 +84,31 @@ def prepare_engine(
     if config.dla_core is not None:
         check_dla_version(trt, capabilities(trt), config.precision)
     if config.precision == "int8" and gpu.compute_capability in WITHOUT_INT8:
-        config = _without_int8(stream, gpu, config, say)
+        config = _without_int8(stream, gpu, config)
     manifest = bundle.manifest
     file = (manifest.spatial if stream == "spatial" else manifest.temporal).file
     onnx = bundle.read(file)
     cache = EngineCache(engine_folder(bundle))
     found, key = _find(trt, cache, stream, _key(trt, manifest.files[file], gpu, config))
     if isinstance(found, str) and config.precision == "int8" and not has_fast_int8(trt):
-        config = _without_int8(stream, gpu, config, say)
+        config = _without_int8(stream, gpu, config)
         found, key = _find(trt, cache, stream, _key(trt, manifest.files[file], gpu, config))
     if isinstance(found, StoredEngine):
-        _report(stream, key, found.layers, say)
+        logger.debug("%s: the engine of an earlier build, from %s", stream, cache.folder)
+        _report(stream, key, found.layers)
         return PreparedEngine(stream, found.plan, key, found.layers, built=False)
-    say(f"{stream}: building an engine for {_target(key)}, which takes minutes: {found}")
+    logger.info(
+        "%s: building an engine for %s, which takes minutes: %s", stream, _target(key), found
+    )
     started = time.perf_counter()
     name, timings = f"{bundle.path}: {file}", cache.timings(key)
-    built = build_engine(trt, onnx, name, config, timings, lambda line: say(f"{stream}: {line}"))
-    say(f"{stream}: built in {time.perf_counter() - started:.0f} s, {len(built.plan) >> 10} KiB")
+    built = build_engine(trt, onnx, name, config, timings)
+    seconds = time.perf_counter() - started
+    logger.info("%s: built in %.0f s, %d KiB", stream, seconds, len(built.plan) >> 10)
     for note in built.notes:
-        say(f"{stream}: {note}")
-    _keep(cache, stream, key, built, say)
-    _report(stream, key, built.layers, say)
+        logger.warning("%s: %s", stream, note)
+    _keep(cache, stream, key, built)
+    _report(stream, key, built.layers)
     return PreparedEngine(stream, built.plan, key, built.layers, built=True)
 
 
@@ -132,29 +137,25 @@ def _find(
     return found, key
 
 
-def _without_int8(
-    stream: Stream, gpu: GPU, config: BuildConfig, say: Callable[[str], None]
-) -> BuildConfig:
-    say(
-        f"{stream}: {gpu.name} (compute capability {gpu.compute_capability}) has no fast INT8; "
-        "running in fp16 instead"
+def _without_int8(stream: Stream, gpu: GPU, config: BuildConfig) -> BuildConfig:
+    logger.warning(
+        "%s: %s (compute capability %s) has no fast INT8; running in fp16 instead",
+        stream,
+        gpu.name,
+        gpu.compute_capability,
     )
     return replace(config, precision="fp16")
 
 
-def _keep(
-    cache: EngineCache,
-    stream: Stream,
-    key: EngineKey,
-    built: BuiltEngine,
-    say: Callable[[str], None],
-) -> None:
+def _keep(cache: EngineCache, stream: Stream, key: EngineKey, built: BuiltEngine) -> None:
     try:
         cache.store(stream, key, built)
     except OSError as error:
-        say(
-            f"{stream}: the engine cannot be kept in {cache.folder} ({error.strerror}) and will be "
-            "built again next time"
+        logger.warning(
+            "%s: the engine cannot be kept in %s (%s) and will be built again next time",
+            stream,
+            cache.folder,
+            error.strerror,
         )
 
 
@@ -163,25 +164,26 @@ def _target(key: EngineKey) -> str:
     return f"{place} of {key.gpu}, {key.precision}, TensorRT {key.tensorrt}"
 
 
-def _report(
-    stream: Stream,
-    key: EngineKey,
-    layers: tuple[LayerPrecision, ...],
-    say: Callable[[str], None],
-) -> None:
+def _report(stream: Stream, key: EngineKey, layers: tuple[LayerPrecision, ...]) -> None:
     """A line where an INT8 engine is not INT8 throughout, or does not let itself be asked."""
     if key.precision != "int8":
         return
     total, floats = len(convolutions(layers)), float_convolutions(layers)
     on_dla = sum(layer.kind == "DLA" for layer in layers)
     if key.dla_core is not None:
-        say(
-            f"{stream}: parts on DLA core {key.dla_core}: {on_dla}; convolutions left to the GPU: "
-            f"{total}"
+        logger.info(
+            "%s: parts on DLA core %d: %d; convolutions left to the GPU: %d",
+            stream,
+            key.dla_core,
+            on_dla,
+            total,
         )
     elif total == 0:
-        say(f"{stream}: warning: TensorRT names no convolution of this engine; INT8 is not proven")
+        logger.warning(
+            "%s: TensorRT names no convolution of this engine; INT8 is not proven", stream
+        )
     if floats:
         named = ", ".join(floats[:NAMED])
         more = f" and {len(floats) - NAMED} more" if len(floats) > NAMED else ""
-        say(f"{stream}: warning: {len(floats)} of {total} convolutions are not INT8: {named}{more}")
+        text = f"{len(floats)} of {total} convolutions are not INT8: {named}{more}"
+        logger.warning("%s: %s", stream, text)

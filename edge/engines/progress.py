@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 from typing import Any
 
+logger = logging.getLogger(__name__)
+
 LINE_EVERY_S = 15.0
 
 
 @contextmanager
-def watch_build(trt: ModuleType, settings: Any, say: Callable[[str], None]) -> Iterator[None]:
-    """For as long as a build runs, in this thread, `say` gets a line now and then with TensorRT's
-    phase and its step (they are no measure of time, so no share is made of them), and Ctrl-C stops
-    it: KeyboardInterrupt then comes at the end of the block.
+def watch_build(trt: ModuleType, settings: Any, name: str) -> Iterator[None]:
+    """For as long as a build runs, in this thread, tell now and then TensorRT's phase and its step
+    (they are no measure of time, so no share is made of them) under the network's name; Ctrl-C
+    stops it: KeyboardInterrupt then comes at the end of the block.
 
     TensorRT calls back from 10 on; before, nothing is said and Ctrl-C waits for the build.
     """
     if not hasattr(settings, "progress_monitor"):
         yield
         return
-    monitor = _monitor_class(trt)(say)
+    monitor = _monitor_class(trt)(name)
     settings.progress_monitor = monitor
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, monitor.interrupt) if in_main else None
@@ -45,10 +48,10 @@ def _monitor_class(trt: ModuleType) -> type:
     class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]
         """fault: what ends the build. No exception may go through TensorRT, so it waits here."""
 
-        def __init__(self, say: Callable[[str], None]) -> None:
+        def __init__(self, name: str) -> None:
             trt.IProgressMonitor.__init__(self)
             self.fault: BaseException | None = None
-            self._say = say
+            self._name = name
             self._steps: dict[str, int] = {}
             self._started = self._told = time.perf_counter()
 
@@ -70,8 +73,9 @@ def _monitor_class(trt: ModuleType) -> type:
 
         def _tell(self, now: float, phase: str) -> None:
             try:
-                self._say(f"building for {now - self._started:.0f} s, {phase}")
-            except BaseException as error:  # a closed terminal, for one
+                seconds = now - self._started
+                logger.info("%s: building for %.0f s, %s", self._name, seconds, phase)
+            except BaseException as error:  # of a handler of somebody's own
                 self.fault = self.fault or error
 
     return Monitor

@@ -82,7 +82,7 @@ def predict(board: Board, networks: dict[Stream, list[Layer]]) -> dict[str, floa
 
 def this_cpu(bundle: Bundle, networks: dict[Stream, list[Layer]]) -> dict[str, dict[str, float]]:
     """Predicted and measured ms of each network on one core of this machine."""
-    device = open_device("cpu", bundle, print)
+    device = open_device("cpu", bundle)
     bandwidth, rate = _copy_rate(), _int8_rate()
     print(f"this core: {bandwidth / 1e9:.1f} GB/s, {rate / 1e9:.0f} G INT8 operations a second")
     found = {}

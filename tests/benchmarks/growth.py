@@ -43,7 +43,6 @@ from train.ucf101 import load_split
 
 mpl.use("Agg")
 from matplotlib import pyplot
-from rich.console import Console
 
 from tests import tiny
 
@@ -136,7 +135,7 @@ def by_classes(bundle: Bundle) -> dict[int, Work]:
 
 def by_cameras(bundle: Bundle) -> dict[int, Work]:
     """Cameras on one pair of networks -> 15 frames of each, labelled in turn."""
-    device = open_device("cpu", bundle, print)
+    device = open_device("cpu", bundle)
     chroma = np.full((120, 160), 128, np.uint8)
     lumas = [picture(240, 320, 2 * k) for k in range(15)]
 
@@ -171,7 +170,6 @@ def by_training_clips(folder: Path) -> dict[int, Work]:
     """Clips -> an epoch of a small spatial network over all of them, its cache being there."""
     data = tiny.write_dataset(folder / "ucf")
     clips, held = hold_out(load_split(data, 1).train, tiny.CLASSES, 0.15)
-    console = Console(quiet=True)
     works: dict[int, Work] = {}
     for copies in (8, 16, 32, 64):
 
@@ -180,7 +178,7 @@ def by_training_clips(folder: Path) -> dict[int, Work]:
             recipe = load_recipe("default", "spatial", changes)
             job = Job("spatial", tiny.CLASSES, 1, clips, held, recipe, PRESETS["fast"])
             with tempfile.TemporaryDirectory() as out:
-                run_job(job, JobOptions(Path(out), "", 0, 1e9, 1, folder / "cache"), console)
+                run_job(job, JobOptions(Path(out), "", 0, 1e9, 1, folder / "cache"))
 
         works[copies * len(clips)] = work
     return works

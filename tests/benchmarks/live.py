@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--slow-seconds", type=float, default=300)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    device = open_device("cpu", load_bundle(arguments.bundle), print)
+    device = open_device("cpu", load_bundle(arguments.bundle))
     found: dict[str, object] = {}
 
     def quantiles(ages: list[float]) -> dict[str, float]:

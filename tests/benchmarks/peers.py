@@ -83,7 +83,7 @@ def decoders(path: Path) -> dict[str, Work]:
 def networks(bundle: Bundle) -> dict[str, Work]:
     """Both streams, one after the other."""
     manifest = bundle.manifest
-    device = open_device("cpu", bundle, print)
+    device = open_device("cpu", bundle)
     shapes = {"spatial": 3, "temporal": 2 * manifest.temporal.stack}
     tensors = {
         s: np.random.default_rng(0).standard_normal((c, *manifest.geometry.size_hw), np.float32)

@@ -24,7 +24,6 @@ import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from rich.console import Console
 
 from calibration.lint import layer_precisions, lint
 from calibration.onnx_file import load_model
@@ -99,14 +98,13 @@ QUANTISERS: dict[str, Callable[[Path, Samples, Path], onnx.ModelProto]] = {
 
 
 def measure(file: Path, data: Path, cache: Path) -> dict[str, Any]:
-    console = Console(stderr=True)
     fp32, spec = load_model(file)
     split = open_dataset(data, spec.split)
-    samples = draw_samples(spec, split.train, CLIPS, 1, cache / "calibration", console)
+    samples = draw_samples(spec, split.train, CLIPS, 1, cache / "calibration")
     clips = [clip for clip in split.test if clip.label in spec.classes]
     inputs = [
         tensor_at(clip, index, spec)
-        for clip in fill_cache(open_cache(cache, spec), clips, console)
+        for clip in fill_cache(open_cache(cache, spec), clips)
         for index in evenly_spaced(len(clip), 10, MOMENTS)
     ]
     rows: dict[str, Any] = {}

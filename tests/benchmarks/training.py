@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from edge.flow.spec import PRESETS
@@ -77,7 +76,7 @@ def measure(stream: Stream, data: Path) -> dict[str, Any]:
 def _steps(samples: TrainingSet, stream: Stream) -> dict[str, float]:
     recipe, spec = samples.recipe, samples.spec
     ranks = Ranks(0, 1, 0, torch.device("cpu"))
-    parts, _, _ = build_parts(spec, recipe, ranks, lambda text: None)
+    parts, _, _ = build_parts(spec, recipe, ranks)
     weights = class_weights(samples.counts, "none")
     times = dict.fromkeys(("augment", "forward", "backward", "optimiser"), 0.0)
     batch = recipe.optimiser.batch
@@ -110,7 +109,7 @@ def _waited(stream: Stream, clips: list[Clip], classes: tuple[str, ...], folder:
     )
     job = Job(stream, classes, 1, clips, [], recipe, PRESETS["fast"])
     options = JobOptions(folder / "runs", "", None, 1e9, 1, folder)
-    events = EventAccumulator(str(run_job(job, options, Console(quiet=True)).parent / "events"))
+    events = EventAccumulator(str(run_job(job, options).parent / "events"))
     events.Reload()
     shares, rates = (
         np.array([event.value for event in events.Scalars(f"step/{name}")[1:]])

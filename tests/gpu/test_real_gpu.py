@@ -163,8 +163,8 @@ def test_the_device_says_what_the_cpu_says(demo_bundle: Path, tmp_path: Path) ->
 
     bundle = load_bundle(shutil.copytree(demo_bundle, tmp_path / "bundle"))
     frames = [street(index) for index in range(STACK + 5)]
-    cpu = open_device("cpu", bundle, print, flow_wanted=True)
-    with closing(open_device("cuda", bundle, print, flow_wanted=True)) as device:
+    cpu = open_device("cpu", bundle, flow_wanted=True)
+    with closing(open_device("cuda", bundle, flow_wanted=True)) as device:
         found = infer(device.open_feed(), frames)
     # two makers' INT8 kernels round apart, as far as the bundle allows
     assert_same(found, infer(cpu.open_feed(), frames), bundle.manifest.parity.tolerance)

@@ -108,7 +108,7 @@ def test_feeds_that_take_turns_know_nothing_of_each_other(bundle: Bundle) -> Non
 
 
 def test_a_file_that_is_no_network_is_named() -> None:
-    with pytest.raises(BundleError, match=r"x\.onnx: OpenVINO cannot load it"):
+    with pytest.raises(BundleError, match=r"x\.onnx: the network is not readable ONNX"):
         Network(b"not a network", "x.onnx", (1, 3, 224, 224), 8)
 
 

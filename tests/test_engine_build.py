@@ -169,7 +169,7 @@ def test_a_network_that_cannot_be_read_says_why(demo_bundle: Path) -> None:
 
 
 def test_bytes_that_are_no_network(demo_bundle: Path) -> None:
-    with pytest.raises(BundleError, match="cannot read the network"):
+    with pytest.raises(BundleError, match="the network is not readable ONNX"):
         build(b"nothing of the kind")
 
 

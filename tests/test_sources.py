@@ -118,7 +118,7 @@ def test_elements_of_one_s_own(tmp_path: Path, demo_bundle: Path) -> None:
     labels, _ = read_lines(out)
     assert [line["source"] for line in labels] == ["pipeline1"] * 20
     bad = 'rtspsrc location=rtsp://a:secret@h user-pw="other" ! nosuchelement'
-    refused = twostream("run", demo_bundle, "--pipeline", bad)
+    refused = twostream("run", demo_bundle, "--pipeline", bad, "--log-level", "error")
     assert_refused(refused, "nosuchelement")
     assert "secret" not in refused.stderr
     assert "other" not in refused.stderr

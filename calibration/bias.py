@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from calibration.magnitudes import watch_tensors
+from calibration.histogram import watch_tensors
 from calibration.placement import output_axis, quantise_weight, weighted_nodes
 from calibration.ranges import LEVELS
 

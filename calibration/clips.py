@@ -15,9 +15,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from edge.address import VIDEOS
+from edge.bundle.network import NetworkSpec
 from edge.errors import DataError
-from edge.network import NetworkSpec
+from edge.sources.uri import VIDEOS
 
 OTHER = "(other)"  # the label of all training clips that show none of the network's classes
 UNLABELLED = "(unlabelled)"

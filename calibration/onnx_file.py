@@ -8,10 +8,10 @@ import onnx
 from google.protobuf.message import DecodeError
 from pydantic import ValidationError
 
+from edge.bundle.network import INPUT, METADATA_KEY, OUTPUT, NetworkSpec
+from edge.bundle.self_contained import check_self_contained
 from edge.errors import BundleError, ExportError
 from edge.files import write_atomic
-from edge.network import INPUT, METADATA_KEY, OUTPUT, NetworkSpec
-from edge.self_contained import check_self_contained
 from edge.spec import first_fault
 
 

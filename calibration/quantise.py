@@ -11,8 +11,8 @@ import onnx
 from numpy.typing import NDArray
 
 from calibration.bias import Means, correct_biases, measure_means
+from calibration.histogram import Magnitudes, measure_magnitudes
 from calibration.lint import lint
-from calibration.magnitudes import Magnitudes, measure_magnitudes
 from calibration.placement import activations, join_ranges, place, weighted_nodes
 from calibration.ranges import METHODS, Method, clipping_range
 from calibration.samples import Samples

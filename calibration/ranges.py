@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from calibration.magnitudes import BINS, Magnitudes
+from calibration.histogram import BINS, Magnitudes
 
 LEVELS = 127  # of a magnitude: symmetric int8 uses -127 ... 127
 PERCENTILE = 0.9999

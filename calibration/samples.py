@@ -27,13 +27,13 @@ from calibration.clips import (
     order_clips,
     order_footage,
 )
-from calibration.reading import Moments, read_moments, tensors
+from calibration.snippet_reader import Moments, read_moments, tensors
+from edge.bundle.network import NetworkSpec
 from edge.errors import DataError, ExportError, SourceError
 from edge.files import make_private, why, write_atomic
-from edge.frames import Matrix
-from edge.network import NetworkSpec
-from edge.preprocess import Preprocessor
+from edge.motion.preprocessor import Preprocessor
 from edge.terminal import track
+from edge.video.frames import Matrix
 
 logger = logging.getLogger(__name__)
 

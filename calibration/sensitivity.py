@@ -11,8 +11,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from calibration.placement import place, weighted_nodes
-from edge.fusion import softmax
-from edge.network import INPUT
+from edge.bundle.network import INPUT
+from edge.decision.fusion import softmax
 
 
 @dataclass(frozen=True)

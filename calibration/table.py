@@ -16,9 +16,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from calibration.onnx_file import load_model
-from edge.bundle import sha256
-from edge.engines.dla import tensor_scales
-from edge.engines.library import cache_header
+from edge.bundle.manifest import sha256
+from edge.devices.tensorrt.dla import tensor_scales
+from edge.devices.tensorrt.version import cache_header
 from edge.errors import ExportError
 from edge.files import write_atomic
 from edge.spec import Spec

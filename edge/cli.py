@@ -18,7 +18,7 @@ from edge.log import Level, configure, print_error
 from edge.text import print_line
 
 if TYPE_CHECKING:
-    from edge.options import RunOptions
+    from edge.commands.run.options import RunOptions
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def _root(context: typer.Context) -> None:
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     """What the file says takes the place of the options' defaults."""
     if path is not None:
-        from edge.config import read_config
+        from edge.commands.run.config import read_config
 
         parameters = {p.name: p for p in context.command.params if p.name}
         repeated = [name for name, p in parameters.items() if p.multiple or p.nargs == -1]  # type: ignore[attr-defined]
@@ -214,8 +214,8 @@ def run_command(
     ] = None,
 ) -> None:
     """Recognise actions in videos or live streams."""
-    from edge.options import run_options
-    from edge.run import run
+    from edge.commands.run.options import run_options
+    from edge.commands.run.run import run
 
     def read_again() -> RunOptions:
         command, words = context.command, sys.argv[2:]
@@ -232,7 +232,7 @@ def run_command(
 
 def _exposed(context: typer.Context) -> list[str]:
     """What to warn of where others can read a secret of the run."""
-    from edge.secrets import command_line_warning, config_warning
+    from edge.commands.run.secrets import command_line_warning, config_warning
 
     lines = [command_line_warning(_given(context, "COMMANDLINE"))]
     if context.params["config"] is not None:
@@ -257,7 +257,7 @@ def verify_command(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Check that this device gives the scores that the bundle's maker measured."""
-    from edge.verify import verify
+    from edge.commands.verify import verify
 
     for line in verify(bundle, device):
         print_line(line)
@@ -281,8 +281,8 @@ def build_command(
     ] = None,
 ) -> None:
     """Make the TensorRT engines of this device, check their scores and time them."""
-    from edge.build import BuildOptions, build
-    from edge.remote import build_remote
+    from edge.commands.build import BuildOptions, build
+    from edge.commands.remote.build import build_remote
 
     if remote is None:
         build(BuildOptions(bundle, precision, dla, workspace))
@@ -300,9 +300,9 @@ def service_command(
     name: Annotated[str, typer.Argument(help="Of the service.")],
 ) -> None:
     """Make a systemd service of yours that does `twostream run` with what follows NAME."""
-    from edge.options import placed_options, run_options
-    from edge.secrets import config_warning
-    from edge.service import check_name, install
+    from edge.commands.run.options import placed_options, run_options
+    from edge.commands.run.secrets import config_warning
+    from edge.commands.service import check_name, install
 
     check_name(name)
     command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
@@ -352,7 +352,7 @@ def bench_command(
     ] = None,
 ) -> None:
     """Measure what each stage of a bundle costs here."""
-    from edge.bench.command import BenchOptions, bench, parse_precisions
+    from edge.commands.bench.command import BenchOptions, bench, parse_precisions
 
     bundles = (bundle,) if compare is None else (bundle, compare)
     options = BenchOptions(
@@ -372,7 +372,7 @@ def bench_command(
 @app.command("doctor", cls=FiniteCommand)
 def doctor_command() -> None:
     """Show what this machine has and lacks; exit code 0 if a device can run a bundle, else 1."""
-    from edge.doctor.report import doctor
+    from edge.commands.doctor.report import doctor
 
     raise typer.Exit(doctor())
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from calibration.quantise import Quantised
     from calibration.samples import Samples
-    from edge.network import NetworkSpec
+    from edge.bundle.network import NetworkSpec
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def calibrate_command(
     from calibration.quantise import calibrate
     from calibration.samples import draw_footage, draw_samples
     from calibration.table import write_table
-    from train.dataset import open_dataset
+    from train.data.dataset import open_dataset
 
     out = out or model.with_name(f"{model.stem}.int8.onnx")
     fp32, spec = load_model(model)

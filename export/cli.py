@@ -19,7 +19,7 @@ from export.calibrate import Ranges
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from edge.network import NetworkSpec
+    from edge.bundle.network import NetworkSpec
     from export.package import ExportData
 
 
@@ -81,7 +81,7 @@ def export_command(
         raise DataError("export needs DATA, OUT and --parity-video, or --check FILE.onnx")
     from export.package import ExportOptions, check_target, load_pair, write_bundle
     from export.page import write_page
-    from train.run_folder import only_run
+    from train.training.run_folder import only_run
 
     if not parity_video.is_file():
         raise DataError(f"{parity_video}: no such video; give footage that may be passed on")
@@ -125,7 +125,7 @@ def _export_data(
 ) -> ExportData:
     from export.package import ExportData
     from train.caching import fill_cache, open_cache
-    from train.dataset import open_dataset
+    from train.data.dataset import open_dataset
 
     split = open_dataset(data, spec.split)
     held = set(spec.validation_clips)

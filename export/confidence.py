@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.fusion import Scores, temper
-from train.figures import Truth, log_likelihood
+from edge.decision.fusion import Scores, temper
+from train.evaluation.metrics import Truth, log_likelihood
 
 BINS = 15  # of the reliability diagram (Guo et al., "On Calibration of Modern Neural Networks")
 _TEMPERATURES = np.geomspace(0.1, 10, 401)

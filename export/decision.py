@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import FusionSpec
-from edge.fusion import Scores, ScoreWindow, fuse, temper
+from edge.bundle.manifest import FusionSpec
+from edge.decision.fusion import Scores, ScoreWindow, fuse, temper
 from export.confidence import (
     Bin,
     calibration_error,
@@ -18,10 +18,10 @@ from export.confidence import (
     reliability,
 )
 from export.measure import PRECISIONS, SAMPLES, ClipScores
-from train.cache import STACK
-from train.figures import Truth
-from train.fusion import search_weight
-from train.samples import evenly_spaced
+from train.data.cache import STACK
+from train.data.snippets import evenly_spaced
+from train.evaluation.fusion import search_weight
+from train.evaluation.metrics import Truth
 
 WINDOW_S = 1.0
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from calibration.sensitivity import LayerLoss
 from export.confidence import BINS, Bin, calibration_error
-from train.figures import save_figure
+from train.evaluation.plots import save_figure
 
 _SHOWN = 30  # layers
 

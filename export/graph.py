@@ -16,8 +16,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, R
 from torch import nn
 
 from calibration.onnx_file import write_model
+from edge.bundle.network import INPUT, OUTPUT, NetworkSpec
 from edge.errors import ExportError
-from edge.network import INPUT, OUTPUT, NetworkSpec
 
 OPSET = 17  # the newest that TensorRT 8.5 (JetPack 5) reads
 TOLERANCE = 1e-4  # of a logit, torch against ONNX

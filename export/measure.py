@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.fusion import Scores
-from edge.network import NetworkSpec
-from train.cache import CachedClip
-from train.figures import confusion, right_by_class, top_k
-from train.protocol import Network, Protocol, sample_scores, true_classes
+from edge.bundle.network import NetworkSpec
+from edge.decision.fusion import Scores
+from train.data.cache import CachedClip
+from train.evaluation.metrics import confusion, right_by_class, top_k
+from train.evaluation.protocol import Network, Protocol, sample_scores, true_classes
 
 SAMPLES = 19  # moments of a clip: the protocol of the field
 PRECISIONS = ("fp32", "int8")

@@ -20,7 +20,7 @@ from calibration.onnx_file import load_model, write_model
 from calibration.quantise import calibrate
 from calibration.ranges import Method
 from calibration.samples import draw_samples
-from edge.bundle import (
+from edge.bundle.manifest import (
     MANIFEST,
     Bundle,
     Manifest,
@@ -31,14 +31,14 @@ from edge.bundle import (
     sha256,
     write_manifest,
 )
+from edge.bundle.network import NetworkSpec
+from edge.bundle.parity import ParitySamples, spatial_inputs, temporal_inputs, write_parity
+from edge.decision.fusion import softmax
 from edge.devices.cpu import Network as OpenVINONetwork
 from edge.errors import ExportError
-from edge.frames import pack_i420
-from edge.fusion import softmax
-from edge.network import NetworkSpec
-from edge.parity import ParitySamples, spatial_inputs, temporal_inputs, write_parity
-from edge.preprocess import Preprocessor
-from edge.source import open_source
+from edge.motion.preprocessor import Preprocessor
+from edge.sources.gst_source import open_source
+from edge.video.frames import pack_i420
 from export.calibrate import describe, summarise
 from export.confidence import Bin
 from export.decision import (
@@ -52,12 +52,12 @@ from export.decision import (
 from export.gate import too_much_lost
 from export.graph import export_graph
 from export.measure import PRECISIONS, ClipScores, accuracy_report, score_moments
-from train.cache import STACK, CachedClip
-from train.checkpoint import load_checkpoint
-from train.clips import Clip
+from train.data.cache import STACK, CachedClip
+from train.data.clips import Clip
+from train.data.snippets import evenly_spaced, tensor_at
+from train.evaluation.protocol import Network
 from train.json_file import write_json
-from train.protocol import Network
-from train.samples import evenly_spaced, tensor_at
+from train.models.checkpoint import load_checkpoint
 
 logger = logging.getLogger(__name__)
 

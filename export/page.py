@@ -14,14 +14,14 @@ from typing import Any
 
 from jinja2 import Environment
 
-from edge.bundle import sha256
+from edge.bundle.manifest import sha256
 from edge.errors import ExportError
 from edge.files import write_atomic
 from export.figures import draw_reliability
 from export.package import Exported
 from export.speed import flow_speed, run_speed
-from train.cache import CachedClip
-from train.checkpoint import find_checkpoint, read_metadata
+from train.data.cache import CachedClip
+from train.models.checkpoint import find_checkpoint, read_metadata
 
 
 def write_page(

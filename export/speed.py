@@ -9,13 +9,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge.bundle import Bundle
+from edge.bundle.manifest import Bundle
+from edge.decision.recognizer import Recogniser, RunConfig, recognise
 from edge.devices import open_device
-from edge.flow.tvl1 import TVL1
-from edge.report import summary_record
-from edge.runtime import Recogniser, RunConfig, recognise
-from edge.source import open_source
-from train.cache import CachedClip
+from edge.motion.tvl1 import TVL1
+from edge.outputs.records import summary_record
+from edge.sources.gst_source import open_source
+from train.data.cache import CachedClip
 
 
 def run_speed(bundle: Bundle, videos: list[Path]) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.support.paths import REPOSITORY
+
 # no test is timed: other processes share the cores
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,7 +46,7 @@ def demo_bundle() -> Path:
 def fp32_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Exported networks with ImageNet weights, by stream."""
     from export.graph import export_graph
-    from tests.networks import STREAMS, make_network, make_spec
+    from tests.support.networks import STREAMS, make_network, make_spec
 
     folder = tmp_path_factory.mktemp("fp32")
     files = {stream: folder / f"{stream}.onnx" for stream in STREAMS}
@@ -60,7 +60,7 @@ def int8_models(fp32_files: dict[str, Path]) -> dict[str, Any]:
     """The same networks (onnx.ModelProto) after calibration on made inputs, by stream."""
     from calibration.onnx_file import load_model
     from calibration.quantise import quantise_model
-    from tests.networks import STREAMS, moving_patterns
+    from tests.support.networks import STREAMS, moving_patterns
 
     patterns = {stream: moving_patterns(stream, 6) for stream in STREAMS}
     return {

@@ -9,8 +9,8 @@ from functools import cache
 
 import pytest
 
-from tests.command import twostream
-from tests.conftest import REPOSITORY
+from tests.support.command import twostream
+from tests.support.paths import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"```(?:sh|bash)\n(.*?)```", README, re.DOTALL)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 PACKAGES = ("edge", "export", "train", "calibration")
 ALLOWED = {
@@ -20,13 +20,17 @@ ALLOWED = {
 }
 # Heavy packages, and the only files that may import each.
 GATES = {
-    "gi": {"edge/gstreamer.py"},
+    "gi": {"edge/video/gstreamer.py"},
     "openvino": {"edge/devices/cpu.py"},
-    "tensorrt": {"edge/engines/library.py"},
-    "aiohttp": {"edge/web/answers.py", "edge/web/connections.py", "edge/web/routes.py"},
+    "tensorrt": {"edge/devices/tensorrt/version.py"},
+    "aiohttp": {
+        "edge/outputs/web/answers.py",
+        "edge/outputs/web/connections.py",
+        "edge/outputs/web/routes.py",
+    },
 }
 # On a workstation onnx is everywhere; a device has it for one purpose only.
-ONNX_ON_A_DEVICE = {"edge/engines/variant.py"}
+ONNX_ON_A_DEVICE = {"edge/bundle/float_onnx.py"}
 
 
 def imports(file: Path) -> set[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.kernels.launches import FILES
-from tests.conftest import REPOSITORY
+from edge.devices.cuda.kernels.launches import FILES
+from tests.support.paths import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(wheel: Path) -> None
     assert packages == {"edge", "export", "train", "calibration"}
     assert wheel.name.startswith("twostream_edge-")
     assert {name for name in names if name.endswith(".cu")} == {
-        f"edge/kernels/{file}" for file in FILES
+        f"edge/devices/cuda/kernels/{file}" for file in FILES
     }
-    assert {f"edge/web/page.{ending}" for ending in ("html", "css", "js")} <= set(names)
+    assert {f"edge/outputs/web/page.{ending}" for ending in ("html", "css", "js")} <= set(names)
 
 
 @pytest.mark.slow

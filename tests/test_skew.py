@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from calibration.samples import draw_samples
-from edge.flow.spec import PRESETS
-from edge.flow.stack import FlowRing, stack_tensor
-from edge.frames import rgb_tensor
-from edge.network import NetworkSpec
-from edge.preprocess import Preprocessor
-from edge.source import open_source
-from tests.clips import write_clip
-from train.cache import ClipCache
-from train.clips import Clip
-from train.decode import read_frames
-from train.inputs import network_spec
-from train.samples import tensor_at
+from edge.bundle.network import NetworkSpec
+from edge.motion.preprocessor import Preprocessor
+from edge.motion.spec import PRESETS
+from edge.motion.stack import FlowRing, stack_tensor
+from edge.sources.gst_source import open_source
+from edge.video.frames import rgb_tensor
+from tests.support.clips import write_clip
+from train.data.cache import ClipCache
+from train.data.clips import Clip
+from train.data.decode import read_frames
+from train.data.snippets import tensor_at
+from train.models.spec import network_spec
 
 
 @pytest.fixture(scope="module")

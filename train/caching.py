@@ -6,11 +6,11 @@ import logging
 import os
 from pathlib import Path
 
+from edge.bundle.network import NetworkSpec
 from edge.errors import DataError
-from edge.network import NetworkSpec
 from edge.terminal import track
-from train.cache import CachedClip, ClipCache, Unusable
-from train.clips import Clip
+from train.data.cache import CachedClip, ClipCache, Unusable
+from train.data.clips import Clip
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from edge.bundle.network import STREAMS, Stream
 from edge.errors import DataError
-from edge.network import STREAMS, Stream
 from edge.spec import Spec, first_fault
 
 if sys.version_info >= (3, 11):
@@ -32,14 +32,14 @@ _PACKAGED = files("train") / "recipes"
 class NetworkRecipe(Spec):
     """The backbone and how much of it is trained.
 
-    weights: "imagenet", "package", "hub", "none", or a file (see train/weights.py).
+    weights: "imagenet", "package", "hub", "none", or a file (see train/models/weights.py).
     size_px: side of the square input; 0 takes what the backbone's own configuration says.
     freeze: the stem and this many stages stay as they are; 0 trains everything.
     batch_norm: "all" layers learn from the batch; "partial" only the first does (Wang et al.,
         2016), which is what keeps a network with few clips from learning them by heart; "frozen"
         none does.
     quantise: go on from `weights`, a checkpoint of the same classes, with the rounding of INT8 (see
-        train/qat.py).
+        train/models/qat.py).
     """
 
     backbone: str

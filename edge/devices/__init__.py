@@ -14,12 +14,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import Bundle
+from edge.bundle.manifest import Bundle
+from edge.bundle.network import Precision, Stream
+from edge.decision.fusion import Scores
 from edge.errors import DeviceError
-from edge.flow.stack import FlowBytes
-from edge.frames import Frame
-from edge.fusion import Scores
-from edge.network import Precision, Stream
+from edge.motion.stack import FlowBytes
+from edge.video.frames import Frame
 
 logger = logging.getLogger(__name__)
 
@@ -107,11 +107,11 @@ def open_device(
     """
     if name not in NAMES:
         raise DeviceError(f"device {name!r} does not exist; devices: {', '.join(NAMES)}")
-    from edge.devices.gpu import NO_DRIVER, gpu_fault
+    from edge.devices.cuda.driver import NO_DRIVER, gpu_fault
 
     fault: str | None = None
     if name == "cuda" or (name == "auto" and gpu_fault() != NO_DRIVER):
-        from edge.devices.cuda import open_cuda
+        from edge.devices.cuda.device import open_cuda
 
         try:
             return open_cuda(bundle, flow_wanted, precision)

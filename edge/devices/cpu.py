@@ -9,7 +9,7 @@ of one core, and measured on two Zen 5 cores (`twostream bench`):
 
                     predicted   measured, ms
     resize, RGB          0.02   0.38   OpenCV's area interpolation by 15 / 14 and 10 / 7 is scalar
-    flow                 1.0    1.7    see edge.flow.tvl1
+    flow                 1.0    1.7    see edge.motion.tvl1
     stack                0.11   0.18   0.44 while each stack was allocated and OpenVINO copied it
     networks, alone      5.1    4.0    predicted with 35 % of the INT8 rate used; it is 45 %
     from label to label  3.5    4.2    half of all work: 7.9 ms of both cores, an eighth more than
@@ -32,16 +32,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import Bundle, Manifest
+from edge.bundle.float_onnx import float_variant
+from edge.bundle.manifest import Bundle, Manifest
+from edge.bundle.network import INPUT, OUTPUT, STREAMS, Precision, Stream
+from edge.bundle.self_contained import check_self_contained
+from edge.decision.fusion import fuse, softmax
 from edge.devices import Inference
-from edge.engines.variant import float_variant
 from edge.errors import BundleError, DeviceError
-from edge.flow.stack import FlowBytes, FlowRing, stack_tensor
-from edge.frames import Frame, analyse, rgb_tensor
-from edge.fusion import fuse, softmax
-from edge.network import INPUT, OUTPUT, STREAMS, Precision, Stream
-from edge.preprocess import Preprocessor
-from edge.self_contained import check_self_contained
+from edge.motion.preprocessor import Preprocessor
+from edge.motion.stack import FlowBytes, FlowRing, stack_tensor
+from edge.video.frames import Frame, analyse, rgb_tensor
 
 # OpenVINO reports its use to Google Analytics where this module is installed. Cameras do not.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -18,14 +18,14 @@ import onnxruntime
 import torch
 from torch import nn
 
-from edge.flow.spec import PRESETS
-from edge.network import INPUT, OUTPUT, STREAMS, Stream
+from edge.bundle.network import INPUT, OUTPUT, STREAMS, Stream
+from edge.motion.spec import PRESETS
 from export.graph import export_graph
-from train.clips import Clip
-from train.inputs import network_spec
+from train.data.clips import Clip
 from train.json_file import write_json
-from train.models import classifier, pretrained_network
-from train.weights import PACKAGES
+from train.models.backbone import classifier, pretrained_network
+from train.models.spec import network_spec
+from train.models.weights import PACKAGES
 
 BACKBONES = (
     "vgg19",

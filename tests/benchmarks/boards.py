@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from edge.bundle import Bundle, load_bundle
+from edge.bundle.manifest import Bundle, load_bundle
+from edge.bundle.network import INPUT, OUTPUT, STREAMS, Stream
 from edge.devices import open_device
 from edge.devices.cpu import Network
-from edge.network import INPUT, OUTPUT, STREAMS, Stream
 from tests.benchmarks.kernels import BOARDS, LAUNCH_S, Board, cost, frame_launches
 from tests.benchmarks.result import write_result
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 USED = 0.35  # of the INT8 rate, by convolutions as small as these: a guess
 

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.benchmarks.result import write_result
-from tests.command import TWOSTREAM
-from tests.rtsp import RtspServer
+from tests.support.command import TWOSTREAM
+from tests.support.rtsp import RtspServer
 
 AWAY_S = 3.0
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from tests.benchmarks.cameras import resources
 from tests.benchmarks.result import write_result
-from tests.command import TWOSTREAM
+from tests.support.command import TWOSTREAM
 
 
 def main() -> None:

@@ -21,30 +21,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.quantise import quantise_model
-from edge.bench.clip import write_bench_clip
-from edge.bundle import Bundle, load_bundle
+from edge.bundle.float_onnx import float_variant, load_model
+from edge.bundle.manifest import Bundle, load_bundle
+from edge.commands.bench.clip import write_bench_clip
+from edge.decision.fusion import decide, fuse, softmax, temper
+from edge.decision.recognizer import Recogniser, RunConfig, answer
 from edge.devices import open_device
-from edge.engines.variant import float_variant, load_model
 from edge.errors import BenchError
 from edge.files import write_atomic
-from edge.flow.spec import PRESETS
-from edge.flow.stack import FlowBytes, stack_tensor
-from edge.flow.tvl1 import TVL1
-from edge.frames import Frame, Geometry, analyse
-from edge.fusion import decide, fuse, softmax, temper
-from edge.runtime import Recogniser, RunConfig, answer
-from edge.source import open_source
+from edge.motion.spec import PRESETS
+from edge.motion.stack import FlowBytes, stack_tensor
+from edge.motion.tvl1 import TVL1
+from edge.sources.gst_source import open_source
+from edge.video.frames import Frame, Geometry, analyse
 from tests.benchmarks.result import write_result
-from tests.conftest import REPOSITORY
-from train.job import Job, JobOptions, run_job
-from train.parts import hold_out
+from tests.support.paths import REPOSITORY
+from train.data.splits import hold_out
+from train.data.ucf101 import load_split
 from train.recipe import load_recipe
-from train.ucf101 import load_split
+from train.training.job import Job, JobOptions, run_job
 
 mpl.use("Agg")
 from matplotlib import pyplot
 
-from tests import tiny
+from tests.support import tiny
 
 Work = Callable[[], None]
 LINEAR = 1.15  # what noise, and outgrowing a cache, make of an exponent of 1

@@ -20,11 +20,11 @@ from typing import Any
 
 import cv2
 
-from tests.command import TWOSTREAM
-from train.checkpoint import find_checkpoint, read_metadata, read_spec
-from train.dataset import open_dataset
+from tests.support.command import TWOSTREAM
+from train.data.dataset import open_dataset
+from train.data.ucf101 import FRAMES, LISTS
 from train.json_file import write_json
-from train.ucf101 import FRAMES, LISTS
+from train.models.checkpoint import find_checkpoint, read_metadata, read_spec
 
 QUALITIES = (100, 75)
 

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bundle import load_bundle
-from edge.frames import Normalisation
-from edge.kernels.device_plan import FusePlan, StackPlan, ViewPlan
-from edge.kernels.flow_plan import TILE, FlowPlan
-from edge.kernels.launches import Launch
+from edge.bundle.manifest import load_bundle
+from edge.devices.cuda.kernels.device_plan import FusePlan, StackPlan, ViewPlan
+from edge.devices.cuda.kernels.flow_plan import TILE, FlowPlan
+from edge.devices.cuda.kernels.launches import Launch
+from edge.video.frames import Normalisation
 from tests.benchmarks.result import write_result
-from tests.conftest import REPOSITORY
-from tests.cuda.nvrtc import ARCHITECTURES, compile_kernels
+from tests.support.cuda.nvrtc import ARCHITECTURES, compile_kernels
+from tests.support.paths import REPOSITORY
 
 LANES = 128  # of a multiprocessor
 LAUNCH_S = 5e-6  # from the end of one kernel to the work of the next, a cautious guess

@@ -20,12 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bundle import load_bundle
-from edge.cameras import Cameras
+from edge.bundle.manifest import load_bundle
+from edge.decision.label import RUNNING, Label
+from edge.decision.recognizer import Recogniser, RunConfig, answer
 from edge.devices import Device, open_device
-from edge.frames import Plane
-from edge.runtime import RUNNING, Label, Recogniser, RunConfig, answer
-from edge.supervisor import Patience, Supervised
+from edge.sources.multiplexer import Cameras
+from edge.sources.reconnect import Patience, Supervised
+from edge.video.frames import Plane
 from tests.benchmarks.result import write_result
 
 BITS, BLOCK = 40, 8  # of the time in 0.1 ms, and the side of what stands for one, px

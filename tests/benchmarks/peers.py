@@ -24,15 +24,15 @@ import onnxruntime
 import timm
 import torch
 
-from edge.bench.clip import write_bench_clip
-from edge.bundle import Bundle, load_bundle
+from edge.bundle.manifest import Bundle, load_bundle
+from edge.bundle.network import INPUT, STREAMS
+from edge.commands.bench.clip import write_bench_clip
 from edge.devices import open_device
-from edge.network import INPUT, STREAMS
-from edge.source import open_source
+from edge.sources.gst_source import open_source
 from tests.benchmarks.flow import methods
 from tests.benchmarks.growth import picture
 from tests.benchmarks.result import write_result
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 Work = Callable[[], object]
 

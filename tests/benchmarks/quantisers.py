@@ -30,12 +30,12 @@ from calibration.onnx_file import load_model
 from calibration.quantise import calibrate
 from calibration.samples import Samples, draw_samples
 from calibration.sensitivity import compare_scores
+from edge.bundle.network import INPUT, NetworkSpec
 from edge.devices.cpu import Network
-from edge.network import INPUT, NetworkSpec
 from train.caching import fill_cache, open_cache
-from train.dataset import open_dataset
+from train.data.dataset import open_dataset
+from train.data.snippets import evenly_spaced, tensor_at
 from train.json_file import write_json
-from train.samples import evenly_spaced, tensor_at
 
 CLIPS, MOMENTS = 64, 3
 Inputs = Sequence[NDArray[np.float32]]

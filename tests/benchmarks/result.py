@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge.bench.compare import machine
+from edge.commands.bench.compare import machine
 from train.json_file import write_json
 
 

@@ -19,22 +19,22 @@ import numpy as np
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from edge.flow.spec import PRESETS
-from edge.network import STREAMS, Stream
-from edge.preprocess import Preprocessor
-from train.cache import CachedClip, ClipCache
-from train.clips import Clip
-from train.dataset import open_dataset
-from train.decode import read_frames
-from train.distributed import Ranks
-from train.inputs import network_spec
-from train.job import Job, JobOptions, run_job
+from edge.bundle.network import STREAMS, Stream
+from edge.motion.preprocessor import Preprocessor
+from edge.motion.spec import PRESETS
+from train.data.cache import CachedClip, ClipCache
+from train.data.clips import Clip
+from train.data.dataset import open_dataset
+from train.data.decode import read_frames
 from train.json_file import write_json
-from train.loop import build_parts
-from train.memory import keep_freed_memory
-from train.optimise import class_weights, consensus_loss
+from train.models.malloc import keep_freed_memory
+from train.models.spec import network_spec
 from train.recipe import load_recipe
-from train.samples import TrainingSet
+from train.training.dataset import TrainingSet
+from train.training.distributed import Ranks
+from train.training.job import Job, JobOptions, run_job
+from train.training.loop import build_parts
+from train.training.optim import class_weights, consensus_loss
 
 CLIPS, STEPS = 8, 6
 

@@ -19,18 +19,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.bundle import load_bundle
+from edge.bundle.manifest import load_bundle
 from edge.devices import open_device
-from edge.devices.gpu import Driver, gpu_fault, open_driver
-from edge.flow.spec import PRESETS, FlowSpec
-from edge.flow.tvl1 import TVL1
-from edge.frames import Geometry, Normalisation, analyse, rgb_tensor
-from edge.kernels.device_plan import ViewPlan, write_colour
-from edge.kernels.flow_plan import FlowPlan
+from edge.devices.cuda.driver import Driver, gpu_fault, open_driver
+from edge.devices.cuda.kernels.device_plan import ViewPlan, write_colour
+from edge.devices.cuda.kernels.flow_plan import FlowPlan
+from edge.motion.spec import PRESETS, FlowSpec
+from edge.motion.tvl1 import TVL1
+from edge.video.frames import Geometry, Normalisation, analyse, rgb_tensor
 from tests.benchmarks.kernels import bytes_through_memory, peak_bandwidth
-from tests.test_cuda_device import STACK, assert_same, infer, street
-from tests.test_kernels import moving_pair, noise_frame
-from tests.test_tvl1 import FLOW_ROOT, PAIRS, read_luma
+from tests.edge.devices.cuda.test_device import STACK, assert_same, infer, street
+from tests.edge.devices.cuda.test_kernels import moving_pair, noise_frame
+from tests.edge.motion.test_tvl1 import FLOW_ROOT, PAIRS, read_luma
 
 pytestmark = [
     pytest.mark.skipif(gpu_fault() is not None, reason=f"no GPU: {gpu_fault()}"),

@@ -1,0 +1,109 @@
+"""What values each tensor takes over the calibration samples: a histogram a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+from numba import njit
+from numpy.typing import NDArray
+
+from edge.bundle.network import INPUT
+from edge.errors import ExportError
+
+BINS = 4096
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _count(values, scale, counts):  # type: ignore[no-untyped-def]
+    for value in values:
+        counts[min(int(abs(value) * scale), len(counts) - 1)] += 1
+
+
+@dataclass
+class Magnitudes:
+    """How often each |value| of a tensor was seen: BINS bins of equal width from 0 to `limit`.
+
+    Memory stays the same however many samples there are: a value beyond the limit doubles it, and
+    each two bins become one.
+    """
+
+    limit: float = 2.0**-20
+    largest: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = np.zeros(BINS, np.int64)
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Count values, all of which are finite."""
+        self.largest = max(self.largest, float(np.abs(values).max()))
+        while self.largest >= self.limit:
+            self.counts[: BINS // 2] = self.counts.reshape(-1, 2).sum(axis=1)
+            self.counts[BINS // 2 :] = 0
+            self.limit *= 2
+        _count(values.reshape(-1), np.float32(BINS / self.limit), self.counts)
+
+
+def measure_magnitudes(
+    model: onnx.ModelProto,
+    samples: Iterable[NDArray[np.float32]],
+    tensors: Iterable[str],
+    name_of: Callable[[int], str] = "sample {}".format,
+) -> dict[str, Magnitudes]:
+    """Run an FP32 model on samples (channels, H, W) and count what the named tensors hold.
+
+    name_of: what a sample, by its number, is called where it cannot be used. Raises ExportError
+    where there is no sample, or a tensor is not finite or never anything but 0.
+    """
+    names = sorted(tensors)
+    found = {name: Magnitudes() for name in names}
+    count = 0
+    for values in watch_tensors(model, samples, names):
+        for name in names:
+            if not np.isfinite(values[name]).all():
+                raise ExportError(
+                    f"tensor {name} becomes infinite or no number on {name_of(count)}; "
+                    "the weights or the sample are damaged"
+                )
+            found[name].add(values[name])
+        count += 1
+    if count == 0:
+        raise ExportError("no calibration samples were given")
+    for name, magnitudes in found.items():
+        if magnitudes.largest == 0:
+            raise ExportError(
+                f"tensor {name} is 0 on all {count} calibration samples, the first being "
+                f"{name_of(0)}: no range"
+            )
+    return found
+
+
+def watch_tensors(
+    model: onnx.ModelProto, samples: Iterable[NDArray[np.float32]], names: list[str]
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """For each sample (channels, H, W) what the named tensors hold, with their batch of 1."""
+    session = _session_with_outputs(model, names)
+    inner = [name for name in names if name != INPUT]
+    for sample in samples:
+        batch = np.ascontiguousarray(sample[None], np.float32)  # (1, channels, H, W)
+        values = dict(zip(inner, session.run(inner, {INPUT: batch}), strict=True))
+        yield values | {INPUT: batch}
+
+
+def _session_with_outputs(model: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceSession:
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    given = {value.name for value in (*model.graph.input, *model.graph.output)}
+    for name in names:
+        if name not in given:
+            watched.graph.output.append(
+                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+            )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )

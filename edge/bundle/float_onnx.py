@@ -1,0 +1,188 @@
+"""The bundle's network in another precision: Q/DQ taken out, computed in FP32 or FP16.
+
+The bundle holds one file a stream, with int8 weights. A float engine of it has those weights, as
+the floats that they stand for, and activations that are not rounded. The only file of `edge` that
+imports onnx, and only where a float engine or one for the DLA is built.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle.network import INPUT, OUTPUT
+from edge.bundle.self_contained import check_self_contained
+from edge.errors import BundleError, DeviceError
+
+HALF_LIMIT = 65504.0  # the largest float16
+
+
+def import_onnx() -> ModuleType:
+    try:
+        import onnx
+    except ImportError:
+        raise DeviceError(
+            "an FP16, FP32 or DLA engine needs the onnx package; run: pip install onnx, or use "
+            "int8 on the GPU"
+        ) from None
+    return onnx
+
+
+def load_model(data: bytes) -> Any:
+    """An onnx.ModelProto that holds all of its weights. Raises BundleError where the bytes are
+    none."""
+    onnx = import_onnx()
+    check_self_contained(data)
+    try:
+        return onnx.load_model_from_string(data)
+    except Exception as error:  # protobuf's DecodeError, which may not be importable by one name
+        raise BundleError(f"the network is not readable ONNX ({error}); export it again") from None
+
+
+def float_variant(data: bytes, precision: Literal["fp16", "fp32"]) -> bytes:
+    """An ONNX file without Q/DQ. Inputs and outputs stay float32 in either precision; an fp16
+    network is typed so in the file, between two casts, so that it needs no builder flag.
+
+    Raises BundleError for a network that has no such variant, DeviceError without onnx.
+    """
+    onnx = import_onnx()
+    model = load_model(data)
+    _remove_quantisation(onnx, model)
+    if precision == "fp16":
+        _halve(onnx, model)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise BundleError(f"the network has no {precision} variant ({reason}); use int8") from None
+    return model.SerializeToString(deterministic=True)
+
+
+def activation_scales(model: Any) -> dict[str, float]:
+    """The scale (|value| that becomes 127, divided by 127) of each tensor that has Q/DQ, by the
+    tensor's own name, in the order in which they are made.
+
+    Raises BundleError where they are not one constant a tensor.
+    """
+    constants = _constants(import_onnx(), model)
+    scales = {}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            values = _constant(node, 1, constants)
+            if values.size != 1:
+                raise BundleError(
+                    f"{node.name or node.output[0]} has {values.size} scales, not one a tensor; "
+                    "calibrate and export the bundle again"
+                )
+            scales[node.input[0]] = float(values.reshape(()))
+    return scales
+
+
+def _constants(onnx: ModuleType, model: Any) -> dict[str, NDArray[Any]]:
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    tensors[node.output[0]] = attribute.t
+    return {name: onnx.numpy_helper.to_array(tensor) for name, tensor in tensors.items()}
+
+
+def _constant(node: Any, index: int, constants: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    """An input of a Q/DQ node that has to be constant."""
+    if node.input[index] not in constants:
+        raise BundleError(
+            f"{node.name or node.output[0]}: {node.input[index]} is not a constant; calibrate and "
+            "export the bundle again"
+        )
+    return constants[node.input[index]]
+
+
+def _remove_quantisation(onnx: ModuleType, model: Any) -> None:
+    """Activations skip their pair, int8 weights become float32 initializers of the same name."""
+    graph = model.graph
+    constants = _constants(onnx, model)
+    quantised = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "QuantizeLinear"}
+    skipped: dict[str, str] = {}  # what a DequantizeLinear made -> what went into the pair
+    weights = []
+    kept = []
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = skipped.get(name, name)
+        if node.op_type == "DequantizeLinear":
+            if node.input[0] in quantised:
+                skipped[node.output[0]] = quantised[node.input[0]]
+            elif node.input[0] in constants:
+                values = _dequantise(node, constants)
+                weights.append(onnx.numpy_helper.from_array(values, node.output[0]))
+            else:
+                raise BundleError(
+                    f"{node.name or node.output[0]} dequantises what nothing quantised; calibrate "
+                    "and export the bundle again"
+                )
+        elif node.op_type == "QuantizeLinear":
+            quantised[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    kept += [
+        onnx.helper.make_node("Identity", [skipped[output.name]], [output.name])
+        for output in graph.output
+        if output.name in skipped
+    ]
+    used = {name for node in kept for name in node.input}
+    initializers = [t for t in (*graph.initializer, *weights) if t.name in used]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(initializers)
+
+
+def _dequantise(node: Any, constants: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+    values = _constant(node, 0, constants).astype(np.float32)
+    scale = _constant(node, 1, constants).astype(np.float32)
+    zero = np.zeros_like(scale)
+    if len(node.input) > 2:
+        zero = _constant(node, 2, constants).astype(np.float32)
+    if scale.ndim == 1:
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)  # ONNX's default
+        if scale.shape[0] not in (1, values.shape[axis]):
+            raise BundleError(
+                f"{node.name or node.output[0]} has {scale.shape[0]} scales for "
+                f"{values.shape[axis]} channels; calibrate and export the bundle again"
+            )
+        rest = [i for i in range(values.ndim) if i != axis % values.ndim]
+        scale, zero = np.expand_dims(scale, rest), np.expand_dims(zero, rest)
+    return ((values - zero) * scale).astype(np.float32)
+
+
+def _halve(onnx: ModuleType, model: Any) -> None:
+    """All of it in float16, between a cast at the input and one at the output."""
+    graph = model.graph
+    limits = {name for node in graph.node if node.op_type == "Clip" for name in node.input[1:]}
+    for tensor in graph.initializer:
+        _halve_tensor(onnx, tensor, tensor.name, tensor.name in limits)
+    for node in graph.node:
+        if node.op_type == "Constant":
+            for attribute in (a for a in node.attribute if a.name == "value"):
+                _halve_tensor(onnx, attribute.t, node.output[0], node.output[0] in limits)
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name in (INPUT, OUTPUT):
+                    names[index] = f"{name}_half"
+    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    make = onnx.helper.make_node
+    graph.node.insert(0, make("Cast", [INPUT], [f"{INPUT}_half"], "input_cast", to=half))
+    graph.node.append(make("Cast", [f"{OUTPUT}_half"], [OUTPUT], "logits_cast", to=single))
+
+
+def _halve_tensor(onnx: ModuleType, tensor: Any, name: str, is_limit: bool) -> None:
+    if tensor.data_type != onnx.TensorProto.FLOAT:
+        return
+    values = onnx.numpy_helper.to_array(tensor)
+    if is_limit:
+        values = np.clip(values, -HALF_LIMIT, HALF_LIMIT)  # a limit beyond all values limits none
+    elif not (np.abs(values) <= HALF_LIMIT).all():
+        raise BundleError(f"{name} has values that FP16 cannot hold; use int8 or fp32")
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), tensor.name))

@@ -1,0 +1,1 @@
+"""The commands of `twostream`: they join the rooms."""

@@ -1,0 +1,220 @@
+"""Measurements side by side, as a person reads them, as a line for the README, and against an
+earlier file.
+
+What is compared with an earlier file are ratios: each stage's median over that of a yardstick (DIS
+flow) measured in the same process. Another machine, or a busy one, is slower in both.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from edge.commands.bench.measure import Request, request_json
+from edge.commands.bench.sensors import Sensors
+from edge.errors import BenchError
+from edge.log import current_level, read_line
+from edge.text import printable
+
+logger = logging.getLogger(__name__)
+
+SLOWER_MAX = 1.25  # a stage whose ratio is so much larger has become slower
+_LEAST_MS = 0.5  # a stage shorter than that says more of the clock than of the program
+STAGES = (
+    "decode",
+    "queue",
+    "resize",
+    "host",
+    "flow",
+    "stack",
+    "spatial",
+    "temporal",
+    "wait",
+    "fusion",
+    "output",
+    "latency",
+    "end_to_end",
+)
+
+
+def machine() -> dict[str, Any]:
+    """What a figure was measured on."""
+    cpu = Path("/proc/cpuinfo").read_text()
+    model = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", cpu, re.MULTILINE)
+    board = Path("/proc/device-tree/model")
+    return {
+        "board": board.read_text().strip("\0\n ") if board.exists() else None,
+        "cpu": model[1] if model else platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def measure_apart(request: Request) -> dict[str, Any]:
+    """In a process of its own, with what the sensors say. Raises BenchError where it fails."""
+    words = [sys.executable, "-m", "edge.commands.bench.measure", current_level()]
+    with (
+        Sensors() as sensors,
+        subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,  # not a word: everybody sees those, and a source has a password
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        out, errors = process.communicate(request_json(request))
+    if process.returncode:
+        for line in errors.splitlines():
+            logger.error("%s", line)
+        raise BenchError(
+            f"the measurement ended with code {process.returncode}; what it said stands above"
+        )
+    for line in errors.splitlines():
+        level, text = read_line(line)
+        logger.log(level, "%s", text)
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    if "fault" in found:
+        raise BenchError(found["fault"])
+    return found | {"sensors": sensors.report()}
+
+
+def table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Medians by stage, a column a measurement; of a single one p95, p99 and the largest, too."""
+    shown = Table(box=None, pad_edge=False, header_style="dim")
+    shown.add_column("ms")
+    if len(rows) == 1:
+        names = ("p50", "p95", "p99", "max")
+        for name in names:
+            shown.add_column(name, justify="right")
+        for stage in _known(rows):
+            times = rows[0]["stages_ms"][stage]
+            shown.add_row(stage.replace("_", " "), *(f"{times[name]:.2f}" for name in names))
+        for stream, times in rows[0]["alone_ms"].items():
+            shown.add_row(f"{stream} alone", *(f"{times[name]:.2f}" for name in names))
+        return shown
+    for row in rows:
+        head = f"{printable(row['bundle'])}\n{row['precision']}"
+        shown.add_column(Text(head), justify="right")
+    for stage in _known(rows):
+        cells = (row["stages_ms"].get(stage, {}).get("p50") for row in rows)
+        shown.add_row(
+            stage.replace("_", " "), *("" if cell is None else f"{cell:.2f}" for cell in cells)
+        )
+    for stream in rows[0]["alone_ms"]:
+        cells = (row["alone_ms"][stream]["p50"] for row in rows)
+        shown.add_row(f"{stream} alone", *(f"{cell:.2f}" for cell in cells))
+    return shown
+
+
+def _known(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return [stage for stage in STAGES if any(stage in row["stages_ms"] for row in rows)]
+
+
+def lines(row: dict[str, Any]) -> list[str]:
+    """The rest of a measurement for a person."""
+    per_second = row["frames_per_second"]
+    rate = "" if per_second is None else f"{per_second:.0f} frames a second, "
+    found = [
+        f"{row['bundle']} {row['precision']} on {row['device']}, {row['source']}: {rate}"
+        f"{row['decisions_per_second']:.0f} decisions a second",
+        f"first label {row['first_label_s']:.2f} s after the start; "
+        f"memory {row['memory_mb']:.0f} MB, at most {row['peak_memory_mb']:.0f} MB",
+    ]
+    share = row["parts_of_the_whole"]
+    if share is not None:
+        fits = "" if abs(share - 1) <= 0.1 else ": THEY DO NOT ADD UP"
+        found.append(
+            f"decode, resize, flow, stack, waiting, fusion and output add up to {share:.0%} of the "
+            f"time from label to label{fits}"
+        )
+    found.append(
+        f"{row['processor_ms_a_frame']:.1f} ms of the processor's time a frame, of which "
+        f"{row['own_share']:.1%} is neither decode, flow nor network"
+    )
+    told = {k: v for k, v in row["sensors"].items() if v is not None}
+    untold = [k for k, v in row["sensors"].items() if v is None]
+    found.append(
+        ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in told.items())
+        + ("; " if told else "")
+        + (f"not told by this machine: {', '.join(u.replace('_', ' ') for u in untold)}")
+    )
+    return found
+
+
+def markdown(row: dict[str, Any], on: dict[str, Any]) -> str:
+    """A row for the README's table of results."""
+    stages = row["stages_ms"]
+    cells = [
+        on["board"] or f"{on['cpu']}, {on['cores']} cores",
+        row["device"],
+        row["bundle"],
+        row["precision"],
+        "" if row["frames_per_second"] is None else f"{row['frames_per_second']:.0f}",
+        f"{stages['latency']['p50']:.1f}, {stages['latency']['p95']:.1f}",
+        f"{stages['flow']['p50']:.1f}",
+        f"{row['alone_ms']['spatial']['p50']:.1f}, {row['alone_ms']['temporal']['p50']:.1f}",
+        f"{row['peak_memory_mb']:.0f}",
+        "" if row["sensors"]["power_w"] is None else f"{row['sensors']['power_w']:.1f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+MARKDOWN_HEAD = (
+    "| machine | device | bundle | precision | frames/s | latency p50, p95 ms | flow ms | "
+    "spatial, temporal alone ms | memory MB | power W |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def key(row: dict[str, Any]) -> tuple[str, ...]:
+    """What has to be equal for two measurements to be compared."""
+    return row["bundle"], row["precision"], row["device"].partition(":")[0], row["source"]
+
+
+def slower(rows: Sequence[dict[str, Any]], path: Path) -> tuple[list[str], bool]:
+    """Each stage against an earlier file: a line each, and whether one has become slower.
+
+    Raises BenchError where the file cannot be read or has nothing to compare with.
+    """
+    try:
+        earlier = {key(row): row for row in json.loads(path.read_text())["measurements"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BenchError(f"{path}: is no result of `twostream bench --json` ({error})") from None
+    told, worse = [], False
+    for row in rows:
+        before = earlier.get(key(row))
+        if before is None:
+            continue
+        pairs = [
+            (stage, row["stages_ms"][stage]["p50"], before["stages_ms"][stage]["p50"])
+            for stage in _known([row])
+            if stage in before["stages_ms"]
+        ]
+        for stage, now, then in pairs:
+            if max(now, then) < _LEAST_MS:
+                continue
+            ratio = (now / row["yardstick_ms"]) / max(then / before["yardstick_ms"], 1e-9)
+            worse |= ratio > SLOWER_MAX
+            word = (
+                "SLOWER" if ratio > SLOWER_MAX else "faster" if ratio < 1 / SLOWER_MAX else "same"
+            )
+            told.append(f"{row['precision']} {stage}: {ratio:.2f} of before, {word}")
+    if not told:
+        raise BenchError(
+            f"{path}: holds no measurement of this bundle, precision, device and source"
+        )
+    return told, worse

@@ -1,0 +1,140 @@
+"""`twostream build`: the engines of a bundle, made, checked and timed on this device."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edge.bundle.manifest import Bundle, load_bundle
+from edge.bundle.network import STREAMS, Precision, Stream
+from edge.commands.verify import ParityResult, compare_stream, is_within
+from edge.devices.cuda.device import Network
+from edge.devices.cuda.driver import Driver, open_driver
+from edge.devices.tensorrt.builder import BuildConfig
+from edge.devices.tensorrt.prepare import (
+    engine_folder,
+    planted_engines,
+    prepare_engine,
+    write_choice,
+)
+from edge.devices.tensorrt.version import load_tensorrt
+from edge.errors import DeviceError, TwostreamError
+
+logger = logging.getLogger(__name__)
+
+WARM_RUNS, TIMED_RUNS = 20, 200
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """precision `best`: of INT8 and FP16 the faster that passes the bundle's parity check."""
+
+    bundle: Path
+    precision: Literal["int8", "fp16", "fp32", "best"]
+    dla_core: int | None
+    workspace_mb: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """An engine that was tried. milliseconds: of one inference, the mean of TIMED_RUNS."""
+
+    config: BuildConfig
+    parity: ParityResult
+    milliseconds: float
+
+    def line(self, bundle: Bundle) -> str:
+        parity, allowed = self.parity, bundle.manifest.parity.tolerance
+        verdict = "right" if is_within(parity, bundle) else "WRONG"
+        return (
+            f"{parity.stream}: {self.config.precision} {self.milliseconds:.3f} ms, {verdict}: "
+            f"largest score difference {parity.difference:.4f} (allowed: {allowed:g})"
+        )
+
+
+def build(options: BuildOptions) -> None:
+    """Make both engines and note which ones `run` is to use on this device.
+
+    Raises DeviceError where one cannot be built, or none gives the scores that it must.
+    """
+    bundle = load_bundle(options.bundle)
+    for name in bundle.manifest.files:
+        bundle.read(name)
+    if planted := planted_engines(bundle):
+        logger.warning("%s", planted)
+    with open_driver() as driver:
+        trt = load_tensorrt()
+        chosen = {stream: _choose(trt, bundle, driver, stream, options) for stream in STREAMS}
+        folder = engine_folder(bundle)
+        write_choice(folder, driver.gpu, trt.__version__, chosen)
+        for note in driver.notes:
+            logger.warning("%s", note)
+    logger.info(
+        "engines are in %s, each with a .json that names its layers and their precision", folder
+    )
+
+
+def _choose(
+    trt: Any, bundle: Bundle, driver: Driver, stream: Stream, options: BuildOptions
+) -> BuildConfig:
+    asked: tuple[Precision, ...] = (
+        ("int8", "fp16") if options.precision == "best" else (options.precision,)
+    )
+    tried: list[_Candidate] = []
+    for precision in asked:
+        config = BuildConfig(precision, options.dla_core, options.workspace_mb)
+        if any(each.config.precision == precision for each in tried):
+            continue  # INT8 became FP16 on a GPU that has no INT8
+        try:
+            candidate = _try(trt, bundle, driver, stream, config)
+        except TwostreamError as error:
+            if precision == asked[-1] and not tried:
+                raise
+            logger.warning("%s: %s cannot be used: %s", stream, precision, error)
+            continue
+        logger.info("%s", candidate.line(bundle))
+        tried.append(candidate)
+    right = [candidate for candidate in tried if is_within(candidate.parity, bundle)]
+    if not right:
+        worst = max(tried, key=lambda each: each.parity.difference)
+        raise DeviceError(
+            f"{bundle.path}: no {stream} engine of this device gives the scores that the bundle's "
+            f"maker measured ({worst.config.precision}: parity sample {worst.parity.sample} "
+            f"differs by {worst.parity.difference:.3f}); nothing was chosen, try --precision fp32"
+        )
+    best = min(right, key=lambda each: each.milliseconds)
+    if len(tried) > 1:
+        logger.info("%s: %s is used, the fastest that is right", stream, best.config.precision)
+    return best.config
+
+
+def _try(
+    trt: Any, bundle: Bundle, driver: Driver, stream: Stream, config: BuildConfig
+) -> _Candidate:
+    prepared = prepare_engine(trt, bundle, stream, driver.gpu, config)
+    counts = Counter(layer.precision for layer in prepared.layers).most_common()
+    layers = ", ".join(f"{count} {precision}" for precision, count in counts) or "not told"
+    logger.info("%s: layers: %s", stream, layers)
+    network = Network(trt, bundle, driver, prepared)
+    try:
+        parity = compare_stream(bundle, stream, prepared.key.precision, network)
+        used = BuildConfig(prepared.key.precision, config.dla_core, config.workspace_mb)
+        return _Candidate(used, parity, _time(network, driver))
+    finally:
+        driver.settle()
+        network.close()
+
+
+def _time(network: Network, driver: Driver) -> float:
+    stream, begin, end = driver.stream(), driver.event(), driver.event()
+    for _ in range(WARM_RUNS):
+        network.enqueue(stream)
+    begin.record(stream)
+    for _ in range(TIMED_RUNS):
+        network.enqueue(stream)
+    end.record(stream)
+    end.synchronize()
+    return float(end.time_since(begin)) / TIMED_RUNS

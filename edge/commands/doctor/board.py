@@ -1,0 +1,180 @@
+"""Which machine it is: board, release, power mode, clocks, memory."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+from edge.commands.doctor.check import Check
+from edge.commands.doctor.machine import PCI_VENDORS, Machine
+
+ENGINE_BUILD_GB = 2.0
+
+_JETPACK_OF_L4T = {32: 4, 34: 5, 35: 5, 36: 6, 38: 7, 39: 7}
+_JETPACK_OF_KERNEL = {"4.9": 4, "5.10": 5, "5.15": 6, "6.8": 7}
+_CPUFREQ = "/sys/devices/system/cpu/cpu0/cpufreq"
+_NVIDIA_PCI = "0x10de"
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A Jetson. `chip` is tegra234 and the like, "" where the device tree is hidden.
+
+    l4t: release of its base system, "36.4.3"; jetpack: the major version that belongs to it. In a
+    container these may be those of the image. host_jetpack: that of the board itself.
+    """
+
+    model: str
+    chip: str
+    l4t: str
+    jetpack: int | None
+    host_jetpack: int | None
+    orin_nano: bool
+
+    @property
+    def has_nvenc(self) -> bool:
+        return not self.orin_nano
+
+    @property
+    def has_dla(self) -> bool:
+        return self.chip in ("tegra194", "tegra234") and not self.orin_nano
+
+
+def jetson(machine: Machine) -> Board | None:
+    """The board, or None on a PC."""
+    release = re.search(
+        r"# R(\d+) \(release\), REVISION: ([\d.]+)", machine.read("/etc/nv_tegra_release")
+    )
+    if release is None and "tegra" not in machine.kernel:
+        return None
+    compatible = machine.read("/proc/device-tree/compatible")
+    chip = re.search(r"tegra\d{3}", compatible)
+    model = machine.read("/proc/device-tree/model").strip("\0\n ")
+    # The model is that of the carrier board: with an Orin NX on it, too, it may read Orin Nano.
+    # The part number is that of the module: p3767-0003 ... 0005 are the Orin Nano.
+    part = re.search(r"p3767-000(\d)", compatible)
+    jetpack = _JETPACK_OF_L4T.get(int(release[1])) if release else None
+    # In a container the kernel is still the board's; outside of one it may be the user's own.
+    kernel = re.match(r"\d+\.\d+", machine.kernel) if machine.in_container else None
+    return Board(
+        model=model or "NVIDIA Jetson",
+        chip=chip[0] if chip else "",
+        l4t=f"{release[1]}.{release[2]}" if release else "",
+        jetpack=jetpack,
+        host_jetpack=_JETPACK_OF_KERNEL.get(kernel[0] if kernel else "", jetpack),
+        orin_nano=part[1] in "345" if part else "Orin Nano" in model,
+    )
+
+
+def has_gpu(machine: Machine) -> bool:
+    """Whether there is an NVIDIA GPU, with a driver or without."""
+    return (
+        jetson(machine) is not None
+        or bool(machine.driver.get("gpus"))
+        or any(
+            machine.files[path].strip() == _NVIDIA_PCI
+            for path in machine.files
+            if fnmatch(path, PCI_VENDORS)
+        )
+    )
+
+
+def describe(machine: Machine) -> str:
+    """What the machine is, in a line."""
+    board = jetson(machine)
+    system = re.search(r'^PRETTY_NAME="?([^"\n]*)', machine.read("/etc/os-release"), re.MULTILINE)
+    parts = [
+        board.model if board else "PC",
+        system[1] if system else "Linux",
+        machine.architecture,
+        f"Python {machine.python}",
+        "in a container" if machine.in_container else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def check_jetpack(machine: Machine) -> Check:
+    board = jetson(machine)
+    if board is None:
+        return Check("JetPack", "not on this board", "this is no Jetson")
+    package = machine.output("dpkg-query -W -f ${Version} nvidia-jetpack").partition("+")[0]
+    version = package or (str(board.jetpack) if board.jetpack else "")
+    if not version:
+        return Check("JetPack", "note", f"an unknown release, L4T {board.l4t or 'not given'}")
+    found = f"{version} (L4T {board.l4t or 'not given'})"
+    if board.host_jetpack != board.jetpack:
+        found = f"{found} in this container, on a board with JetPack {board.host_jetpack}"
+        return Check("JetPack", "note", found)
+    return Check("JetPack", "ok", found)
+
+
+def check_power(machine: Machine) -> Check:
+    """The power mode. Its number differs from board to board, so that it is looked up by name.
+
+    On an Orin Nano with JetPack 6.2, mode 0 is 15W and MAXN_SUPER is 2.
+    """
+    name = "power mode"
+    if jetson(machine) is None:
+        return Check(name, "not on this board", "this is no Jetson")
+    answer = machine.commands.get("nvpmodel -q")
+    mode = re.search(r"NV Power Mode: *(\S+)", answer.out) if answer else None
+    if mode is None:
+        where = " on the board, outside this container" if machine.in_container else ""
+        return Check(name, "note", "unknown", f"see `sudo nvpmodel -q`{where}")
+    fastest, number = _fastest_mode(machine.read("/etc/nvpmodel.conf"))
+    if mode[1] == fastest or mode[1].startswith("MAXN"):
+        return Check(name, "ok", mode[1])
+    meaning = f"{mode[1]}, which caps cores and clocks; {fastest} is the fastest"
+    return Check(name, "note", meaning, f"`sudo nvpmodel -m {number}`")
+
+
+def _fastest_mode(configuration: str) -> tuple[str, int]:
+    """Name and number of the fastest mode: MAXN_SUPER, else MAXN, else that of the most watts."""
+    modes = {
+        name: int(number)
+        for number, name in re.findall(r"< *POWER_MODEL +ID=(\d+) +NAME=(\S+) *>", configuration)
+    }
+    for name in ("MAXN_SUPER", "MAXN"):
+        if name in modes:
+            return name, modes[name]
+    watts = {int(w[1]): name for name in modes if (w := re.search(r"(\d+)W", name))}
+    if not watts:
+        return "MAXN", 0
+    return watts[max(watts)], modes[watts[max(watts)]]
+
+
+def check_clocks(machine: Machine) -> Check:
+    """`jetson_clocks` sets the lowest clock to the highest."""
+    if jetson(machine) is None:
+        return Check("clocks", "not on this board", "this is no Jetson")
+    low, high = (machine.read(f"{_CPUFREQ}/scaling_{end}_freq").strip() for end in ("min", "max"))
+    if not low or not high:
+        return Check("clocks", "note", "unknown", "see `sudo jetson_clocks --show`")
+    if low == high:
+        return Check("clocks", "ok", "fixed at the highest of the power mode")
+    return Check(
+        "clocks",
+        "note",
+        "they follow the load, so that times vary; to fix them until the next start",
+        "`sudo jetson_clocks`",
+    )
+
+
+def check_memory(machine: Machine) -> Check:
+    """A Jetson's GPU takes its memory from the same pool, and cannot use swap."""
+    sizes = dict(
+        re.findall(r"^(MemTotal|MemAvailable): +(\d+) kB", machine.read("/proc/meminfo"), re.M)
+    )
+    if len(sizes) < 2:
+        return Check("free memory", "note", "unknown: /proc/meminfo cannot be read")
+    total, free = (int(sizes[name]) / (1 << 20) for name in ("MemTotal", "MemAvailable"))
+    found = f"{free:.1f} of {total:.1f} GB"
+    if free >= ENGINE_BUILD_GB:
+        return Check("free memory", "ok", found)
+    return Check(
+        "free memory",
+        "note",
+        f"{found}; building an engine needs about {ENGINE_BUILD_GB:g} GB",
+        "close other programs, and the desktop by `sudo systemctl isolate multi-user.target`",
+    )

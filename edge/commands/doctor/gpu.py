@@ -1,0 +1,190 @@
+"""What the CUDA device needs: driver, compiler, TensorRT, pycuda; and whether there is a DLA."""
+
+from __future__ import annotations
+
+import re
+
+from edge.commands.doctor.board import Board, has_gpu, jetson
+from edge.commands.doctor.check import Check
+from edge.commands.doctor.machine import Machine
+from edge.commands.doctor.python import hidden, show_hidden, version_pair
+
+OLDEST_TENSORRT, NEWEST_TENSORRT = (8, 5), (11, 4)
+_NO_DLA_FROM, _DLA_AGAIN_FROM = (10, 8), (11, 4, 1)
+_NVDLA = "libnvdla_compiler.so"
+_TOOLKIT = "/usr/local/cuda/bin"
+_JETPACK = "`sudo apt update && sudo apt install nvidia-jetpack`"
+_NO_GPU = "there is no NVIDIA GPU"
+
+
+def _absent(name: str, why: str = _NO_GPU) -> Check:
+    return Check(name, "not on this board", why, needed_by=("cuda",))
+
+
+def _missing(name: str, found: str, remedy: str) -> Check:
+    return Check(name, "missing", found, remedy, ("cuda",))
+
+
+def check_driver(machine: Machine) -> Check:
+    name = "CUDA driver"
+    if not has_gpu(machine):
+        return _absent(name)
+    driver, board = machine.driver, jetson(machine)
+    if driver.get("gpus"):
+        version = driver["version"]
+        gpus = ", ".join(f"{gpu} (sm_{major}{minor})" for gpu, major, minor in driver["gpus"])
+        return Check(name, "ok", f"CUDA {version // 1000}.{version % 1000 // 10}, {gpus}")
+    if driver:
+        found = f"its library is there, but opens no GPU (CUDA error {driver['fault']})"
+    else:
+        found = machine.cuda.fault
+    if machine.in_container:
+        option = "--runtime nvidia" if board else "--gpus all"
+        return _missing(name, found, f"start the container with `docker run {option}`")
+    if board is None:
+        return _missing(name, found, "install NVIDIA's driver, start again, see `nvidia-smi`")
+    if driver:
+        return _missing(name, found, "`sudo usermod -aG video,render $USER`, then log in again")
+    return _missing(name, found, "`sudo apt update && sudo apt install nvidia-l4t-cuda`")
+
+
+def check_toolkit(machine: Machine) -> Check:
+    """nvcc compiles the kernels; the CUDA device takes JetPack's, or else the first on PATH."""
+    name = "CUDA toolkit"
+    if not has_gpu(machine):
+        return _absent(name)
+    release = r"release (\d+\.\d+)"
+    for nvcc in (f"{_TOOLKIT}/nvcc", "nvcc"):
+        if found := re.search(release, machine.output(f"{nvcc} --version")):
+            known = machine.output(f"{nvcc} --list-gpu-code").split()  # from CUDA 11 on
+            for _, major, minor in machine.driver.get("gpus", ()):
+                if known and f"sm_{major}{minor}" not in known:
+                    fault = f"{nvcc} {found[1]} cannot compile for sm_{major}{minor}"
+                    return _missing(name, fault, "install the CUDA toolkit that fits the driver")
+            return Check(name, "ok", f"{nvcc} {found[1]}", needed_by=("cuda",))
+    if jetson(machine):
+        return _missing(name, "there is no nvcc", _JETPACK)
+    return _missing(
+        name,
+        "there is no nvcc",
+        "`sudo apt install nvidia-cuda-toolkit`, or NVIDIA's own for your driver",
+    )
+
+
+def check_tensorrt(machine: Machine) -> Check:
+    name = "TensorRT"
+    if not has_gpu(machine):
+        return _absent(name)
+    answer, board = machine.imports["tensorrt"], jetson(machine)
+    system = machine.system_imports.get("tensorrt")
+    if answer.code == 0:
+        return _check_version(answer.out.strip(), board)
+    if _NVDLA in answer.err or (system and _NVDLA in system.err):
+        return _missing(name, f"its import fails, {_NVDLA} is missing", _mend_nvdla(machine, board))
+    if board and (board.host_jetpack or 6) < 6:
+        return _old_release(
+            f"that of JetPack {board.host_jetpack} is for Python 3.8 or older", board
+        )
+    if "tensorrt" in hidden(machine):
+        found = "the distribution has it, but this Python environment does not see it"
+        return _missing(name, found, show_hidden(machine))
+    if board is None:
+        return _missing(name, _fault(answer.err, answer.fault), _wheel(machine))
+    again = "" if "ModuleNotFoundError" in answer.err else "--reinstall "
+    remedy = f"`sudo apt update && sudo apt install {again}python3-libnvinfer`"
+    return _missing(name, _fault(answer.err, answer.fault), remedy)
+
+
+def _fault(err: str, fault: str) -> str:
+    return "not installed" if "ModuleNotFoundError" in err else f"its import fails ({fault})"
+
+
+def _wheel(machine: Machine) -> str:
+    """TensorRT's packages are named after the CUDA that the driver must have."""
+    major = machine.driver.get("version", 12000) // 1000
+    return f"`pip install tensorrt-cu{max(major, 12)}`"
+
+
+def _check_version(text: str, board: Board | None) -> Check:
+    version = version_pair(text)
+    known = ".".join(map(str, OLDEST_TENSORRT)) + " ... " + ".".join(map(str, NEWEST_TENSORRT))
+    if version is None or version > NEWEST_TENSORRT:
+        found = f"{text}, outside of the {known} that twostream was made for"
+        return Check("TensorRT", "note", found, "check the results with `twostream verify`")
+    if version >= OLDEST_TENSORRT:
+        return Check("TensorRT", "ok", text, needed_by=("cuda",))
+    if board:
+        return _old_release(f"{text} is too old, twostream needs {known}", board)
+    return _missing("TensorRT", f"{text} is too old, twostream needs {known}", "upgrade it by pip")
+
+
+def _old_release(why: str, board: Board) -> Check:
+    """JetPack 5 is the last for Xavier and JetPack 4 for what came before."""
+    if board.chip in ("tegra210", "tegra186", "tegra194"):
+        return _absent("TensorRT", f"{why}, and no later JetPack is made for it")
+    return _missing("TensorRT", why, "flash JetPack 6 or later with NVIDIA's SDK Manager")
+
+
+def _mend_nvdla(machine: Machine, board: Board | None) -> str:
+    """What brings libnvdla_compiler.so, on which TensorRT up to that of JetPack 6 depends.
+
+    JetPack 6 has it in a package that thin board support packages leave out; a container gets the
+    board's own copy mounted. JetPack 7 has none, and its TensorRT needs none, but that of an image
+    made for an earlier release does.
+    """
+    if board is None:
+        return "this TensorRT is made for a Jetson; use a container made for a PC"
+    release = board.host_jetpack or board.jetpack or 6
+    if release >= 7 and machine.in_container:
+        return (
+            f"JetPack {release} has no such library, and this container is made for an earlier "
+            "release; use one made for JetPack 7.2, or run outside with "
+            "`sudo apt install python3-libnvinfer`"
+        )
+    if release >= 7:
+        return (
+            f"JetPack {release} has no such library, and this TensorRT is made for an earlier "
+            "release; `pip uninstall tensorrt; sudo apt install --reinstall python3-libnvinfer`"
+        )
+    package = "nvidia-l4t-dla-compiler" if release == 6 else "--reinstall nvidia-l4t-core"
+    command = f"`sudo apt update && sudo apt install {package}`"
+    if machine.in_container:
+        return f"{command} on the board, outside this container, then start the container again"
+    return command
+
+
+def check_pycuda(machine: Machine) -> Check:
+    name = "pycuda"
+    if not has_gpu(machine):
+        return _absent(name)
+    answer = machine.imports["pycuda.driver"]
+    if answer.code == 0:
+        return Check(name, "ok", answer.out.strip(), needed_by=("cuda",))
+    if "libcuda.so" in answer.err:
+        found = f"installed, but the driver's library is not there ({answer.fault})"
+        return _missing(name, found, "mend the CUDA driver first")
+    install = "`pip install pycuda`"
+    if not machine.output("nvcc --version"):
+        # Its build looks for nvcc on PATH, and for cuda.h beside it.
+        install = f"`export PATH={_TOOLKIT}:$PATH; pip install pycuda`, else cuda.h is not found"
+        if "/usr/local/cuda/include/cuda.h" not in machine.files:
+            install = f"once the CUDA toolkit is there, {install}"
+    if "ModuleNotFoundError" in answer.err:
+        return _missing(name, "not installed", install)
+    again = install.replace("pip install", "pip install --force-reinstall --no-cache-dir")
+    return _missing(name, f"its import fails ({answer.fault})", again)
+
+
+def check_dla(machine: Machine) -> Check:
+    board = jetson(machine)
+    if board is None:
+        return Check("DLA", "not on this board", "this is no Jetson")
+    if not board.chip and not board.orin_nano:
+        return Check("DLA", "note", "unknown: this container does not show /proc/device-tree")
+    if not board.has_dla:
+        return Check("DLA", "not on this board", "it has none; the GPU does all the work")
+    version = tuple(map(int, re.findall(r"\d+", machine.imports["tensorrt"].out)))
+    if _NO_DLA_FROM <= version < _DLA_AGAIN_FROM:
+        found = "the board has one, but TensorRT from 10.8 to 11.4.0 does not use it"
+        return Check("DLA", "note", found)
+    return Check("DLA", "ok", "the board has one")

@@ -1,0 +1,224 @@
+"""Everything that doctor learns about a machine, as data, and the one function that looks.
+
+Whatever could hang or crash (a broken library ends the process that loads it) is asked in a process
+of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SYSTEM_PYTHON = "/usr/bin/python3"
+
+FILES = (
+    "/etc/nv_tegra_release",
+    "/etc/nvpmodel.conf",
+    "/etc/os-release",
+    "/proc/device-tree/compatible",
+    "/proc/device-tree/model",
+    "/proc/meminfo",
+    "/sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq",
+    "/sys/devices/system/cpu/cpu0/cpufreq/scaling_min_freq",
+)
+# Of these it matters only whether they are there: the marks of a container, and a header.
+MARKS = ("/.dockerenv", "/run/.containerenv", "/usr/local/cuda/include/cuda.h")
+PCI_VENDORS = "/sys/bus/pci/devices/*/vendor"
+COMMANDS = (
+    "dpkg-query -W -f ${Version} nvidia-jetpack",
+    "nvcc --version",
+    "nvcc --list-gpu-code",
+    "/usr/local/cuda/bin/nvcc --version",
+    "/usr/local/cuda/bin/nvcc --list-gpu-code",
+    "nvpmodel -q",
+    f"{SYSTEM_PYTHON} --version",
+)
+MODULES = ("cv2", "gi", "numba", "openvino", "pycuda.driver", "tensorrt")
+SYSTEM_MODULES = ("gi", "tensorrt")  # that come from the distribution, outside any environment
+
+_FILE_MAX_BYTES = 1 << 20
+_WAIT_S = 60.0  # GStreamer's first look at its plug-ins takes seconds, on a board more
+
+# The distribution's Python may be as old as 3.6, which has no importlib.metadata.
+_IMPORT = """
+import importlib, sys
+name = sys.argv[1]
+importlib.import_module(name)
+top = name.partition(".")[0]
+version = getattr(sys.modules[top], "__version__", None)
+print(version or importlib.import_module("importlib.metadata").version(top))
+"""
+_GSTREAMER = """
+import json
+from edge.errors import TwostreamError
+from edge.video.gstreamer import load_gstreamer
+Gst = load_gstreamer(TwostreamError).Gst
+factories = Gst.Registry.get().get_feature_list(Gst.ElementFactory)
+version = ".".join(map(str, Gst.version()[:3]))
+print(json.dumps({"version": version, "elements": [each.get_name() for each in factories]}))
+"""
+# The driver interface itself, without pycuda. 75 and 76: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+_CUDA = """
+import ctypes, json
+cuda = ctypes.CDLL("libcuda.so.1")
+fault, version, count, number = cuda.cuInit(0), ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+cuda.cuDriverGetVersion(ctypes.byref(version))
+gpus = []
+if fault == 0:
+    cuda.cuDeviceGetCount(ctypes.byref(count))
+for index in range(count.value):
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    cuda.cuDeviceGet(ctypes.byref(device), index)
+    cuda.cuDeviceGetName(name, 256, device)
+    capability = []
+    for attribute in (75, 76):
+        cuda.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
+        capability.append(number.value)
+    gpus.append([name.value.decode(errors="replace"), *capability])
+print(json.dumps({"fault": fault, "version": version.value, "gpus": gpus}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command said. `code` is negative where a signal ended it."""
+
+    code: int
+    out: str = ""
+    err: str = ""
+
+    @property
+    def fault(self) -> str:
+        """The last line of its complaint, or how it ended."""
+        lines = self.err.strip().splitlines()
+        if self.code < 0:
+            return f"it crashes (signal {-self.code})"
+        if not lines:
+            return f"it ends with code {self.code}"
+        return re.sub(r"^[\w.]+Error: ", "", lines[-1].strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What was seen. Files and commands that do not exist are absent from their mappings.
+
+    imports: for each of MODULES, in this environment; `out` is its version. system_imports: the
+    same of SYSTEM_MODULES in the distribution's own Python. gstreamer: its version and elements as
+    JSON. cuda: what the driver library says, as JSON.
+    """
+
+    architecture: str
+    kernel: str
+    python: str
+    prefix: str
+    files: Mapping[str, str]
+    commands: Mapping[str, Answer]
+    imports: Mapping[str, Answer]
+    system_imports: Mapping[str, Answer]
+    gstreamer: Answer
+    cuda: Answer
+
+    def read(self, path: str) -> str:
+        """A file's text, or nothing."""
+        return self.files.get(path, "")
+
+    def output(self, command: str) -> str:
+        """What a command printed, or nothing where it is absent or failed."""
+        answer = self.commands.get(command)
+        return answer.out if answer and answer.code == 0 else ""
+
+    @property
+    def in_container(self) -> bool:
+        return "/.dockerenv" in self.files or "/run/.containerenv" in self.files
+
+    @property
+    def elements(self) -> frozenset[str]:
+        """The GStreamer elements that are installed."""
+        return frozenset(_parse(self.gstreamer).get("elements", ()))
+
+    @property
+    def gstreamer_version(self) -> str | None:
+        version: str | None = _parse(self.gstreamer).get("version")
+        return version
+
+    @property
+    def driver(self) -> dict[str, Any]:
+        """`fault`, `version` and `gpus` [[name, major, minor]]; empty without a driver library."""
+        return _parse(self.cuda)
+
+
+def look_at_machine() -> Machine:
+    """Ask everything at once; some seconds."""
+    files = {path: text for path in FILES if (text := _read(Path(path))) is not None}
+    files |= {path: "" for path in MARKS if Path(path).exists()}
+    for vendor in sorted(Path("/").glob(PCI_VENDORS.removeprefix("/"))):
+        files[str(vendor)] = _read(vendor) or ""
+    # edge is found as this very process finds it, installed or not.
+    here = str(Path(__file__).resolve().parents[3])
+    gstreamer = f"import sys; sys.path.insert(0, {here!r})\n{_GSTREAMER}"
+    asked: dict[str, list[str]] = {command: command.split() for command in COMMANDS}
+    asked |= {f"import {name}": [sys.executable, "-c", _IMPORT, name] for name in MODULES}
+    asked |= {f"system {name}": [SYSTEM_PYTHON, "-c", _IMPORT, name] for name in SYSTEM_MODULES}
+    asked |= {"gstreamer": [sys.executable, "-c", gstreamer]}
+    asked |= {"cuda": [sys.executable, "-c", _CUDA]}
+    with ThreadPoolExecutor(4) as pool:
+        answers = dict(zip(asked, pool.map(_ask, asked.values()), strict=True))
+    known = {name: answer for name, answer in answers.items() if answer is not None}
+    return Machine(
+        architecture=platform.machine(),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        prefix=sys.prefix,
+        files=files,
+        commands={name: known[name] for name in COMMANDS if name in known},
+        imports={name: known[f"import {name}"] for name in MODULES},
+        system_imports={
+            name: known[f"system {name}"] for name in SYSTEM_MODULES if f"system {name}" in known
+        },
+        gstreamer=known["gstreamer"],
+        cuda=known["cuda"],
+    )
+
+
+def _read(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_FILE_MAX_BYTES)
+    except OSError:
+        return None
+    return data.decode(errors="replace")
+
+
+def _ask(command: list[str]) -> Answer | None:
+    """Run it; None where there is no such command."""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_WAIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Answer(124, err=f"no answer within {_WAIT_S:g} s")
+    except OSError:
+        return None
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def _parse(answer: Answer) -> dict[str, Any]:
+    try:
+        parsed = json.loads(answer.out) if answer.code == 0 else {}
+    except ValueError:  # a library that prints something of its own as it is loaded
+        return {}
+    return parsed if isinstance(parsed, dict) else {}

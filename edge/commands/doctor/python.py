@@ -1,0 +1,99 @@
+"""The Python environment, and what the CPU device needs in it."""
+
+from __future__ import annotations
+
+import re
+
+from edge.commands.doctor.check import BOTH, Check
+from edge.commands.doctor.machine import SYSTEM_PYTHON, Machine
+
+OLDEST = (3, 10)
+
+
+def version_pair(text: str) -> tuple[int, int] | None:
+    """(major, minor) of the first version number in `text`."""
+    found = re.search(r"(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def system_python(machine: Machine) -> tuple[int, int] | None:
+    """The version of the distribution's own Python."""
+    return version_pair(machine.output(f"{SYSTEM_PYTHON} --version"))
+
+
+def hidden(machine: Machine) -> list[str]:
+    """What the distribution has, but this environment does not see."""
+    return [
+        name
+        for name, answer in machine.system_imports.items()
+        if answer.code == 0 and "ModuleNotFoundError" in machine.imports[name].err
+    ]
+
+
+def show_hidden(machine: Machine) -> str:
+    """The command that makes this environment see the distribution's packages."""
+    if system_python(machine) == version_pair(machine.python):
+        # On an environment that exists, this changes the setting and keeps what is installed.
+        return f"`{SYSTEM_PYTHON} -m venv --system-site-packages {machine.prefix}`"
+    return (
+        f"`{SYSTEM_PYTHON} -m venv --clear --system-site-packages {machine.prefix}`, "
+        "and install twostream again in it"
+    )
+
+
+def check_environment(machine: Machine) -> Check:
+    name = "Python"
+    found = f"{machine.python} in {machine.prefix}"
+    distribution = system_python(machine)
+    unseen = hidden(machine)
+    if not unseen:
+        return Check(name, "ok", found)
+    if distribution is not None and distribution < OLDEST:
+        return Check(
+            name,
+            "note",
+            f"{found}; the distribution's {' and '.join(unseen)} are for its own "
+            f"{distribution[0]}.{distribution[1]} and cannot be used: twostream needs "
+            f"{OLDEST[0]}.{OLDEST[1]}",
+        )
+    return Check(
+        name,
+        "missing",
+        f"{found} does not see the distribution's {' and '.join(unseen)}",
+        show_hidden(machine),
+        BOTH if "gi" in unseen else ("cuda",),
+    )
+
+
+def check_opencv(machine: Machine) -> Check:
+    answer = machine.imports["cv2"]
+    if answer.code == 0:
+        return Check("OpenCV", "ok", answer.out.strip(), needed_by=BOTH)
+    if "libGL.so.1" in answer.err:
+        remedy = "`sudo apt install libgl1`"
+    elif "ModuleNotFoundError" in answer.err:
+        remedy = "`pip install opencv-python`"
+    else:
+        remedy = "`pip install --force-reinstall opencv-python`"
+    return Check("OpenCV", "missing", answer.fault, remedy, BOTH)
+
+
+def check_numba(machine: Machine) -> Check:
+    return _package(machine, "numba", "optical flow of the CPU device")
+
+
+def check_openvino(machine: Machine) -> Check:
+    return _package(machine, "openvino", "networks of the CPU device")
+
+
+def _package(machine: Machine, module: str, purpose: str) -> Check:
+    answer = machine.imports[module]
+    name = {"openvino": "OpenVINO"}.get(module, module)
+    if answer.code == 0:
+        return Check(
+            name, "ok", f"{answer.out.partition('-')[0].strip()}, {purpose}", needed_by=("cpu",)
+        )
+    if "ModuleNotFoundError" in answer.err:
+        return Check(name, "missing", purpose, f"`pip install {module}`", ("cpu",))
+    again = f"`pip install --force-reinstall {module}`"
+    return Check(name, "missing", f"it does not load ({answer.fault})", again, ("cpu",))

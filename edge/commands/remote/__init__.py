@@ -1,0 +1,1 @@
+"""`twostream build --remote`: over ssh."""

@@ -1,0 +1,1 @@
+"""`twostream run`."""

@@ -1,0 +1,134 @@
+"""`twostream run`: opens what was asked for, joins it, and closes it well."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from edge.bundle.manifest import Bundle, load_bundle
+from edge.commands.run.options import RunOptions
+from edge.commands.run.session import Session, read, watch
+from edge.devices import open_device
+from edge.errors import SinkError
+from edge.outputs.annotator import Annotator
+from edge.outputs.base import Output
+from edge.outputs.console import ConsoleLog, ProgressBar
+from edge.outputs.json_lines import JsonLinesOutput
+from edge.outputs.mqtt import MQTTSink
+from edge.outputs.records import (
+    summary_lines,
+    summary_table,
+)
+from edge.outputs.rtsp_server import RTSPOut
+from edge.outputs.systemd import SystemdNotifier
+from edge.outputs.video_recorder import VideoRecorder
+from edge.outputs.web.server import WebServer
+from edge.outputs.web.state import LiveState
+from edge.outputs.webhook import Webhook
+from edge.terminal import stderr_console
+
+logger = logging.getLogger(__name__)
+
+
+def run(options: RunOptions, read_again: Callable[[], RunOptions] | None = None) -> None:
+    """Recognise until the sources end or a signal asks to stop; a second signal interrupts.
+
+    read_again: what SIGHUP brings; without it, SIGHUP stops. Raises TwostreamError for whatever the
+    user can mend.
+    """
+    check_outputs(
+        _files(options), [spec.address.location for spec in options.sources if not spec.live]
+    )
+    bundle = load_bundle(options.bundle)
+    if bundle.manifest.accepted_loss is not None:
+        logger.warning("this bundle was made although %s", bundle.manifest.accepted_loss)
+    with ExitStack() as stack:
+        session = _open(options, read_again is not None, bundle, stack)
+        if options.live:
+            watch(session, options, read_again)
+        else:
+            read(session, options.sources)
+        session.finish()
+    for summary in session.summaries:
+        if len(options.sources) > 1:
+            logger.info("%s:", summary["source"])
+        elif logger.isEnabledFor(logging.INFO):
+            stderr_console().print(summary_table(summary))
+        for line in summary_lines(summary):
+            logger.info("%s", line)
+    session.complain()
+
+
+def _files(options: RunOptions) -> list[tuple[str, Path]]:
+    """What will be written, by option; segments are never named as a file that is there."""
+    outputs, found = options.outputs, list[tuple[str, Path]]()
+    if outputs.video is not None:
+        slugs = [spec.slug for spec in options.sources]
+        for slug in slugs if len(slugs) > 1 else [""]:
+            found.append(("--video", outputs.segments.name(outputs.video, slug)))
+    if outputs.json not in (None, "-"):
+        found.append(("--json", outputs.segments.name(Path(str(outputs.json)), "")))
+    return found
+
+
+def _open(
+    options: RunOptions,
+    may_change: bool,
+    bundle: Bundle,
+    stack: ExitStack,
+) -> Session:
+    """Outputs first: what cannot be had is told before anything is loaded. may_change: sources may
+    come and go."""
+    outputs, manifest = options.outputs, bundle.manifest
+    annotator = Annotator(manifest)
+    several = len(options.sources) > 1 or may_change
+    opened: list[Output] = [ConsoleLog(), annotator]
+    if outputs.json is not None:
+        lines = JsonLinesOutput(outputs.json, outputs.segments, manifest.classes)
+        opened.append(stack.enter_context(lines))
+    if outputs.video is not None:
+        usual = 1 / manifest.flow.interval_s
+        recorder = VideoRecorder(outputs.video, outputs.segments, several, usual, annotator)
+        opened.append(stack.enter_context(recorder))
+    if outputs.mqtt is not None:
+        opened.append(stack.enter_context(MQTTSink(outputs.mqtt)))
+    if outputs.webhook is not None:
+        opened.append(stack.enter_context(Webhook(outputs.webhook)))
+    if outputs.rtsp is not None:
+        relay = stack.enter_context(RTSPOut(outputs.rtsp, annotator))
+        opened.append(relay)
+        logger.info("annotated pictures: %s", relay.url)
+    if outputs.web is not None:
+        state = LiveState(manifest.classes, annotator)
+        server = stack.enter_context(WebServer(outputs.web, state))
+        opened.append(state)
+        logger.info("live page: %s", server.url)
+    flow_wanted = outputs.pictured or options.config.idle_s is not None or may_change
+    device = open_device(options.device, bundle, flow_wanted)
+    stack.callback(device.close)
+    # before the cameras, which may be waited for: that is no reason to be restarted
+    opened.append(stack.enter_context(SystemdNotifier()))
+    opened.append(stack.enter_context(ProgressBar(manifest.classes)))
+    return Session(
+        manifest,
+        device,
+        options.config,
+        options.rules,
+        outputs.pictured,
+        opened,
+    )
+
+
+def check_outputs(outputs: Sequence[tuple[str, Path]], sources: Sequence[str]) -> None:
+    """outputs: each file that will be written, and by which option.
+
+    Raises SinkError where one would take the place of a source or of another.
+    """
+    taken = {Path(source).resolve(): "the source" for source in sources}
+    for option, name in outputs:
+        path = name.resolve()
+        if path in taken:
+            raise SinkError(f"{name}: is {taken[path]} already; give {option} another name")
+        taken[path] = f"the output of {option}"

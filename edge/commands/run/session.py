@@ -1,0 +1,278 @@
+"""A run whose outputs and device are open: files read to their end, cameras watched until asked to
+stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import Any
+
+from edge.bundle.manifest import Manifest
+from edge.commands.run.options import RunOptions
+from edge.commands.run.source_run import SourceRun
+from edge.decision.events import EventRules, EventTracker
+from edge.decision.recognizer import Recogniser, RunConfig, answer, recognise
+from edge.devices import Device
+from edge.errors import SourceError, TwostreamError
+from edge.outputs.base import Output, SourceInfo
+from edge.sources.gst_source import Source, open_source
+from edge.sources.multiplexer import Cameras
+from edge.sources.named import SourceSpec
+from edge.sources.reconnect import Patience, SourceState, Supervised
+from edge.video.frames import Frame
+
+logger = logging.getLogger(__name__)
+
+_LOOK_S = 0.2  # how often a signal is looked for while no frame comes
+_NAMED_MAX = 5  # sources that a message names
+
+
+@dataclass
+class Session:
+    """pictured: frames wait for their labels to be drawn on them. running: by name, the sources
+    that are open; failed: why a source was not read to its end.
+    """
+
+    manifest: Manifest
+    device: Device
+    config: RunConfig
+    rules: EventRules
+    pictured: bool
+    outputs: list[Output]
+    running: dict[str, SourceRun] = field(default_factory=dict)
+    summaries: list[dict[str, Any]] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether whoever asked for an output has gone: the run need not go on."""
+        return any(output.done for output in self.outputs)
+
+    def begin(self, spec: SourceSpec, source: Source | Supervised) -> SourceRun:
+        """Raises SourceError where the rules name an action that the bundle does not know."""
+        name, manifest = spec.name, self.manifest
+        tracker = EventTracker(name, manifest.classes, manifest.fusion.threshold, self.rules)
+        recogniser = Recogniser(manifest, self.device.open_feed(), self.config, name)
+        run = self.running[name] = SourceRun(source, recogniser, tracker, self.outputs)
+        self.failed.pop(name, None)
+        info = SourceInfo(name, spec.slug, source.live, source.frame_rate, source.expected_frames)
+        for output in self.outputs:
+            output.begin(info)
+        return run
+
+    def end(self, name: str) -> None:
+        """A source has been read as far as was asked."""
+        summary = self.running.pop(name).end(self.device.description, summarise=True)
+        assert summary is not None
+        self.summaries.append(summary)
+
+    def fail(self, spec: SourceSpec, reason: str) -> None:
+        """A source is not read any further. A camera stays, for all to see."""
+        name = spec.name
+        self.failed[name] = reason if name in reason else f"{name}: {reason}"
+        if name not in self.running:  # it could not even be opened
+            for output in self.outputs:
+                output.begin(SourceInfo(name, spec.slug, spec.live))
+        self.note(SourceState(name, "failed", reason))
+        if spec.live:
+            return
+        if name in self.running:
+            self.running.pop(name).end(self.device.description, summarise=False)
+        else:
+            for output in self.outputs:
+                output.end(name, None)
+
+    def note(self, state: SourceState) -> None:
+        for output in self.outputs:
+            output.on_source_state(state)
+
+    def frame(self, frame: Frame) -> Frame:
+        """The frame, without the decoder's buffer where it has to wait for its label."""
+        if not self.pictured:
+            return frame
+        return replace(frame, y=frame.y.copy(), u=frame.u.copy(), v=frame.v.copy())
+
+    def finish(self) -> None:
+        """A good end."""
+        for output in self.outputs:
+            output.finish()
+
+    def complain(self) -> None:
+        """Raises SourceError where sources were not read to their end."""
+        if not self.failed:
+            return
+        names = ", ".join(list(self.failed)[:_NAMED_MAX])
+        more = len(self.failed) - _NAMED_MAX
+        raise SourceError(
+            f"{len(self.failed)} source{'s' * (len(self.failed) > 1)} could not be read: {names}"
+            + (f" and {more} more" if more > 0 else "")
+        )
+
+
+def read(session: Session, specs: Iterable[SourceSpec]) -> None:
+    """Read files, one after another. One that cannot be read does not keep the others from it.
+
+    Raises SourceError where there is one alone, and it cannot be read.
+    """
+    specs = list(specs)
+    with _signals(reloads=False) as signals:
+        for spec in specs:
+            if signals.stop or session.done:
+                return
+            try:
+                _read_one(session, spec, signals)
+            except SourceError as error:
+                session.fail(spec, str(error))
+                if len(specs) == 1:
+                    raise
+                logger.warning("not read any further: %s", session.failed[spec.name])
+
+
+def _read_one(session: Session, spec: SourceSpec, signals: _Signals) -> None:
+    with open_source(spec.uri) as source:
+        run = session.begin(spec, source)
+
+        def frames() -> Iterator[Frame]:
+            for frame in source:
+                yield session.frame(frame)
+                if signals.stop or session.done:
+                    return
+
+        recognise(frames(), run.recogniser, run.on_label)
+        session.end(spec.name)
+
+
+def watch(
+    session: Session, options: RunOptions, read_again: Callable[[], RunOptions] | None
+) -> None:
+    """Watch cameras until a signal asks to stop, or none is left.
+
+    read_again: the options as they are now, asked for at SIGHUP. Raises SourceError where a camera
+    gives nothing at the start and is not waited for.
+    """
+    with _signals(read_again is not None) as signals, Cameras() as cameras:
+        for spec in options.sources:
+            _begin_camera(session, cameras, spec, options.patience)
+        while cameras.any_left() and not (signals.stop or session.done):
+            if signals.reload and read_again is not None:
+                signals.reload = False
+                options = _reload(session, cameras, options, read_again)
+            arrival = cameras.next(_LOOK_S)
+            _pass_on(session, cameras)  # before the first frame of a camera its state is known
+            _note_failed(session, cameras, options)
+            if arrival is not None:
+                _answer(session, cameras, *arrival)
+        _pass_on(session, cameras)
+        _note_failed(session, cameras, options)
+        for name in list(session.running):
+            _end_camera(session, cameras, name)
+
+
+def _begin_camera(session: Session, cameras: Cameras, spec: SourceSpec, patience: Patience) -> None:
+    camera = Supervised(spec.uri, patience, cameras.tell, name=spec.name)
+    session.begin(spec, camera)
+    cameras.add(spec.name, camera)
+
+
+def _answer(session: Session, cameras: Cameras, name: str, frame: Frame) -> None:
+    run = session.running[name]
+    answer(session.frame(frame), run.recogniser, run.on_label)
+    limit = session.config.max_frames
+    if limit and run.recogniser.statistics.frames >= limit:
+        _end_camera(session, cameras, name)
+
+
+def _end_camera(session: Session, cameras: Cameras, name: str) -> None:
+    cameras.remove(name)
+    _pass_on(session, cameras)  # what it did last is told before its end
+    statistics = session.running[name].recogniser.statistics
+    statistics.seconds = time.monotonic() - statistics.began_s
+    session.end(name)
+
+
+def _pass_on(session: Session, cameras: Cameras) -> None:
+    for state in cameras.notices():
+        if state.name in session.running:
+            session.note(state)
+
+
+def _note_failed(session: Session, cameras: Cameras, options: RunOptions) -> None:
+    """A camera that has failed stays, for all to see, until the end or until a reload tries it
+    again. One that never gave anything and is not waited for ends the run."""
+    specs = {spec.name: spec for spec in options.sources}
+    for name, fault in cameras.faults().items():
+        if name in session.failed:
+            continue
+        session.fail(specs[name], str(fault))
+        camera = session.running[name].source
+        if isinstance(camera, Supervised) and camera.connections == 0 and not options.patience.wait:
+            raise fault
+        logger.warning("not read any further: %s", session.failed[name])
+
+
+def _reload(
+    session: Session, cameras: Cameras, options: RunOptions, read_again: Callable[[], RunOptions]
+) -> RunOptions:
+    """Go on by the options as they are now: cameras, rules, and which frames are looked at."""
+    try:
+        new = read_again()
+        new.rules.check(session.manifest.classes)
+        if not new.live:
+            raise SourceError(f"{new.sources[0].name} is a file; cameras are watched here")
+    except TwostreamError as error:
+        logger.warning("not reloaded, all goes on as before: %s", error)
+        return options
+    session.config, session.rules = new.config, new.rules
+    before, after = ({spec.name: spec.uri for spec in o.sources} for o in (options, new))
+    for name in before:
+        again = after.get(name) != before[name] or name in session.failed
+        if name in session.running and again:
+            _end_camera(session, cameras, name)
+    for run in session.running.values():
+        run.change(new.rules, new.config)
+    for spec in new.sources:
+        if spec.name not in session.running:
+            _begin_camera(session, cameras, spec, new.patience)
+    unchanged = replace(new, sources=options.sources, config=options.config, rules=options.rules)
+    rest = "" if unchanged == options else "; what else has changed waits for the next start"
+    logger.info("reloaded: %d cameras%s", len(new.sources), rest)
+    return replace(options, sources=new.sources, config=new.config, rules=new.rules)
+
+
+@dataclass
+class _Signals:
+    """What the run was asked meanwhile."""
+
+    stop: bool = False
+    reload: bool = False
+
+
+@contextmanager
+def _signals(reloads: bool) -> Iterator[_Signals]:
+    """SIGINT and SIGTERM ask to stop, so that all outputs are closed well; so does SIGHUP, the
+    terminal's last word, unless it `reloads`."""
+    asked = _Signals()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        if asked.stop:
+            raise KeyboardInterrupt
+        asked.stop = True
+
+    def hang_up(_number: int, _frame: FrameType | None) -> None:
+        if reloads:
+            asked.reload = True
+        else:
+            asked.stop = True
+
+    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: hang_up}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,89 @@
+"""One source under recognition: its frames' labels, and the actions that start and end in them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edge.decision.events import Event, EventRules, EventTracker
+from edge.decision.label import Label
+from edge.decision.recognizer import Recogniser, RunConfig
+from edge.decision.statistics import SourceStatistics
+from edge.outputs.base import Output
+from edge.outputs.records import STAGES, summary_record
+from edge.sources.gst_source import Source
+from edge.sources.reconnect import Supervised
+
+_STATISTICS_S = 0.5  # between two snapshots: as often as a page is read, and a millisecond a second
+
+
+@dataclass
+class SourceRun:
+    """outputs: given each label, then the actions that start or end with it."""
+
+    source: Source | Supervised
+    recogniser: Recogniser
+    tracker: EventTracker
+    outputs: Sequence[Output]
+    _snapshot_s: float = 0.0  # when the last one was taken
+
+    @property
+    def name(self) -> str:
+        return self.recogniser.name
+
+    def on_label(self, label: Label) -> None:
+        if label.decision is None:  # after a gap, as at the start
+            events = self.tracker.clear()
+        else:
+            events = self.tracker.push(label.frame.time_s, label.decision.scores)
+        for output in self.outputs:
+            output.on_label(label)
+        self._emit(events)
+        now_s = time.monotonic()
+        if now_s - self._snapshot_s >= _STATISTICS_S:
+            self._snapshot_s = now_s
+            self._emit_statistics()
+
+    def change(self, rules: EventRules, config: RunConfig) -> None:
+        """Go on by other rules; what is under way by the old ones ends."""
+        self._emit(self.tracker.clear())
+        manifest = self.recogniser.manifest
+        threshold = manifest.fusion.threshold
+        self.tracker = EventTracker(self.name, manifest.classes, threshold, rules)
+        self.recogniser.change(config)
+
+    def end(self, device: str, summarise: bool) -> dict[str, Any] | None:
+        """Nothing more comes of the source: the summary of what did, if it is to have one."""
+        self._emit(self.tracker.clear())
+        self._emit_statistics()
+        self.recogniser.feed.close()
+        source, summary = self.source, None
+        if summarise:
+            summary = summary_record(
+                self.recogniser, device, source.dropped, source.expected_frames, source.warnings
+            )
+        for output in self.outputs:
+            output.end(self.name, summary)
+        return summary
+
+    def _emit(self, events: list[Event]) -> None:
+        for event in events:
+            for output in self.outputs:
+                output.on_event(event)
+
+    def _emit_statistics(self) -> None:
+        counts, source = self.recogniser.statistics, self.source
+        snapshot = SourceStatistics(
+            source=self.name,
+            received=source.received,
+            labelled=counts.decisions,
+            dropped=source.dropped,
+            damaged=source.damaged,
+            gaps=counts.gaps,
+            rested=counts.rested,
+            stages={s: counts.stages_ms[s].times() for s in STAGES if s in counts.stages_ms},
+        )
+        for output in self.outputs:
+            output.on_statistics(snapshot)

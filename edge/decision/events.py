@@ -1,0 +1,139 @@
+"""From scores over time to actions that start and end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from edge.decision.fusion import Scores
+from edge.errors import SourceError
+
+
+@dataclass(frozen=True, slots=True)
+class EventRules:
+    """thresholds: scores at which an action may start, for those that do not take the bundle's.
+
+    release: it ends once its score is so far below that, so that a score at the edge does not
+    flicker. min_s: it must hold so long to be told. cooldown_s: so long after its end the same
+    action is not told again. muted: actions that are never told.
+    """
+
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    release: float = 0.1
+    min_s: float = 0.3
+    cooldown_s: float = 2.0
+    muted: frozenset[str] = frozenset()
+
+    def check(self, classes: tuple[str, ...]) -> None:
+        """Raises SourceError for a name that is no class of the bundle."""
+        for name in (*self.thresholds, *sorted(self.muted)):
+            if name not in classes:
+                raise SourceError(
+                    f"{name!r} is no action of this bundle; it knows {', '.join(classes)}"
+                )
+
+
+def parse_thresholds(texts: list[str]) -> dict[str, float]:
+    """ "Diving=0.9" and so on. Raises SourceError for what is not an action and a score."""
+    found = {}
+    for text in texts:
+        label, equals, score = text.rpartition("=")
+        try:
+            found[label] = float(score)
+        except ValueError:
+            equals = ""
+        if not equals or not 0 <= found[label] <= 1:
+            raise SourceError(f"--threshold {text}: give ACTION=SCORE, the score from 0 to 1")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The start or the end of an action. started_s: stream time at which its score rose; time_s: at
+    which this was known; score: the highest so far.
+    """
+
+    source: str
+    kind: Literal["start", "end"]
+    label: str
+    started_s: float
+    time_s: float
+    score: float
+
+
+@dataclass(slots=True)
+class _Action:
+    index: int
+    since_s: float
+    score: float
+    told: bool = False
+
+
+class EventTracker:
+    """One action at a time: the best of those above their thresholds."""
+
+    def __init__(
+        self, source: str, classes: tuple[str, ...], threshold: float, rules: EventRules
+    ) -> None:
+        """source: its name; threshold: of the bundle.
+
+        Raises SourceError where the rules name an unknown class.
+        """
+        rules.check(classes)
+        self._source, self._classes, self._rules = source, classes, rules
+        self._thresholds = np.array([rules.thresholds.get(c, threshold) for c in classes])
+        self._heard = np.array([name not in rules.muted for name in classes])
+        self._action: _Action | None = None
+        self._quiet_until_s: dict[int, float] = {}
+        self._last_s = 0.0
+
+    @property
+    def active(self) -> str | None:
+        """The action that has been told and has not ended."""
+        action = self._action
+        return self._classes[action.index] if action is not None and action.told else None
+
+    def push(self, time_s: float, scores: Scores) -> list[Event]:
+        """Scores (C,) at a stream time, which rises. Returns what is to be told now."""
+        self._last_s = time_s
+        events: list[Event] = []
+        best = self._best(scores)
+        action = self._action
+        if action is not None:
+            held = scores[action.index] >= self._thresholds[action.index] - self._rules.release
+            replaced = best is not None and best != action.index
+            if not held or replaced:
+                events += self._end(time_s)
+        action = self._action
+        if action is None and best is not None:
+            action = self._action = _Action(best, time_s, float(scores[best]))
+        if action is None:
+            return events
+        action.score = max(action.score, float(scores[action.index]))
+        quiet = time_s < self._quiet_until_s.get(action.index, -np.inf)
+        if not action.told and not quiet and time_s - action.since_s >= self._rules.min_s:
+            action.told = True
+            events.append(self._event("start", action, time_s))
+        return events
+
+    def clear(self) -> list[Event]:
+        """The stream has a gap or is over: what is under way ends with its last frame."""
+        return self._end(self._last_s)
+
+    def _best(self, scores: Scores) -> int | None:
+        above = self._heard & (scores >= self._thresholds)
+        return int(np.where(above, scores, -1.0).argmax()) if above.any() else None
+
+    def _end(self, time_s: float) -> list[Event]:
+        action, self._action = self._action, None
+        if action is None or not action.told:
+            return []
+        self._quiet_until_s[action.index] = time_s + self._rules.cooldown_s
+        return [self._event("end", action, time_s)]
+
+    def _event(self, kind: Literal["start", "end"], action: _Action, time_s: float) -> Event:
+        label = self._classes[action.index]
+        return Event(self._source, kind, label, action.since_s, time_s, round(action.score, 4))

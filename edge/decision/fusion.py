@@ -1,0 +1,75 @@
+"""Two streams of logits to one label: softmax, weighted mean, temperature, window, threshold."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle.manifest import FusionSpec
+
+Scores = NDArray[np.float32]
+UNKNOWN = "unknown"
+
+
+def softmax(logits: NDArray[np.float32], temperature: float) -> Scores:
+    """(..., C) logits to scores that sum to 1."""
+    scaled = np.asarray(logits, np.float64) / temperature
+    scaled -= scaled.max(axis=-1, keepdims=True)
+    exponentials = np.exp(scaled)
+    return (exponentials / exponentials.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def fuse(spatial: Scores, temporal: Scores, spec: FusionSpec) -> Scores:
+    """Weighted mean of two score arrays (..., C) (late fusion: Simonyan and Zisserman, 2014)."""
+    total = spec.spatial_weight + spec.temporal_weight
+    return (spec.spatial_weight * spatial + spec.temporal_weight * temporal) / np.float32(total)
+
+
+def temper(scores: Scores, temperature: float) -> Scores:
+    """Scores (..., C) made surer (below 1) or less sure (above) in the same order; sums stay 1.
+
+    What a temperature does to logits, for scores (Guo et al., "On Calibration of Modern Neural
+    Networks", 2017).
+    """
+    return softmax(np.log(np.maximum(scores, 1e-12)), temperature)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """label: a class name or "unknown"; score: of the best class; scores: (C,), sum 1."""
+
+    label: str
+    score: float
+    scores: Scores
+
+    def top(self, classes: tuple[str, ...], count: int) -> list[tuple[str, float]]:
+        order = np.argsort(-self.scores, kind="stable")[:count]
+        return [(classes[index], float(self.scores[index])) for index in order]
+
+
+def decide(scores: Scores, classes: tuple[str, ...], threshold: float) -> Decision:
+    """The best class of (C,) scores, or "unknown" when it scores below the threshold."""
+    best = int(np.argmax(scores))
+    score = float(scores[best])
+    return Decision(classes[best] if score >= threshold else UNKNOWN, score, scores)
+
+
+class ScoreWindow:
+    """The mean of the fused scores of the last `window_s` seconds. Causal."""
+
+    def __init__(self, window_s: float) -> None:
+        self.window_s = window_s
+        self._entries: deque[tuple[float, Scores]] = deque()
+
+    def push(self, time_s: float, scores: Scores) -> Scores:
+        """Add the scores (C,) of the frame at `time_s` and return the window's mean (C,)."""
+        self._entries.append((time_s, scores))
+        while time_s - self._entries[0][0] > self.window_s:
+            self._entries.popleft()
+        return np.mean([entry for _, entry in self._entries], axis=0, dtype=np.float32)
+
+    def clear(self) -> None:
+        self._entries.clear()

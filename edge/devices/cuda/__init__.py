@@ -1,0 +1,1 @@
+"""The CUDA device: kernels through pycuda, networks in TensorRT."""

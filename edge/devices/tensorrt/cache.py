@@ -1,0 +1,175 @@
+"""A folder of engines, in the cache of the user that runs them.
+
+    STREAM-KEY.plan     an engine; KEY is a digest of everything that it belongs to
+    STREAM-KEY.json     what it is: stream, key, sha256 of the plan, layers, notes
+    timing-DEVICE.bin   measurements of earlier builds, per TensorRT, GPU and compute capability
+    choice-DEVICE.json  what `twostream build` decided for this device (see tuning.py)
+
+Each file is written under another name and renamed, the description last: what is there is whole or
+is found out by its sha256. The folder stays small: with each engine that is stored, all but the
+newest KEPT of its stream go, whatever they were built for.
+
+An engine is machine code in effect. It comes into a folder only through `store`, on the device
+that runs it, and no other user can write there. Bundles are passed on without engines: what lies in
+one is never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from edge.bundle.network import Stream
+from edge.devices.tensorrt.builder import BuiltEngine
+from edge.devices.tensorrt.key import EngineKey
+from edge.devices.tensorrt.layers import LayerPrecision
+from edge.files import TEMPORARY, make_private, write_atomic
+from edge.spec import Spec
+
+KEPT = 6  # engines of one stream: three precisions, two DLA cores, one to spare
+MAX_DESCRIPTION_BYTES = 1 << 24
+MAX_PLAN_BYTES = 1 << 31
+MAX_TIMINGS_BYTES = 1 << 28
+ABANDONED_S = 3600.0  # no write takes an hour; its process is gone
+_SHA256_BYTES = 32
+
+
+class _Description(Spec):
+    """Everything in STREAM-KEY.json; no field has a default."""
+
+    schema_version: Literal[1]
+    stream: Stream
+    key: EngineKey
+    plan_sha256: str
+    summary: dict[str, int]  # "int8 CaskConvolution" -> how many, for people
+    layers: list[tuple[str, str, str]]
+    notes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEngine:
+    plan: bytes
+    layers: tuple[LayerPrecision, ...]
+    notes: tuple[str, ...]
+
+
+class EngineCache:
+    """The engines of one bundle. The folder is made when something is stored."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, stream: Stream, key: EngineKey) -> StoredEngine | str:
+        """The engine, or why there is none, as a sentence without its end."""
+        path = self._path(stream, key)
+        if not path.exists() and not path.with_suffix(".json").exists():
+            return self._nearest(stream, key)
+        description = _read_description(path.with_suffix(".json"))
+        if isinstance(description, str):
+            return description
+        if description.stream != stream:
+            return f"{path.name} is the {description.stream} stream's"
+        if differences := key.differences(description.key):
+            return f"{path.name} is of another device or network: {'; '.join(differences)}"
+        plan = _read(path, MAX_PLAN_BYTES)
+        if plan is None:
+            return f"{path.name} is missing or cannot be read"
+        if hashlib.sha256(plan).hexdigest() != description.plan_sha256:
+            return f"{path.name} is truncated or damaged ({len(plan)} bytes)"
+        layers = tuple(LayerPrecision(*layer) for layer in description.layers)
+        return StoredEngine(plan, layers, tuple(description.notes))
+
+    def store(self, stream: Stream, key: EngineKey, built: BuiltEngine) -> None:
+        """Keep an engine and its device's timings. Raises OSError where the folder takes none."""
+        make_private(self.folder)
+        path = self._path(stream, key)
+        description = _Description(
+            schema_version=1,
+            stream=stream,
+            key=key,
+            plan_sha256=hashlib.sha256(built.plan).hexdigest(),
+            summary=dict(Counter(f"{layer.precision} {layer.kind}" for layer in built.layers)),
+            layers=[(layer.name, layer.kind, layer.precision) for layer in built.layers],
+            notes=list(built.notes),
+        )
+        with write_atomic(path) as file:
+            file.write(built.plan)
+        with write_atomic(path.with_suffix(".json")) as file:
+            file.write(description.model_dump_json(indent=1).encode())
+        timings = built.timing_cache
+        with write_atomic(self._timings_path(key)) as file:
+            file.write(hashlib.sha256(timings).digest() + timings)
+        self._tidy(stream, path)
+
+    def timings(self, key: EngineKey) -> bytes:
+        """What earlier builds on this device measured, or b"" where nothing whole is there."""
+        data = _read(self._timings_path(key), MAX_TIMINGS_BYTES) or b""
+        digest, timings = data[:_SHA256_BYTES], data[_SHA256_BYTES:]
+        return timings if hashlib.sha256(timings).digest() == digest else b""
+
+    def _path(self, stream: Stream, key: EngineKey) -> Path:
+        return self.folder / f"{stream}-{key.digest()}.plan"
+
+    def _timings_path(self, key: EngineKey) -> Path:
+        return self.folder / f"timing-{key.device_digest()}.bin"
+
+    def _nearest(self, stream: Stream, key: EngineKey) -> str:
+        """Which part of the key keeps the closest engine of this stream from being used."""
+        found = (_read_description(file) for file in self._files(f"{stream}-*.json"))
+        keys = [d.key for d in found if isinstance(d, _Description) and d.stream == stream]
+        if not keys:
+            return "there is no engine yet"
+        nearest = min((key.differences(other) for other in keys), key=len)
+        return f"there is none for {'; '.join(nearest)}"
+
+    def _files(self, pattern: str) -> list[Path]:
+        """Newest first."""
+        dated = []
+        for file in self.folder.glob(pattern):
+            try:
+                dated.append((file.stat().st_mtime_ns, file.name, file))
+            except OSError:
+                continue  # another process has just tidied up
+        return [file for _, _, file in sorted(dated, reverse=True)]
+
+    def _tidy(self, stream: Stream, stored: Path) -> None:
+        others = [file for file in self._files(f"{stream}-*.plan") if file != stored]
+        gone = others[KEPT - 1 :] + self._files("timing-*.bin")[KEPT:]
+        gone += [f for f in self._files(f"*{TEMPORARY}") if _age_s(f) > ABANDONED_S]
+        for file in gone:
+            file.unlink(missing_ok=True)
+            if file.suffix == ".plan":
+                file.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _age_s(file: Path) -> float:
+    try:
+        return time.time() - file.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _read(file: Path, limit: int) -> bytes | None:
+    """A plain file of no more than `limit` bytes."""
+    try:
+        if file.is_symlink() or not file.is_file() or file.stat().st_size > limit:
+            return None
+        return file.read_bytes()
+    except OSError:
+        return None
+
+
+def _read_description(file: Path) -> _Description | str:
+    data = _read(file, MAX_DESCRIPTION_BYTES)
+    if data is None:
+        return f"{file.name} is missing or cannot be read"
+    try:
+        return _Description.model_validate_json(data)
+    except ValidationError:
+        return f"{file.name} does not describe an engine"

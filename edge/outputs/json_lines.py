@@ -1,0 +1,151 @@
+"""Labels and events of a run as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from edge.decision.events import Event
+from edge.decision.label import Label
+from edge.errors import SinkError
+from edge.files import open_growing
+from edge.outputs.base import Output
+from edge.outputs.part_file import PartFile
+from edge.outputs.records import event_record, label_record, state_record
+from edge.outputs.rotation import Segments
+from edge.sources.reconnect import SourceState
+
+
+class JsonLinesOutput(Output):
+    """One JSON line a label, an event, a change of state, a summary."""
+
+    def __init__(self, path: str, segments: Segments, classes: tuple[str, ...]) -> None:
+        self._given = None if path == "-" else Path(path)
+        self._segments, self._classes = segments, classes
+        self._lines: JsonLines | None = None
+        self._began_s = 0.0
+
+    def __enter__(self) -> JsonLinesOutput:
+        self._open()
+        return self
+
+    def on_label(self, label: Label) -> None:
+        self._write(label_record(label, self._classes))
+
+    def on_event(self, event: Event) -> None:
+        self._write(event_record(event))
+
+    def on_source_state(self, state: SourceState) -> None:
+        self._write(state_record(state))
+
+    def end(self, source: str, summary: dict[str, Any] | None) -> None:
+        if summary is not None:
+            self._write({"summary": summary})
+
+    def _write(self, record: dict[str, Any]) -> None:
+        assert self._lines is not None
+        every_s = self._segments.every_s
+        if self._given and every_s is not None and time.monotonic() - self._began_s >= every_s:
+            self.finish()
+            self._open()
+        if not self._lines.write(record):
+            self.done = True
+
+    def finish(self) -> None:
+        assert self._lines is not None
+        self._lines.finish()
+        self._lines.__exit__(None, None, None)
+
+    def _open(self) -> None:
+        path = self._given and self._segments.name(self._given, "")
+        if self._given is not None and path is not None:
+            self._segments.prune(self._given, {""}, {path})
+        self._lines = JsonLines(path or "-")
+        self._lines.__enter__()
+        self._began_s = time.monotonic()
+
+    def close(self) -> None:
+        if self._lines is not None:
+            self._lines.__exit__(None, None, None)
+
+
+class JsonLines:
+    """One compact JSON object a line, to a file or, for `-`, to the standard output.
+
+    with JsonLines("labels.jsonl") as out:
+        out.write({"time_s": 1.2, "label": "Archery"})
+        out.finish()
+
+    Every line is flushed. Without `finish()` the lines stay in `NAME.part`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._part = None if str(path) == "-" else PartFile(Path(path))
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> JsonLines:
+        if self._part:
+            self._file = os.fdopen(open_growing(self._part.part), "w", encoding="utf-8")
+            self._part.keep()
+        else:
+            self._file = sys.stdout
+        return self
+
+    def write(self, record: dict[str, Any]) -> bool:
+        """Write a line. False: whoever read the standard output has gone (`| head`); stop.
+
+        Raises SinkError where the file cannot be written, ValueError at a NaN or infinity, which
+        JSON does not have.
+        """
+        if self._file is None:
+            return False
+        line = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+        except BrokenPipeError:
+            if self._part:
+                raise
+            self._abandon_stdout()
+            return False
+        except OSError as fault:
+            name = self._part.part if self._part else "standard output"
+            raise SinkError(f"{name}: {fault.strerror}; the lines so far are kept") from None
+        return True
+
+    def finish(self) -> None:
+        """Call at a good end: the file gets its name, also when it has no line."""
+        if self._part and self._file:
+            self._file.close()
+            self._part.publish()
+        self._file = None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._part and self._file:
+            try:
+                self._file.close()
+            except OSError:  # write() has raised it already: the line it failed on is still held
+                if fault is None:
+                    raise
+            self._part.discard_if_empty()
+        self._file = None
+
+    def _abandon_stdout(self) -> None:
+        """Let whatever is printed later, and the interpreter's last flush, go nowhere.
+
+        Else it ends with a complaint and code 120 (Python's documentation, "Note on SIGPIPE").
+        """
+        self._file = None
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -1,0 +1,261 @@
+"""What the recognition looks like on the picture: label, both streams, flow.
+
+    picture = bgr_picture(frame)          # the frame for people: BGR, at least 480 px high
+    draw_overlay(picture, view)           # in place
+
+Everything scales with the height of the picture. Orange is the spatial stream and blue the temporal
+one, which also people with red-green blindness tell apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.video.frames import Frame
+
+Picture = NDArray[np.uint8]  # (H, W, 3), BGR
+State = Literal["warming up", "running", "idle"]
+Colour = tuple[int, int, int]  # BGR
+
+READABLE_HEIGHT_PX = 480
+FLOW_FULL_PX = 6.0  # displacement drawn at full brightness
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_WHITE: Colour = (245, 245, 245)
+_GREY: Colour = (165, 165, 165)
+_TRACK: Colour = (70, 70, 70)
+_SPATIAL: Colour = (40, 160, 255)  # orange
+_TEMPORAL: Colour = (255, 180, 70)  # blue
+_GREEN: Colour = (100, 210, 90)
+_AMBER: Colour = (60, 200, 250)
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayView:
+    """One moment of the recognition.
+
+    label, score: the fused decision, score 0..1; label None: no class is likely enough (unknown).
+    spatial, temporal: each stream's best class and its score; None: the stream has none yet.
+    flow: (2, h, w) float32, px a frame interval, x then y; None: no flow picture.
+    status: a short line such as "25.0 fps  62 ms".
+    """
+
+    state: State
+    label: str | None = None
+    score: float = 0.0
+    spatial: tuple[str, float] | None = None
+    temporal: tuple[str, float] | None = None
+    flow: NDArray[np.float32] | None = None
+    status: str = ""
+
+
+def picture_size(size_hw: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) of the picture for a frame: enlarged by a whole factor to a readable height, even."""
+    height, width = size_hw
+    factor = -(-READABLE_HEIGHT_PX // height)
+    return height * factor + height * factor % 2, width * factor + width * factor % 2
+
+
+def bgr_picture(frame: Frame) -> Picture:
+    """A frame for people to look at: (H, W, 3) BGR at `picture_size`, a new array.
+
+    The networks never see this: their colours come from `edge.video.frames.rgb_tensor`.
+    """
+    height, width = frame.size_hw
+    y = frame.y
+    if height % 2 or width % 2:  # OpenCV's I420 has whole chroma samples
+        y = cv2.copyMakeBorder(y, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)  # type: ignore[assignment]
+    packed = np.concatenate([y.ravel(), frame.u.ravel(), frame.v.ravel()])
+    even_h, even_w = y.shape
+    bgr = cv2.cvtColor(packed.reshape(even_h * 3 // 2, even_w), cv2.COLOR_YUV2BGR_I420)
+    correction = _CORRECTIONS.get((frame.matrix, frame.full_range))
+    if correction is not None:
+        bgr = cv2.transform(bgr, correction)
+    out_h, out_w = picture_size(frame.size_hw)
+    if (out_h, out_w) != (even_h, even_w):
+        bgr = cv2.resize(bgr, (out_w, out_h), interpolation=cv2.INTER_LINEAR)
+    return bgr  # type: ignore[return-value]
+
+
+def _yuv_to_bgr(weight_red: float, weight_blue: float, full_range: bool) -> NDArray[np.float64]:
+    """(4, 4): [Y, U, V, 1] in 0..255 to [B, G, R, 1]."""
+    green = 1 - weight_red - weight_blue
+    luma, chroma = (1.0, 1.0) if full_range else (255 / 219, 255 / 224)
+    blue_u, red_v = 2 * (1 - weight_blue), 2 * (1 - weight_red)
+    linear = np.array(
+        [
+            [luma, chroma * blue_u, 0],
+            [luma, -chroma * blue_u * weight_blue / green, -chroma * red_v * weight_red / green],
+            [luma, 0, chroma * red_v],
+        ]
+    )
+    black = np.array([0 if full_range else 16, 128, 128])
+    return np.block([[linear, (-linear @ black)[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]])
+
+
+def _correction(weight_red: float, weight_blue: float, full_range: bool) -> NDArray[np.float64]:
+    """(3, 4): from OpenCV's colours, as if all I420 were limited BT.601, to the right ones."""
+    right = _yuv_to_bgr(weight_red, weight_blue, full_range)
+    return (right @ np.linalg.inv(_yuv_to_bgr(0.299, 0.114, False)))[:3]
+
+
+_CORRECTIONS = {
+    ("bt601", True): _correction(0.299, 0.114, True),
+    ("bt709", False): _correction(0.2126, 0.0722, False),
+    ("bt709", True): _correction(0.2126, 0.0722, True),
+}
+
+
+def flow_picture(flow: NDArray[np.float32], size_hw: tuple[int, int]) -> Picture:
+    """Flow (2, h, w) as colours (H, W, 3): hue is the direction, brightness the displacement."""
+    height, width = size_hw
+    x, y = (cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA) for part in flow)
+    length, angle_deg = cv2.cartToPolar(x, y, angleInDegrees=True)
+    hsv = np.empty((height, width, 3), np.uint8)
+    hsv[..., 0] = angle_deg / 2  # OpenCV's hue runs to 180
+    hsv[..., 1] = 220
+    hsv[..., 2] = 255 * np.sqrt(np.minimum(length / FLOW_FULL_PX, 1))  # the root lifts slow motion
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)  # type: ignore[return-value]
+
+
+def draw_overlay(picture: Picture, view: OverlayView) -> None:
+    """Draw `view` on `picture`, (H, W, 3) BGR uint8, in place."""
+    height = picture.shape[0]
+    # px of the picture for one px of the design; text under this is no longer legible
+    unit = max(height / READABLE_HEIGHT_PX, 0.65)
+    if view.flow is not None:
+        _draw_flow(picture, view.flow, unit)
+    if view.status:
+        _draw_status(picture, view.status, unit)
+    margin, row_h = round(12 * unit), round(24 * unit)
+    panel_h = round(44 * unit) + 2 * row_h + margin
+    top = max(height - panel_h, 0)
+    _darken(picture[top:])
+    _draw_decision(picture, view, unit, (margin, top + round(32 * unit)))
+    for row, (name, best, colour) in enumerate(
+        (("spatial", view.spatial, _SPATIAL), ("temporal", view.temporal, _TEMPORAL))
+    ):
+        baseline = top + round(44 * unit) + row * row_h + round(17 * unit)
+        _draw_stream(picture, name, best, colour, unit, (margin, baseline))
+
+
+def _darken(region: Picture) -> None:
+    region[:] = cv2.convertScaleAbs(region, alpha=0.28, beta=10)
+
+
+def _draw_decision(
+    picture: Picture, view: OverlayView, unit: float, origin: tuple[int, int]
+) -> None:
+    """A dot for the state, the label, and its score at the right margin."""
+    left, baseline = origin
+    text, colour, dot = view.label or "unknown", _WHITE, _GREEN
+    if view.state == "warming up":
+        text, colour, dot = "warming up", _AMBER, _AMBER
+    elif view.label is None:
+        text = "no motion" if view.state == "idle" else text
+        colour, dot = _GREY, _GREY
+    radius = max(round(6 * unit), 3)
+    cv2.circle(picture, (left + radius, baseline - round(9 * unit)), radius, dot, -1, cv2.LINE_AA)
+    right = picture.shape[1] - left
+    if view.state == "running" and view.label is not None:
+        right = _draw_right(picture, f"{view.score:.0%}", right, baseline, 0.9 * unit, colour)
+    start = left + 3 * radius
+    _draw_fitted(picture, text, (start, baseline), 0.9 * unit, colour, right - start - left, 2)
+
+
+def _draw_stream(
+    picture: Picture,
+    name: str,
+    best: tuple[str, float] | None,
+    colour: Colour,
+    unit: float,
+    origin: tuple[int, int],
+) -> None:
+    """One row: the stream's name, a bar of its score, the class, the score in figures."""
+    left, baseline = origin
+    width = picture.shape[1]
+    scale = 0.52 * unit
+    label, score = best or ("-", 0.0)
+    _draw_fitted(picture, name, (left, baseline), scale, colour, round(width * 0.18))
+    bar_left, bar_right = left + round(width * 0.17), left + round(width * 0.45)
+    bar_h = max(round(10 * unit), 4)
+    bar_top = baseline - round(5 * unit) - bar_h // 2
+    full = round((bar_right - bar_left) * min(max(score, 0.0), 1.0))
+    cv2.rectangle(picture, (bar_left, bar_top), (bar_right, bar_top + bar_h), _TRACK, -1)
+    if full > 0:
+        corner = (bar_left + full, bar_top + bar_h)
+        cv2.rectangle(picture, (bar_left, bar_top), corner, colour, -1)
+    right = width - left
+    if best is not None:
+        right = _draw_right(picture, f"{score:.0%}", right, baseline, scale, _GREY)
+    start = bar_right + left
+    _draw_fitted(picture, label, (start, baseline), scale, _WHITE, right - start - left // 2)
+
+
+def _draw_flow(picture: Picture, flow: NDArray[np.float32], unit: float) -> None:
+    """The flow in the upper right corner, two ninths of the width, in a thin frame."""
+    width = picture.shape[1]
+    margin = round(8 * unit)
+    flow_w = width * 2 // 9
+    flow_h = min(flow_w * flow.shape[1] // flow.shape[2], picture.shape[0] // 3)
+    if flow_w < 8 or flow_h < 8:
+        return
+    left = width - margin - flow_w
+    picture[margin : margin + flow_h, left : left + flow_w] = flow_picture(flow, (flow_h, flow_w))
+    corners = (left - 1, margin - 1), (left + flow_w, margin + flow_h)
+    cv2.rectangle(picture, *corners, _TEMPORAL, max(round(unit), 1))
+
+
+def _draw_status(picture: Picture, text: str, unit: float) -> None:
+    scale, margin = 0.5 * unit, round(8 * unit)
+    (text_w, text_h), _ = cv2.getTextSize(text, _FONT, scale, _thickness(scale))
+    bottom = margin + text_h + 2 * (margin // 2)
+    right = min(margin + text_w + margin, picture.shape[1])
+    _darken(picture[margin:bottom, margin:right])
+    origin = (margin + margin // 2, bottom - margin // 2)
+    _draw_fitted(picture, text, origin, scale, _WHITE, right - margin)
+
+
+def _thickness(scale: float) -> int:
+    return max(round(scale * 1.6), 1)
+
+
+def _draw_right(
+    picture: Picture, text: str, right: int, baseline: int, scale: float, colour: Colour
+) -> int:
+    """Write `text` so that it ends at `right`; returns where it starts."""
+    thickness = _thickness(scale)
+    (text_w, _), _ = cv2.getTextSize(text, _FONT, scale, thickness)
+    cv2.putText(
+        picture, text, (right - text_w, baseline), _FONT, scale, colour, thickness, cv2.LINE_AA
+    )
+    return right - text_w
+
+
+def _draw_fitted(
+    picture: Picture,
+    text: str,
+    origin: tuple[int, int],
+    scale: float,
+    colour: Colour,
+    room_px: int,
+    thickness: int | None = None,
+) -> None:
+    """Write `text` from `origin`, smaller and then cut where it is wider than `room_px`."""
+    if room_px <= 0 or not text:
+        return
+    thickness = thickness if scale > 0.6 and thickness else _thickness(scale)
+    (text_w, _), _ = cv2.getTextSize(text, _FONT, scale, thickness)
+    if text_w > room_px:
+        scale *= max(room_px / text_w, 0.75)
+        while len(text) > 3:
+            (text_w, _), _ = cv2.getTextSize(text, _FONT, scale, thickness)
+            if text_w <= room_px:
+                break
+            text = text.rstrip(".")[:-1] + ".."
+    cv2.putText(picture, text, origin, _FONT, scale, colour, thickness, cv2.LINE_AA)

@@ -1,0 +1,120 @@
+"""The annotated pictures as an RTSP stream, for whoever watches: rtsp://HOST:PORT/NAME.
+
+H.264 is made once for all viewers of a source, and only while there is one. A viewer never holds up
+the run: where the encoder is behind, pictures are left out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+
+from edge.decision.label import Label
+from edge.errors import SinkError
+from edge.outputs.base import Output, SourceInfo
+from edge.outputs.listen_address import ListenAddress
+from edge.outputs.overlay import Picture
+from edge.outputs.video_writer import ENCODERS, choose_encoder
+from edge.video.gstreamer import load_gstreamer, load_rtsp_server
+
+VIEWER = "viewer"  # the user that a token is the password of
+_QUEUE_FRAMES = 2
+_ROLE = "media.factory.role"
+
+
+class RTSPOut(Output):
+    """with RTSPOut(parse_listen("--rtsp", "8554", ""), draw) as out: out.begin(source)"""
+
+    def __init__(self, address: ListenAddress, draw: Callable[[Label], Picture]) -> None:
+        """draw: (H, W, 3) BGR. Raises SinkError where the port cannot be had
+        or GstRtspServer is not installed."""
+        self._gst = load_gstreamer(SinkError).Gst
+        GLib, GstRtspServer = load_rtsp_server(SinkError)
+        self._draw, self._rtsp = draw, GstRtspServer
+        self._slugs: dict[str, str] = {}  # path by source
+        self._protected = bool(address.token)
+        self._lock = threading.Lock()
+        self._entries: dict[str, list[Any]] = {}  # by source, where viewers' pictures are pushed
+        self._context = GLib.MainContext.new()
+        self._loop = GLib.MainLoop.new(self._context, False)
+        server = self._server = GstRtspServer.RTSPServer()
+        server.set_address(address.host)
+        server.set_service(str(address.port))
+        if address.token:
+            server.set_auth(_auth(GstRtspServer, address.token))
+        if server.attach(self._context) == 0:
+            raise SinkError(f"--rtsp: {address.host}:{address.port} cannot be listened on")
+        user = f"{VIEWER}:TOKEN@" if address.token else ""
+        self.url = f"rtsp://{user}{address.url_host}:{server.get_bound_port()}/NAME"
+
+    def __enter__(self) -> RTSPOut:
+        self._thread = threading.Thread(target=self._loop.run, daemon=True)
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        with self._lock:
+            for entry in (e for entries in self._entries.values() for e in entries):
+                entry.end_of_stream()
+        self._loop.quit()
+        self._thread.join(1.0)
+
+    def on_label(self, label: Label) -> None:
+        with self._lock:
+            entries = list(self._entries.get(label.source, ()))
+        if not entries:
+            return
+        picture = self._draw(label)
+        height, width = picture.shape[:2]
+        data = cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420).tobytes()
+        caps = self._gst.Caps.from_string(
+            f"video/x-raw,format=I420,width={width},height={height},framerate=0/1,colorimetry=bt601"
+        )
+        for entry in entries:
+            if entry.get_current_level_bytes() >= _QUEUE_FRAMES * len(data):
+                continue
+            if entry.get_caps() is None or not entry.get_caps().is_equal(caps):
+                entry.set_caps(caps)
+            entry.push_buffer(self._gst.Buffer.new_wrapped(data))
+
+    def begin(self, source: SourceInfo) -> None:
+        self._slugs[source.name] = source.slug
+        factory = self._rtsp.RTSPMediaFactory()
+        encoder = ENCODERS[choose_encoder((480, 640))]
+        factory.set_launch(
+            "( appsrc name=pictures is-live=true format=time do-timestamp=true ! videoconvert ! "
+            f"{encoder} ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
+        )
+        factory.set_shared(True)
+        factory.connect("media-configure", self._on_viewer, source.name)
+        if self._protected:
+            permissions = self._rtsp.RTSPPermissions()
+            for right in ("access", "construct"):
+                permissions.add_permission_for_role(VIEWER, f"media.factory.{right}", True)
+            factory.set_permissions(permissions)
+        self._server.get_mount_points().add_factory(f"/{source.slug}", factory)
+
+    def end(self, source: str, summary: dict[str, Any] | None) -> None:
+        self._server.get_mount_points().remove_factory(f"/{self._slugs[source]}")
+
+    def _on_viewer(self, _factory: Any, media: Any, source: str) -> None:
+        """The server's thread: somebody is the first to look."""
+        entry = media.get_element().get_by_name("pictures")
+        with self._lock:
+            self._entries.setdefault(source, []).append(entry)
+        media.connect("unprepared", self._on_nobody, source, entry)
+
+    def _on_nobody(self, _media: Any, source: str, entry: Any) -> None:
+        with self._lock:
+            self._entries[source].remove(entry)
+
+
+def _auth(server: Any, token: str) -> Any:
+    auth = server.RTSPAuth()
+    role = server.RTSPToken()
+    role.set_string(_ROLE, VIEWER)
+    auth.add_basic(server.RTSPAuth.make_basic(VIEWER, token), role)
+    return auth

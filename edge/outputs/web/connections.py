@@ -1,0 +1,262 @@
+"""Connections to the page, with bounds: how many, how long each may take, what each may send.
+
+aiohttp speaks HTTP; the accept loop is ours, so that a new connection always gets in. Where the
+bound is met, the connection that has been longest without an answer makes room: it is one that
+sends its request byte by byte, does not read its answer, or is not in use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import resource
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+from http import HTTPStatus
+from typing import Any, cast
+
+from aiohttp import web
+
+from edge.outputs.web.access import peer_of
+from edge.outputs.web.answers import plain
+
+BACKLOG = 128
+CONNECTIONS_MAX = 64
+HEAD_S = 10.0  # for the whole head of a request, from the connection or the last answer on
+ANSWER_S = 20.0  # for making an answer and sending it
+PAUSE_S = 0.5  # where the process or the machine is out of file handles
+_HEAD_BYTES = 8190  # of the first line, and of each field
+_FIELDS_MAX = 64
+_PACE_S = 0.002  # between accepts where room has to be made: a flood does not take a core
+_SEND_BYTES = 256 << 10  # of the kernel, for each connection
+_OUT_OF_HANDLES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+REASONS = ("malformed", "slow", "evicted", "no_handles", "fault")
+
+_log = logging.getLogger(__name__)
+Answer = Callable[["web.BaseRequest", "Connection"], Awaitable[web.StreamResponse]]
+
+
+def connections_max() -> int:
+    """At most a quarter of the file handles: the rest is for cameras and recordings."""
+    return max(4, min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    dual = host == "::" and socket.has_dualstack_ipv6()
+    listener = socket.create_server(
+        (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=dual
+    )
+    listener.setblocking(False)
+    # those accepted inherit it: a viewer who does not read costs no more memory than this
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
+    return listener
+
+
+class Connections:
+    """All of them. Used by the thread of the event loop alone.
+
+    counts: what went wrong, by REASONS. most: how many there may be; one peer has three quarters.
+    """
+
+    def __init__(self, answer: Answer, counts: Counter[str], most: int) -> None:
+        self._answer, self._counts = answer, counts
+        self._most, self._most_of_peer = most, max(1, most * 3 // 4)
+        self._open: dict[Connection, None] = {}  # the one longest without an answer first
+        self._peers: Counter[str] = Counter()
+        # a handler whose peer has gone is cancelled
+        self._server = web.Server(self._handle, handler_cancellation=True)
+
+    async def accept(self, listener: socket.socket) -> None:
+        """Until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, (host, *_) = await loop.sock_accept(listener)
+            except OSError as error:
+                if error.errno in _OUT_OF_HANDLES:
+                    self._counts["no_handles"] += 1
+                    await asyncio.sleep(PAUSE_S)  # in which the last one is answered
+                    self._evict_from(self._open)
+                else:  # it has gone before it was accepted
+                    await asyncio.sleep(_PACE_S)
+                continue
+            peer = peer_of(host)
+            full = self._make_room(peer)
+            if full and len(self._open) >= self._most:  # all are streams
+                accepted.close()
+            else:
+                _notice_vanished(accepted)
+                await loop.connect_accepted_socket(partial(self._connection, peer), accepted)
+            if full:
+                await asyncio.sleep(_PACE_S)
+
+    async def close(self) -> None:
+        """All of them, at once, and wait for their handlers."""
+        for connection in list(self._open):
+            connection.abort()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)
+
+    def opened(self, connection: Connection) -> None:
+        self._open[connection] = None
+        self._peers[connection.peer] += 1
+
+    def answered(self, connection: Connection) -> None:
+        if connection in self._open:
+            del self._open[connection]
+            self._open[connection] = None
+
+    def closed(self, connection: Connection) -> None:
+        if connection in self._open:
+            del self._open[connection]
+            self._peers[connection.peer] -= 1
+            if not self._peers[connection.peer]:
+                del self._peers[connection.peer]
+
+    def _connection(self, peer: str) -> Connection:
+        return Connection(self, self._server, self._counts, peer)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = cast(Connection, request.protocol)
+        connection.end_within(ANSWER_S)
+        return await self._answer(request, connection)
+
+    def _make_room(self, peer: str) -> bool:
+        """For one more of a peer: its own makes room, or one of the peer that has most."""
+        if self._peers[peer] >= self._most_of_peer:
+            crowd = peer
+        elif len(self._open) >= self._most:
+            ((crowd, _),) = self._peers.most_common(1)
+        else:
+            return False
+        self._evict_from([one for one in self._open if one.peer == crowd])
+        return True
+
+    def _evict_from(self, connections: Any) -> None:
+        oldest = next((one for one in connections if not one.streams), None)
+        if oldest is not None:
+            self._counts["evicted"] += 1
+            oldest.abort()
+
+
+class Connection(web.RequestHandler):
+    """One of them: aiohttp's, with a deadline, counts instead of log lines, and our error pages.
+
+    streams: it is given a stream, which may last, and is not evicted.
+    """
+
+    def __init__(
+        self, all_: Connections, server: web.Server, counts: Counter[str], peer: str
+    ) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=HEAD_S,
+            lingering_time=1.0,
+            access_log=None,  # type: ignore[arg-type]  # addresses hold the token
+            max_line_size=_HEAD_BYTES,
+            max_field_size=_HEAD_BYTES,
+            max_headers=_FIELDS_MAX,
+            auto_decompress=False,
+        )
+        self.peer, self.streams = peer, False
+        self._all, self._counts = all_, counts
+        self._wire: asyncio.Transport | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._wire = cast(asyncio.Transport, transport)
+        self._all.opened(self)
+        self.end_within(HEAD_S)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.end_within(None)
+        self._wire = None
+        self._all.closed(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            super().data_received(data)
+        except Exception:  # what the parser has no error of its own for
+            self._counts["malformed"] += 1
+            if self._wire is not None:
+                self._wire.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            self.force_close()
+
+    def end_within(self, seconds: float | None) -> None:
+        """Cut it off unless another deadline is set until then; None: it may last."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if seconds is not None and self._wire is not None:
+            self._deadline = asyncio.get_running_loop().call_later(seconds, self._too_slow)
+
+    def abort(self) -> None:
+        """Without sending what waits."""
+        self._all.closed(self)
+        if self._wire is not None:
+            self._wire.abort()
+
+    def begin_stream(self) -> None:
+        """It takes no further request, so that all that can come is its end, and that is seen."""
+        self.streams = True
+        self.close()
+        if self._wire is not None:
+            self._wire.resume_reading()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self._all.answered(self)
+            self.end_within(HEAD_S)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what is no HTTP (400) and to a fault of ours (500)."""
+        if isinstance(exc, ConnectionError):
+            raise exc
+        if status == HTTPStatus.BAD_REQUEST:
+            self._counts["malformed"] += 1
+        else:
+            self.log_exception("a request could not be answered", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of the answer has been sent")
+        answer = plain(HTTPStatus(status), HTTPStatus(status).phrase)
+        answer.force_close()
+        return answer
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        report_fault(self._counts, str(args[0]), kw.get("exc_info"))
+
+    def _too_slow(self) -> None:
+        self._counts["slow"] += 1
+        self.abort()
+
+
+def report_fault(counts: Counter[str], text: str, fault: BaseException | None) -> None:
+    """A fault of ours: the first with its traceback, the others only counted. Nobody outside can
+    fill the journal with them."""
+    counts["fault"] += 1
+    if counts["fault"] == 1:
+        _log.error("live page: %s; further faults are only counted", text, exc_info=fault)
+
+
+def _notice_vanished(accepted: socket.socket) -> None:
+    """Let the kernel ask whether the other machine is still there: after 15 s, each 5 s."""
+    for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+        accepted.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

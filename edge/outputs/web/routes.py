@@ -1,0 +1,192 @@
+"""What is answered to whom: one function a path."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from functools import partial
+from http import HTTPStatus
+from importlib.resources import files
+from typing import TypeVar
+from urllib.parse import parse_qs
+
+from aiohttp import web
+
+import edge.outputs.web.access
+import edge.outputs.web.connections
+from edge.outputs.web.access import OPEN_PATH, Access, Asked
+from edge.outputs.web.answers import HEADERS, plain, whole
+from edge.outputs.web.connections import Connection
+from edge.outputs.web.state import LiveState
+
+VIEWERS_MAX = 8  # of the picture stream
+_PICTURES_PER_S = 15
+_PICTURE_S = 10.0  # for a viewer to take one
+_BOUNDARY = "picture"
+_FIELDS_MAX = 8  # of a query
+_REASONS = (
+    *edge.outputs.web.access.REASONS,
+    *edge.outputs.web.connections.REASONS,
+    "method",
+    "body",
+    "viewers",
+)
+_FILES = {
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
+Found = TypeVar("Found")
+
+
+class Routes:
+    """Answers requests; used by the thread of the event loop alone.
+
+    counts: what was refused or went wrong, by reason. executor: where pictures are packed and
+    records made. viewers_max: of the picture stream.
+    """
+
+    def __init__(
+        self,
+        state: LiveState,
+        access: Access,
+        counts: Counter[str],
+        executor: Executor,
+        viewers_max: int,
+    ) -> None:
+        self._state, self._access, self._counts = state, access, counts
+        self._executor, self._viewers_max, self._viewers = executor, viewers_max, 0
+        self._routes: dict[str, Callable[[Asked], Awaitable[web.Response]]] = {
+            OPEN_PATH: self._health,
+            "/state.json": self._record,
+            "/metrics": self._metrics,
+            "/still.jpg": self._still,
+        }
+        for path, (name, kind) in _FILES.items():
+            data = files("edge.outputs.web").joinpath(name).read_bytes()
+            self._routes[path] = partial(self._file, kind, data)
+
+    async def answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
+        if (refused := self._improper(request)) is not None:
+            return refused
+        path, _, query = request.raw_path.partition("?")
+        try:
+            fields = parse_qs(query, errors="replace", max_num_fields=_FIELDS_MAX)
+        except ValueError:
+            return self._refuse(HTTPStatus.BAD_REQUEST, "malformed", "this query has no form")
+        asked = Asked(
+            path, {key: value[0] for key, value in fields.items()}, request.headers, connection.peer
+        )
+        if (refusal := self._access.refusal(asked)) is not None:
+            answer = self._refuse(refusal.status, refusal.reason, refusal.text)
+            if refusal.retry_s is not None:
+                answer.headers["Retry-After"] = str(refusal.retry_s)
+            if refusal.status == HTTPStatus.UNAUTHORIZED:
+                answer.headers["WWW-Authenticate"] = "Bearer"
+            return answer
+        if path == "/live.mjpg":
+            return await self._stream(request, connection, asked)
+        route = self._routes.get(path)
+        if route is None:
+            answer = plain(HTTPStatus.NOT_FOUND, "there is no such page")
+        else:
+            answer = await route(asked)
+        self._give_cookie(answer, asked)
+        return answer
+
+    def _improper(self, request: web.BaseRequest) -> web.Response | None:
+        """The answer to what no browser or monitor sends."""
+        if request.method not in ("GET", "HEAD"):
+            answer = self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "method", "only GET and HEAD")
+            answer.headers["Allow"] = "GET, HEAD"
+        elif request.body_exists:
+            answer = self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body", "no body is taken")
+        elif len(request.headers.getall("Host", [])) > 1:
+            answer = self._refuse(HTTPStatus.BAD_REQUEST, "malformed", "more than one Host")
+        else:
+            return None
+        answer.force_close()
+        return answer
+
+    def _refuse(self, status: HTTPStatus, reason: str, text: str) -> web.Response:
+        self._counts[reason] += 1
+        return plain(status, text)
+
+    def _give_cookie(self, answer: web.StreamResponse, asked: Asked) -> None:
+        if answer.status == HTTPStatus.OK and self._access.earns_cookie(asked):
+            name, value = self._access.cookie
+            answer.set_cookie(name, value, path="/", httponly=True, samesite="Strict")
+
+    async def _in_thread(self, ask: Callable[..., Found], *arguments: object) -> Found:
+        """What takes milliseconds, so that others are answered meanwhile."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, ask, *arguments)
+
+    async def _file(self, kind: str, data: bytes, _: Asked) -> web.Response:
+        return whole(kind, data)
+
+    async def _health(self, _: Asked) -> web.Response:
+        if self._state.healthy():
+            return plain(HTTPStatus.OK, "ok")
+        return plain(HTTPStatus.SERVICE_UNAVAILABLE, "no labels come")
+
+    async def _record(self, _: Asked) -> web.Response:
+        record = await self._in_thread(self._state.record)
+        return whole("application/json", json.dumps(record, separators=(",", ":")).encode())
+
+    async def _metrics(self, _: Asked) -> web.Response:
+        text = await self._in_thread(self._state.metrics)
+        text += "# TYPE twostream_web_refused_total counter\n"
+        for reason in _REASONS:
+            text += f'twostream_web_refused_total{{reason="{reason}"}} {self._counts[reason]}\n'
+        return whole("text/plain; version=0.0.4; charset=utf-8", text.encode())
+
+    async def _still(self, asked: Asked) -> web.Response:
+        """The newest picture of ?source=NAME."""
+        name = self._state.name_of(asked.query.get("source", ""))
+        found = None if name is None else await self._in_thread(self._state.picture, name, 0, 0.0)
+        if found is None:
+            return plain(HTTPStatus.NOT_FOUND, "no picture of that source")
+        return whole("image/jpeg", found[1])
+
+    async def _stream(
+        self, request: web.BaseRequest, connection: Connection, asked: Asked
+    ) -> web.StreamResponse:
+        """Motion JPEG of ?source=NAME, at most _PICTURES_PER_S, until the source ends or the viewer
+        has gone, which cancels this; a slow viewer gets fewer."""
+        name = self._state.name_of(asked.query.get("source", ""))
+        if name is None:
+            return plain(HTTPStatus.NOT_FOUND, "there is no such source")
+        kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
+        if request.method == "HEAD":
+            return whole(kind, b"")
+        if self._viewers >= self._viewers_max:
+            return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "viewers", "too many viewers")
+        self._viewers += 1
+        try:
+            connection.begin_stream()
+            response = web.StreamResponse(headers=HEADERS | {"Content-Type": kind})
+            response.force_close()
+            self._give_cookie(response, asked)
+            await response.prepare(request)
+            await self._send_pictures(response, connection, name)
+            return response
+        finally:
+            self._viewers -= 1
+
+    async def _send_pictures(
+        self, response: web.StreamResponse, connection: Connection, name: str
+    ) -> None:
+        number = 0
+        while self._state.name_of(name) is not None:
+            found = await self._in_thread(self._state.picture, name, number, 0.0)
+            if found is not None:
+                number, data = found
+                head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}"
+                connection.end_within(_PICTURE_S)
+                await response.write(f"{head}\r\n\r\n".encode() + data + b"\r\n")
+            connection.end_within(None)
+            await asyncio.sleep(1 / _PICTURES_PER_S)

@@ -1,0 +1,409 @@
+"""Video in: a file, a camera, an RTSP stream or a test pattern, as I420 frames with their times.
+
+    with open_source("clip.avi") as source:
+        for frame in source: ...
+
+A file is never hurried: no frame is dropped, however slow the caller. A live source never lags: the
+newest frame wins and the others are counted as dropped. GStreamer decodes and converts the colour
+format; geometry happens in `edge.video.frames` alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from edge.errors import SourceError
+from edge.sources.pipeline import pipeline_description
+from edge.sources.uri import Address, parse_address
+from edge.video.frames import Frame, Plane, default_matrix
+from edge.video.gstreamer import Pipeline, has_element, load_gstreamer, trial_fault
+from edge.video.i420_buffer import I420Layout, i420_planes, layout_of_buffer, layout_of_caps
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.2  # appsink does not wake on an error, so the bus is read at least this often
+_MAPPED_MAX = 4  # buffers lent to the caller at once: a decoder's pool may have few more
+_REMEDY = {
+    "file": "check that it plays with `gst-play-1.0 FILE`",
+    "v4l2": "check that no other program uses the camera and that you are in the group `video`",
+    "rtsp": "check the address, the network, the user and the password",
+    "csi": "check the ribbon cable and that nvargus-daemon runs",
+    "test": "see `gst-inspect-1.0 videotestsrc`",
+    "pipeline": "check that it plays with `gst-launch-1.0 ... ! videoconvert ! autovideosink`",
+}
+
+
+def open_source(uri: str, *, timeout_s: float = 10.0) -> Source:
+    """A source to be entered by `with`; see `edge.sources.uri` for what `uri` may be.
+
+    timeout_s: a source that gives nothing for so long, at the start or later, is a SourceError.
+    Raises SourceError at once where the address is malformed or what it names does not exist.
+    """
+    return Source(parse_address(uri), timeout_s)
+
+
+class StreamClock:
+    """Stream times from time stamps: seconds since the first frame, strictly increasing.
+
+    A stamp that is missing, or not later than the one before, is replaced by the time that the
+    frame rate gives. replaced: how many were.
+
+    counted: the container keeps no stamps (AVI; those made up for its B-frames repeat), so that all
+    times come from the rate, as in training, and none is replaced.
+    """
+
+    def __init__(self, frame_rate: float | None, counted: bool = False) -> None:
+        self.replaced = 0
+        self._counted = counted and frame_rate is not None
+        self._interval_s = 1 / frame_rate if frame_rate else None
+        self._origin_s: float | None = None
+        self._last: tuple[int, float] | None = None  # (index, time_s)
+
+    def time_s(self, index: int, stamp_ns: int | None) -> float:
+        """The time of frame `index`. Raises SourceError where neither stamp nor rate tells."""
+        if self._counted and self._interval_s is not None:
+            return index * self._interval_s
+        if self._last is None:
+            expected_s: float | None = 0.0
+        else:
+            last_index, last_s = self._last
+            step_s = self._interval_s and self._interval_s * (index - last_index)
+            expected_s = step_s and last_s + step_s
+        if stamp_ns is not None and self._origin_s is None:
+            self._origin_s = stamp_ns / 1e9 - (expected_s or 0.0)
+        time_s = None
+        if stamp_ns is not None and self._origin_s is not None:
+            time_s = stamp_ns / 1e9 - self._origin_s
+        if time_s is None or (self._last is not None and time_s <= self._last[1]):
+            self.replaced += 1
+            time_s = expected_s
+        if time_s is None:
+            raise SourceError(
+                f"frame {index} has no usable time stamp and the stream states no frame rate; "
+                "put it in a container that does, such as .mkv"
+            )
+        self._last = (index, time_s)
+        return time_s
+
+
+class _Arrival(NamedTuple):
+    """A decoded frame. number: in the source; arrived_s: monotonic time."""
+
+    number: int
+    sample: Any
+    arrived_s: float
+
+
+class Source:
+    """An iterator of frames, started by `with`.
+
+    live: frames are dropped when the caller is slow. size_hw: px, the same for all frames.
+    timeout_s: how long it may give nothing.
+    frame_rate: nominal frames a second, None where the stream does not say.
+    expected_frames: how many a file's container announces (an estimate from its duration where it
+    keeps no count), None where unknown.
+    received: frames that came out of the decoder; dropped: those replaced by a newer one before the
+    caller asked. Of the received, all but the dropped and at most one still waiting were given out.
+    damaged: of a live source, those that the decoder could not restore, since they came between two
+    key frames or packets were lost: they would look like motion, and are left out of the received.
+    warnings: one line each; complete when the iteration has ended. A network camera whose server
+    goes away may end the iteration instead of raising an error; the reason is in the warnings.
+
+    A frame's planes are read-only views of the decoder's buffer, mapped without a copy. They stay
+    valid for as long as any of them is referred to, past the next step and past the end of the
+    `with`; while a caller holds more than four frames, further ones are copies.
+    """
+
+    def __init__(self, address: Address, timeout_s: float) -> None:
+        self.live = address.live
+        self.size_hw = (0, 0)
+        self.frame_rate: float | None = None
+        self.expected_frames: int | None = None
+        self.received = 0
+        self.dropped = 0
+        self.damaged = 0
+        self.warnings: list[str] = []
+        self._address = address
+        self.timeout_s = timeout_s
+        self._announced_slack = 0
+        self._head = b""  # of a file: its first bytes name the container
+        self._mapped: list[weakref.finalize] = []
+        self._arrival = threading.Condition()
+        self._newest: _Arrival | None = None  # live only
+        self._first: _Arrival | None = None  # fetched by __enter__
+        self._caps: Any = None
+        self._layout: I420Layout | None = None
+        self._clock = StreamClock(None)
+        self._over = False
+        self._asked_to_stop = False
+        self._arriving = 0  # GStreamer's number of our handler
+
+    def __enter__(self) -> Source:
+        self._gst = load_gstreamer(SourceError)
+        if self._address.kind == "csi" and not has_element("nvarguscamerasrc"):
+            raise SourceError(
+                f"{self._address.name}: CSI cameras need a Jetson with the package "
+                "nvidia-l4t-gstreamer; the element nvarguscamerasrc is not installed"
+            )
+        nvidia = trial_fault("nvvidconv ! video/x-raw,format=I420") is None
+        description = pipeline_description(self._address, nvidia=nvidia)
+        self._pipeline = Pipeline(description, SourceError)
+        try:
+            self._configure()
+            self._pipeline.play()
+            self._first = self._next_sample()
+            if self._first is None:
+                raise SourceError(f"{self._address.name}: it ends before its first frame")
+            self._take_caps(self._first.sample.get_caps(), 0)
+            self._count_announced()
+            if self.live:
+                self._put_back(self._first)
+        except BaseException:
+            self._let_go()
+            raise
+        return self
+
+    def _let_go(self) -> None:
+        self._pipeline.stop()
+        if self._arriving:
+            self._sink.disconnect(self._arriving)
+            self._arriving = 0
+        self._first = self._newest = None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over = True
+        self._let_go()
+
+    def stop(self) -> None:
+        """End the iteration soon, from whichever thread, also while a frame is waited for."""
+        self._asked_to_stop = True
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    def __next__(self) -> Frame:
+        if self._over:
+            raise StopIteration
+        arrival, self._first = self._first or self._next_sample(), None
+        if arrival is None:
+            self._over = True
+            self._note_end()
+            raise StopIteration
+        self._take_caps(arrival.sample.get_caps(), arrival.number)
+        try:
+            return self._frame(arrival)
+        except SourceError as fault:
+            raise SourceError(f"{self._address.name}: {fault}") from None
+
+    def _configure(self) -> None:
+        """Set what must not go through the parser: paths and addresses may hold any character."""
+        element = self._pipeline.element("origin")  # of one's own pipeline there is none
+        if self._address.kind == "file":
+            with Path(self._address.location).open("rb") as file:
+                self._head = file.read(12)
+        if self._address.kind in ("file", "rtsp"):
+            element.set_property("location", self._address.location)
+        if self._address.kind == "file":
+            element.link(self._pipeline.element("decoder"))
+        elif self._address.kind == "v4l2":
+            element.set_property("device", self._address.location)
+        elif self._address.kind == "test":
+            try:
+                element.set_property("pattern", self._address.pattern)
+            except TypeError:
+                raise SourceError(
+                    f"{self._address.name}: there is no pattern {self._address.pattern!r}; "
+                    f"{_REMEDY['test']}"
+                ) from None
+        self._sink = self._pipeline.element("frames")
+        if self.live:
+            self._arriving = self._sink.connect("new-sample", self._on_new_sample)
+
+    def _put_back(self, arrival: _Arrival) -> None:
+        """A live source's first frame waits like any other: it may be old when it is asked for."""
+        with self._arrival:
+            if self._newest is None:
+                self._newest = arrival
+            else:
+                self.dropped += 1
+        self._first = None
+
+    def _on_new_sample(self, sink: Any) -> Any:
+        """GStreamer's thread: the newest frame takes the place of one that was not fetched.
+
+        appsink could drop by itself, but then neither the count nor the index of what is left would
+        be exact.
+        """
+        if sample := sink.try_pull_sample(0):
+            if sample.get_buffer().has_flags(self._gst.Gst.BufferFlags.CORRUPTED):
+                self.damaged += 1  # and a sign of life
+                return self._gst.Gst.FlowReturn.OK
+            with self._arrival:
+                self.dropped += self._newest is not None
+                self._newest = _Arrival(self.received, sample, time.monotonic())
+                self.received += 1
+                self._arrival.notify()
+        return self._gst.Gst.FlowReturn.OK
+
+    def _pull(self, timeout_s: float) -> _Arrival | None:
+        """The next one within `timeout_s`, or None."""
+        if self.live:
+            with self._arrival:
+                if self._newest is None:
+                    self._arrival.wait(timeout_s)
+                arrival, self._newest = self._newest, None
+                return arrival
+        sample = self._sink.try_pull_sample(int(timeout_s * 1e9))
+        if sample is None:
+            return None
+        self.received += 1
+        return _Arrival(self.received - 1, sample, time.monotonic())
+
+    def _next_sample(self) -> _Arrival | None:
+        """The next one, or None at the end. Raises SourceError at a fault or after `timeout_s`."""
+        pipeline = self._pipeline
+        deadline_s, damaged = time.monotonic() + self.timeout_s, self.damaged
+        while True:
+            pipeline.read_bus()  # before the pull, so that nothing sent before the end is lost
+            over = pipeline.ended or pipeline.fault is not None
+            if arrival := self._pull(0.0 if over else _POLL_S):
+                return arrival
+            if self.received == 0 and pipeline.has_video is False:
+                pipeline.fault = pipeline.fault or "no video"
+            elif self.received == 0 and pipeline.demuxer_gave_up():
+                pipeline.fault = pipeline.fault or "its header is damaged or cut short"
+            if pipeline.fault is not None and (self.live or self.received == 0):
+                raise SourceError(self._explain(pipeline.fault))
+            if over or self._asked_to_stop:  # a file that breaks off is reported in the warnings
+                return None
+            if self.damaged != damaged:
+                deadline_s, damaged = time.monotonic() + self.timeout_s, self.damaged
+            if time.monotonic() > deadline_s:
+                raise SourceError(
+                    f"{self._address.name}: no frame for {self.timeout_s:g} s; "
+                    f"{_REMEDY[self._address.kind]}"
+                )
+
+    def _explain(self, fault: str) -> str:
+        name, missing = self._address.name, self._pipeline.missing
+        if missing:
+            return (
+                f"{name}: no decoder is installed for {', '.join(missing)}; run `sudo apt install "
+                "gstreamer1.0-libav gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly`"
+            )
+        if self._pipeline.has_video is False:
+            return f"{name}: there is no video in it, only other streams; give a file with video"
+        return f"{name}: {fault}; {_REMEDY[self._address.kind]}"
+
+    def _take_caps(self, caps: Any, index: int) -> None:
+        if self._caps is not None and caps.is_equal(self._caps):
+            return
+        layout = layout_of_caps(caps)
+        if self._layout is None:
+            self.size_hw, self.frame_rate = layout.size_hw, layout.frame_rate
+            self._clock = StreamClock(layout.frame_rate, counted=self._head[:4] == b"RIFF")
+            if layout.matrix is None:
+                self._warn(
+                    f"{self._address.name}: its colour matrix is neither BT.601 nor BT.709; "
+                    f"{default_matrix(layout.size_hw[0])} is used"
+                )
+        elif layout.size_hw != self.size_hw:
+            (old_h, old_w), (new_h, new_w) = self.size_hw, layout.size_hw
+            raise SourceError(
+                f"{self._address.name}: the picture changes from {old_w}x{old_h} to {new_w}x{new_h}"
+                f" at frame {index}; open it again, or convert the file to one size"
+            )
+        self._caps, self._layout = caps, layout
+
+    def _frame(self, arrival: _Arrival) -> Frame:
+        layout, index, sample = self._layout, arrival.number, arrival.sample
+        assert layout is not None
+        buffer = sample.get_buffer()
+        planes = i420_planes(self._map(buffer), layout_of_buffer(buffer, layout))
+        running_ns = sample.get_segment().to_running_time(self._gst.Gst.Format.TIME, buffer.pts)
+        known = running_ns != self._gst.Gst.CLOCK_TIME_NONE
+        return Frame(
+            *planes,
+            time_s=self._clock.time_s(index, running_ns if known else None),
+            index=index,
+            matrix=layout.matrix or default_matrix(layout.size_hw[0]),
+            full_range=layout.full_range,
+            arrived_s=arrival.arrived_s,
+        )
+
+    def _map(self, buffer: Any) -> Plane:
+        """The bytes of a buffer; it is unmapped when the last view of them is gone."""
+        known, info = buffer.map(self._gst.Gst.MapFlags.READ)
+        if not known:
+            raise SourceError("a frame's memory cannot be mapped")
+        flat: Plane = np.frombuffer(info.data, np.uint8)
+        self._mapped = [mapping for mapping in self._mapped if mapping.alive]
+        if len(self._mapped) >= _MAPPED_MAX:
+            flat = flat.copy()
+            flat.flags.writeable = False
+            buffer.unmap(info)
+        else:
+            mapping = weakref.finalize(flat, buffer.unmap, info)
+            mapping.atexit = False
+            self._mapped.append(mapping)
+        return flat
+
+    def _count_announced(self) -> None:
+        """Set `expected_frames`.
+
+        GStreamer gives a duration, which for a truncated AVI is that of what is left and for an MP4
+        that of the longest track; FFmpeg, inside OpenCV, reads the count that both containers keep.
+        """
+        address = self._address
+        if address.kind == "test":
+            self.expected_frames = address.frames
+        if address.kind != "file":
+            return
+        if self._head[:4] == b"RIFF" or self._head[4:8] == b"ftyp":
+            capture = cv2.VideoCapture(address.location, cv2.CAP_FFMPEG)
+            count = round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+            capture.release()
+            if count > 0:
+                self.expected_frames, self._announced_slack = count, 1
+                return
+        duration_s = self._pipeline.duration_s()
+        if duration_s is not None and self.frame_rate is not None:
+            self.expected_frames = round(duration_s * self.frame_rate)
+            self._announced_slack = max(2, self.expected_frames // 20)
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(text)
+        logger.warning("%s", text)
+
+    def _note_end(self) -> None:
+        """Complete the warnings."""
+        name, pipeline = self._address.name, self._pipeline
+        if self._clock.replaced:
+            self._warn(
+                f"{name}: {self._clock.replaced} frames had no time stamp, or not a later one than "
+                "the frame before; theirs is counted from the frame rate"
+            )
+        for text, count in pipeline.warnings.items():
+            self._warn(f"{name}: {text} ({count} times)")
+        missing = (self.expected_frames or 0) - self.received
+        if pipeline.fault is not None or missing > self._announced_slack:
+            self._warn(
+                f"{name}: it ends after {self.received} frames, its container announces "
+                f"{self.expected_frames or 'an unknown number'}; the file is damaged or cut short"
+                + (f" ({pipeline.fault})" if pipeline.fault else "")
+            )

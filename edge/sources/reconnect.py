@@ -1,0 +1,234 @@
+"""A camera that comes back: watched, opened again, and never mixed up with what it showed before.
+
+    with Supervised("rtsp://camera/stream", Patience(), tell) as camera:
+        for frame in camera: ...
+
+A camera that breaks off, or stalls without a word, is closed and tried again with longer and longer
+pauses; a network camera is tried at once when its port opens. Stream times go on over the gap with
+the seconds that it took, so that whoever compares two frames sees how far apart they are.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Literal
+from urllib.parse import urlsplit
+
+from edge.errors import SourceError
+from edge.sources.gst_source import Source, open_source
+from edge.sources.uri import parse_address
+from edge.video.frames import Frame
+
+_PROBE_S = 0.1  # how often a network camera's port is tried, and a request to stop looked for
+_RTSP_PORTS = {"rtsp": 554, "rtspu": 554, "rtsps": 322}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """stall_s: so long without a frame is a stall. retries: failures in a row before giving up;
+    None never does. first_s, longest_s: the pause after a failure, doubled from one to the next.
+    wait: whether a camera that gives nothing at the start is waited for, too.
+    """
+
+    stall_s: float = 2.0
+    retries: int | None = None
+    first_s: float = 0.2
+    longest_s: float = 15.0
+    wait: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """What a source is doing. A failed one is not read any further. reason: why it is lost or has
+    failed, in one line; failures: in a row; retry_s: the pause before the next try; frame_rate:
+    frames a second, where a running camera names it.
+    """
+
+    name: str
+    state: Literal["running", "lost", "failed"]
+    reason: str = ""
+    failures: int = 0
+    retry_s: float = 0.0
+    frame_rate: float | None = None
+
+
+class Supervised:
+    """An iterator of frames that ends only when asked to, or when its patience does.
+
+    Counts are those of all connections together; see edge.sources.gst_source.Source for their
+    meaning. replaced: frames that were given out, but not fetched before a newer one; they are
+    dropped, too.
+    """
+
+    live = True
+    expected_frames = None
+
+    def __init__(
+        self,
+        uri: str,
+        patience: Patience,
+        tell: Callable[[SourceState], None],
+        open_s: float = 10.0,
+        name: str = "",
+    ) -> None:
+        """open_s: how long a camera may take to give its first frame. name: in messages, instead of
+        its address.
+
+        Raises SourceError where the address is malformed or names a device that does not exist.
+        """
+        self._uri, self._patience, self._tell, self._open_s = uri, patience, tell, open_s
+        self._stop = threading.Event()
+        self._source: Source | None = None
+        self._before = _Counts()
+        self._failures = 0
+        self._offset_s = 0.0
+        self._base = 0
+        self._cut = False
+        self._last: tuple[int, float, float] | None = None  # index, stream time, monotonic
+        address = parse_address(uri)
+        self._ends = address.kind == "test"  # when all of its frames have been given
+        self.name = name or address.name
+        self.replaced = 0
+        self.size_hw = (0, 0)
+        self.frame_rate: float | None = None
+        self.warnings: list[str] = []
+        self.connections = 0
+
+    @property
+    def received(self) -> int:
+        return self._before.received + (self._source.received if self._source else 0)
+
+    @property
+    def dropped(self) -> int:
+        return self.replaced + self._before.dropped + (self._source.dropped if self._source else 0)
+
+    @property
+    def damaged(self) -> int:
+        return self._before.damaged + (self._source.damaged if self._source else 0)
+
+    def stop(self) -> None:
+        """End the iteration soon, from whichever thread, also while the camera is waited for."""
+        self._stop.set()
+        if (source := self._source) is not None:
+            source.stop()
+
+    def __enter__(self) -> Supervised:
+        while self._source is None and not self._stop.is_set():
+            try:
+                self._connect()
+            except SourceError as error:
+                if not self._patience.wait:
+                    raise
+                self._lose(str(error))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    def __next__(self) -> Frame:
+        while not self._stop.is_set():
+            try:
+                if self._source is None:
+                    self._connect()
+                assert self._source is not None
+                return self._placed(next(self._source))
+            except StopIteration:
+                if self._ends:
+                    break
+                reason = "the stream has ended"
+            except SourceError as error:
+                reason = str(error)
+            self._lose(reason)
+        raise StopIteration
+
+    def _connect(self) -> None:
+        source = self._source = open_source(self._uri, timeout_s=self._open_s)
+        if self._stop.is_set():
+            source.stop()
+        try:
+            source.__enter__()
+        except SourceError:
+            self._source = None
+            raise
+        source.timeout_s = self._patience.stall_s
+        self.size_hw, self.frame_rate = source.size_hw, source.frame_rate
+        self.connections += 1
+        if self._last is not None:
+            index, stream_s, seen_s = self._last
+            self._base, self._offset_s = index + 1, stream_s + time.monotonic() - seen_s
+            self._cut = True
+        self._tell(SourceState(self.name, "running", frame_rate=self.frame_rate))
+
+    def _placed(self, frame: Frame) -> Frame:
+        """The frame with its place in the whole of what the camera has given."""
+        placed = replace(
+            frame,
+            index=frame.index + self._base,
+            time_s=frame.time_s + self._offset_s,
+            cut=self._cut,
+        )
+        self._cut = False
+        self._last = (placed.index, placed.time_s, time.monotonic())
+        self._failures = 0
+        return placed
+
+    def _lose(self, reason: str) -> None:
+        """Close what is left, tell it, and pause. Raises SourceError where the patience ends."""
+        self._close()
+        self._failures += 1
+        patience = self._patience
+        if self._stop.is_set():
+            return
+        if patience.retries is not None and self._failures > patience.retries:
+            raise SourceError(f"{reason} ({self._failures} failures in a row)")
+        pause_s = min(patience.first_s * 2 ** min(self._failures - 1, 20), patience.longest_s)
+        self._tell(SourceState(self.name, "lost", reason, self._failures, pause_s))
+        deadline_s = time.monotonic() + pause_s
+        was_open = self._port_is_open()
+        while time.monotonic() < deadline_s and not self._stop.wait(_PROBE_S):
+            if not was_open and self._port_is_open():
+                return
+
+    def _port_is_open(self) -> bool:
+        """Whether a network camera would be reached; False for any other, or nobody would know."""
+        parts = urlsplit(self._uri)
+        if parts.scheme not in _RTSP_PORTS or not parts.hostname:
+            return False
+        port = parts.port or _RTSP_PORTS[parts.scheme]
+        try:
+            socket.create_connection((parts.hostname, port), timeout=_PROBE_S).close()
+        except OSError:
+            return False
+        return True
+
+    def _close(self) -> None:
+        source, self._source = self._source, None
+        if source is not None:
+            source.__exit__(None, None, None)
+            self._before.add(source)
+            self.warnings += source.warnings[: max(20 - len(self.warnings), 0)]
+
+
+@dataclass(slots=True)
+class _Counts:
+    received: int = 0
+    dropped: int = 0
+    damaged: int = 0
+
+    def add(self, source: Source) -> None:
+        self.received += source.received
+        self.dropped += source.dropped
+        self.damaged += source.damaged

@@ -1,0 +1,1 @@
+"""What a frame is, and the one gate to GStreamer."""

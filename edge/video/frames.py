@@ -1,0 +1,217 @@
+"""A video frame, and the one way from a frame to the two network inputs.
+
+Everything that sees video (training, calibration, evaluation, the camera) goes through here:
+
+    Frame (I420 as decoded) ──analyse──► Frame (I420 at the model's size) ──rgb_tensor──► spatial
+                                             └── its Y plane ──► edge.motion ──► temporal
+
+Sizes are (height, width). Only the lines that call OpenCV swap them.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+import cv2
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from edge.spec import Spec
+
+Plane = NDArray[np.uint8]
+Matrix = Literal["bt601", "bt709"]
+
+
+class Geometry(Spec):
+    """Which part of the picture the model sees, and at what size.
+
+    The largest centred rectangle of shape `aspect` (width : height) is taken and brought to
+    `size_hw` by area interpolation. UCF101 is 4:3 throughout, so the whole picture is seen there;
+    a 16:9 camera loses an eighth of its width on either side and keeps the training proportions.
+    """
+
+    aspect: tuple[int, int] = Field(strict=False)  # width, height
+    size_hw: tuple[int, int] = Field(strict=False)  # px, both even (chroma is at half size)
+    interpolation: Literal["area"]
+
+    @model_validator(mode="after")
+    def _sizes_are_usable(self) -> Geometry:
+        if min(self.aspect) < 1 or max(self.aspect) > 100:
+            raise ValueError(f"aspect must be two numbers from 1 to 100, not {self.aspect}")
+        if any(side % 2 or not 32 <= side <= 1024 for side in self.size_hw):
+            raise ValueError(f"size_hw must be two even numbers from 32 to 1024: {self.size_hw}")
+        return self
+
+
+class Normalisation(Spec):
+    """`(x / 255 - mean) / std`, one pair a colour channel (spatial) or one for all (temporal)."""
+
+    mean: tuple[float, ...] = Field(strict=False, min_length=1, max_length=3)
+    std: tuple[float, ...] = Field(strict=False, min_length=1, max_length=3)
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Normalisation:
+        if len(self.mean) != len(self.std) or min(self.std) <= 0:
+            raise ValueError("mean and std need the same length, and every std must be positive")
+        # beyond these the float32 of the networks' inputs overflows or loses the picture
+        if max(map(abs, self.mean)) > 1e3 or not 1e-4 <= min(self.std) <= max(self.std) <= 1e3:
+            raise ValueError(
+                f"mean is {self.mean} and std {self.std}; means from -1000 to 1000 and std from "
+                "0.0001 to 1000 are allowed"
+            )
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Three planes and a time.
+
+    y: (H, W) uint8; u, v: (ceil(H/2), ceil(W/2)) uint8, BT.601 or BT.709 chroma.
+    time_s: presentation time in seconds, never the wall clock.
+    index: position in the source, from 0; gaps tell of dropped frames.
+    full_range: luma 0..255 (JPEG cameras) instead of 16..235.
+    cut: the frame before is not its past: the camera was away, however short a time.
+    arrived_s: time.monotonic() as it came out of the decoder; its age is counted from there.
+    """
+
+    y: Plane
+    u: Plane
+    v: Plane
+    time_s: float
+    index: int
+    matrix: Matrix = "bt601"
+    full_range: bool = False
+    cut: bool = False
+    arrived_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.y.shape[0], self.y.shape[1]
+
+
+def default_matrix(height_px: int) -> Matrix:
+    """The matrix of a stream that does not name one: GStreamer's rule (HD is BT.709)."""
+    return "bt709" if height_px > 576 else "bt601"
+
+
+def field_of_view(size_hw: tuple[int, int], aspect: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of the largest centred rectangle of shape `aspect` in a frame.
+
+    All four are even, so that the chroma planes are cut at whole samples; a frame with an odd
+    side or under two pixels keeps what is there.
+    """
+    height, width = size_hw
+    ratio_w, ratio_h = aspect
+    view_h = min(height, round(width * ratio_h / ratio_w))
+    view_w = min(width, round(height * ratio_w / ratio_h))
+    view_h = max(view_h - view_h % 2, min(height, 2))
+    view_w = max(view_w - view_w % 2, min(width, 2))
+    top, left = (height - view_h) // 2, (width - view_w) // 2
+    return top - top % 2, left - left % 2, view_h, view_w
+
+
+def pack_i420(frame: Frame) -> Plane:
+    """The planes of a frame of even size one after another, (3/2 H W,) uint8."""
+    return np.concatenate([frame.y.ravel(), frame.u.ravel(), frame.v.ravel()])
+
+
+def unpack_i420(
+    packed: Plane, size_hw: tuple[int, int], time_s: float, index: int, matrix: Matrix
+) -> Frame:
+    """The frame whose planes `pack_i420` joined, as views of `packed`."""
+    height, width = size_hw
+    luma, chroma = height * width, height * width // 4
+    half = (height // 2, width // 2)
+    y = packed[:luma].reshape(size_hw)
+    u = packed[luma : luma + chroma].reshape(half)
+    v = packed[luma + chroma :].reshape(half)
+    return Frame(y, u, v, time_s, index, matrix)
+
+
+_LUMA_TO_LIMITED = np.round(16 + np.arange(256) * (219 / 255)).astype(np.uint8)
+_CHROMA_TO_LIMITED = np.round(128 + (np.arange(256) - 128.0) * (224 / 255)).astype(np.uint8)
+
+
+def analyse(frame: Frame, geometry: Geometry) -> Frame:
+    """Bring a decoded frame to the model's size: I420 at `geometry.size_hw`, limited range.
+
+    The planes are scaled apart, luma to (H, W) and chroma to (H/2, W/2), so flow never pays for
+    colour and both streams see the same picture.
+    """
+    top, left, view_h, view_w = field_of_view(frame.size_hw, geometry.aspect)
+    out_h, out_w = geometry.size_hw
+
+    def scale(plane: Plane, shift: int) -> Plane:
+        rows = slice(top >> shift, (top + view_h + shift) >> shift)
+        columns = slice(left >> shift, (left + view_w + shift) >> shift)
+        size_wh = (out_w >> shift, out_h >> shift)
+        return cv2.resize(plane[rows, columns], size_wh, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+    y, u, v = scale(frame.y, 0), scale(frame.u, 1), scale(frame.v, 1)
+    if frame.full_range:
+        y = cv2.LUT(y, _LUMA_TO_LIMITED)  # type: ignore[assignment]
+        u, v = cv2.LUT(u, _CHROMA_TO_LIMITED), cv2.LUT(v, _CHROMA_TO_LIMITED)  # type: ignore[assignment]
+    return Frame(y, u, v, frame.time_s, frame.index, frame.matrix, full_range=False)
+
+
+# (Kr, Kb) of ITU-R BT.601 and BT.709
+_LUMA_WEIGHTS: dict[str, tuple[float, float]] = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def _rgb_planes(y, u, v, red_v, green_u, green_v, blue_u, scale, shift, out):  # type: ignore[no-untyped-def]
+    height, width = y.shape
+    for row in range(height):
+        for column in range(width):
+            luma = (np.float32(y[row, column]) - np.float32(16)) * np.float32(255.0 / 219.0)
+            cb = np.float32(u[row >> 1, column >> 1]) - np.float32(128)
+            cr = np.float32(v[row >> 1, column >> 1]) - np.float32(128)
+            red = luma + red_v * cr
+            green = luma - green_u * cb - green_v * cr
+            blue = luma + blue_u * cb
+            red = min(max(red, np.float32(0)), np.float32(255))
+            green = min(max(green, np.float32(0)), np.float32(255))
+            blue = min(max(blue, np.float32(0)), np.float32(255))
+            out[0, row, column] = red * scale[0] + shift[0]
+            out[1, row, column] = green * scale[1] + shift[1]
+            out[2, row, column] = blue * scale[2] + shift[2]
+
+
+def yuv_coefficients(matrix: Matrix) -> tuple[float, float, float, float]:
+    """How much V adds to red, U and V take from green, and U adds to blue, for limited range."""
+    red, blue = _LUMA_WEIGHTS[matrix]
+    green = 1 - red - blue
+    of_v, of_u = 255 / 224 * 2 * (1 - red), 255 / 224 * 2 * (1 - blue)
+    return of_v, of_u * blue / green, of_v * red / green, of_u
+
+
+def rgb_tensor(
+    frame: Frame, normalisation: Normalisation, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """The spatial network's input, (3, H, W) float32 in RGB order, from an analysis frame; in `out`
+    where it is given.
+
+    Chroma is repeated, not interpolated; RGB is clipped to 0..255 and normalised without rounding.
+    """
+    red_v, green_u, green_v, blue_u = map(np.float32, yuv_coefficients(frame.matrix))
+    if out is None:
+        out = np.empty((3, *frame.size_hw), np.float32)
+    std = np.asarray(normalisation.std, np.float64)
+    mean = np.asarray(normalisation.mean, np.float64)
+    _rgb_planes(
+        frame.y,
+        frame.u,
+        frame.v,
+        red_v,
+        green_u,
+        green_v,
+        blue_u,
+        (1 / (255 * std)).astype(np.float32),
+        (-mean / std).astype(np.float32),
+        out,
+    )
+    return out  # (3, H, W)

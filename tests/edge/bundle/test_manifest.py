@@ -1,0 +1,206 @@
+"""A bundle is untrusted input: read whole or refused in one line."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.bundle.manifest import MANIFEST, load_bundle, sha256, write_manifest
+from edge.errors import BundleError
+from edge.motion.spec import PRESETS
+
+FILES = {"spatial.onnx": b"spatial", "temporal.onnx": b"temporal", "parity.npz": b"parity"}
+
+
+def manifest() -> dict[str, Any]:
+    return {
+        "schema_version": 2,
+        "name": "test",
+        "classes": ["Diving", "Drumming"],
+        "geometry": {"aspect": [4, 3], "size_hw": [224, 224], "interpolation": "area"},
+        "flow": PRESETS["fast"].model_dump(by_alias=True),
+        "spatial": {
+            "file": "spatial.onnx",
+            "backbone": "any",
+            "normalisation": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+            "temperature": 1.0,
+        },
+        "temporal": {
+            "file": "temporal.onnx",
+            "backbone": "any",
+            "normalisation": {"mean": [0.5], "std": [0.25]},
+            "temperature": 1.0,
+            "stack": 10,
+            "layout": "grouped",
+        },
+        "fusion": {
+            "spatial_weight": 1.0,
+            "temporal_weight": 1.0,
+            "temperature": 0.5,
+            "window_s": 1.0,
+            "threshold": 0.5,
+            "false_alarm_rate": 0.05,
+        },
+        "parity": {"file": "parity.npz", "tolerance": 0.05},
+        "accepted_loss": None,
+        "files": {name: sha256(data) for name, data in FILES.items()},
+    }
+
+
+def write(folder: Path, content: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, data in FILES.items():
+        (folder / name).write_bytes(data)
+    (folder / MANIFEST).write_text(content if isinstance(content, str) else json.dumps(content))
+    return folder
+
+
+def zipped(folder: Path) -> Path:
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, file.name)
+    return path
+
+
+def set_key(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy with `a.b.c` set, or removed where value is None."""
+    content = json.loads(json.dumps(content))
+    *parents, last = key.split(".")
+    section = content
+    for name in parents:
+        section = section[name]
+    if value is None:
+        del section[last]
+    else:
+        section[last] = value
+    return content
+
+
+def test_a_folder_and_a_zip_read_the_same(tmp_path: Path) -> None:
+    folder = write(tmp_path / "b", manifest())
+    for path in (folder, zipped(folder)):
+        bundle = load_bundle(path)
+        assert bundle.manifest.classes == ("Diving", "Drumming")
+        assert bundle.read("spatial.onnx") == b"spatial"
+
+
+def test_what_is_written_is_read_back_and_has_the_same_bytes(tmp_path: Path) -> None:
+    first = write(tmp_path / "a", manifest())
+    loaded = load_bundle(first).manifest
+    write_manifest(first, loaded)
+    written = (first / MANIFEST).read_bytes()
+    assert load_bundle(first).manifest == loaded
+    write_manifest(first, load_bundle(first).manifest)
+    assert (first / MANIFEST).read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("schema_version", 1, "schema_version 1"),
+        ("schema_version", None, "schema_version None"),
+        ("fusion.threshold", None, "fusion.threshold"),
+        ("fusion.threshold", 1.5, "fusion.threshold"),
+        ("fusion.threshold", "0.5", "fusion.threshold"),
+        ("flow.surprise", 1, "flow.surprise"),
+        ("flow.algorithm", "farneback", "flow.algorithm"),
+        ("flow.scales", 3.5, "flow.scales"),
+        ("geometry.size_hw", [224], "geometry.size_hw"),
+        ("spatial.normalisation.std", [0.5, 0.0, 0.5], "std must be positive"),
+        ("spatial.normalisation", {"mean": [0.5], "std": [0.5]}, "three means"),
+        ("temporal.layout", "sideways", "temporal.layout"),
+        ("temporal.stack", 0, "temporal.stack"),
+        ("classes", ["Diving", "Diving"], "listed twice"),
+        ("classes", [], "classes"),
+        ("spatial.file", "../../etc/passwd", "spatial.file"),
+        ("spatial.file", "other.onnx", "no sha256"),
+        ("files", {"../evil": "0" * 64}, "files"),
+        ("files", {name: "abc" for name in FILES}, "files"),
+    ],
+)
+def test_a_manifest_that_cannot_be_honoured_is_refused(
+    tmp_path: Path, key: str, value: Any, says: str
+) -> None:
+    folder = write(tmp_path / "b", set_key(manifest(), key, value))
+    with pytest.raises(BundleError) as caught:
+        load_bundle(folder)
+    assert says in str(caught.value)
+    assert str(folder) in str(caught.value)
+
+
+def test_a_changed_file_is_refused_by_both_hashes(tmp_path: Path) -> None:
+    folder = write(tmp_path / "b", manifest())
+    (folder / "spatial.onnx").write_bytes(b"another network")
+    for path in (folder, zipped(folder)):
+        with pytest.raises(BundleError, match=r"spatial\.onnx is not the file") as caught:
+            load_bundle(path).read("spatial.onnx")
+        assert sha256(b"another network")[:12] in str(caught.value)
+        assert sha256(b"spatial")[:12] in str(caught.value)
+
+
+def test_missing_things_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no such bundle"):
+        load_bundle(tmp_path / "nowhere")
+    with pytest.raises(BundleError, match=r"bundle\.json is missing"):
+        load_bundle(tmp_path)
+    folder = write(tmp_path / "b", manifest())
+    (folder / "temporal.onnx").unlink()
+    with pytest.raises(BundleError, match=r"temporal\.onnx is missing"):
+        load_bundle(folder).read("temporal.onnx")
+
+
+def test_a_link_out_of_the_bundle_is_not_followed(tmp_path: Path) -> None:
+    folder = write(tmp_path / "b", manifest())
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"spatial")
+    (folder / "spatial.onnx").unlink()
+    (folder / "spatial.onnx").symlink_to(secret)
+    with pytest.raises(BundleError, match="not a plain file"):
+        load_bundle(folder).read("spatial.onnx")
+
+
+def test_a_zip_bomb_is_not_swallowed(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(MANIFEST, b"0" * (1 << 24))
+    with pytest.raises(BundleError, match="larger than the 1 MiB"):
+        load_bundle(path)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_a_damaged_zip_is_refused_or_read_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, place: int, flip: int
+) -> None:
+    folder = write(tmp_path_factory.mktemp("damaged") / "b", manifest())
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, file.name)
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= flip
+    path.write_bytes(content)
+    try:
+        bundle = load_bundle(path)
+        assert bundle.read("spatial.onnx") == b"spatial"
+    except BundleError:
+        return
+    assert bundle.manifest == load_bundle(folder).manifest
+
+
+@given(st.binary(max_size=300))
+def test_noise_is_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, noise: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("noise")
+    (folder / MANIFEST).write_bytes(noise)
+    (folder / "b.zip").write_bytes(noise)
+    for path in (folder, folder / "b.zip"):
+        with pytest.raises(BundleError):
+            load_bundle(path)

@@ -1,0 +1,283 @@
+"""`twostream run` end to end, with the bundle that the repository ships."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from edge.bundle.manifest import load_bundle
+from edge.decision.label import Label
+from edge.decision.recognizer import Recogniser, RunConfig, recognise
+from edge.devices import open_device
+from edge.outputs.records import label_record
+from edge.sources.gst_source import open_source
+from tests.support.clips import write_clip, write_timed_clip
+from tests.support.command import TWOSTREAM, assert_refused, read_lines, twostream
+
+KEYS = [
+    "source",
+    "frame",
+    "time",
+    "state",
+    "label",
+    "score",
+    "top",
+    "spatial",
+    "temporal",
+    "latency_ms",
+]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory, demo_bundle: Path) -> Path:
+    """A folder with clip.avi, 40 frames, and what `run` made of it: out.mp4 and out.jsonl."""
+    folder = tmp_path_factory.mktemp("recorded")
+    clip = write_clip(folder / "clip.avi", frames=40)
+    done = twostream(
+        "run", demo_bundle, clip, "--video", folder / "out.mp4", "--json", folder / "out.jsonl"
+    )
+    assert done.returncode == 0, done.stderr
+    (folder / "stderr").write_text(done.stderr)
+    return folder
+
+
+def test_every_frame_has_a_line_and_the_summary_is_the_last(recorded: Path) -> None:
+    labels, summary = read_lines(recorded / "out.jsonl")
+    assert [line["frame"] for line in labels] == list(range(40))
+    assert all(list(line) == KEYS for line in labels)
+    np.testing.assert_allclose([line["time"] for line in labels], np.arange(40) / 25, atol=1e-3)
+    assert summary["frames"] == summary["expected_frames"] == 40
+    assert summary["dropped"] == summary["passed_over"] == summary["gaps"] == 0
+    for stage in ("decode", "resize", "flow", "spatial", "temporal", "fusion", "output", "latency"):
+        assert 0 < summary["stages_ms"][stage]["p50"] <= summary["stages_ms"][stage]["p95"]
+
+
+def test_it_warms_up_for_one_stack_and_then_runs(recorded: Path) -> None:
+    labels, _ = read_lines(recorded / "out.jsonl")
+    assert [line["state"] for line in labels] == ["warming up"] * 10 + ["running"] * 30
+    for line in labels[:10]:
+        assert (line["label"], line["score"], line["top"], line["spatial"]) == (
+            None,
+            None,
+            [],
+            None,
+        )
+    for line in labels[10:]:
+        assert len(line["top"]) == 5
+        scores = [score for _, score in line["top"]]
+        assert scores == sorted(scores, reverse=True)
+        assert line["score"] == scores[0]
+        assert line["label"] in (line["top"][0][0], "unknown")
+
+
+def test_unknown_is_exactly_below_the_threshold(recorded: Path, demo_bundle: Path) -> None:
+    threshold = load_bundle(demo_bundle).manifest.fusion.threshold
+    labels, summary = read_lines(recorded / "out.jsonl")
+    for line in [*labels[10:], summary]:
+        assert (line["label"] == "unknown") == (line["score"] < threshold)
+
+
+def test_the_video_has_every_frame_with_the_recognition_on_it(recorded: Path) -> None:
+    with av.open(str(recorded / "out.mp4")) as container:
+        pictures = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    assert len(pictures) == 40
+    assert pictures[0].shape == (480, 640, 3)
+    with av.open(str(recorded / "clip.avi")) as container:
+        plain = next(container.decode(video=0)).reformat(640, 480, "rgb24").to_ndarray()
+    changed = np.abs(pictures[0].astype(int) - plain).max(axis=2) > 60
+    assert 0.01 < changed.mean() < 0.6  # something is drawn, and the picture is still there
+
+
+def test_a_person_reads_label_rate_and_stages(recorded: Path) -> None:
+    text = (recorded / "stderr").read_text()
+    assert "whole clip: " in text
+    assert "40 frames of 40, 0 dropped" in text
+    assert "frames a second on cpu" in text
+    assert "p95 ms" in text
+
+
+def test_nothing_but_the_two_outputs_is_left(recorded: Path) -> None:
+    names = {path.name for path in recorded.iterdir()}
+    assert names == {"clip.avi", "out.mp4", "out.jsonl", "stderr"}
+
+
+@pytest.mark.slow
+def test_json_on_standard_output_is_json_alone(tmp_path: Path, demo_bundle: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", frames=28, codec="h264")
+    done = twostream("run", demo_bundle, clip, "--json", "-")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(lines) == 29
+    assert lines[27]["state"] == "running"  # 28 frames, UCF101's shortest clip, give labels
+    assert lines[28]["summary"]["label"] is not None
+
+
+@pytest.mark.slow
+def test_every_third_frame_has_a_line_and_no_other(tmp_path: Path, demo_bundle: Path) -> None:
+    clip = write_clip(tmp_path / "clip.avi", frames=30)
+    done = twostream("run", demo_bundle, clip, "--every", 3, "--json", tmp_path / "o.jsonl")
+    assert done.returncode == 0, done.stderr
+    labels, summary = read_lines(tmp_path / "o.jsonl")
+    assert [line["frame"] for line in labels] == list(range(0, 30, 3))
+    running = [line["frame"] for line in labels if line["state"] == "running"]
+    assert running == list(range(12, 30, 3))
+    assert summary["frames"] == 30
+    assert summary["decisions"] == len(running)
+
+
+@pytest.mark.slow
+def test_max_frames_stops_there(tmp_path: Path, demo_bundle: Path) -> None:
+    done = twostream(
+        "run", demo_bundle, "test://", "--max-frames", 15, "--json", tmp_path / "o.jsonl"
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(read_lines(tmp_path / "o.jsonl")[0]) == 15
+
+
+@pytest.mark.slow
+def test_a_cut_file_gives_its_labels_and_a_warning_with_both_counts(
+    tmp_path: Path, demo_bundle: Path
+) -> None:
+    whole = write_clip(tmp_path / "whole.avi", frames=60).read_bytes()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole[: len(whole) // 2])
+    done = twostream("run", demo_bundle, cut, "--json", tmp_path / "o.jsonl")
+    assert done.returncode == 0, done.stderr
+    labels, summary = read_lines(tmp_path / "o.jsonl")
+    assert 15 < len(labels) < 50
+    assert summary["frames"] == len(labels)
+    (warning,) = [text for text in summary["warnings"] if "60" in text]
+    assert str(len(labels)) in warning
+    assert warning in " ".join(done.stderr.split())
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_ends_the_run_quietly(demo_bundle: Path) -> None:
+    done = subprocess.run(
+        f"{TWOSTREAM} run {demo_bundle} 'test://?live=1' --json - | head -n 2",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert len(done.stdout.splitlines()) == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_camera_drops_nothing_while_the_networks_are_loaded(
+    tmp_path: Path, demo_bundle: Path
+) -> None:
+    camera = "test://?live=1&rate=5"  # slow enough for any machine
+    done = twostream("run", demo_bundle, camera, "--max-frames", 3, "--json", tmp_path / "o.jsonl")
+    assert done.returncode == 0, done.stderr
+    labels, summary = read_lines(tmp_path / "o.jsonl")
+    assert labels[0]["frame"] == 0
+    assert summary["dropped"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_closes_the_outputs_well(
+    tmp_path: Path, demo_bundle: Path, number: signal.Signals
+) -> None:
+    video, labels = tmp_path / "o.mp4", tmp_path / "o.jsonl"
+    arguments = ["run", demo_bundle, "test://?live=1", "--video", video, "--json", labels]
+    process = subprocess.Popen([TWOSTREAM, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    part = labels.with_name("o.jsonl.part")
+    while time.monotonic() < deadline:
+        if part.is_file() and part.read_text().count('"running"') > 5:
+            break
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 0, stderr
+    lines, summary = read_lines(labels)
+    assert len(lines) > 15
+    assert summary["frames"] == len(lines)
+    with av.open(str(video)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == len(lines)
+
+
+def labels_of(
+    path: Path, bundle: Path, config: RunConfig | None = None
+) -> tuple[list[Label], Recogniser]:
+    """The labels of a file, in this process."""
+    loaded = load_bundle(bundle)
+    device = open_device("cpu", loaded)
+    recogniser = Recogniser(loaded.manifest, device.open_feed(), config or RunConfig())
+    labels: list[Label] = []
+    with open_source(str(path)) as source:
+        recognise(source, recogniser, labels.append)
+    device.close()
+    return labels, recogniser
+
+
+@pytest.mark.slow
+def test_twice_the_same_clip_gives_the_same_labels(tmp_path: Path, demo_bundle: Path) -> None:
+    clip = write_clip(tmp_path / "clip.avi", frames=24)
+    classes = load_bundle(demo_bundle).manifest.classes
+    first, second = (
+        [
+            label_record(label, classes) | {"latency_ms": 0}
+            for label in labels_of(clip, demo_bundle)[0]
+        ]
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_no_flow_and_no_memory_across_a_gap(tmp_path: Path, demo_bundle: Path) -> None:
+    times = [i / 25 for i in range(14)] + [3 + i / 25 for i in range(14)]
+    labels, recogniser = labels_of(write_timed_clip(tmp_path / "gap.mkv", times), demo_bundle)
+    states = [label.state for label in labels]
+    assert states == (["warming up"] * 10 + ["running"] * 4) * 2
+    assert recogniser.statistics.gaps == 1
+
+
+@pytest.mark.slow
+def test_frames_that_come_too_fast_are_passed_over_and_counted(
+    tmp_path: Path, demo_bundle: Path
+) -> None:
+    clip = write_clip(tmp_path / "fast.mp4", frames=60, rate="60/1", codec="h264")
+    labels, recogniser = labels_of(clip, demo_bundle)
+    assert recogniser.statistics.passed_over == 30
+    assert [label.frame.index for label in labels] == list(range(0, 60, 2))
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_does_not_cost_the_video(tmp_path: Path, demo_bundle: Path) -> None:
+    """Several labels are still to come then, of frames that are under way."""
+    clip = write_clip(tmp_path / "clip.mp4", frames=60, codec="h264")
+    done = subprocess.run(
+        f"set -o pipefail; {TWOSTREAM} run {demo_bundle} {clip} --json - "
+        f"--video {tmp_path / 'o.mp4'} | head -n 20 > /dev/null",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / "o.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) >= 20
+
+
+def test_no_source_is_overwritten_by_the_video_of_another(
+    tmp_path: Path, demo_bundle: Path
+) -> None:
+    first, second = (write_clip(tmp_path / name, frames=20) for name in ("a.avi", "o-a.avi"))
+    kept = (tmp_path / "o-a.avi").rename(tmp_path / "o-a.mkv").read_bytes()
+    words = ["run", demo_bundle, first, tmp_path / "o-a.mkv", "--video", tmp_path / "o.mkv"]
+    assert_refused(twostream(*words), "o-a.mkv", "is the source already")
+    assert (tmp_path / "o-a.mkv").read_bytes() == kept
+    assert not second.exists()

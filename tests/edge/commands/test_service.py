@@ -1,0 +1,272 @@
+"""A run as a service: its unit, and what it tells the service manager."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.commands.service import check_name, quote_path, quote_program, quote_word, unit_text
+from edge.errors import SinkError
+from tests.support.command import TWOSTREAM, assert_refused, twostream
+from tests.support.paths import REPOSITORY
+from tests.support.rtsp import RtspServer
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+SYSTEMD = Path("/usr/lib/systemd/systemd")
+HARMLESS = st.text(st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp")), max_size=40)
+HOSTILE = [
+    r"a\tb", r"\x41\101\u0041", "end\\", "'", '"', "a b", " a ", "", "%h%%n", "$HOME", "${HOME}",
+    "$$", ";", "\\;", "#", "@-+!:", "\u00e9\u4e2d", "--option=a,b", "~", "*", "|", "a\u00a0b",
+]  # fmt: skip
+
+
+def service(folder: Path, *arguments: object) -> tuple[str, Path, Path]:
+    """What `twostream service` says, and its unit and configuration."""
+    environment = os.environ | {"XDG_CONFIG_HOME": str(folder)}
+    words = [str(TWOSTREAM), "service", "yard", *map(str, arguments)]
+    done = subprocess.run(
+        words, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    unit = folder / "systemd" / "user" / "twostream-yard.service"
+    return done.stdout + done.stderr, unit, folder / "twostream" / "yard.toml"
+
+
+def read_words(line: str) -> list[str]:
+    """The words of ExecStart= as systemd.syntax and systemd.service have them, after specifiers and
+    variables: written from the documentation, for what stands in double quotes alone."""
+    words = []
+    for word in re.findall(r'"((?:[^"\\]|\\.)*)"(?: |$)', line):
+        assert not re.search(r"(?<!%)(%%)*%(?!%)", word)
+        assert set(re.findall(r"\\(.)", word)) <= {"\\", '"'}, "another escape is another character"
+        plain = re.sub(r"\\(.)", r"\1", word)
+        words.append(plain.replace("%%", "%").replace("$$", "$") if words else plain)
+    return words
+
+
+def test_options_lie_in_a_file_of_one_s_own_and_not_on_the_command_line(
+    demo_bundle: Path, tmp_path: Path
+) -> None:
+    secrets = ("p%40ss$1", "hunter2", "t0ken-0123456789", "br0ker", "h00k")
+    said, unit, config = service(
+        tmp_path, demo_bundle.relative_to(REPOSITORY), f"gate=rtsp://bob:{secrets[0]}@host/c;1",
+        "--pipeline", f"rtspsrc location=rtsp://h/ user-id=a user-pw={secrets[1]} ! decodebin",
+        "--web", "0.0.0.0:8080", "--web-token", secrets[2], "--wait", "--threshold", "Diving=0.9",
+        "--mqtt", f"mqtt://me:{secrets[3]}@host/t", "--webhook", f"https://host/{secrets[4]}",
+        "--json", "out.jsonl", "--every", 2, "--mute", "Swing",
+    )  # fmt: skip
+    assert str(unit) in said
+    assert str(config) in said
+    assert not any(secret in text for secret in secrets for text in (said, unit.read_text()))
+    assert all(secret in config.read_text() for secret in secrets)
+    for file in (unit, config):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    found = tomllib.loads(config.read_text())
+    assert found["bundle"] == str(demo_bundle)
+    assert found["json"] == str(REPOSITORY / "out.jsonl")
+    assert found["source"] == [f"gate=rtsp://bob:{secrets[0]}@host/c;1"]
+    assert (found["wait"], found["every"], found["threshold"]) == (True, 2, {"Diving": "0.9"})
+    (line,) = (x for x in unit.read_text().splitlines() if x.startswith("ExecStart="))
+    assert read_words(line.removeprefix("ExecStart=")) == [
+        str(TWOSTREAM), "run", "--config", str(config)
+    ]  # fmt: skip
+
+
+def test_what_is_written_runs(demo_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.jsonl"
+    _, _, config = service(
+        tmp_path, demo_bundle, "test://?live=1&pattern=ball", "--json", out, "--max-frames", 12,
+        "--threshold", "Diving=0.9",
+    )  # fmt: skip
+    done = twostream("run", "--config", config)
+    assert done.returncode == 0, done.stderr
+    assert "warning: " not in done.stderr
+    assert out.is_file()
+
+
+def test_a_file_that_is_given_alone_is_used_and_others_are_kept(
+    demo_bundle: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(f"bundle = '{demo_bundle}'\nsource = ['rtsp://a:hunter2@h/']\n")
+    mine.chmod(0o644)
+    said, unit, config = service(tmp_path, "--config", mine)
+    assert f'"run" "--config" "{mine}"' in unit.read_text()
+    assert not config.exists()
+    assert f"others can read it; run: chmod 600 {mine}" in said
+    said, unit, config = service(tmp_path, "--config", mine, "--every", 3)
+    assert tomllib.loads(config.read_text()) == {
+        "bundle": str(demo_bundle), "source": ["rtsp://a:hunter2@h/"], "every": 3
+    }  # fmt: skip
+    service(tmp_path, "--config", mine, "--every", 4)  # what it wrote itself it may write again
+    config.write_text("# mine\n")
+    environment = os.environ | {"XDG_CONFIG_HOME": str(tmp_path)}
+    words = [str(TWOSTREAM), "service", "yard", "--config", str(mine), "--every", "5"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert_refused(done, config, "is a file of yours")
+    assert config.read_text() == "# mine\n"
+
+
+def test_a_run_warns_of_secrets_that_others_can_read(demo_bundle: Path, tmp_path: Path) -> None:
+    run = ("run", demo_bundle, "test://?frames=12", "--web", "0")
+    done = twostream(*run, "--web-token", "t0ken-0123456789")
+    assert "can read the command line, and a secret in it (--web-token); put it" in done.stderr
+    config = tmp_path / "c.toml"
+    config.write_text("web_token = 't0ken'\n")
+    for mode, warned in ((0o600, False), (0o644, True), (0o640, True)):
+        config.chmod(mode)
+        done = twostream(*run, "--config", config)
+        assert done.returncode == 0, done.stderr
+        assert (f"others can read it; run: chmod 600 {config}" in done.stderr) == warned
+        assert "command line" not in done.stderr
+        assert "t0ken-0123456789" not in done.stdout + done.stderr
+
+
+@given(st.lists(HARMLESS | st.sampled_from(HOSTILE), min_size=1, max_size=6))
+def test_words_come_back_as_they_were(words: list[str]) -> None:
+    line = " ".join(['"/x"', *map(quote_word, words)])
+    assert len(line.splitlines()) == 1
+    assert read_words(line) == ["/x", *words]
+
+
+@given(
+    st.text(max_size=20), st.sampled_from("\n\r\0\t\x1b\x7f\x85\u2028\udc80"), st.text(max_size=20)
+)
+def test_control_characters_are_refused(head: str, control: str, tail: str) -> None:
+    for quote in (quote_word, quote_path):
+        with pytest.raises(SinkError, match="control characters"):
+            quote(head + control + tail)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may read."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+def test_systemd_itself_reads_the_words_as_they_were(open_folder: Path) -> None:
+    """In its test mode the manager shows the units that it has read."""
+    if not SYSTEMD.exists():
+        pytest.skip("systemd is not installed")
+    folder = open_folder / "x\\t %h$y"
+    for name in (folder, open_folder / "home"):
+        name.mkdir()
+    (open_folder / "u.service").write_text(
+        f"[Service]\nWorkingDirectory={quote_path(str(folder))}\n"
+        f"ExecStart={quote_program('/bin/e$ ch')} {' '.join(map(quote_word, HOSTILE))}\n"
+    )
+    user = []
+    if os.geteuid() == 0:  # it does no tests for root
+        user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        (open_folder / "home").chmod(0o777)
+    home = str(open_folder / "home")
+    done = subprocess.run(
+        [*user, str(SYSTEMD), "--test", "--user", "--unit=u.service"],
+        env={"PATH": os.environ["PATH"], "HOME": home, "XDG_RUNTIME_DIR": home,
+             "SYSTEMD_UNIT_PATH": f"{open_folder}:", "LC_ALL": "C.UTF-8"},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    if "Unit u.service" not in done.stdout:
+        pytest.skip(f"systemd shows no units here: {(done.stderr or done.stdout)[-300:]}")
+    shown = done.stdout.partition("Unit u.service:")[2]
+    assert re.search(r"\n\s*WorkingDirectory: (.*)", shown)[1] == str(folder)  # type: ignore[index]
+    line = re.search(r"-> ExecStart:\n\s*Command Line: (.*)", shown)[1]  # type: ignore[index]
+    # shown as for a shell, where a $ is escaped; a $$ is left for when it is started
+    program, *words = (word.replace(r"\$", "$") for word in shlex.split(line))
+    assert [word.replace("$$", "$") for word in words] == HOSTILE
+    assert program == "/bin/e$ ch"
+
+
+def test_systemd_finds_nothing_wrong(
+    demo_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyse = shutil.which("systemd-analyze")
+    if analyse is None:
+        pytest.skip("systemd-analyze is not installed")
+    folder = tmp_path / "a b\\t%h"
+    folder.mkdir()
+    _, unit, config = service(folder, demo_bundle, "test://", "--wait")
+    monkeypatch.chdir(folder)
+    unit.write_text(unit_text("yard", config))
+    words = [analyse, "verify", "--user", str(unit)]
+    checked = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert unit.name not in checked.stderr, checked.stderr
+
+
+def test_names_and_arguments_are_checked(demo_bundle: Path, tmp_path: Path) -> None:
+    for name in ("../x", "", "caf\u00e9", "\u0663", "a b", "a@b", "a\n", "x" * 65):
+        with pytest.raises(SinkError, match="up to 64 ASCII letters"):
+            check_name(name)
+    check_name("x" * 64)
+    assert_refused(twostream("service", "../x", demo_bundle, "test://"), "ASCII letters")
+    assert_refused(twostream("service", "yard", demo_bundle), "there is no source")
+    assert_refused(twostream("service", "yard", demo_bundle, "test://", "--wob"), "--wob")
+
+
+def test_a_folder_cannot_write_directives_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, says in (
+        ("a\nExecStartPre=/bin/x", "control"),
+        ("a\\", "ends so"),
+        ("a ", "ends so"),
+    ):
+        (tmp_path / name).mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / name)
+        with pytest.raises(SinkError, match=says):
+            unit_text("yard", Path("/c.toml"))
+
+
+def test_the_manager_is_told_what_happens(demo_bundle: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, RtspServer(25) as server:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        words = [str(TWOSTREAM), "run", str(demo_bundle), server.url]
+        environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
+        assert manager.recv(4096) == b"READY=1"
+        assert manager.recv(4096) == b"WATCHDOG=1\nSTATUS=running"
+        server.process.kill()
+        while b"camera lost" not in (text := manager.recv(4096)):
+            assert text.startswith(b"WATCHDOG=1")
+        process.send_signal(signal.SIGTERM)
+        asked = time.monotonic()
+        while manager.recv(4096) != b"STOPPING=1":
+            pass
+        assert process.wait(10) == 0
+        assert time.monotonic() - asked < 2
+
+
+def test_to_wait_for_a_camera_is_to_be_up(demo_bundle: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        words = [str(TWOSTREAM), "run", str(demo_bundle), "rtsp://127.0.0.1:9/none", "--wait"]
+        environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
+        assert manager.recv(4096) == b"READY=1"
+        assert b"camera lost" in manager.recv(4096)
+        process.kill()
+        process.wait(10)

@@ -1,0 +1,85 @@
+"""Actions that start and end: hysteresis, duration, cool-down, thresholds of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.decision.events import EventRules, EventTracker
+from edge.errors import SourceError
+
+CLASSES = ("Diving", "Swing", "Surfing")
+PLAIN = EventRules(release=0.1, min_s=0.2, cooldown_s=1.0)
+
+
+def told(tracker: EventTracker, rows: Sequence[tuple[float, ...]]) -> list[str]:
+    """Kind, label and when it was known, as "start Diving 0.2", of ten rows a second."""
+    events = []
+    for index, row in enumerate(rows):
+        for event in tracker.push(index * 0.1, np.array(row, np.float32)):
+            events.append(f"{event.kind} {event.label} {event.time_s:.1f}")
+    return events
+
+
+def diving(*scores: float) -> list[tuple[float, ...]]:
+    return [(score, 1 - score, 0.0) for score in scores]
+
+
+def test_an_action_is_told_once_it_has_held() -> None:
+    assert told(EventTracker("cam", CLASSES, 0.6, PLAIN), diving(0.5, 0.7, 0.7, 0.7, 0.7)) == [
+        "start Diving 0.3"
+    ]
+    assert told(EventTracker("cam", CLASSES, 0.6, PLAIN), diving(0.5, 0.7, 0.45, 0.7, 0.45)) == []
+
+
+def test_a_score_at_the_edge_does_not_flicker() -> None:
+    rows = diving(0.7, 0.7, 0.7, 0.55, 0.62, 0.52, 0.7, 0.49, 0.55)
+    assert told(EventTracker("cam", CLASSES, 0.6, PLAIN), rows) == [
+        "start Diving 0.2",
+        "end Diving 0.7",
+    ]
+
+
+def test_another_action_ends_the_first() -> None:
+    rows = [(0.7, 0.3, 0)] * 4 + [(0.2, 0.8, 0)] * 4
+    events = told(EventTracker("cam", CLASSES, 0.6, PLAIN), rows)
+    assert events == ["start Diving 0.2", "end Diving 0.4", "start Swing 0.6"]
+
+
+def test_the_same_action_is_not_told_again_at_once() -> None:
+    rows = diving(*[0.7] * 4, 0.3, *[0.7] * 14)
+    events = told(EventTracker("cam", CLASSES, 0.6, PLAIN), rows)
+    assert events == ["start Diving 0.2", "end Diving 0.4", "start Diving 1.4"]
+
+
+def test_thresholds_and_mutes_are_a_class_s_own() -> None:
+    rules = EventRules({"Diving": 0.9}, min_s=0.0, muted=frozenset({"Swing"}))
+    assert told(EventTracker("cam", CLASSES, 0.6, rules), diving(0.8, 0.8, 0.95, 0.1)) == [
+        "start Diving 0.2",
+        "end Diving 0.3",
+    ]
+    with pytest.raises(SourceError, match="'Golf' is no action of this bundle; it knows Diving"):
+        EventTracker("cam", CLASSES, 0.6, EventRules({"Golf": 0.5}))
+
+
+def test_a_gap_ends_what_is_under_way_at_its_last_frame() -> None:
+    tracker = EventTracker("cam", CLASSES, 0.6, PLAIN)
+    told(tracker, diving(*[0.7] * 5))
+    assert tracker.active == "Diving"
+    (event,) = tracker.clear()
+    assert (event.kind, event.time_s, event.started_s) == ("end", 0.4, 0.0)
+    assert tracker.active is None
+    assert tracker.clear() == []
+
+
+@given(st.lists(st.tuples(*[st.floats(0, 1, width=32)] * 3), max_size=80))
+def test_starts_and_ends_take_turns(rows: list[tuple[float, ...]]) -> None:
+    tracker = EventTracker("cam", CLASSES, 0.6, PLAIN)
+    events = told(tracker, rows) + [f"{e.kind} {e.label} 0" for e in tracker.clear()]
+    kinds = [event.split()[0] for event in events]
+    assert kinds == ["start", "end"] * (len(kinds) // 2)
+    assert all(a.split()[1] == b.split()[1] for a, b in zip(events[::2], events[1::2], strict=True))

@@ -1,0 +1,332 @@
+"""The CUDA kernels, run on the CPU from their own source, against the code that they must equal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edge.bundle.manifest import FusionSpec
+from edge.decision.fusion import fuse, softmax
+from edge.devices.cuda.kernels import launches
+from edge.devices.cuda.kernels.area_weights import area_taps
+from edge.devices.cuda.kernels.device_plan import (
+    FusePlan,
+    StackPlan,
+    ViewPlan,
+    is_nv12,
+    write_colour,
+)
+from edge.devices.cuda.kernels.flow_plan import FlowPlan, split_iterations, tiles
+from edge.devices.cuda.kernels.launches import Launch
+from edge.motion.spec import PRESETS, FlowSpec
+from edge.motion.stack import Layout, quantise, stack_tensor
+from edge.motion.tvl1 import TVL1
+from edge.video.frames import Frame, Geometry, Normalisation, analyse, rgb_tensor
+from tests.edge.motion.test_tvl1 import (
+    FLOW_ROOT,
+    PAIRS,
+    endpoint_error,
+    read_flo,
+    read_luma,
+    texture,
+)
+from tests.support.cuda import on_cpu
+from tests.support.cuda.on_cpu import Memory, run
+
+ORDERS = (0, 1, 2, 3)  # as numbered, reversed, two shuffles
+Planes = NDArray[np.uint8]
+
+
+def kernel_flow(
+    spec: FlowSpec, first: Planes, second: Planes, order: int = 0
+) -> NDArray[np.float32]:
+    memory = Memory()
+    plan = FlowPlan(spec, first.shape, memory.allocate)
+    for slot, plane in enumerate((first, second)):
+        memory.read(plan.luma[slot], plane.shape, np.float32)[:] = plane
+    for launch in (*plan.pyramids[0], *plan.pyramids[1], *plan.flows[1]):
+        run(launch, order)
+    memory.check_guards()
+    return memory.read(plan.flow, (2, *first.shape), np.float32).copy()
+
+
+def moving_pair(size_hw: tuple[int, int], u: float, v: float) -> tuple[Planes, Planes]:
+    """Two windows of one random texture; the second shows it moved by (u, v) px."""
+    margin = 8
+    large = texture((size_hw[0] + 2 * margin, size_hw[1] + 2 * margin))
+    moved = cv2.warpAffine(
+        large, np.float32([[1, 0, u], [0, 1, v]]), large.shape[::-1], flags=cv2.INTER_CUBIC
+    )
+    inside = (slice(margin, -margin), slice(margin, -margin))
+    first, second = (np.clip(np.rint(p[inside]), 0, 255).astype(np.uint8) for p in (large, moved))
+    return first, second
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("size_hw", [(97, 131), (64, 64), (65, 129), (33, 20), (5, 1), (1, 1)])
+def test_flow_is_that_of_the_cpu_at_odd_sizes(size_hw: tuple[int, int], preset: str) -> None:
+    spec = PRESETS[preset]
+    pair = moving_pair(size_hw, 2.3, -1.2)
+    found, expected = kernel_flow(spec, *pair), TVL1(spec, size_hw)(*pair)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    if min(size_hw) > 90:
+        assert np.abs(found[0, 10:-10, 10:-10] - 2.3).mean() < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", PAIRS)
+def test_flow_is_that_of_the_cpu_on_real_pairs(name: str, preset: str) -> None:
+    """`accurate` on FlyingChairs has pixels that sit between two solutions: there the CPU's own
+    flow moves as much when theta changes by 1e-7 up or down, and that is the bound. How much that
+    is depends on the processor: 0.19 to 0.25 px have been seen."""
+    if not FLOW_ROOT.is_dir():
+        pytest.skip(f"no flow ground truth at {FLOW_ROOT}; set FLOW_ROOT")
+    first, second = (read_luma(FLOW_ROOT / file) for file in PAIRS[name][:2])
+    truth, spec = read_flo(FLOW_ROOT / PAIRS[name][2]), PRESETS[preset]
+    found, expected = kernel_flow(spec, first, second), TVL1(spec, first.shape)(first, second)
+    nudges = [spec.model_copy(update={"theta": spec.theta * (1 + e)}) for e in (1e-7, -1e-7)]
+    moved = [np.abs(TVL1(nudged, first.shape)(first, second) - expected) for nudged in nudges]
+    restless = max(np.quantile(change, 0.99) for change in moved)
+    apart = np.abs(found - expected)
+    assert apart.mean() < 0.02
+    assert np.quantile(apart, 0.99) < max(0.1, 1.6 * restless)
+    assert (restless > 0.1) == ((name, preset) == ("flyingchairs", "accurate"))
+    assert abs(endpoint_error(found, truth) - endpoint_error(expected, truth)) < 0.005
+
+
+@settings(max_examples=20)
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    scales=st.integers(1, 3),
+    iterations=st.integers(1, 31),
+    seed=st.integers(0, 2**16),
+)
+def test_any_size_and_length_is_that_of_the_cpu(
+    height: int, width: int, scales: int, iterations: int, seed: int
+) -> None:
+    """Of noise, with one warp: more of them make what was rounded apart grow without end."""
+    changes = {"scales": scales, "iterations": iterations, "warps": 1}
+    spec = PRESETS["fast"].model_copy(update=changes)
+    first, second = np.random.default_rng(seed).integers(0, 256, (2, height, width), np.uint8)
+    found, expected = kernel_flow(spec, first, second), TVL1(spec, (height, width))(first, second)
+    np.testing.assert_allclose(found, expected, atol=0.02)
+
+
+def test_flow_has_no_race() -> None:
+    pair = moving_pair((75, 139), 1.5, 0.5)  # several tiles and strips, none of them whole
+    flows = [kernel_flow(PRESETS["fast"], *pair, order) for order in ORDERS]
+    for other in flows[1:]:
+        np.testing.assert_array_equal(other, flows[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("barrier", range(5))
+def test_a_missing_barrier_is_found(
+    barrier: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = launches.source("tvl1.cu").split("__syncthreads();")
+    assert len(parts) == 6
+    broken = "__syncthreads();".join(parts[: barrier + 1]) + "__syncthreads();".join(
+        ["", *parts[barrier + 1 :]]
+    ).removeprefix("__syncthreads();")
+    for file in launches.FILES:
+        (tmp_path / file).write_text(launches.source(file))
+    (tmp_path / "tvl1.cu").write_text(broken)
+    monkeypatch.setattr(on_cpu, "FOLDER", tmp_path)
+    pair = moving_pair((75, 139), 1.5, 0.5)
+    flows = [kernel_flow(PRESETS["fast"], *pair, order) for order in ORDERS]
+    assert any((other != flows[0]).any() for other in flows[1:])
+
+
+def test_the_amount_of_work_is_fixed() -> None:
+    plan = FlowPlan(PRESETS["fast"], (224, 224), Memory().allocate)
+    for slot in range(2):
+        names = [launch.kernel for launch in (*plan.pyramids[slot], *plan.flows[slot])]
+        counts = {name: names.count(name) for name in names}
+        assert counts == {"halve": 3, "upsample": 3, "linearise": 12, "iterate": 12}
+    assert split_iterations(30) == [10, 10, 10]
+    assert split_iterations(11) == [6, 5]
+    assert [tiles(side, 10) for side in (1, 64, 65, 107, 108, 224)] == [1, 1, 2, 2, 3, 5]
+
+
+# Preprocessing -----------------------------------------------------------------------------------
+
+
+def noise_frame(height: int, width: int, nv12: bool = False, **changes: object) -> Frame:
+    """Half noise, half gradient, so that rounding and range both matter."""
+    rng = np.random.default_rng(height * width)
+    half = ((height + 1) // 2, (width + 1) // 2)
+    y = rng.integers(0, 256, (height, width), np.uint8)
+    y[: height // 2] = np.linspace(0, 255, width).astype(np.uint8)
+    u, v = (rng.integers(0, 256, half, np.uint8) for _ in range(2))
+    if nv12:
+        pair = np.stack([u, v], axis=-1)  # (h, w, 2)
+        u, v = pair[..., 0], pair[..., 1]
+    frame = Frame(y, u, v, 0.0, 0)
+    return replace(frame, **changes)  # type: ignore[arg-type]
+
+
+def kernel_view(
+    frame: Frame, geometry: Geometry, normalisation: Normalisation
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Analysed luma and RGB tensor of a frame, by the kernels."""
+    memory = Memory()
+    height, width = geometry.size_hw
+    nv12 = is_nv12(frame)
+    luma, rgb = memory.allocate(4 * height * width), memory.allocate(12 * height * width)
+    plan = ViewPlan(frame.size_hw, nv12, frame.full_range, geometry)
+    packed = np.zeros(plan.frame_bytes, np.uint8)
+    plan.pack(frame, packed)
+    taps = memory.give(plan.taps)
+    colour = memory.give(write_colour(frame.matrix, normalisation))
+    source = memory.give(packed)
+    run(plan.luma(source, taps, luma))
+    run(plan.rgb(source, taps, luma, colour, rgb))
+    memory.check_guards()
+    return (
+        memory.read(luma, (height, width), np.float32),
+        memory.read(rgb, (3, height, width), np.float32),
+    )
+
+
+NORMALISATION = Normalisation(mean=(0.4, 0.45, 0.5), std=(0.2, 0.25, 0.3))
+
+
+@pytest.mark.parametrize("nv12", [False, True], ids=["i420", "nv12"])
+@pytest.mark.parametrize("full_range", [False, True], ids=["limited", "full"])
+@pytest.mark.parametrize(
+    "size_hw",
+    [
+        (240, 320),
+        (1080, 1920),
+        (360, 640),
+        (448, 598),
+        (144, 176),
+        (241, 323),
+        (224, 224),
+        (200, 400),
+    ],
+)
+def test_a_frame_becomes_what_the_cpu_makes_of_it(
+    size_hw: tuple[int, int], full_range: bool, nv12: bool
+) -> None:
+    geometry = Geometry(aspect=(4, 3), size_hw=(224, 224), interpolation="area")
+    matrix = "bt709" if size_hw[0] > 576 else "bt601"
+    frame = noise_frame(*size_hw, nv12=nv12, full_range=full_range, matrix=matrix)
+    luma, rgb = kernel_view(frame, geometry, NORMALISATION)
+    expected = analyse(frame, geometry)
+    apart = np.abs(luma - expected.y)
+    assert apart.max() <= 1
+    grows = size_hw in ((144, 176), (224, 224), (200, 400))  # OpenCV then rounds in between
+    assert (apart > 0).mean() < (0.12 if grows else 0.01)
+    # a level of luma and one of each chroma move a colour by at most 5 levels; mostly none differs
+    levels = np.abs(rgb - rgb_tensor(expected, NORMALISATION)) * 255 * 0.3
+    assert levels.max() < 5
+    assert (levels > 0.01).mean() < (0.25 if grows else 0.02)
+
+
+def test_red_is_red() -> None:
+    geometry = Geometry(aspect=(4, 3), size_hw=(32, 32), interpolation="area")
+    red = noise_frame(240, 320)
+    red.y[:], red.u[:], red.v[:] = 81, 90, 240
+    plain = Normalisation(mean=(0.0,) * 3, std=(1.0,) * 3)
+    _, rgb = kernel_view(red, geometry, plain)
+    np.testing.assert_allclose(rgb.mean(axis=(1, 2)), (1.0, 0.0, 0.0), atol=0.01)
+
+
+@given(view=st.integers(1, 400), out=st.integers(1, 300), start=st.integers(0, 50))
+def test_taps_are_weights_inside_the_view(view: int, out: int, start: int) -> None:
+    rows, columns = area_taps((view, view), (out, out), start, start)
+    assert (rows == columns).all()
+    inner = np.maximum(rows["last"] - rows["first"] - 1, 0)
+    alone = rows["last"] == rows["first"]
+    total = rows["head"] + inner * rows["body"] + np.where(alone, 0, rows["tail"])
+    np.testing.assert_allclose(total, 1, atol=2e-3)
+    assert rows["first"].min() >= start
+    assert rows["last"].max() < start + view
+    assert (np.diff(rows["first"]) >= 0).all()
+
+
+# Stacks and scores -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["grouped", "interleaved"])
+@pytest.mark.parametrize("newest", [0, 1, 2])
+def test_stacks_are_those_of_the_cpu(layout: Layout, newest: int) -> None:
+    spec, size_hw, length = PRESETS["fast"], (32, 34), 3
+    normalisation = Normalisation(mean=(0.5,), std=(0.25,))
+    memory = Memory()
+    flow = memory.allocate(8 * size_hw[0] * size_hw[1])
+    out = memory.allocate(length * 8 * size_hw[0] * size_hw[1])
+    plan = StackPlan(spec, size_hw, length, layout, normalisation, flow, out, memory.allocate)
+    rng = np.random.default_rng(1)
+    expected = []
+    for index in range(length + 1 + newest):  # the ring goes round
+        values = rng.normal(0, 12, (2, *size_hw)).astype(np.float32)
+        memory.read(flow, (2, *size_hw), np.float32)[:] = values
+        run(plan.quantise(index, 1 / 30))
+        expected.append(quantise(values, spec, 1 / 30))
+        np.testing.assert_array_equal(
+            memory.read(plan.ring, (length, 2, *size_hw), np.uint8)[index % length], expected[-1]
+        )
+    run(plan.stacks[index % length])
+    memory.check_guards()
+    found = memory.read(out, (2 * length, *size_hw), np.float32)
+    wanted = stack_tensor(expected[-length:], layout, normalisation)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_flow_bytes_round_half_up_and_saturate() -> None:
+    memory = Memory()
+    flow = np.array([-25, -20, 0, 19.9, 20, 25, 1e9, -1e9], np.float32)
+    source, out = memory.give(flow), memory.allocate(len(flow))
+    run(Launch("quantise", (1, 1), (256, 1), (source, 127.5 / 20, len(flow), out)))
+    assert memory.read(out, flow.shape, np.uint8).tolist() == [0, 0, 128, 254, 255, 255, 255, 0]
+
+
+@pytest.mark.parametrize("classes", [2, 8, 101, 400])
+@pytest.mark.parametrize("order", ORDERS)
+def test_scores_are_those_of_the_cpu(classes: int, order: int) -> None:
+    memory = Memory()
+    logits = np.random.default_rng(classes).normal(0, 20, (2, classes)).astype(np.float32)
+    fusion = FusionSpec(
+        spatial_weight=3,
+        temporal_weight=1,
+        temperature=1,
+        window_s=1,
+        threshold=0.5,
+        false_alarm_rate=0.05,
+    )
+    addresses = [memory.give(row) for row in logits]
+    plan = FusePlan(classes, (0.5, 2.0), fusion, *addresses, memory.allocate)
+    run(plan.launch, order)
+    memory.check_guards()
+    spatial, temporal = softmax(logits[0], 0.5), softmax(logits[1], 2.0)
+    wanted = np.stack([spatial, temporal, fuse(spatial, temporal, fusion)])
+    np.testing.assert_allclose(
+        memory.read(plan.scores, (3, classes), np.float32), wanted, atol=1e-5
+    )
+
+
+def test_signatures_are_those_of_the_source() -> None:
+    """A launch with too few or wrong arguments would read what is not there."""
+    import re
+
+    found = {}
+    for file in launches.FILES:
+        text = re.sub(r"//.*", "", launches.source(file))
+        for kernel, arguments in re.findall(
+            r'extern "C" __global__ void (?:__launch_bounds__\([^{]*?\)\s+)?(\w+)\(([^)]*)\)', text
+        ):
+            kinds = ("P" if "*" in a else a.split()[0][0] for a in arguments.split(","))
+            found[kernel] = (file, "".join(kinds))
+    assert found == launches.KERNELS

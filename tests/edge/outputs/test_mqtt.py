@@ -1,0 +1,255 @@
+"""Actions told to others: a real MQTT broker that is restarted, a web address that fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from paho.mqtt import client as mqtt
+
+from edge.decision.events import Event
+from edge.errors import SinkError
+from edge.outputs.base import SourceInfo
+from edge.outputs.mqtt import MQTTSink, parse_broker
+from edge.outputs.webhook import Webhook
+from edge.sources.reconnect import SourceState
+from tests.support.command import assert_refused, twostream
+from tests.support.logged import logged
+
+MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
+
+
+def event(number: int) -> Event:
+    return Event("cam", "start", "Diving", float(number), number + 0.5, 0.9)
+
+
+class Broker:
+    """mosquitto on a free port, keeping what it knows over a restart."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self._file = folder / "mosquitto.conf"
+        self._file.write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\n"
+            f"persistence_location {folder}/\nuser root\nmax_queued_messages 0\n"
+        )
+        self.start()
+
+    def start(self) -> None:
+        assert MOSQUITTO is not None
+        self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._file)], stderr=subprocess.PIPE)
+        deadline_s = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=0.2).close()
+                return
+            except OSError:
+                assert time.monotonic() < deadline_s, "mosquitto does not start"
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+
+
+class Listener:
+    """Somebody who wants all messages and keeps a session with the broker."""
+
+    def __init__(self, port: int) -> None:
+        self.messages: list[tuple[str, str]] = []
+        subscribed = threading.Event()
+        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "listener", clean_session=False)
+        self.client.on_message = self._take
+        self.client.on_connect = lambda *a: self.client.subscribe("yard/#", qos=2)
+        self.client.on_subscribe = lambda *a: subscribed.set()
+        self.client.reconnect_delay_set(1, 1)
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+        assert subscribed.wait(10)
+
+    def _take(self, client: Any, data: Any, message: Any) -> None:
+        self.messages.append((message.topic, message.payload.decode()))
+
+    def of(self, topic: str) -> list[str]:
+        return [text for name, text in self.messages if name == f"yard/{topic}"]
+
+    def wait_for(self, topic: str, count: int) -> list[str]:
+        deadline_s = time.monotonic() + 20
+        while len(self.of(topic)) < count:
+            assert time.monotonic() < deadline_s, self.messages[-3:]
+            time.sleep(0.02)
+        return self.of(topic)
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    if MOSQUITTO is None:
+        pytest.skip("mosquitto is neither on the PATH nor in /usr/sbin")
+    running = Broker(tmp_path)
+    yield running
+    running.stop()
+
+
+def test_events_come_once_and_status_is_kept(broker: Broker) -> None:
+    listener = Listener(broker.port)
+    with MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard")) as sink:
+        sink.begin(SourceInfo("cam", "cam", live=True))
+        sink.on_source_state(SourceState("cam", "lost", "no frame for 2 s", 1, 0.2))
+        for number in range(20):
+            sink.on_event(event(number))
+        events = [json.loads(text) for text in listener.wait_for("event", 20)]
+        assert [row["started"] for row in events] == list(range(20))
+        assert len({row["id"] for row in events}) == 20
+        assert events[3]["label"] == "Diving"
+        assert json.loads(listener.wait_for("camera/cam", 1)[0])["reason"] == "no frame for 2 s"
+        assert listener.wait_for("status", 1) == ["online"]
+    assert listener.wait_for("status", 2) == ["online", "offline"]
+    listener.close()
+
+
+def test_no_event_is_lost_or_doubled_over_a_restart_of_the_broker(broker: Broker) -> None:
+    listener, address = Listener(broker.port), f"mqtt://127.0.0.1:{broker.port}/yard"
+    with logged() as said, MQTTSink(parse_broker(address)) as sink:
+        for number in range(60):
+            if number == 20:
+                broker.stop()
+            if number == 40:
+                broker.start()
+            sink.on_event(event(number))
+            time.sleep(0.02)
+        events = [json.loads(text) for text in listener.wait_for("event", 60)]
+        time.sleep(1)
+    assert sorted(row["started"] for row in events) == list(range(60))
+    assert len(listener.of("event")) == 60
+    assert any("events wait for it" in line for line in said)
+    assert any("connected again" in line for line in said)
+    listener.close()
+
+
+def test_a_run_that_dies_is_offline(broker: Broker) -> None:
+    listener = Listener(broker.port)
+    sink = MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard")).__enter__()
+    listener.wait_for("status", 1)
+    sink._client.socket().shutdown(socket.SHUT_RDWR)  # the network goes, no goodbye is said
+    sink._client.loop_stop()
+    assert listener.wait_for("status", 2)[1] == "offline"
+    listener.close()
+
+
+def test_without_a_broker_what_does_not_fit_is_counted() -> None:
+    with logged() as said, MQTTSink(parse_broker("mqtt://127.0.0.1:9/yard")) as sink:
+        for number in range(1010):
+            sink.on_event(event(number))
+        assert sink.lost == 10
+    assert any("1000 events wait; more are lost" in line for line in said)
+    assert any("1010 events were not sent" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["", "host/topic", "mqtt://host", "mqtt://host/#", "mqtt://:1/t", "mqtt://h:x/t", "http://h/t"],
+)
+def test_what_is_no_broker_is_refused(uri: str, demo_bundle: Path) -> None:
+    with pytest.raises(SinkError, match="--mqtt"):
+        parse_broker(uri)
+
+
+def test_a_broker_s_password_is_not_shown() -> None:
+    found = parse_broker("mqtts://bob:p%40ss@host/site/cam 1")
+    assert (found.port, found.password, found.prefix) == (8883, "p@ss", "site/cam 1")
+    assert "p@ss" not in found.name
+    for uri in ("mqtt://bob:1/hunter2@host/t", "mqtt://bob:hunter2/x@host/t", "mqtt://[hunter2/t"):
+        with pytest.raises(SinkError, match=r"^--mqtt: ") as caught:
+            parse_broker(uri)
+        assert "hunter2" not in str(caught.value)
+
+
+class Hook(ThreadingHTTPServer):
+    """Answers what it is told to, 200 when there is nothing left of that."""
+
+    def __init__(self, answers: list[int]) -> None:
+        self.answers, self.bodies = answers, list[dict[str, Any]]()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                code = outer.answers.pop(0) if outer.answers else 200
+                if code == 200:
+                    outer.bodies.append(body)
+                self.send_response(code)
+                self.end_headers()
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                """Quiet."""
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/hook?token=secret"
+
+    def wait_for(self, count: int) -> None:
+        deadline_s = time.monotonic() + 15
+        while len(self.bodies) < count:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+
+
+def test_a_delivery_that_fails_is_tried_again_in_order() -> None:
+    hook = Hook([500, 503])
+    with logged() as said, Webhook(hook.url) as sink:
+        for number in range(3):
+            sink.on_event(event(number))
+        hook.wait_for(3)
+    assert [body["started"] for body in hook.bodies] == [0, 1, 2]
+    assert said == []
+    hook.shutdown()
+
+
+def test_what_is_refused_for_good_is_counted_and_no_token_shown() -> None:
+    hook = Hook([404])
+    with logged() as said, Webhook(hook.url) as sink:
+        sink.on_event(event(0))
+        sink.on_event(event(1))
+        hook.wait_for(1)
+    assert [body["started"] for body in hook.bodies] == [1]
+    assert "it answers 404; 1 messages lost so far" in said[0]
+    assert "secret" not in "".join(said)
+    hook.shutdown()
+
+
+@pytest.mark.slow
+def test_a_source_that_fails_for_good_is_heard(broker: Broker, demo_bundle: Path) -> None:
+    hook, subscriber = Hook([]), Listener(broker.port)
+    done = twostream(
+        "run", demo_bundle, "away=rtsp://127.0.0.1:9/none", "here=test://?live=1&frames=60",
+        "--wait", "--retries", 1, "--webhook", hook.url,
+        "--mqtt", f"mqtt://127.0.0.1:{broker.port}/yard",
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    states = [(row["source"], row["source_state"]) for row in hook.bodies if "source_state" in row]
+    assert ("away", "failed") in states
+    assert ("here", "failed") not in states
+    told = [json.loads(text)["source_state"] for text in subscriber.wait_for("camera/away", 2)]
+    assert told[-1] == "failed"
+    subscriber.close()
+    hook.shutdown()
+
+
+def test_an_address_that_is_none_is_refused(demo_bundle: Path) -> None:
+    done = twostream("run", demo_bundle, "test://", "--webhook", "ftp://host/x")
+    assert_refused(done, "--webhook: give an address that begins with http")

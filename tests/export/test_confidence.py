@@ -1,0 +1,97 @@
+"""How sure a score is: temperature, calibration error, threshold, and the gate for INT8."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.decision.fusion import softmax, temper
+from export.confidence import (
+    Bin,
+    calibration_error,
+    choose_threshold,
+    fit_temperature,
+    reliability,
+)
+from export.figures import draw_reliability
+from export.gate import too_much_lost
+
+
+def made_scores(sharpness: float) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (4000, 4) that are true at sharpness 1, and the classes (4000,) drawn from them."""
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 2, (4000, 4)).astype(np.float32)
+    honest = softmax(logits, 1.0)
+    truth = (rng.random((4000, 1)) > honest.cumsum(axis=1)).sum(axis=1).clip(0, 3)
+    return softmax(logits * np.float32(sharpness), 1.0), truth
+
+
+@pytest.mark.parametrize("sharpness", [0.4, 1.0, 3.0])
+def test_the_temperature_undoes_what_was_done_to_honest_scores(sharpness: float) -> None:
+    scores, truth = made_scores(sharpness)
+    temperature = fit_temperature(scores, truth)
+    assert temperature == pytest.approx(sharpness, rel=0.1)
+    after = calibration_error(reliability(temper(scores, temperature), truth))
+    assert after < 0.02
+    if sharpness != 1.0:
+        assert calibration_error(reliability(scores, truth)) > 5 * after
+
+
+def test_the_calibration_error_is_the_mean_distance_from_the_diagonal() -> None:
+    scores = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]], np.float32)
+    bins = reliability(scores, np.array([0, 1, 0, 1]))
+    assert [(round(b.confidence, 3), b.accuracy, b.count) for b in bins] == [
+        (0.6, 1, 2),
+        (0.9, 0.5, 2),
+    ]
+    assert calibration_error(bins) == pytest.approx((2 * 0.4 + 2 * 0.4) / 4, abs=1e-6)
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=200), st.floats(0, 1))
+def test_the_threshold_keeps_the_stated_false_alarm_rate(values: list[float], rate: float) -> None:
+    negatives = np.array(values)  # float32 values, compared as the runtime does
+    threshold = choose_threshold(negatives, rate)
+    shown = (negatives >= threshold).mean()
+    assert shown <= rate or threshold == 0.995
+    assert threshold == 0.2 or (negatives >= threshold - 0.0051).mean() > rate
+
+
+def test_a_reliability_diagram_is_a_picture(tmp_path: Path) -> None:
+    bins = {name: [Bin(0.5, 0.4, 10), Bin(0.95, 1.0, 90)] for name in ("spatial", "fused")}
+    draw_reliability(bins, tmp_path / "r.png")
+    picture = cv2.imread(str(tmp_path / "r.png"))
+    assert picture is not None
+    assert picture.std() > 10
+    first = (tmp_path / "r.png").read_bytes()
+    draw_reliability(bins, tmp_path / "r.png")
+    assert (tmp_path / "r.png").read_bytes() == first
+
+
+def found(**changes: dict[str, float]) -> dict[str, Any]:
+    row = {"top1_fp32": 0.9, "top1_int8": 0.9, "mean_score_difference": 0.005}
+    rows = {stream: row | changes.get(stream, {}) for stream in ("spatial", "temporal", "fused")}
+    return {"clips": 40, **rows}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, None),
+        ({"spatial": {"top1_int8": 1.0}}, None),  # a gain is no loss
+        ({"spatial": {"top1_int8": 0.89}}, None),  # one point is allowed
+        (
+            {"fused": {"top1_int8": 0.875}},
+            "40 validation clips: fused top-1 falls from 0.9 to 0.875",
+        ),
+        ({"temporal": {"mean_score_difference": 0.021}}, "temporal scores differ by 0.021"),
+    ],
+)
+def test_the_gate(changes: dict[str, Any], said: str | None) -> None:
+    loss = too_much_lost(found(**changes))
+    assert (loss is None) if said is None else (loss is not None and said in loss)

@@ -1,0 +1,157 @@
+"""From two checkpoints to a bundle: the same bytes each time, or none where INT8 loses too much."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from typer.testing import CliRunner
+
+from calibration.lint import lint
+from edge.bundle.manifest import load_bundle
+from edge.cli import app
+from edge.errors import ExportError
+from export.cli import export_command
+from export.graph import batched
+from tests.support import tiny
+from tests.support.clips import write_clip
+from tests.support.command import twostream
+from tests.support.networks import residual_network
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Trained:
+    data: Path
+    spatial: Path
+    temporal: Path
+    footage: Path
+    work: Path
+
+    def arguments(self, out: Path, *more: object) -> list[str]:
+        words = ["export", self.data, out, "--parity-video", self.footage, "--clips", 8]
+        words += ["--spatial", self.spatial, "--temporal", self.temporal]
+        words += ["--work", self.work, "--cache", self.data / "cache", *more]
+        return [str(word) for word in words]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    root = tmp_path_factory.mktemp("export")
+    data = tiny.write_dataset(root / "ucf")
+    files = (tiny.train(data, root / "runs", stream) for stream in ("spatial", "temporal"))
+    footage = write_clip(root / "street.mp4", frames=40, codec="h264")
+    return Trained(data, *files, footage, root / "work")
+
+
+@pytest.fixture(scope="module")
+def bundle(trained: Trained) -> Path:
+    out = trained.work / "first" / "tiny"
+    done = twostream(*trained.arguments(out), timeout_s=300)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+
+
+def test_the_same_inputs_give_the_same_bytes(trained: Trained, bundle: Path) -> None:
+    """Whatever else is left beside it: here the networks for four inputs at once."""
+    out = trained.work / "second" / "tiny"
+    done = twostream(*trained.arguments(out, "--batch", 4), timeout_s=300)
+    assert done.returncode == 0, done.stderr
+    assert hashes(out) == hashes(bundle)
+    model = onnx.load(trained.work / "temporal.int8.batch4.onnx")
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_value for dim in dims] == [4, 20, 64, 64]
+    assert lint(model) == []
+
+
+def test_a_bundle_says_what_it_was_made_from(trained: Trained, bundle: Path) -> None:
+    manifest = load_bundle(bundle).manifest
+    report = json.loads((bundle / "report.json").read_text())
+    assert report["accepted_loss"] is manifest.accepted_loss is None
+    assert manifest.fusion.false_alarm_rate == 0.01
+    for stream in ("spatial", "temporal"):
+        found = report["calibration"][stream]
+        assert found["clips"] == sum(found["clips_a_class"].values()) == 8
+        tried = found["mean_score_difference_by_ranges"]
+        assert tried[found["ranges"]] == min(tried.values())
+        temperature = report["validation"]["confidence"][stream]["temperature"]
+        assert getattr(manifest, stream).temperature == temperature
+    page = bundle.with_name("tiny.html").read_text()
+    for words in (
+        "data:image/png;base64",
+        "Drumming",
+        manifest.files["temporal.onnx"],
+        "--clips 8",
+    ):
+        assert words in page
+    done = twostream("verify", bundle)
+    assert done.returncode == 0, done.stderr
+
+
+def test_int8_that_loses_too_much_is_not_shipped_unless_accepted(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.gate.SCORE_DIFFERENCE_MAX", -1.0)
+    app.command("export")(export_command)
+    out = tmp_path / "lossy"
+    refused = CliRunner().invoke(app, trained.arguments(out))
+    assert isinstance(refused.exception, ExportError)
+    assert "spatial scores differ by" in str(refused.exception)
+    assert "--accept-loss" in str(refused.exception)
+    assert list(tmp_path.iterdir()) == []
+    accepted = CliRunner().invoke(app, trained.arguments(out, "--accept-loss"))
+    assert accepted.exit_code == 0, accepted.exception
+    loss = load_bundle(out).manifest.accepted_loss
+    assert loss is not None
+    assert "spatial scores differ by" in loss
+    run = twostream("run", out, trained.footage)
+    assert f"this bundle was made although {loss}" in " ".join(run.stderr.split())
+
+
+def test_calibrate_ranks_layers_and_takes_footage(trained: Trained, bundle: Path) -> None:
+    fp32, out = trained.work / "temporal.fp32.onnx", trained.work / "own.onnx"
+    picture = trained.work / "layers.png"
+    done = twostream(
+        *("calibrate", fp32, trained.data, "--clips", 8, "--ranges", "entropy", "--out", out),
+        *("--sensitivity", picture, "--cache", trained.data / "cache", "--table", "10.3.0"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ranges: entropy" in done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()[1:]]
+    losses = [float(row[1]) for row in rows]
+    assert len(rows) == 50
+    assert losses == sorted(losses, reverse=True)
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert twostream("export", "--check", out, "--table", f"{out}.cache").returncode == 0
+    folder = trained.work / "recordings"
+    folder.mkdir()
+    for name in ("a.mp4", "b.mp4", "c.mp4", "d.mp4"):
+        write_clip(folder / name, frames=30, codec="h264")
+    done = twostream(
+        *("calibrate", fp32, folder, "--unlabelled", "--clips", 8, "--ranges", "mse"),
+        *("--out", out, "--cache", trained.work),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "(unlabelled) 4" in done.stderr
+
+
+def test_a_network_for_one_input_only_is_refused() -> None:
+    model = residual_network()
+    shape = numpy_helper.from_array(np.array([1, 4], np.int64), "one")
+    model.graph.initializer.append(shape)
+    flatten = next(node for node in model.graph.node if node.op_type == "Flatten")
+    flatten.op_type = "Reshape"
+    flatten.input.append("one")
+    with pytest.raises(ExportError, match="one input at a time only"):
+        batched(model, 2)

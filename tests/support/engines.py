@@ -1,0 +1,80 @@
+"""Bundles and networks, whole and broken on purpose, for tests of engines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from calibration.placement import quantise_weight
+from edge.bundle.manifest import MANIFEST, Bundle, load_bundle, sha256
+from edge.bundle.network import Stream
+from edge.bundle.parity import load_parity, spatial_inputs, temporal_inputs
+from edge.devices.tensorrt.prepare import GPU
+
+ORIN = GPU("Orin", "8.7", 8)
+STREAMS: tuple[Stream, ...] = ("spatial", "temporal")
+
+
+def copy_bundle(source: Path, folder: Path) -> Bundle:
+    """The same bundle where it can be written."""
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("engines"))
+    return load_bundle(folder)
+
+
+def with_network(bundle: Bundle, stream: Stream, network: onnx.ModelProto) -> Bundle:
+    """The bundle, in its place, with another network."""
+    data = network.SerializeToString()
+    (bundle.path / f"{stream}.onnx").write_bytes(data)
+    raw = json.loads((bundle.path / MANIFEST).read_text())
+    raw["files"][f"{stream}.onnx"] = sha256(data)
+    (bundle.path / MANIFEST).write_text(json.dumps(raw))
+    return load_bundle(bundle.path)
+
+
+def network_of(bundle: Path | Bundle, stream: Stream) -> onnx.ModelProto:
+    folder = bundle.path if isinstance(bundle, Bundle) else bundle
+    return onnx.load_from_string((folder / f"{stream}.onnx").read_bytes())
+
+
+def inputs_of(bundle: Bundle, stream: Stream) -> NDArray[np.float32]:
+    """(N, channels, H, W), the parity samples."""
+    make = spatial_inputs if stream == "spatial" else temporal_inputs
+    return make(bundle, load_parity(bundle))
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, C) logits to scores."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def break_weight(model: onnx.ModelProto, index: int, how: str) -> str:
+    """Give one convolution weights that TensorRT takes and computes in float; its name.
+
+    how: "unquantised", float weights; "wrong axis", one scale an input channel.
+    """
+    convolution = [node for node in model.graph.node if node.op_type == "Conv"][index]
+    name = convolution.input[1]
+    pair = next(node for node in model.graph.node if node.output[0] == name)
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    values, scales = (tensors[n].astype(np.float32) for n in pair.input[:2])
+    weights = values * scales.reshape(-1, 1, 1, 1)
+    position = list(model.graph.node).index(pair)
+    model.graph.node.remove(pair)
+    if how == "unquantised":
+        model.graph.initializer.append(numpy_helper.from_array(weights, name))
+        return convolution.name
+    whole, wrong = quantise_weight(weights, 1)
+    parts = {"values": whole, "scales": wrong, "zeros": np.zeros(len(wrong), np.int8)}
+    for part, array in parts.items():
+        model.graph.initializer.append(numpy_helper.from_array(array, f"broken_{part}"))
+    names = [f"broken_{part}" for part in parts]
+    node = helper.make_node("DequantizeLinear", names, [name], "broken_DQ", axis=1)
+    model.graph.node.insert(position, node)
+    return convolution.name

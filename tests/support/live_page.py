@@ -1,0 +1,105 @@
+"""The live page's real server in this process, fed by hand, and raw sockets to it."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import numpy as np
+
+from edge.bundle.manifest import load_bundle
+from edge.decision.label import RUNNING, Label
+from edge.outputs.base import SourceInfo
+from edge.outputs.listen_address import parse_listen
+from edge.outputs.web.server import WebServer
+from edge.outputs.web.state import LiveState
+from tests.support.paths import REPOSITORY
+
+TOKEN = "open-sesame-0123456789"
+BOUND_S = 30.0
+
+
+class Page:
+    """A server with one source, `yard`, that has one picture."""
+
+    def __init__(self, url: str, state: LiveState) -> None:
+        self.url, self.state = url, state
+        self.port = int(url.rstrip("/").rpartition(":")[2])
+
+    def label(self, source: str = "yard") -> None:
+        frame = cast(Any, None)
+        self.state.on_label(Label(source, frame, RUNNING, None, None, None, None, 1.0))
+
+    def connect(self, data: bytes = b"") -> socket.socket:
+        opened = socket.create_connection(("127.0.0.1", self.port), timeout=BOUND_S)
+        opened.sendall(data)
+        return opened
+
+    def send(self, data: bytes) -> bytes:
+        """The answer up to its end; empty where the connection is cut."""
+        with self.connect(data) as opened:
+            return read_all(opened)
+
+    def ask(self, target: str, *fields: str, method: str = "GET", host: str = "") -> Answer:
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {host or f'127.0.0.1:{self.port}'}"]
+        lines += ["Connection: close", *fields]
+        return Answer(self.send(("\r\n".join(lines) + "\r\n\r\n").encode()))
+
+    def count(self, reason: str) -> int:
+        text = self.ask("/metrics", f"Authorization: Bearer {TOKEN}").raw.decode()
+        found = re.search(rf'twostream_web_refused_total{{reason="{reason}"}} (\d+)', text)
+        assert found is not None, text
+        return int(found[1])
+
+
+class Answer:
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        head, _, self.body = raw.partition(b"\r\n\r\n")
+        first, *fields = head.decode().split("\r\n")
+        self.status = int(first.split()[1]) if first else 0
+        pairs = (field.partition(": ") for field in fields)
+        self.headers = {name.lower(): value for name, _, value in pairs}
+
+
+def read_all(opened: socket.socket) -> bytes:
+    data = b""
+    try:
+        while part := opened.recv(65536):
+            data += part
+    except ConnectionError:
+        pass
+    return data
+
+
+def is_closed(opened: socket.socket) -> bool:
+    """Whether the other side has ended it; waits for that up to the socket's own bound."""
+    try:
+        while opened.recv(65536):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + BOUND_S
+    while not condition():
+        assert time.monotonic() < deadline_s, "it has not come to that"
+        time.sleep(0.02)
+
+
+@contextmanager
+def page(token: str = "", side_px: int = 64) -> Iterator[Page]:
+    manifest = load_bundle(REPOSITORY / "edge/bundles/ucf101-mini").manifest
+    noise = np.random.default_rng(0).integers(0, 255, (side_px, side_px, 3), np.uint8)
+    state = LiveState(manifest.classes, lambda label: noise)
+    with WebServer(parse_listen("--web", "0", token), state) as server:
+        running = Page(server.url, state)
+        state.begin(SourceInfo("yard", "yard", live=True))
+        running.label()
+        yield running

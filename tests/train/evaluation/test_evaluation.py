@@ -1,0 +1,270 @@
+"""`twostream evaluate` and `twostream fuse`: figures, refusals, and what they save."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.decision.fusion import Scores
+from edge.errors import DataError
+from tests.support import tiny
+from tests.support.command import assert_refused, twostream
+from train.evaluation.fusion import fit_svm, search_weight, stacked, svm_scores, weighted
+from train.evaluation.metrics import confusion, right_by_class, top_k
+from train.evaluation.plots import draw_confusion
+from train.evaluation.protocol import ten_crops
+from train.evaluation.scores import SavedScores, load_scores, write_scores
+
+TRUTH = np.array([0, 1, 2, 2])
+SCORES = np.array(
+    [[0.5, 0.3, 0.2], [0.4, 0.35, 0.25], [0.5, 0.3, 0.2], [0.1, 0.2, 0.7]], np.float32
+)
+
+
+def test_top_k_by_hand() -> None:
+    assert [top_k(SCORES, TRUTH, k) for k in (1, 2, 3)] == [0.5, 0.75, 1.0]
+    tie = np.full((1, 3), 1 / 3, np.float32)
+    assert top_k(tie, np.array([0]), 1) == 1.0
+    assert top_k(tie, np.array([1]), 1) == 0.0
+
+
+def test_confusion_by_hand() -> None:
+    counts = confusion(SCORES, TRUTH)
+    assert counts.tolist() == [[1, 0, 0], [1, 0, 0], [1, 0, 1]]
+    assert right_by_class(counts, ("a", "b", "c")) == {"a": "1 of 1", "b": "0 of 1", "c": "1 of 2"}
+
+
+@pytest.mark.parametrize("size", [3, pytest.param(101, marks=pytest.mark.slow)])
+def test_the_confusion_matrix_is_a_picture(size: int, tmp_path: Path) -> None:
+    counts = np.eye(size, dtype=np.int64) * 4
+    counts[0, 1] = 4
+    draw_confusion(counts, tuple(f"Class{i}" for i in range(size)), "title", tmp_path / "c.png")
+    picture = cv2.imread(str(tmp_path / "c.png"))
+    assert picture is not None
+    assert min(picture.shape[:2]) > 400
+    assert (picture[..., 0] > picture[..., 2] + 60).any()  # something is blue
+    assert [path.name for path in tmp_path.iterdir()] == ["c.png"]
+
+
+def test_ten_crops_are_corners_and_centre_twice() -> None:
+    crops = ten_crops((224, 224))
+    assert {(c.height, c.width) for c in crops} == {(196, 196)}
+    places = [(c.top, c.left) for c in crops[:5]]
+    assert places == [(0, 0), (0, 28), (28, 0), (28, 28), (14, 14)]
+    assert [(c.top, c.left) for c in crops[5:]] == places
+    assert [c.flip for c in crops] == [False] * 5 + [True] * 5
+
+
+def one_hot(numbers: list[int], sure: float, classes: int = 3) -> Scores:
+    scores = np.full((len(numbers), classes), (1 - sure) / (classes - 1), np.float32)
+    scores[np.arange(len(numbers)), numbers] = sure
+    return scores
+
+
+def test_the_weight_goes_to_the_stream_that_is_right() -> None:
+    right, wrong = one_hot([0, 1, 2, 2], 0.8), one_hot([1, 2, 0, 0], 0.8)
+    assert search_weight(right, wrong, TRUTH) == 1.0
+    assert search_weight(wrong, right, TRUTH) == 0.0
+    assert search_weight(right, wrong, TRUTH, least=0.3) == 0.7
+    np.testing.assert_allclose(weighted(right, wrong, 0.25), 0.25 * right + 0.75 * wrong)
+
+
+def test_the_svm_learns_what_the_average_cannot() -> None:
+    """The spatial stream always takes class 1 for class 0, and is so sure that it wins."""
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 3, 90)
+    spatial = one_hot([[0, 0, 2][t] for t in truth], 0.9)
+    temporal = one_hot(list(truth), 0.5)
+    noise = rng.uniform(0, 0.02, (2, 90, 3)).astype(np.float32)
+    spatial, temporal = spatial + noise[0], temporal + noise[1]
+    average = top_k(weighted(spatial, temporal, 0.5), truth, 1)
+    inputs = stacked(spatial, temporal)
+    np.testing.assert_allclose(np.linalg.norm(inputs[:, :3], axis=1), 1, rtol=1e-5)
+    machine = fit_svm(inputs[:60], truth[:60], inputs[60:], truth[60:])
+    svm = top_k(svm_scores(machine, inputs[60:], 3), truth[60:], 1)
+    assert svm == 1.0
+    assert average < 0.8
+
+
+def test_a_class_that_the_svm_has_not_seen_comes_last() -> None:
+    truth = np.array([0, 2] * 10)
+    inputs = stacked(one_hot(list(truth), 0.9), one_hot(list(truth), 0.8))
+    machine = fit_svm(inputs, truth, inputs[:0], truth[:0])
+    scores = svm_scores(machine, inputs, 3)
+    assert top_k(scores, truth, 1) == 1.0
+    assert (scores[:, 1] == -np.inf).all()
+    with pytest.raises(DataError, match="two classes"):
+        fit_svm(inputs[::2], truth[::2], inputs[:0], truth[:0])
+
+
+def saved(clips: int = 4, samples: int = 2) -> SavedScores:
+    rng = np.random.default_rng(0)
+    header = {"classes": ["a", "b"], "split": 1, "samples": samples, "crops": 1, "format": 1}
+    return SavedScores(
+        tuple(f"a/{n}" for n in range(clips)),
+        ("a", "b") * (clips // 2),
+        ("train", "test") * (clips // 2),
+        header,
+        {"spatial": rng.random((clips, samples, 2), np.float32)},
+        {"spatial": rng.random((clips, samples, 5), np.float32)},
+    )
+
+
+def test_saved_scores_come_back_whole(tmp_path: Path) -> None:
+    write_scores(tmp_path / "s.npz", saved())
+    back = load_scores(tmp_path / "s.npz")
+    assert (back.names, back.labels, back.parts) == (saved().names, saved().labels, saved().parts)
+    np.testing.assert_array_equal(back.scores["spatial"], saved().scores["spatial"])
+    assert back.part("test").truth.tolist() == [1, 1]
+
+
+@given(st.data())
+def test_damaged_scores_are_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("scores") / "s.npz"
+    write_scores(path, saved())
+    content = bytearray(path.read_bytes())
+    for _ in range(3):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(content[: data.draw(st.integers(1, len(content)))]))
+    with suppress(DataError):  # any other error is a fault
+        assert load_scores(path).scores
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("labels", np.array(["a", "b", "c", "a"]), "a label or part"),
+        ("labels", np.array(["a"]), "differ in length"),
+        ("spatial_scores", np.zeros((4, 2, 3), np.float32), "has shape"),
+        ("spatial_scores", np.full((4, 2, 2), np.nan, np.float32), "finite"),
+        ("spatial_scores", np.zeros((4, 2, 2), np.float64), "float32"),
+        ("header", np.array('{"format": 9}'), "expected 1"),
+        ("header", np.array("["), "no scores"),
+        ("names", np.array([object()] * 4), "no scores"),
+    ],
+)
+def test_scores_that_do_not_fit_together_are_refused(
+    key: str, value: np.ndarray, says: str, tmp_path: Path
+) -> None:
+    write_scores(tmp_path / "s.npz", saved())
+    with np.load(tmp_path / "s.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    np.savez(tmp_path / "s.npz", allow_pickle=True, **(arrays | {key: value}))
+    with pytest.raises(DataError, match=says):
+        load_scores(tmp_path / "s.npz")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made data set, whose second split tests what the first trains on."""
+    root = tiny.write_dataset(tmp_path_factory.mktemp("ucf"))
+    lists = root / "ucfTrainTestlist"
+    shutil.copy(lists / "trainlist01.txt", lists / "testlist02.txt")
+    shutil.copy(lists / "testlist01.txt", lists / "trainlist02.txt")
+    return root
+
+
+@pytest.fixture(scope="module")
+def runs(data: Path) -> dict[str, Path]:
+    return {
+        stream: tiny.train(data, data / "work", stream, "schedule.epochs=3").parent
+        for stream in ("spatial", "temporal")
+    }
+
+
+@pytest.mark.slow
+def test_both_streams_are_evaluated_saved_and_fused(
+    data: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    words = ["evaluate", data, "--cache", data / "cache", "--samples", 3, "--for-fusion"]
+    words += [word for stream, run in runs.items() for word in (f"--{stream}", run)]
+    files = {"scores": "s.npz", "report": "r.json", "confusion": "c.png"}
+    words += [word for key, name in files.items() for word in (f"--{key}", tmp_path / name)]
+    done = twostream(*words)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "test, split 1: 2 clips, 3 samples of each, 1 crop"
+    assert [line.split()[0] for line in lines[1:4]] == ["spatial", "temporal", "fused"]
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert float(lines[3].split()[2]) == report["fused"]["top1"]
+    assert report["checkpoints"]["spatial"]["file"].startswith("003-")
+    kept = load_scores(tmp_path / "s.npz")
+    assert kept.parts.count("train") == 6
+    assert kept.parts.count("test") == 2
+    mean = np.mean([kept.part("test").scores[s].mean(axis=1) for s in runs], axis=0)
+    assert report["fused"]["top1"] == top_k(mean, kept.part("test").truth, 1)
+    assert cv2.imread(str(tmp_path / "c.png")) is not None
+    fused = twostream(
+        "fuse", tmp_path / "s.npz", "--out", tmp_path / "f.safetensors", "--report", tmp_path / "f"
+    )
+    assert fused.returncode == 0, fused.stderr
+    methods = [line.rpartition("top-1")[0].strip() for line in fused.stdout.splitlines()[1:-1]]
+    streams, ways = ["spatial", "temporal"], ["average", "weighted", "svm"]
+    assert methods == [*streams, *ways, "recurrent causal", "recurrent whole"]
+    assert json.loads((tmp_path / "f").read_text())["average"]["top1"] == report["fused"]["top1"]
+    from train.evaluation.recurrent import load_recurrent
+
+    assert load_recurrent(tmp_path / "f.safetensors").classes == tiny.CLASSES
+
+
+@pytest.mark.slow
+def test_what_was_trained_on_is_no_test(data: Path, runs: dict[str, Path]) -> None:
+    words = ("evaluate", data, "--spatial", runs["spatial"], "--cache", data / "cache")
+    assert_refused(twostream(*words, "--split", 2), "was trained on split 1", "--other-split")
+    done = twostream(*words, "--split", 2, "--other-split", "--samples", 1, "--crops", 10)
+    assert done.returncode == 0, done.stderr
+    assert "8 clips, 1 samples of each, 10 crops" in done.stdout
+    assert "not comparable" in done.stdout
+    lists = data / "ucfTrainTestlist"
+    before = (lists / "testlist01.txt").read_text()
+    train = (lists / "trainlist01.txt").read_text()
+    try:  # the lists have changed since
+        (lists / "testlist01.txt").write_text("Diving/v_Diving_g09_c01.avi\n")
+        (lists / "trainlist01.txt").write_text(train.replace("Diving/v_Diving_g09_c01.avi\n", ""))
+        refused = twostream(*words)
+    finally:
+        (lists / "testlist01.txt").write_text(before)
+        (lists / "trainlist01.txt").write_text(train)
+    assert refused.returncode == 2
+    assert "1 test clips were trained on by the spatial network" in refused.stderr
+
+
+@pytest.mark.slow
+def test_calls_that_make_no_sense_are_one_line(data: Path, runs: dict[str, Path]) -> None:
+    spatial = ("--spatial", runs["spatial"])
+    assert_refused(twostream("evaluate", data, *spatial, "--crops", 5), "5 crops")
+    assert_refused(twostream("evaluate", data, *spatial, "--for-fusion"), "--scores FILE.npz")
+    assert_refused(twostream("evaluate", data, "--temporal", runs["spatial"]), "not a temporal one")
+    assert_refused(twostream("fuse", data / "none.npz"), "none.npz", "No such file")
+
+
+@pytest.mark.slow
+def test_a_cluster_scores_clips_as_this_process_does(data: Path, runs: dict[str, Path]) -> None:
+    from train.caching import fill_cache, open_cache
+    from train.data.ray_map import map_on_cluster
+    from train.data.ucf101 import load_split
+    from train.evaluation.protocol import Protocol, score_clip
+    from train.models.checkpoint import find_checkpoint, load_checkpoint
+
+    file = find_checkpoint(runs["temporal"])
+    spec = load_checkpoint(file)[1]
+    clips = [clip for clip in load_split(data, 1).test if clip.label in spec.classes]
+    cached = fill_cache(open_cache(data / "cache", spec), clips)
+    work = partial(score_clip, checkpoint=file, protocol=Protocol(2, 1))
+    there = {clip.clip.name: found for clip, found in map_on_cluster(work, cached, "local")}
+    assert sorted(there) == sorted(clip.name for clip in clips)
+    for clip in cached:
+        here = work(clip)
+        np.testing.assert_allclose(there[clip.clip.name].scores, here.scores, atol=1e-5)

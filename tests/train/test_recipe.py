@@ -1,0 +1,91 @@
+"""Recipes: read whole or refused, by name, and each of the packaged ones usable."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.bundle.network import STREAMS, Stream
+from edge.errors import DataError
+from tests.support.command import assert_refused, twostream
+from tests.support.paths import REPOSITORY
+from train.recipe import Recipe, load_recipe, recipe_names
+
+DEFAULT = REPOSITORY / "train" / "recipes" / "default.toml"
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("name", recipe_names())
+def test_packaged_recipes_are_whole_and_name_their_source(name: str, stream: Stream) -> None:
+    recipe = load_recipe(name, stream)
+    assert len(recipe.source) > 20
+    assert Recipe.model_validate_json(recipe.to_json()) == recipe
+
+
+def test_a_published_result_has_its_recipe() -> None:
+    assert {"default", "seed-xception", "resnet101", "very-deep", "tsn"} <= set(recipe_names())
+
+
+def test_a_stream_has_values_of_its_own() -> None:
+    tsn = {stream: load_recipe("tsn", stream) for stream in STREAMS}
+    assert tsn["spatial"].optimiser.rate == 0.001  # Wang et al., 2016, section 4.1
+    assert tsn["temporal"].optimiser.rate == 0.005
+    assert tsn["spatial"].sampling.segments == tsn["temporal"].sampling.segments == 3
+    assert tsn["spatial"].network.batch_norm == "partial"
+
+
+def test_changes_win_and_words_need_no_quotes() -> None:
+    recipe = load_recipe("default", "spatial", ("network.backbone=resnet18", "seed=7"))
+    assert recipe.network.backbone == "resnet18"
+    assert recipe.seed == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("schedule.epochs", "give SECTION.KEY=VALUE"),
+        ("schedule.epochs=many", "schedule.epochs: Input should be a valid integer"),
+        ("schedule.epochs=0", "schedule.epochs"),
+        ("schedule.epoch=3", "schedule.epoch: Extra inputs are not permitted"),
+        ("seed.x=2", "seed is a value"),
+        ("augmentation.scales=[2.0]", "shares of the picture's side"),
+        ("schedule.warmup_epochs=99.0", "warmup_epochs must be fewer"),
+    ],
+)
+def test_bad_changes_are_named(change: str, says: str) -> None:
+    with pytest.raises(DataError, match=says.replace(".", r"\.")):
+        load_recipe("default", "temporal", (change,))
+
+
+def test_every_line_of_a_recipe_is_needed(tmp_path: Path) -> None:
+    lines = DEFAULT.read_text().splitlines(keepends=True)
+    common = lines[: lines.index("[spatial.network]\n")]
+    for index in (i for i, line in enumerate(common) if " = " in line):
+        file = tmp_path / f"{index}.toml"
+        file.write_text("".join(lines[:index] + lines[index + 1 :]))
+        key = lines[index].split(" = ")[0]
+        with pytest.raises(DataError, match=rf"{file}: .*{key}: Field required"):
+            load_recipe(str(file), "temporal")
+
+
+@given(st.text(max_size=60))
+def test_whatever_is_asked_is_taken_or_refused(text: str) -> None:
+    with suppress(DataError):  # any other error is a fault
+        assert load_recipe("default", "spatial", (text,)).title
+
+
+@pytest.mark.slow
+def test_a_recipe_that_is_not_there_or_no_toml_is_one_line(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_bytes(b"\xff\xfe = [")
+    for name, says in (
+        ("inception", "there are default"),
+        (str(bad), "not TOML"),
+        ("none.toml", "No such file"),
+    ):
+        done = twostream("train", "spatial", tmp_path, "--recipe", name)
+        assert_refused(done, name, says)

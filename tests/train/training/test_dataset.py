@@ -1,0 +1,122 @@
+"""What is drawn: the same in any process, at any time, and shared out without loss."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.motion.spec import PRESETS
+from tests.support.clips import write_clip
+from tests.support.networks import make_spec
+from train.data.cache import CachedClip, ClipCache
+from train.data.clips import Clip
+from train.recipe import load_recipe
+from train.training.dataset import Batches, TrainingSet
+
+SIZES = st.tuples(st.integers(1, 200), st.integers(1, 40), st.integers(1, 4))
+
+
+@given(SIZES, st.integers(0, 9), st.integers(1, 5), st.data())
+def test_processes_share_the_batches_of_one(
+    sizes: tuple[int, int, int], seed: int, epoch: int, data: st.DataObject
+) -> None:
+    samples, each, world = sizes
+    if samples < world:
+        return
+    alone = Batches(samples, each * world, seed, 0, 1)
+    ranks = [Batches(samples, each * world, seed, rank, world) for rank in range(world)]
+    first = data.draw(st.integers(0, len(alone)))
+    parts = []
+    for batches in ranks:
+        assert batches.batch % world == 0
+        assert len(batches) >= 1
+        batches.start_at(epoch, first)
+        parts.append(list(batches))
+    for step, shares in enumerate(zip(*parts, strict=True), first):
+        together = sorted(draw for share in shares for draw in share)
+        assert together == sorted(ranks[0].draws(epoch, step))
+        assert len({len(share) for share in shares}) == 1
+    seen = [draw for part in parts for share in part for draw in share]
+    assert len(seen) == len(set(seen))
+
+
+def test_an_epoch_sees_every_sample_but_what_is_left_over_of_the_last_batch() -> None:
+    batches = Batches(37, 8, 1, 0, 1)
+    orders = []
+    for epoch in (1, 2):
+        batches.start_at(epoch, 0)
+        orders.append([number for batch in batches for _, number in batch])
+        assert len(orders[-1]) == len(set(orders[-1])) == 32
+    assert orders[0] != orders[1]
+
+
+@pytest.fixture(scope="module")
+def cached(tmp_path_factory: pytest.TempPathFactory) -> list[CachedClip]:
+    """Three clips of Biking, one of Diving, one of no class."""
+    root = tmp_path_factory.mktemp("clips")
+    store = ClipCache(root / "cache", make_spec("temporal").geometry, PRESETS["fast"])
+    labels = ("Biking", "Biking", "Biking", "Diving", "Archery")
+    clips = [
+        Clip(f"{label}/{i}.avi", write_clip(root / f"{i}.avi", frames=14 + i), label, f"{i:02}")
+        for i, label in enumerate(labels)
+    ]
+    return list(store.fill(clips, 1))
+
+
+def test_a_sample_is_the_same_whenever_it_is_made(cached: list[CachedClip]) -> None:
+    recipe = load_recipe("default", "temporal")
+    made = [TrainingSet(cached, make_spec("temporal"), recipe)[3, 5] for _ in range(2)]
+    for one, other in zip(*made, strict=True):
+        assert torch.equal(one, other)
+    assert made[0][0].shape == (1, 20, 160, 160)
+
+
+def test_the_last_epochs_are_trained_at_full_size(cached: list[CachedClip]) -> None:
+    recipe = load_recipe("default", "spatial", ("schedule.epochs=5",))
+    samples = TrainingSet(cached, make_spec("spatial"), recipe)
+    sides = [samples[epoch, 0][0].shape[-1] for epoch in (1, 3, 4, 5)]
+    assert sides == [160, 160, 224, 224]
+
+
+def test_segments_give_a_moment_each_in_order(cached: list[CachedClip]) -> None:
+    recipe = load_recipe("default", "spatial", ("sampling.segments=3", "augmentation.size_px=32"))
+    samples = TrainingSet(cached, make_spec("spatial"), recipe)
+    for number in range(len(samples)):
+        moments = samples.moments((1, number))
+        frames = len(cached[samples.samples[number].clip])
+        assert moments == sorted(moments)
+        assert 10 <= moments[0] <= moments[-1] < frames
+    assert samples[1, 0][0].shape == (3, 3, 32, 32)
+
+
+def test_the_moments_that_are_told_are_those_that_are_seen(cached: list[CachedClip]) -> None:
+    quiet = ("augmentation.flip=false", "augmentation.scales=[1.0]", "augmentation.colour=0.0")
+    recipe = load_recipe("default", "temporal", (*quiet, "augmentation.size_px=0"))
+    spec = make_spec("temporal")
+    samples = TrainingSet(cached, spec, recipe)
+    from train.data.snippets import tensor_at
+
+    for draw in ((1, 0), (2, 7)):
+        clip = cached[samples.samples[draw[1]].clip]
+        (moment,) = samples.moments(draw)
+        np.testing.assert_array_equal(samples[draw][0][0].numpy(), tensor_at(clip, moment, spec))
+        assert samples.describe(draw) == f"{clip.clip.name} at frame {moment}"
+
+
+def test_a_class_of_few_clips_gives_more_of_each_and_others_fewer(
+    cached: list[CachedClip],
+) -> None:
+    recipe = load_recipe("default", "temporal", ("sampling.repeats=4",))
+    samples = TrainingSet(cached, make_spec("temporal"), recipe)
+    assert samples.counts == [12, 12, 0]
+    assert len(samples) == 12 + 12 + 2
+    none = recipe.sampling.model_copy(update={"others": 0.0, "balance": 1.0})
+    plain = TrainingSet(cached, make_spec("temporal"), recipe.model_copy(update={"sampling": none}))
+    assert plain.counts == [12, 4, 0]
+    assert len(plain) == 16
+    assert replace(plain.samples[0], end=0.25) == plain.samples[0]

@@ -1,0 +1,327 @@
+"""Training runs: what they leave, how they go on, and how they stop when they cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from edge.bundle.network import Stream
+from edge.errors import CheckpointError, TrainingError
+from edge.motion.spec import PRESETS
+from tests.support import tiny
+from tests.support.command import TWOSTREAM, assert_refused, twostream
+from tests.support.logged import logged
+from tests.support.paths import REPOSITORY
+from train.data.splits import hold_out
+from train.data.ucf101 import load_split
+from train.models.checkpoint import epoch_files, load_checkpoint, read_metadata
+from train.recipe import load_recipe
+from train.training.job import Job, JobOptions, run_job
+from train.training.resume import STATE_FILE
+
+RUN = "heavy-spatial-efficientnet_lite0-adamw-3e-04-none"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_dataset(tmp_path_factory.mktemp("ucf"))
+
+
+def train(
+    data: Path,
+    out: Path,
+    *changes: str,
+    stream: Stream = "spatial",
+    resume: str = "",
+    classes: tuple[str, ...] = tiny.CLASSES,
+    keep: int = 3,
+) -> tuple[Path, str]:
+    """(the best checkpoint, what was said)."""
+    recipe = load_recipe("default", stream, (*tiny.CHANGES, *changes))
+    clips, held = hold_out(load_split(data, 1).train, classes, 0.15)
+    job = Job(stream, classes, 1, clips, held, recipe, PRESETS["fast"])
+    options = JobOptions(out, resume, 0, 1e9, keep, data / "cache")
+    with logged() as said:
+        best = run_job(job, options)
+    return best, "\n".join(said)
+
+
+def arguments(data: Path, out: Path, *changes: str) -> list[str]:
+    options = ["--classes", ",".join(tiny.CLASSES), "--cache", str(data / "cache")]
+    where = ["--out", str(out), "--workers", "0", "--save-every", "0"]
+    return ["train", "spatial", str(data), *options, *where, *tiny.options(*changes)]
+
+
+@pytest.fixture(scope="module")
+def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two epochs."""
+    return train(data, tmp_path_factory.mktemp("unbroken") / "out")[0].parent
+
+
+@pytest.mark.slow
+def test_a_run_leaves_checkpoints_curve_and_events(unbroken: Path) -> None:
+    assert unbroken.name == RUN
+    names = sorted(path.name for path in unbroken.iterdir())
+    first, second = (file.name for file in epoch_files(unbroken))
+    assert names == sorted([first, second, STATE_FILE, "curve.png", "events"])
+    _, spec, _ = load_checkpoint(unbroken)
+    metadata = read_metadata(unbroken / second)
+    assert [row["epoch"] for row in json.loads(metadata["history"])] == [1.0, 2.0]
+    best, current = second.removesuffix(".safetensors").split("-")[1:]
+    assert float(current) == round(json.loads(metadata["history"])[1]["top1"], 5)
+    assert float(best) in {round(row["top1"], 5) for row in json.loads(metadata["history"])}
+    assert spec.classes == tiny.CLASSES
+    assert json.loads(metadata["recipe"])["schedule"]["epochs"] == 2
+    assert spec.flow == PRESETS["fast"]
+    assert len(metadata["train_sha256"]) == 64
+    seen = {name.partition("/")[0] for name in spec.train_clips}
+    held = {name.partition("/")[0] for name in spec.validation_clips}
+    assert seen == {"Diving", "Drumming", "Archery"}
+    assert held == {"Diving", "Drumming", "Bowling"}
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
+    data: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    """kill -9 in the middle of the second epoch; then --resume auto."""
+    command = [str(TWOSTREAM), *arguments(data, tmp_path / "out")]
+    folder = tmp_path / "out" / RUN
+    with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 120
+        while time.monotonic() < until and process.poll() is None:
+            if _position(folder / STATE_FILE) >= (2, 1):
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.005)
+        _, said = process.communicate()
+    assert process.returncode == -signal.SIGKILL, said
+    epoch, step = _position(folder / STATE_FILE)
+    assert (epoch, step) < (3, 0), "it was killed too late to show anything"
+    _, said = train(data, tmp_path / "out", resume="auto")
+    assert f"going on from epoch {epoch}, step {step}" in said
+    _same(folder, unbroken)
+
+
+def _position(state: Path) -> tuple[int, int]:
+    if not state.is_file():
+        return 0, 0
+    with state.open("rb") as file:  # opened once: the run may replace it at any time
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    epoch, step, _ = json.loads(header["__metadata__"]["position"])
+    return epoch, step
+
+
+def _same(folder: Path, other: Path) -> None:
+    """Both runs have the same checkpoints, bit for bit."""
+    ours, theirs = epoch_files(folder), epoch_files(other)
+    assert [file.name for file in ours] == [file.name for file in theirs]
+    for one, two in zip(ours, theirs, strict=True):
+        assert read_metadata(one) == read_metadata(two)
+        a, b = load_file(one), load_file(two)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
+    command = [str(TWOSTREAM), *arguments(data, tmp_path, "schedule.epochs=400")]
+    state = tmp_path / RUN / STATE_FILE
+    with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 120
+        while time.monotonic() < until and not state.is_file():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert re.search(r"stopped at epoch \d+, step \d+ of \d+; go on with --resume auto", said)
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(data: Path, tmp_path: Path) -> None:
+    """torchrun on gloo, with the same global batch: the same loss curve, written once."""
+    still = ("network.batch_norm=frozen", "optimiser.average=0.5")
+    alone, _ = train(data, tmp_path / "alone", *still)
+    torchrun = Path(sys.executable).with_name("torchrun")
+    command = [str(torchrun), "--nproc-per-node=2", "--master-port=29617", "--no-python"]
+    done = subprocess.run(
+        [*command, str(TWOSTREAM), *arguments(data, tmp_path / "two", *still)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "two" / RUN
+    assert len(epoch_files(folder)) == 2
+    assert done.stderr.count("best checkpoint") == 1
+    curves = [load_checkpoint(path)[2] for path in (alone.parent, folder)]
+    for one, two in zip(*curves, strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], abs=1e-4)
+        assert two["log_likelihood"] == pytest.approx(one["log_likelihood"], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_the_last_and_the_best_checkpoints_are_kept(data: Path, tmp_path: Path) -> None:
+    best, _ = train(data, tmp_path / "out", "schedule.epochs=4", keep=1)
+    files = epoch_files(best.parent)
+    assert best in files
+    assert [file.name[:3] for file in files] == sorted({best.name[:3], "004"})
+    history = json.loads(read_metadata(files[-1])["history"])
+    scores = [row["log_likelihood"] for row in history]
+    assert int(best.name[:3]) == scores.index(max(scores)) + 1
+
+
+@pytest.mark.slow
+def test_a_run_that_gets_no_better_stops_early(data: Path, tmp_path: Path) -> None:
+    """At a rate of nearly nothing the validation top-1 stays what it was."""
+    slow = ("optimiser.rate=1e-12", "validation.choose_by=top1", "validation.patience=2")
+    best, said = train(data, tmp_path / "out", *slow, "schedule.epochs=9")
+    assert "no better epoch in 2: enough" in said
+    assert [file.name[:3] for file in epoch_files(best.parent)] == ["001", "002", "003"]
+    assert best.name.startswith("001")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", ["spatial", "temporal"])
+def test_every_choice_of_a_recipe_trains(stream: Stream, data: Path, tmp_path: Path) -> None:
+    choices = (
+        "sampling.segments=3",
+        "network.batch_norm=partial",
+        "network.freeze=1",
+        "optimiser.kind=sgd",
+        "optimiser.precision=mixed",
+        "schedule.kind=step",
+        "schedule.steps=[1]",
+        "loss.class_weights=balanced",
+        "loss.mixup=0.3",
+        "augmentation.place=random",
+        "augmentation.size_px=48",
+        "augmentation.full_size_epochs=1",
+        "validation.choose_by=last",
+    )
+    best, _ = train(data, tmp_path / "out", *choices, stream=stream)
+    assert best.name.startswith("002")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "classes", "says"),
+    [
+        (("schedule.epochs=3",), tiny.CLASSES, "--set schedule.epochs=2"),
+        ((), ("Diving", "Archery"), "another classes"),
+        (("network.size_px=96",), tiny.CLASSES, "another geometry"),
+    ],
+)
+def test_a_state_of_another_run_is_refused(
+    changes: tuple[str, ...],
+    classes: tuple[str, ...],
+    says: str,
+    data: Path,
+    unbroken: Path,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(CheckpointError, match=says):
+        train(data, tmp_path / "out", *changes, resume=str(unbroken), classes=classes)
+
+
+@pytest.mark.slow
+def test_a_folder_with_a_run_is_not_trained_over(data: Path, unbroken: Path) -> None:
+    before = {path.name: path.stat().st_mtime for path in unbroken.iterdir()}
+    with pytest.raises(CheckpointError, match="go on with --resume auto"):
+        train(data, unbroken.parent)
+    assert {path.name: path.stat().st_mtime for path in unbroken.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_names_the_batch(data: Path, tmp_path: Path) -> None:
+    wild = ("optimiser.rate=1e30", "optimiser.clip_norm=0.0", "schedule.warmup_epochs=0.0")
+    with pytest.raises(TrainingError) as fault:
+        train(data, tmp_path / "out", *wild, "schedule.epochs=20")
+    for text in ("the loss is ", "at epoch", "the batch is ", ".avi at frame ", "optimiser.rate="):
+        assert text in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+# The limits are set in the process itself, as a small machine's would be.
+LIMITED = """
+import resource, sys
+from edge.cli import main
+resource.setrlimit(resource.{limit}, ({value}, {value}))
+sys.argv = ["twostream", *{arguments!r}]
+main()
+"""
+
+
+def limited(limit: str, value: int, words: list[str]) -> subprocess.CompletedProcess[str]:
+    code = LIMITED.format(limit=limit, value=value, arguments=words)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_leaves_the_checkpoints_before(
+    data: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    """A file may grow to 20 MB: the checkpoint of 13 MB fits, the state of 40 MB does not."""
+    done = limited("RLIMIT_FSIZE", 20_000_000, arguments(data, tmp_path, "schedule.epochs=1"))
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("twostream: ")
+    assert STATE_FILE in last
+    assert "checkpoints written before are whole" in last
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / RUN).glob("*.part"))
+    for file in epoch_files(tmp_path / RUN):
+        load_checkpoint(file)
+
+
+@pytest.mark.slow
+def test_memory_that_is_too_small_names_a_batch_to_try(data: Path, tmp_path: Path) -> None:
+    words = arguments(
+        data, tmp_path, "optimiser.batch=256", "sampling.repeats=64", "network.size_px=224"
+    )
+    done = limited("RLIMIT_AS", 6 << 30, words)
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "does not fit the memory of cpu; try --set optimiser.batch=128" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    from train.training.run_folder import open_folder
+
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CheckpointError, match="cannot be written to"):
+        open_folder(tmp_path / "file" / "run", resume=False)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_what_cannot_be_trained_is_one_line(data: Path, tmp_path: Path) -> None:
+    done = twostream("train", "spatial", data, "--classes", "Diving,Yodelling", "--out", tmp_path)
+    assert_refused(done, "Yodelling", "Drumming")
+
+
+@pytest.mark.slow
+def test_a_state_that_is_not_there_is_named(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="none: no state to go on from"):
+        train(data, tmp_path / "out", resume=str(tmp_path / "none"))

@@ -1,0 +1,56 @@
+"""`twostream crossval`. Imports torch only once the command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge.bundle.network import STREAMS
+from edge.text import print_line
+from train.commands.arguments import (
+    Cache,
+    Changes,
+    Classes,
+    Data,
+    Flow,
+    RecipeName,
+    class_list,
+    flow_preset,
+)
+
+
+def crossval_command(
+    data: Data,
+    classes: Classes = "",
+    folds: Annotated[int, typer.Option(min=2, help="Partitions; each tests its own part.")] = 3,
+    recipe: RecipeName = "default",
+    changes: Changes = None,
+    flow: Flow = "fast",
+    out: Annotated[Path, typer.Option(help="Where the runs are kept.")] = Path("work/crossval"),
+    report: Annotated[Path | None, typer.Option(help="JSON of the figures.")] = None,
+    cache: Cache = Path("work/cache"),
+) -> None:
+    """Cross-validate a recipe by group, over all clips of both lists: each stream, and their mean.
+
+    Stopped, it goes on where it was when it is called again.
+    """
+    from train.data.dataset import open_dataset
+    from train.recipe import load_recipe
+
+    recipes = {stream: load_recipe(recipe, stream, tuple(changes or ())) for stream in STREAMS}
+    spec = flow_preset(flow)
+    part = open_dataset(data, 1)
+    names = class_list(classes, {clip.label for clip in part.train})
+    from train.json_file import write_json
+    from train.training.crossval import Trial, cross_validate
+    from train.training.job import JobOptions
+
+    options = JobOptions(out, "auto", None, 300.0, 1, cache)
+    trial = Trial(names, (*part.train, *part.test), recipes, spec, folds)
+    found = cross_validate(trial, options)
+    for name, row in found["top1"].items():
+        print_line(f"{name:9} top-1 {row['mean']:.4f} +- {row['deviation']:.4f}  {row['folds']}")
+    if report is not None:
+        write_json(report, found)

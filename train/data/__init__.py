@@ -1,0 +1,1 @@
+"""Clips, splits, and their frames and flow."""

@@ -1,0 +1,107 @@
+"""What is wrong with a data set, kind by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.errors import DataError
+from edge.sources.uri import VIDEOS
+from edge.terminal import track
+from train.data.cache import STACK
+from train.data.clips import Clip, Split
+from train.data.dataset import open_dataset
+from train.data.decode import announced_frames, read_frames
+from train.data.ucf101 import LISTS, clips_folder, leaks, read_split
+
+FEWEST_GROUPS = 2  # of a class: one to learn from, one to choose by
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A kind of fault and the things that have it. harmless: told, and nothing to mend."""
+
+    kind: str
+    names: tuple[str, ...]
+    harmless: bool = False
+
+
+def check_dataset(root: Path, number: int, workers: int) -> tuple[Split, list[Finding]]:
+    """The data set at `root` and what is wrong with it; every clip is decoded.
+
+    Raises DataError where there is no data set at all.
+    """
+    official = root.is_dir() and (root / LISTS).is_dir()
+    split = read_split(root, number) if official else open_dataset(root, number)
+    clips = [*split.train, *split.test]
+    with ProcessPoolExecutor(workers) as pool:
+        judged = pool.map(judge, (clip.path for clip in clips))
+        verdicts = list(track(judged, "clips", total=len(clips)))
+    faults: dict[str, list[str]] = {}
+    for clip, verdict in zip(clips, verdicts, strict=True):
+        if verdict:
+            kind, _, detail = verdict.partition(": ")
+            faults.setdefault(kind, []).append(f"{clip.name} ({detail})")
+    findings = [Finding("listed, not on disk", split.missing)]
+    findings += [Finding(kind, tuple(names)) for kind, names in sorted(faults.items())]
+    both = tuple(f"{label} {group}" for label, group in leaks(split))
+    findings.append(Finding("group in training and in test", both))
+    if official:
+        findings += _on_disk(root, clips)
+    findings.append(Finding("class with too few groups to train on", _small_classes(split)))
+    return split, [finding for finding in findings if finding.names]
+
+
+def judge(path: Path) -> str:
+    """ "kind: detail" of what is wrong with a clip; nothing for a good one."""
+    frames = 0
+    try:
+        announced = announced_frames(path)
+        for _ in read_frames(path, tell=False):
+            frames += 1
+    except DataError as error:
+        return f"unreadable: {str(error).removeprefix(f'{path}: ')}"
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+    if frames <= STACK:
+        return f"too short: {frames} frames; a stack of {STACK} flows needs {STACK + 1}"
+    if announced is not None and frames < announced:
+        return f"broken off: {frames} frames of {announced}"
+    return ""
+
+
+def _on_disk(root: Path, clips: list[Clip]) -> Iterator[Finding]:
+    """What the lists do not say of the clips' folder."""
+    folder = clips_folder(root)
+    listed = {clip.path for split in (1, 2, 3) for clip in _listed(root, split)}
+    listed |= {clip.path for clip in clips}
+    there = [path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS]
+    unlisted = (str(path.relative_to(folder)) for path in there if path not in listed)
+    yield Finding("on disk, in no list", tuple(sorted(unlisted)))
+    spellings = sorted(
+        {part for clip in clips for part in clip.path.parts if part.lower() == "handstandpushups"}
+        | {"HandStandPushups" for clip in clips if "v_HandStandPushups" in clip.path.name}
+    )
+    if len(spellings) > 1:
+        yield Finding("spelt in two ways, which is accepted", tuple(spellings), harmless=True)
+
+
+def _listed(root: Path, number: int) -> list[Clip]:
+    try:
+        split = read_split(root, number)
+    except DataError:  # the lists of other splits need not be there
+        return []
+    return [*split.train, *split.test]
+
+
+def _small_classes(split: Split) -> tuple[str, ...]:
+    groups: dict[str, set[str]] = {clip.label: set() for clip in (*split.train, *split.test)}
+    for clip in split.train:
+        groups[clip.label].add(clip.group)
+    return tuple(
+        f"{label} ({len(own)} in training)"
+        for label, own in sorted(groups.items())
+        if len(own) < FEWEST_GROUPS
+    )

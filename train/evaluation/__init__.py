@@ -1,0 +1,1 @@
+"""Protocols, metrics, fusion of saved scores."""

@@ -1,0 +1,127 @@
+"""Saved scores: what both networks say at each moment of each clip, in one .npz file.
+
+names, labels, parts    (clips,) text; a part is train, validation or test
+STREAM_scores           (clips, samples, C) float32, softmax
+STREAM_features         (clips, samples, F) float32, what the classifier saw
+header                  JSON: classes, split, samples, crops, checkpoints and their SHA-256
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle.network import STREAMS
+from edge.decision.fusion import Scores
+from edge.errors import DataError
+from edge.files import write_atomic
+
+PARTS = ("train", "validation", "test")
+FORMAT = 1
+_DAMAGED = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class SavedScores:
+    """Scores of some clips. scores, features: by stream; one stream may be absent."""
+
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    parts: tuple[str, ...]
+    header: dict[str, Any]
+    scores: dict[str, Scores]
+    features: dict[str, NDArray[np.float32]]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.header["classes"])
+
+    @property
+    def truth(self) -> NDArray[np.int64]:
+        """The number of each clip's class, (clips,)."""
+        numbers = {label: index for index, label in enumerate(self.classes)}
+        return np.array([numbers[label] for label in self.labels], np.int64)
+
+    def part(self, name: str) -> SavedScores:
+        """The clips of one part."""
+        rows = [index for index, part in enumerate(self.parts) if part == name]
+        return SavedScores(
+            tuple(self.names[row] for row in rows),
+            tuple(self.labels[row] for row in rows),
+            tuple(self.parts[row] for row in rows),
+            self.header,
+            {stream: values[rows] for stream, values in self.scores.items()},
+            {stream: values[rows] for stream, values in self.features.items()},
+        )
+
+
+def write_scores(path: Path, saved: SavedScores) -> None:
+    """Raises DataError where it cannot be written."""
+    arrays: dict[str, NDArray[Any]] = {
+        "names": np.array(saved.names, str),
+        "labels": np.array(saved.labels, str),
+        "parts": np.array(saved.parts, str),
+        "header": np.array(json.dumps({"format": FORMAT, **saved.header})),
+    }
+    arrays |= {f"{stream}_scores": values for stream, values in saved.scores.items()}
+    arrays |= {f"{stream}_features": values for stream, values in saved.features.items()}
+    with write_atomic(path, DataError) as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_scores(path: Path) -> SavedScores:
+    """Raises DataError where the file is missing, damaged, or does not say what it should."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        header = json.loads(str(arrays.pop("header")))
+        text = {key: tuple(map(str, arrays.pop(key))) for key in ("names", "labels", "parts")}
+        saved = SavedScores(
+            **text,
+            header=header,
+            scores={s: arrays[f"{s}_scores"] for s in STREAMS if f"{s}_scores" in arrays},
+            features={s: arrays[f"{s}_features"] for s in STREAMS if f"{s}_features" in arrays},
+        )
+        _check(saved)
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as e:
+        reason = getattr(e, "strerror", None) or str(e).split("\n")[0]
+        raise DataError(
+            f"{path}: no scores that `twostream evaluate --scores` has written ({reason})"
+        ) from None
+    return saved
+
+
+def _check(saved: SavedScores) -> None:
+    """Raises ValueError, KeyError or TypeError for what does not fit together."""
+    if saved.header["format"] != FORMAT:
+        raise ValueError(f"format {saved.header['format']}, expected {FORMAT}")
+    clips, classes = len(saved.names), len(saved.classes)
+    samples = int(saved.header["samples"])
+    if not saved.scores:
+        raise ValueError("no stream's scores")
+    if not len(saved.labels) == len(saved.parts) == clips:
+        raise ValueError("names, labels and parts differ in length")
+    if set(saved.labels) - set(saved.classes) or set(saved.parts) - set(PARTS):
+        raise ValueError("a label or part that there is not")
+    for kind, table in (("scores", saved.scores), ("features", saved.features)):
+        for stream, values in table.items():
+            wide = kind == "features" or values.shape[-1:] == (classes,)
+            if values.ndim != 3 or values.shape[:2] != (clips, samples) or not wide:
+                raise ValueError(f"{stream}_{kind} has shape {values.shape}")
+            if values.dtype != np.float32 or not np.isfinite(values).all():
+                raise ValueError(f"{stream}_{kind} holds something other than finite float32")

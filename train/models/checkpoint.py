@@ -1,0 +1,162 @@
+"""Checkpoints: one safetensors file, weights and all that belongs to them. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import nn
+
+from edge.bundle.network import METADATA_KEY, NetworkSpec
+from edge.errors import CheckpointError
+from edge.files import why, write_atomic
+from edge.spec import first_fault
+from train.data.cache import CachedClip
+from train.models.backbone import build_network
+from train.models.qat import plain_state
+
+FORMAT = "2"
+History = list[dict[str, float]]  # one row an epoch: epoch, loss, and top1 and log_likelihood
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a network comes from. recipe: as JSON; weights: the source of the first ones, in words;
+    train_sha256, validation_sha256: of the clips' names and contents.
+    """
+
+    recipe: str
+    weights: str
+    train_sha256: str
+    validation_sha256: str
+
+
+def write_checkpoint(
+    path: Path, network: nn.Module, spec: NetworkSpec, origin: Origin, history: History, best: bool
+) -> None:
+    """Write a network; best: whether it is the one to use of its run so far.
+
+    Raises CheckpointError, and leaves what was at `path`, where it cannot be written.
+    """
+    metadata = {
+        "format": FORMAT,
+        METADATA_KEY: spec.to_json(),
+        "recipe": origin.recipe,
+        "weights": origin.weights,
+        "train_sha256": origin.train_sha256,
+        "validation_sha256": origin.validation_sha256,
+        "history": json.dumps(history),
+        "best": json.dumps(best),
+    }
+    write_tensors(path, plain_state(network), metadata)
+
+
+def load_checkpoint(path: Path) -> tuple[nn.Module, NetworkSpec, History]:
+    """The network in evaluation mode, its specification and its learning curve.
+
+    path: a checkpoint, or the folder of a run, which gives the best of its checkpoints. Raises
+    CheckpointError when there is none, it is no checkpoint of this version or does not fit.
+    """
+    path = find_checkpoint(path)
+    state, metadata = read_tensors(path)
+    spec = read_spec(path, metadata)
+    network = build_network(spec.backbone, spec.channels, len(spec.classes), dropout=0.0)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: weights do not fit {spec.backbone}: {reason}") from None
+    return network.eval(), spec, json.loads(metadata["history"])
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The file itself, or the best checkpoint of a run's folder."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    marked = [file for file in epoch_files(path) if read_metadata(file)["best"] == "true"]
+    if not marked:
+        raise CheckpointError(f"{path}: holds no checkpoint that a training run has written")
+    return marked[-1]
+
+
+def epoch_files(folder: Path) -> list[Path]:
+    """The checkpoints of a run, EPOCH-BEST-CURRENT.safetensors, oldest first."""
+    return sorted(folder.glob("[0-9]*-*-*.safetensors"), key=epoch_of)
+
+
+def epoch_of(file: Path) -> int:
+    return int(file.name.partition("-")[0])
+
+
+def read_spec(path: Path, metadata: dict[str, str]) -> NetworkSpec:
+    try:
+        return NetworkSpec.model_validate_json(metadata[METADATA_KEY])
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{path}: not a twostream checkpoint ({first_fault(error, METADATA_KEY)})"
+        ) from None
+    except KeyError as error:
+        raise _not_one(path, error) from None
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a checkpoint says of itself, without its weights."""
+    try:
+        with safe_open(path, "pt") as header:
+            metadata = header.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _not_one(path, error) from None
+    if METADATA_KEY not in metadata:
+        raise CheckpointError(f"{path}: not a twostream checkpoint (says nothing of its network)")
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: is of format {metadata.get('format', '1')}, this twostream reads {FORMAT}; "
+            "train again, or use the version that wrote it"
+        )
+    return metadata  # type: ignore[no-any-return]
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors by name, on the CPU, and the metadata."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    metadata = read_metadata(path)
+    try:
+        return load_file(path), metadata
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _not_one(path, error) from None
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """A reader sees the old file or the new one, also after a power cut; never a part of one."""
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        # save_file() would make a file of its own in the place of the one that is written here
+        with write_atomic(path) as file:
+            file.write(save(whole, metadata))
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be written ({_reason(error)}); checkpoints written before are whole"
+        ) from None
+
+
+def data_hash(clips: list[CachedClip]) -> str:
+    """SHA-256 of the clips' names and contents, whatever their order."""
+    lines = sorted(f"{clip.clip.name} {clip.sha256}\n" for clip in clips)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _not_one(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path}: not a twostream checkpoint ({_reason(error)})")
+
+
+def _reason(error: Exception) -> str:
+    return why(error) if isinstance(error, OSError) else str(error).split("\n")[0]

@@ -1,0 +1,75 @@
+"""How a new network is fed: its backbone's own configuration, written into the checkpoint."""
+
+from __future__ import annotations
+
+import logging
+
+from edge.bundle.network import NetworkSpec, Stream
+from edge.errors import CheckpointError
+from edge.motion.spec import FlowSpec
+from edge.video.frames import Geometry, Normalisation
+from train.data.clips import Clip
+from train.models.weights import normalisation_of, pretrained_config
+from train.training.dataset import STACK
+
+logger = logging.getLogger(__name__)
+
+# No motion is byte 128, and becomes exactly 0; the spread is that of ImageNet's channels.
+FLOW_NORMALISATION = Normalisation(mean=(128 / 255,), std=(0.226,))
+
+
+def network_spec(
+    stream: Stream,
+    classes: tuple[str, ...],
+    flow: FlowSpec,
+    split: int,
+    train: list[Clip],
+    validation: list[Clip],
+    backbone: str = "efficientnet_lite0",
+    weights: str = "imagenet",
+    size_px: int = 0,
+) -> NetworkSpec:
+    """The specification of a new network: a 4:3 view at the backbone's own size (or `size_px`),
+    normalised as its weights want it.
+
+    Raises CheckpointError where the backbone is unknown or cannot be fed at that size.
+    """
+    temporal = stream == "temporal"
+    return NetworkSpec(
+        stream=stream,
+        backbone=backbone,
+        classes=classes,
+        geometry=Geometry(
+            aspect=(4, 3), size_hw=input_size(backbone, size_px), interpolation="area"
+        ),
+        flow=flow,
+        normalisation=FLOW_NORMALISATION if temporal else normalisation_of(backbone, weights),
+        stack=STACK if temporal else None,
+        layout="grouped" if temporal else None,
+        split=split,
+        train_clips=tuple(clip.name for clip in train),
+        validation_clips=tuple(clip.name for clip in validation),
+    )
+
+
+def input_size(backbone: str, size_px: int) -> tuple[int, int]:
+    """(H, W) of a backbone's input: its own, made even, or `size_px` where that is not 0."""
+    config = pretrained_config(backbone)
+    own = int(config["input_size"][1])
+    if size_px and size_px != own and config.get("fixed_input_size"):
+        raise CheckpointError(
+            f"backbone {backbone} takes {own} x {own} only; leave network.size_px 0"
+        )
+    size = size_px or own
+    if size % 2:
+        even = size + 1
+        logger.warning(
+            "%s: %d x %d becomes %d x %d, since chroma has half",
+            backbone,
+            size,
+            size,
+            even,
+            even,
+        )
+        size += 1
+    return size, size

@@ -1,0 +1,157 @@
+"""Watching a training run: a progress bar, TensorBoard, and a picture of the learning curve.
+
+FOLDER/events/     scalars of every step and epoch, and a few inputs as a person sees them
+FOLDER/curve.png   loss and top-1 over the epochs
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+from torchvision.utils import flow_to_image, make_grid
+
+from edge.bundle.network import NetworkSpec
+from edge.errors import TrainingError
+from edge.files import write_atomic
+from edge.terminal import progress_bar
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 8  # samples a picture
+FLUSH_S = 10  # what a kill may cost of the events
+
+
+class Watch:
+    """What the leading process shows of a run. A context manager; step numbers begin at 1.
+
+    steps: of the whole run; done: of them before a resume, whose later events are dropped, so that
+    no curve goes back on itself.
+    """
+
+    def __init__(self, folder: Path, title: str, steps: int, done: int) -> None:
+        self._bar = progress_bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rates]}"),
+            TimeRemainingColumn(compact=True),
+        )
+        self._task = self._bar.add_task(title, total=steps - done, rates="")
+        self._done = done
+        try:
+            purge = done + 1 if done else None
+            self._events = SummaryWriter(folder / "events", purge_step=purge, flush_secs=FLUSH_S)
+        except OSError as error:
+            raise TrainingError(
+                f"{folder / 'events'}: cannot be written ({error.strerror})"
+            ) from None
+
+    def __enter__(self) -> Watch:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+        self._events.close()  # type: ignore[no-untyped-call]
+
+    def step(self, number: int, scalars: dict[str, float]) -> None:
+        """After each optimiser step."""
+        for name, value in scalars.items():
+            self._add(f"step/{name}", value, number)
+        rates = f"loss {scalars['loss']:.3f}  {scalars['samples_per_s']:.1f} samples/s"
+        self._bar.update(self._task, completed=number - self._done, rates=rates)
+
+    def epoch(self, row: dict[str, float], seconds: float, kept: bool) -> None:
+        """One line an epoch. row: epoch, loss and, where there is validation, its figures."""
+        number = int(row["epoch"])
+        for name, value in row.items():
+            self._add(f"epoch/{name}", value, number)
+        text = f"epoch {number}  loss {row['loss']:.3f}"
+        if "top1" in row:
+            text += f"  validation top-1 {row['top1']:.3f}"
+            text += f"  log-likelihood {row['log_likelihood']:.3f}"
+        logger.info("%s  %.0f s%s", text, seconds, "  best so far" if kept else "")
+
+    def pictures(
+        self, number: int, inputs: torch.Tensor, targets: torch.Tensor, spec: NetworkSpec
+    ) -> None:
+        """Inputs (B, channels, H, W) with targets (B, C), as pictures with their classes' names."""
+        shown = inputs[:SHOWN].float().cpu()
+        picture = rgb_grid(shown, spec) if spec.stack is None else flow_grid(shown, spec)
+        labels = [_name(row, spec.classes) for row in targets[:SHOWN]]
+        try:
+            self._events.add_image("inputs", picture, number)  # type: ignore[no-untyped-call]
+            self._events.add_text("inputs", ", ".join(labels), number)  # type: ignore[no-untyped-call]
+        except OSError as error:
+            raise self._full(error) from None
+
+    def _add(self, name: str, value: float, number: int) -> None:
+        try:
+            self._events.add_scalar(name, value, number)  # type: ignore[no-untyped-call]
+        except OSError as error:
+            raise self._full(error) from None
+
+    def _full(self, error: OSError) -> TrainingError:
+        return TrainingError(
+            f"{self._events.log_dir}: cannot be written ({error.strerror}); "
+            "make room, then go on with --resume auto"
+        )
+
+
+def rgb_grid(inputs: torch.Tensor, spec: NetworkSpec) -> torch.Tensor:
+    """Spatial inputs (B, 3, H, W) side by side, (3, h, w) in 0..1."""
+    mean = torch.tensor(spec.normalisation.mean).view(-1, 1, 1)
+    std = torch.tensor(spec.normalisation.std).view(-1, 1, 1)
+    return make_grid((inputs * std + mean).clamp(0, 1), nrow=4)
+
+
+def flow_grid(inputs: torch.Tensor, spec: NetworkSpec) -> torch.Tensor:
+    """First, middle and last flow of temporal inputs (B, 2L, H, W) in the colours of the
+    Middlebury benchmark (Baker et al., 2011), one row a sample: (3, h, w) in 0..1.
+    """
+    assert spec.stack is not None
+    (mean,), (std,) = spec.normalisation.mean, spec.normalisation.std
+    levels = (inputs * std + mean) * 255  # (B, 2L, H, W)
+    pixels = (levels - 127.5) * (spec.flow.bound_px / 127.5)
+    pixels[levels.round() == 128] = 0  # no motion
+    if spec.layout == "grouped":
+        flows = pixels.unflatten(1, (2, spec.stack)).transpose(1, 2)  # (B, L, 2, H, W)
+    else:
+        flows = pixels.unflatten(1, (spec.stack, 2))
+    chosen = flows[:, [0, spec.stack // 2, spec.stack - 1]].flatten(0, 1)  # (3B, 2, H, W)
+    return make_grid(flow_to_image(chosen).float() / 255, nrow=3)
+
+
+def write_curve(history: list[dict[str, float]], path: Path) -> None:
+    """Loss and, where there is validation, its top-1 over the epochs, as a PNG."""
+    epochs = [row["epoch"] for row in history]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss = figure.add_subplot()
+    loss.plot(epochs, [row["loss"] for row in history], "o-", color="tab:blue", label="loss")
+    loss.set_xlabel("epoch")
+    loss.set_ylabel("training loss", color="tab:blue")
+    loss.xaxis.set_major_locator(MaxNLocator(integer=True))
+    loss.grid(alpha=0.3)
+    if all("top1" in row for row in history):
+        top1 = loss.twinx()
+        values = [row["top1"] for row in history]
+        top1.plot(epochs, values, "s-", color="tab:red")
+        best = values.index(max(values))
+        top1.annotate(f"{values[best]:.3f}", (epochs[best], values[best]), va="bottom", ha="center")
+        top1.set_ylim(0, 1.08)
+        top1.set_ylabel("validation top-1", color="tab:red")
+    with write_atomic(path, TrainingError) as file:
+        figure.savefig(file, format="png", dpi=110)
+
+
+def _name(target: torch.Tensor, classes: tuple[str, ...]) -> str:
+    best = int(target.argmax())
+    return classes[best] if float(target[best]) > 1 / len(classes) + 1e-6 else "(other)"

@@ -124,7 +124,7 @@ def _export_data(
     data: Path, spec: NetworkSpec, work: Path, cache: Path, parity_video: Path
 ) -> ExportData:
     from export.package import ExportData
-    from train.caching import fill_cache, open_cache
+    from train.data.cache import fill_cache, open_cache
     from train.data.dataset import open_dataset
 
     split = open_dataset(data, spec.split)

@@ -32,7 +32,7 @@ from calibration.samples import Samples, draw_samples
 from calibration.sensitivity import compare_scores
 from edge.bundle.network import INPUT, NetworkSpec
 from edge.devices.cpu import Network
-from train.caching import fill_cache, open_cache
+from train.data.cache import fill_cache, open_cache
 from train.data.dataset import open_dataset
 from train.data.snippets import evenly_spaced, tensor_at
 from train.json_file import write_json

@@ -136,7 +136,7 @@ def _score(
     ray: str | None,
 ) -> dict[Stream, dict[str, ClipScores]]:
     """By stream and clip name; clips that cannot be used are left out and told."""
-    from train.caching import fill_cache, open_cache
+    from train.data.cache import fill_cache, open_cache
     from train.evaluation.protocol import score_clip
 
     found: dict[Stream, dict[str, ClipScores]] = {}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -23,16 +24,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bundle.network import NetworkSpec
 from edge.errors import DataError
 from edge.files import make_private, why, write_atomic
 from edge.motion.preprocessor import Preprocessor
 from edge.motion.spec import FlowSpec
 from edge.motion.stack import FlowBytes
+from edge.terminal import track
 from edge.video.frames import Frame, Geometry, Matrix, pack_i420, unpack_i420
 from edge.video.image_folder import list_stills
 from train.data.clips import Clip
 from train.data.decode import read_frames
 
+logger = logging.getLogger(__name__)
+
+SHOWN = 5  # clips that cannot be used, by name; the others are counted
 STACK = 10  # flows a stack: Simonyan and Zisserman's L, and what all peers use
 
 
@@ -180,3 +186,28 @@ def replace_folder(partial: Path, folder: Path) -> None:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
     shutil.rmtree(partial)  # the other one is as good
+
+
+def open_cache(root: Path, spec: NetworkSpec) -> ClipCache:
+    return ClipCache(root, spec.geometry, spec.flow)
+
+
+def fill_cache(store: ClipCache, clips: list[Clip]) -> list[CachedClip]:
+    """The clips' cached frames and flow, with a progress bar while they are computed.
+
+    Clips that cannot be used are left out and told. Raises DataError where a class has none left.
+    """
+    found = store.fill(clips, workers=os.cpu_count() or 1)
+    shown = list(track(found, "frames and flow", total=len(clips)))
+    usable = [clip for clip in shown if isinstance(clip, CachedClip)]
+    unusable = [clip for clip in shown if isinstance(clip, Unusable)]
+    if unusable:
+        count = f"{len(unusable)} of {len(clips)}"
+        logger.warning("%s clips cannot be used and are left out; see: twostream data check", count)
+        for one in unusable[:SHOWN]:
+            logger.warning("left out: %s", one.reason)
+    lost = {one.clip.label for one in unusable} - {clip.clip.label for clip in usable}
+    if lost:
+        first = next(one for one in unusable if one.clip.label == min(lost))
+        raise DataError(f"no clip of {', '.join(sorted(lost))} can be used; {first.reason}")
+    return usable

@@ -14,8 +14,7 @@ from edge.bundle.network import STREAMS, Stream
 from edge.decision.fusion import Scores
 from edge.errors import DataError
 from edge.motion.spec import FlowSpec
-from train.caching import fill_cache, open_cache
-from train.data.cache import CachedClip
+from train.data.cache import CachedClip, fill_cache, open_cache
 from train.data.clips import Clip
 from train.data.splits import folds, hold_out
 from train.evaluation.metrics import top_k

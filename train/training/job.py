@@ -9,7 +9,7 @@ from pathlib import Path
 from edge.bundle.network import NetworkSpec, Stream
 from edge.errors import CheckpointError
 from edge.motion.spec import FlowSpec
-from train.caching import fill_cache, open_cache
+from train.data.cache import fill_cache, open_cache
 from train.data.clips import Clip
 from train.models.malloc import keep_freed_memory
 from train.models.spec import network_spec

@@ -252,7 +252,7 @@ def test_calls_that_make_no_sense_are_one_line(data: Path, runs: dict[str, Path]
 
 @pytest.mark.slow
 def test_a_cluster_scores_clips_as_this_process_does(data: Path, runs: dict[str, Path]) -> None:
-    from train.caching import fill_cache, open_cache
+    from train.data.cache import fill_cache, open_cache
     from train.data.ray_map import map_on_cluster
     from train.data.ucf101 import load_split
     from train.evaluation.protocol import Protocol, score_clip

@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from calibration.histogram import watch_tensors
+from calibration.histogram import collect_activations
 from calibration.placement import output_axis, quantise_weight, weighted_nodes
 from calibration.ranges import LEVELS
 
@@ -37,7 +37,7 @@ def measure_means(
     names = sorted({node.input[0] for node in weighted_nodes(model)} & set(ranges))
     found: dict[str, Means] = {}
     count = 0
-    for values in watch_tensors(model, samples, names):
+    for values in collect_activations(model, samples, names):
         count += 1
         for name in names:
             channels = values[name].reshape(values[name].shape[1], -1)  # (C, H W)

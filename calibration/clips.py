@@ -1,7 +1,7 @@
 """Which clips to calibrate on, and in which order.
 
 Only names in the network's own list of training clips can be drawn, so that neither the clips that
-chose the checkpoint nor those that report its accuracy have any part in the INT8 scales. Footage
+chose the checkpoint nor those that report its accuracy have any part in the INT8 scales. Video
 without labels is anything that the camera has seen.
 """
 
@@ -39,7 +39,7 @@ class TrainingClip(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Footage:
+class UnlabelledVideo:
     """A recording that nobody has labelled: its name below the folder given, and where it is."""
 
     name: str
@@ -54,7 +54,7 @@ class Footage:
         return self.name
 
 
-def find_footage(path: Path, spec: NetworkSpec) -> list[Footage]:
+def find_unlabelled(path: Path, spec: NetworkSpec) -> list[UnlabelledVideo]:
     """The recording at `path`, or those in the folder.
 
     Raises DataError where there is none, or one has chosen the checkpoint.
@@ -62,7 +62,7 @@ def find_footage(path: Path, spec: NetworkSpec) -> list[Footage]:
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     root = path if path.is_dir() else path.parent
     found = [
-        Footage(file.relative_to(root).as_posix(), file)
+        UnlabelledVideo(file.relative_to(root).as_posix(), file)
         for file in files
         if file.is_file() and file.suffix.lower() in VIDEOS
     ]
@@ -111,7 +111,7 @@ def known_label(label: str, spec: NetworkSpec) -> str:
     return label if label in spec.classes else OTHER
 
 
-def order_footage(footage: Sequence[Footage], seed: int) -> list[Footage]:
+def order_unlabelled(footage: Sequence[UnlabelledVideo], seed: int) -> list[UnlabelledVideo]:
     """Shuffled by the seed."""
     rng = np.random.default_rng(seed)
     return _shuffled(sorted(footage, key=lambda one: one.name), rng)

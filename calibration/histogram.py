@@ -24,7 +24,7 @@ def _count(values, scale, counts):  # type: ignore[no-untyped-def]
 
 
 @dataclass
-class Magnitudes:
+class HistogramObserver:
     """How often each |value| of a tensor was seen: BINS bins of equal width from 0 to `limit`.
 
     Memory stays the same however many samples there are: a value beyond the limit doubles it, and
@@ -52,16 +52,16 @@ def measure_magnitudes(
     samples: Iterable[NDArray[np.float32]],
     tensors: Iterable[str],
     name_of: Callable[[int], str] = "sample {}".format,
-) -> dict[str, Magnitudes]:
+) -> dict[str, HistogramObserver]:
     """Run an FP32 model on samples (channels, H, W) and count what the named tensors hold.
 
     name_of: what a sample, by its number, is called where it cannot be used. Raises ExportError
     where there is no sample, or a tensor is not finite or never anything but 0.
     """
     names = sorted(tensors)
-    found = {name: Magnitudes() for name in names}
+    found = {name: HistogramObserver() for name in names}
     count = 0
-    for values in watch_tensors(model, samples, names):
+    for values in collect_activations(model, samples, names):
         for name in names:
             if not np.isfinite(values[name]).all():
                 raise ExportError(
@@ -81,7 +81,7 @@ def measure_magnitudes(
     return found
 
 
-def watch_tensors(
+def collect_activations(
     model: onnx.ModelProto, samples: Iterable[NDArray[np.float32]], names: list[str]
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
     """For each sample (channels, H, W) what the named tensors hold, with their batch of 1."""

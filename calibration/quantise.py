@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from calibration.bias import Means, correct_biases, measure_means
-from calibration.histogram import Magnitudes, measure_magnitudes
+from calibration.histogram import HistogramObserver, measure_magnitudes
 from calibration.lint import lint
 from calibration.placement import activations, join_ranges, place, weighted_nodes
 from calibration.ranges import METHODS, Method, clipping_range
@@ -82,7 +82,7 @@ class _Trial:
         model: onnx.ModelProto,
         samples: Inputs,
         judged_on: Inputs,
-        magnitudes: Mapping[str, Magnitudes],
+        magnitudes: Mapping[str, HistogramObserver],
         method: Method,
     ) -> None:
         self.model, self.judged_on, self.method = model, judged_on, method

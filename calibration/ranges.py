@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from calibration.histogram import BINS, Magnitudes
+from calibration.histogram import BINS, HistogramObserver
 
 LEVELS = 127  # of a magnitude: symmetric int8 uses -127 ... 127
 PERCENTILE = 0.9999
@@ -15,7 +15,7 @@ PERCENTILE = 0.9999
 Method = Literal["min-max", "percentile", "entropy", "mse"]
 
 
-def clipping_range(magnitudes: Magnitudes, method: Method) -> float:
+def clipping_range(magnitudes: HistogramObserver, method: Method) -> float:
     """The |value| that should become 127.
 
     min-max: the largest seen. percentile: that of PERCENTILE of all values. entropy: where the
@@ -25,17 +25,17 @@ def clipping_range(magnitudes: Magnitudes, method: Method) -> float:
     return METHODS[method](magnitudes)
 
 
-def _min_max(magnitudes: Magnitudes) -> float:
+def _min_max(magnitudes: HistogramObserver) -> float:
     return magnitudes.largest
 
 
-def _percentile(magnitudes: Magnitudes) -> float:
+def _percentile(magnitudes: HistogramObserver) -> float:
     below = np.cumsum(magnitudes.counts) / magnitudes.counts.sum()
     bins = int(np.searchsorted(below, PERCENTILE)) + 1
     return min(bins * magnitudes.limit / BINS, magnitudes.largest)
 
 
-def _entropy(magnitudes: Magnitudes) -> float:
+def _entropy(magnitudes: HistogramObserver) -> float:
     counts = magnitudes.counts.astype(np.float64)
     counts[0] = counts[1]  # exact zeros, of which an activation leaves many, cost nothing anyhow
     used = min(int(magnitudes.largest * BINS / magnitudes.limit) + 1, BINS)
@@ -61,7 +61,7 @@ def _divergence(counts: np.ndarray, length: int) -> float:
     return float((p[held] * np.log(p[held] / np.maximum(q[held], 1e-12))).sum())
 
 
-def _mse(magnitudes: Magnitudes) -> float:
+def _mse(magnitudes: HistogramObserver) -> float:
     seen = magnitudes.counts > 0
     counts = magnitudes.counts[seen].astype(np.float64)
     centres = ((np.arange(BINS) + 0.5) * (magnitudes.limit / BINS))[seen]
@@ -74,7 +74,7 @@ def _mse(magnitudes: Magnitudes) -> float:
     return float(min(magnitudes.largest * np.linspace(0.2, 1, 161), key=square_error))
 
 
-METHODS: dict[Method, Callable[[Magnitudes], float]] = {
+METHODS: dict[Method, Callable[[HistogramObserver], float]] = {
     "mse": _mse,
     "min-max": _min_max,
     "percentile": _percentile,

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from calibration.clips import (
     OTHER,
     UNLABELLED,
-    Footage,
     TrainingClip,
+    UnlabelledVideo,
     known_label,
     order_clips,
-    order_footage,
+    order_unlabelled,
 )
 from calibration.snippet_reader import Moments, read_moments, tensors
 from edge.bundle.network import NetworkSpec
@@ -136,9 +136,9 @@ def draw_samples(
     return _draw(spec, ordered, clips, MOMENTS, folder)
 
 
-def draw_footage(
+def draw_unlabelled(
     spec: NetworkSpec,
-    footage: Sequence[Footage],
+    footage: Sequence[UnlabelledVideo],
     clips: int,
     seed: int,
     folder: Path,
@@ -146,7 +146,7 @@ def draw_footage(
     """As many samples of recordings without labels, spread over the length of each."""
     recordings = min(clips, len(footage))
     each = MOMENTS * -(-clips // recordings)
-    return _draw(spec, order_footage(footage, seed), recordings, each, folder)
+    return _draw(spec, order_unlabelled(footage, seed), recordings, each, folder)
 
 
 def _draw(

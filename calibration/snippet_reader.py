@@ -15,7 +15,7 @@ from edge.motion.preprocessor import Preprocessor
 from edge.motion.stack import FlowRing, stack_tensor
 from edge.sources.gst_source import Source, open_source
 from edge.video.frames import Frame, Matrix, pack_i420, rgb_tensor, unpack_i420
-from edge.video.image_folder import list_stills, read_stills
+from edge.video.image_folder import list_images, read_image_folder
 
 # n moments as bytes: packed I420 (n, 3/2 H W), or the flows of stacks (n, L, 2, H, W), a quarter of
 # what their tensors take
@@ -82,11 +82,11 @@ class _Stills:
     """A folder of pictures, counted as a source counts its frames."""
 
     def __init__(self, folder: Path) -> None:
-        self.expected_frames = self.received = len(list_stills(folder))
+        self.expected_frames = self.received = len(list_images(folder))
         self._folder = folder
 
     def __iter__(self) -> Iterator[Frame]:
-        return read_stills(self._folder)
+        return read_image_folder(self._folder)
 
 
 def _moments(frames: int, flows: int, count: int) -> list[int]:

@@ -173,7 +173,7 @@ def run_command(
         float | None,
         typer.Option(min=8, help="Pass over frames that come faster; flow needs 8 a second."),
     ] = None,
-    idle: Annotated[
+    standby_after: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", min=1, help="Rest the networks after so long unmoved."),
     ] = None,
@@ -182,11 +182,14 @@ def run_command(
         list[str] | None,
         typer.Option(metavar="ACTION=SCORE", help="At which this action is told; repeatable."),
     ] = None,
-    mute: Annotated[
+    ignore: Annotated[
         list[str] | None, typer.Option(metavar="ACTION", help="Never tell this one; repeatable.")
     ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for a camera that gives nothing at the start, too.")
+    wait_for_cameras: Annotated[
+        bool,
+        typer.Option(
+            "--wait-for-cameras", help="Wait for cameras that give nothing at the start, too."
+        ),
     ] = False,
     retries: Annotated[
         int | None, typer.Option(min=0, help="Give a lost camera up after N failures in a row.")
@@ -199,11 +202,9 @@ def run_command(
         str | None,
         typer.Option(metavar="[ADDRESS:]PORT", help="Serve the annotated pictures over RTSP."),
     ] = None,
-    web_token: Annotated[
+    token: Annotated[
         str,
-        typer.Option(
-            envvar="TWOSTREAM_WEB_TOKEN", help="What others than this machine have to know."
-        ),
+        typer.Option(envvar="TWOSTREAM_TOKEN", help="What others than this machine have to know."),
     ] = "",
     mqtt: Annotated[
         str | None,

@@ -4,7 +4,7 @@
     ├── SourceError          a video or camera that cannot be opened or gives no usable frames
     ├── BundleError          a bundle that is missing, damaged, unsafe or of another schema
     ├── DeviceError          a device that is unknown, absent or cannot run the bundle
-    ├── SinkError            an output that cannot be written
+    ├── OutputError            an output that cannot be written
     ├── ConfigError          a configuration file that cannot be used
     ├── BenchError           a measurement that cannot be made or compared
     ├── DataError            a data set, class list or split that cannot be used
@@ -33,7 +33,7 @@ class DeviceError(TwostreamError):
     """A device is unknown, absent or cannot run the bundle."""
 
 
-class SinkError(TwostreamError):
+class OutputError(TwostreamError):
     """An output cannot be written."""
 
 

@@ -49,10 +49,10 @@ def calibrate_command(
     cache: Annotated[Path, typer.Option(help="Where the samples are kept.")] = Path("work/cache"),
 ) -> None:
     """Make the INT8 (Q/DQ) version of an FP32 network from its own training clips."""
-    from calibration.clips import find_footage
+    from calibration.clips import find_unlabelled
     from calibration.onnx_file import load_model, write_model
     from calibration.quantise import calibrate
-    from calibration.samples import draw_footage, draw_samples
+    from calibration.samples import draw_samples, draw_unlabelled
     from calibration.table import write_table
     from train.data.dataset import open_dataset
 
@@ -60,8 +60,8 @@ def calibrate_command(
     fp32, spec = load_model(model)
     folder = cache / "calibration"
     if unlabelled:
-        footage = find_footage(data, spec)
-        samples = draw_footage(spec, footage, clips, seed, folder)
+        footage = find_unlabelled(data, spec)
+        samples = draw_unlabelled(spec, footage, clips, seed, folder)
     else:
         known = open_dataset(data, spec.split).train
         samples = draw_samples(spec, known, clips, seed, folder)

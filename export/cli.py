@@ -52,7 +52,7 @@ def export_command(
     measured: Annotated[
         Path | None, typer.Option(help="JSON of a benchmark to put into the report.")
     ] = None,
-    cache: Annotated[Path, typer.Option(help="Where analysed frames and flow are kept.")] = Path(
+    cache: Annotated[Path, typer.Option(help="Where resized frames and flow are kept.")] = Path(
         "work/cache"
     ),
     batch: Annotated[

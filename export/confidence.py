@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.decision.fusion import Scores, temper
+from edge.decision.fusion import Scores, apply_temperature
 from train.evaluation.metrics import Truth, log_likelihood
 
 BINS = 15  # of the reliability diagram (Guo et al., "On Calibration of Modern Neural Networks")
@@ -17,7 +17,9 @@ _THRESHOLDS = np.arange(0.2, 0.996, 0.005).round(3)
 
 def fit_temperature(scores: Scores, truth: Truth) -> float:
     """From 0.1 to 10, the one at which scores (N, C) say most of the true classes (N,)."""
-    best = max(_TEMPERATURES, key=lambda t: log_likelihood(temper(scores, float(t)), truth))
+    best = max(
+        _TEMPERATURES, key=lambda t: log_likelihood(apply_temperature(scores, float(t)), truth)
+    )
     return round(float(best), 3)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import FusionSpec
-from edge.decision.fusion import Scores, ScoreWindow, fuse, temper
+from edge.decision.fusion import Scores, ScoreWindow, apply_temperature, fuse
 from export.confidence import (
     Bin,
     calibration_error,
@@ -72,7 +72,7 @@ def _spatial_weight(scores: ClipScores, confidence: Confidence) -> float:
     best log-likelihood. Neither stream gets less than 0.3: with few clips one could be shut out.
     """
     spatial, temporal = (
-        temper(scores.moments[stream, "int8"], confidence.of(stream)).mean(axis=1)
+        apply_temperature(scores.moments[stream, "int8"], confidence.of(stream)).mean(axis=1)
         for stream in ("spatial", "temporal")
     )
     return search_weight(spatial, temporal, scores.truth, least=0.3)
@@ -84,10 +84,10 @@ def fuse_moments(scores: ClipScores, confidence: Confidence) -> ClipScores:
 
     def fused(precision: str) -> Scores:
         spatial, temporal = (
-            temper(scores.moments[stream, precision], confidence.of(stream))
+            apply_temperature(scores.moments[stream, precision], confidence.of(stream))
             for stream in ("spatial", "temporal")
         )
-        return temper(fuse(spatial, temporal, fusion), fusion.temperature)
+        return apply_temperature(fuse(spatial, temporal, fusion), fusion.temperature)
 
     made = {("fused", precision): fused(precision) for precision in PRECISIONS}
     return replace(scores, moments=scores.moments | made)
@@ -125,7 +125,7 @@ def _rows(
     """All moments (N, C), at the stream's temperature where it is given; their classes (N,)."""
     moments = scores.moments[stream, precision]
     if confidence is not None and stream != "fused":  # which has its temperature already
-        moments = temper(moments, confidence.of(stream))
+        moments = apply_temperature(moments, confidence.of(stream))
     return moments.reshape(-1, moments.shape[-1]), np.repeat(scores.truth, moments.shape[1])
 
 

@@ -79,9 +79,9 @@ class ExportData:
     graphs: Path
     samples: Path
     validation: list[CachedClip]
-    validation_others: list[CachedClip]
+    validation_negatives: list[CachedClip]
     test: list[CachedClip]
-    test_others: list[CachedClip]
+    test_negatives: list[CachedClip]
     parity_video: Path
 
 
@@ -160,7 +160,7 @@ def write_bundle(
     )
     logger.info("scores of the validation clips, FP32 and INT8")
     known = score_moments(data.validation, specs, networks)
-    others = score_moments(data.validation_others, specs, networks)
+    others = score_moments(data.validation_negatives, specs, networks)
     confidence = fit_fusion(known, others, options.false_alarms)
     known, others = fuse_moments(known, confidence), fuse_moments(others, confidence)
     validation = accuracy_report(known)
@@ -173,7 +173,7 @@ def write_bundle(
         )
     logger.info("scores of the test clips")
     test = fuse_moments(score_moments(data.test, specs, networks), confidence)
-    test_others = fuse_moments(score_moments(data.test_others, specs, networks), confidence)
+    test_negatives = fuse_moments(score_moments(data.test_negatives, specs, networks), confidence)
     manifest = _manifest(out.name, specs, confidence, loss)
     _write_parity(partial, manifest, data.parity_video, networks)
     report = {
@@ -181,7 +181,7 @@ def write_bundle(
         "split": specs["spatial"].split,
         "calibration": {stream: found for stream, (found, _) in made.items()},
         "validation": _part(known, others, confidence),
-        "test": _part(test, test_others, confidence),
+        "test": _part(test, test_negatives, confidence),
         "fusion": confidence.fusion.model_dump(),
         "accepted_loss": loss,
         "machine": {"processor": _processor(), "python": platform.python_version()},

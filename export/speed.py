@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from edge.bundle.manifest import Bundle
-from edge.decision.recognizer import Recogniser, RunConfig, recognise
+from edge.decision.recognizer import Recognizer, RunConfig, label_video
 from edge.devices import open_device
 from edge.motion.tvl1 import TVL1
 from edge.outputs.records import summary_record
@@ -25,14 +25,14 @@ def run_speed(bundle: Bundle, videos: list[Path]) -> dict[str, Any]:
     try:
         for video in videos:
             feed = device.open_feed()
-            recogniser = Recogniser(bundle.manifest, feed, RunConfig(), str(video))
+            recognizer = Recognizer(bundle.manifest, feed, RunConfig(), str(video))
             with open_source(str(video)) as source:
-                recognise(source, recogniser, lambda label: None)
+                label_video(source, recognizer, lambda label: None)
             feed.close()
-            summary = summary_record(recogniser, device.description, 0, None, [])
+            summary = summary_record(recognizer, device.description, 0, None, [])
             frames += summary["frames"]
             seconds += summary["seconds"]
-            duration_s += recogniser.statistics.last_time_s
+            duration_s += recognizer.statistics.last_time_s
     finally:
         device.close()
     return {

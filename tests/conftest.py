@@ -21,12 +21,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "test_walkthrough" not in item.nodeid)
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test finds what another one, or the user, has left in the cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache-of-the-user"))
-
-
 @pytest.fixture(scope="session")
 def ucf101() -> Path:
     """The UCF101 tree, whole or in part."""

@@ -42,7 +42,7 @@ def load_model(data: bytes) -> Any:
         raise BundleError(f"the network is not readable ONNX ({error}); export it again") from None
 
 
-def float_variant(data: bytes, precision: Literal["fp16", "fp32"]) -> bytes:
+def float_onnx(data: bytes, precision: Literal["fp16", "fp32"]) -> bytes:
     """An ONNX file without Q/DQ. Inputs and outputs stay float32 in either precision; an fp16
     network is typed so in the file, between two casts, so that it needs no builder flag.
 

@@ -16,9 +16,9 @@ from edge.devices.cuda.driver import Driver, open_driver
 from edge.devices.tensorrt.builder import BuildConfig
 from edge.devices.tensorrt.prepare import (
     engine_folder,
+    get_or_build_engine,
     planted_engines,
-    prepare_engine,
-    write_choice,
+    write_tuning,
 )
 from edge.devices.tensorrt.version import load_tensorrt
 from edge.errors import DeviceError, TwostreamError
@@ -69,7 +69,7 @@ def build(options: BuildOptions) -> None:
         trt = load_tensorrt()
         chosen = {stream: _choose(trt, bundle, driver, stream, options) for stream in STREAMS}
         folder = engine_folder(bundle)
-        write_choice(folder, driver.gpu, trt.__version__, chosen)
+        write_tuning(folder, driver.gpu, trt.__version__, chosen)
         for note in driver.notes:
             logger.warning("%s", note)
     logger.info(
@@ -114,7 +114,7 @@ def _choose(
 def _try(
     trt: Any, bundle: Bundle, driver: Driver, stream: Stream, config: BuildConfig
 ) -> _Candidate:
-    prepared = prepare_engine(trt, bundle, stream, driver.gpu, config)
+    prepared = get_or_build_engine(trt, bundle, stream, driver.gpu, config)
     counts = Counter(layer.precision for layer in prepared.layers).most_common()
     layers = ", ".join(f"{count} {precision}" for precision, count in counts) or "not told"
     logger.info("%s: layers: %s", stream, layers)

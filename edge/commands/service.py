@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.commands.run.config import config_text
-from edge.errors import SinkError
+from edge.errors import OutputError
 from edge.files import SECRET, user_config, write_atomic
 
 WATCHDOG_S = 60
@@ -49,14 +49,14 @@ WantedBy=default.target
 
 
 def check_name(name: str) -> None:
-    """Raises SinkError where `name` cannot be a service's."""
+    """Raises OutputError where `name` cannot be a service's."""
     if not _NAME.fullmatch(name):
-        raise SinkError(f"{name!r}: a service's name is up to 64 ASCII letters, digits, - and _")
+        raise OutputError(f"{name!r}: a service's name is up to 64 ASCII letters, digits, - and _")
 
 
 def unit_text(name: str, config: Path) -> str:
     """The unit of a service that does `twostream run --config CONFIG` from this environment and
-    folder. Raises SinkError where systemd cannot be told one of the paths."""
+    folder. Raises OutputError where systemd cannot be told one of the paths."""
     program = str(Path(sys.executable).with_name("twostream"))
     words = [quote_program(program), *map(quote_word, ("run", "--config", str(config.absolute())))]
     return _UNIT.format(
@@ -66,7 +66,7 @@ def unit_text(name: str, config: Path) -> str:
 
 
 def quote_word(text: str) -> str:
-    """One argument in ExecStart=. Raises SinkError for what no unit may hold.
+    """One argument in ExecStart=. Raises OutputError for what no unit may hold.
 
     In double quotes a backslash begins an escape, % a specifier and $ a variable (systemd.syntax,
     systemd.unit, systemd.service); all else stands for itself.
@@ -75,17 +75,17 @@ def quote_word(text: str) -> str:
 
 
 def quote_program(text: str) -> str:
-    """The first word in ExecStart=, in which a $ stands for itself. Raises SinkError as above."""
+    """The first word in ExecStart=, in which a $ stands for itself. Raises OutputError as above."""
     _check(text)
     return '"' + text.replace("\\", r"\\").replace('"', r"\"").replace("%", "%%") + '"'
 
 
 def quote_path(text: str) -> str:
     """A path as the whole of a setting, such as WorkingDirectory=: neither quotes nor escapes are
-    known there. Raises SinkError for what cannot be said so."""
+    known there. Raises OutputError for what cannot be said so."""
     _check(text)
     if text != text.strip() or text.endswith("\\"):
-        raise SinkError(f"{text!r}: systemd takes no folder that ends so; rename it")
+        raise OutputError(f"{text!r}: systemd takes no folder that ends so; rename it")
     return text.replace("%", "%%")
 
 
@@ -93,7 +93,7 @@ def _check(text: str) -> None:
     # a line break would begin a setting of its own; half of a surrogate pair is a byte of a file
     # name that is not UTF-8
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
-        raise SinkError(
+        raise OutputError(
             f"{text!r}: has control characters or is not UTF-8, which systemd takes in no path; "
             "rename it"
         )
@@ -103,7 +103,7 @@ def install(name: str, options: Mapping[str, Any] | None, config: Path | None) -
     """Write the unit of a service of yours, no root needed, and return it and its configuration.
 
     options: for a configuration file of its own, see edge.commands.run.config; None: `config` is
-    used as it is. Raises SinkError where they cannot be written.
+    used as it is. Raises OutputError where they cannot be written.
     """
     check_name(name)
     unit = user_config() / "systemd" / "user" / f"twostream-{name}.service"
@@ -114,7 +114,7 @@ def install(name: str, options: Mapping[str, Any] | None, config: Path | None) -
     text = unit_text(name, config)
     if options is not None:
         _write_config(config, name, options)
-    with write_atomic(unit, SinkError, SECRET) as file:
+    with write_atomic(unit, OutputError, SECRET) as file:
         file.write(text.encode())
     return unit, config
 
@@ -124,8 +124,8 @@ def _write_config(path: Path, name: str, options: Mapping[str, Any]) -> None:
     try:
         ours = not path.exists() or path.read_text(errors="replace").startswith(head)
     except OSError as error:
-        raise SinkError(f"{path}: cannot be read ({error.strerror})") from None
+        raise OutputError(f"{path}: cannot be read ({error.strerror})") from None
     if not ours:
-        raise SinkError(f"{path}: is a file of yours; give it alone as --config, or another name")
-    with write_atomic(path, SinkError, SECRET) as file:
+        raise OutputError(f"{path}: is a file of yours; give it alone as --config, or another name")
+    with write_atomic(path, OutputError, SECRET) as file:
         file.write(f"{head}\n{config_text(options)}".encode())

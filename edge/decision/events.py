@@ -18,18 +18,18 @@ class EventRules:
 
     release: it ends once its score is so far below that, so that a score at the edge does not
     flicker. min_s: it must hold so long to be told. cooldown_s: so long after its end the same
-    action is not told again. muted: actions that are never told.
+    action is not told again. ignored: actions that are never told.
     """
 
     thresholds: Mapping[str, float] = field(default_factory=dict)
     release: float = 0.1
     min_s: float = 0.3
     cooldown_s: float = 2.0
-    muted: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
 
     def check(self, classes: tuple[str, ...]) -> None:
         """Raises SourceError for a name that is no class of the bundle."""
-        for name in (*self.thresholds, *sorted(self.muted)):
+        for name in (*self.thresholds, *sorted(self.ignored)):
             if name not in classes:
                 raise SourceError(
                     f"{name!r} is no action of this bundle; it knows {', '.join(classes)}"
@@ -85,7 +85,7 @@ class EventTracker:
         rules.check(classes)
         self._source, self._classes, self._rules = source, classes, rules
         self._thresholds = np.array([rules.thresholds.get(c, threshold) for c in classes])
-        self._heard = np.array([name not in rules.muted for name in classes])
+        self._heard = np.array([name not in rules.ignored for name in classes])
         self._action: _Action | None = None
         self._quiet_until_s: dict[int, float] = {}
         self._last_s = 0.0

@@ -28,7 +28,7 @@ def fuse(spatial: Scores, temporal: Scores, spec: FusionSpec) -> Scores:
     return (spec.spatial_weight * spatial + spec.temporal_weight * temporal) / np.float32(total)
 
 
-def temper(scores: Scores, temperature: float) -> Scores:
+def apply_temperature(scores: Scores, temperature: float) -> Scores:
     """Scores (..., C) made surer (below 1) or less sure (above) in the same order; sums stay 1.
 
     What a temperature does to logits, for scores (Guo et al., "On Calibration of Modern Neural

@@ -9,10 +9,10 @@ from edge.decision.fusion import Decision, Scores
 from edge.motion.stack import FlowBytes
 from edge.video.frames import Frame
 
-State = Literal["warming up", "running", "idle"]
+State = Literal["warming up", "running", "standby"]
 WARMING_UP: State = "warming up"
 RUNNING: State = "running"
-IDLE: State = "idle"
+STANDBY: State = "standby"
 
 
 @dataclass(frozen=True, slots=True)

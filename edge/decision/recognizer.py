@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.bundle.manifest import Manifest
-from edge.decision.fusion import Decision, Scores, ScoreWindow, decide, temper
-from edge.decision.label import IDLE, RUNNING, WARMING_UP, Label
+from edge.decision.fusion import Decision, Scores, ScoreWindow, apply_temperature, decide
+from edge.decision.label import RUNNING, STANDBY, WARMING_UP, Label
 from edge.decision.statistics import RunStatistics
 from edge.devices import Feed, Pending
 from edge.errors import SourceError
@@ -36,14 +36,14 @@ MOVING_SHARE = 0.002
 @dataclass(frozen=True, slots=True)
 class RunConfig:
     """every: the networks run on each N-th frame, flow is measured on all. max_frames: 0 is all.
-    max_fps: frames that come faster are passed over; None takes all. idle_s: the networks rest once
-    the flow has shown no motion for so long; None never.
+    max_fps: frames that come faster are skipped; None takes all. standby_after_s: the networks rest
+    once the flow has shown no motion for so long; None never.
     """
 
     every: int = 1
     max_frames: int = 0
     max_fps: float | None = None
-    idle_s: float | None = None
+    standby_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Submitted:
     wanted: bool
 
 
-class Recogniser:
+class Recognizer:
     """One source's labels: holds what must be remembered from one frame to the next."""
 
     def __init__(self, manifest: Manifest, feed: Feed, config: RunConfig, name: str = "") -> None:
@@ -66,30 +66,35 @@ class Recogniser:
         self._last_time_s: float | None = None
         self._due_s = -np.inf  # before that time a frame comes too fast
         self._moved_s: float | None = None  # when there was motion last, or none is known yet
-        self._resting = False
+        self._standby = False
 
     def change(self, config: RunConfig) -> None:
         """Look at frames by another configuration from the next one on."""
         self.config = config
-        self._resting, self._due_s = False, -np.inf
+        self._standby, self._due_s = False, -np.inf
 
     def submit(self, frame: Frame) -> Submitted | None:
         """Start on a frame; None when it is passed over because it came too soon."""
         statistics = self.statistics
         since = None if self._last_time_s is None else frame.time_s - self._last_time_s
-        if since is not None and not frame.cut and since > 0 and self._comes_too_fast(frame, since):
-            statistics.passed_over += 1
+        if (
+            since is not None
+            and not frame.discontinuity
+            and since > 0
+            and self._comes_too_fast(frame, since)
+        ):
+            statistics.skipped += 1
             return None
-        if since is not None and (frame.cut or not 0 < since <= MAX_GAP_S):
+        if since is not None and (frame.discontinuity or not 0 < since <= MAX_GAP_S):
             statistics.gaps += 1
             self.feed.clear()
-            self._rest(None)
+            self._forget(None)
         self._last_time_s = frame.time_s
         if self.config.max_fps is not None:
             period_s = 1 / self.config.max_fps
             self._due_s = max(self._due_s, frame.time_s - period_s) + period_s
         wanted = statistics.frames % self.config.every == 0
-        infer = wanted and not self._resting
+        infer = wanted and not self._standby
         statistics.frames += 1
         return Submitted(frame, self.feed.submit(frame, infer), infer, wanted)
 
@@ -99,14 +104,14 @@ class Recogniser:
         asked = time.monotonic()
         inference = submitted.pending.result()
         flow = submitted.pending.flow()
-        if self.config.idle_s is not None:
-            self._look_for_motion(frame.time_s, flow, self.config.idle_s)
+        if self.config.standby_after_s is not None:
+            self._look_for_motion(frame.time_s, flow, self.config.standby_after_s)
         if not submitted.wanted:
             return None
         started = time.monotonic()
         if inference is None:
-            state = WARMING_UP if submitted.infer else IDLE
-            self.statistics.rested += not submitted.infer
+            state = WARMING_UP if submitted.infer else STANDBY
+            self.statistics.standby += not submitted.infer
             latency_ms = (started - frame.arrived_s) * 1e3
             return Label(self.name, frame, state, None, None, None, None, latency_ms)
         decision = self._decide(frame.time_s, inference.fused)
@@ -127,77 +132,79 @@ class Recogniser:
         least_s = MIN_INTERVAL_SHARE * self.manifest.flow.interval_s
         return since_s < least_s or frame.time_s < self._due_s - 1e-3
 
-    def _look_for_motion(self, time_s: float, flow: FlowBytes | None, idle_s: float) -> None:
+    def _look_for_motion(
+        self, time_s: float, flow: FlowBytes | None, standby_after_s: float
+    ) -> None:
         if flow is None:
             return
         if self._moved_s is None or moving_share(flow, self.manifest.flow) >= MOVING_SHARE:
-            self._moved_s, self._resting = time_s, False
-        elif not self._resting and time_s - self._moved_s >= idle_s:
-            self._rest(self._moved_s)
-            self._resting = True
+            self._moved_s, self._standby = time_s, False
+        elif not self._standby and time_s - self._moved_s >= standby_after_s:
+            self._forget(self._moved_s)
+            self._standby = True
 
-    def _rest(self, moved_s: float | None) -> None:
+    def _forget(self, moved_s: float | None) -> None:
         """What has been seen so far says nothing of what comes."""
         self._window.clear()
-        self._moved_s, self._resting = moved_s, False
+        self._moved_s, self._standby = moved_s, False
 
     def _decide(self, time_s: float, fused: Scores) -> Decision:
         spec = self.manifest.fusion
-        tempered = temper(fused, spec.temperature)
+        tempered = apply_temperature(fused, spec.temperature)
         self.statistics.add_fused(tempered)
         scores = self._window.push(time_s, tempered)
         return decide(scores, self.manifest.classes, spec.threshold)
 
 
-def recognise(
-    frames: Iterable[Frame], recogniser: Recogniser, emit: Callable[[Label], None]
+def label_video(
+    frames: Iterable[Frame], recognizer: Recognizer, emit: Callable[[Label], None]
 ) -> None:
     """Label every frame of a file that the networks are asked for, and hand the labels to `emit`,
     in order.
 
     Raises SourceError when the frames end before the first stack of flows is full.
     """
-    statistics = recogniser.statistics
-    limit = recogniser.config.max_frames
+    statistics = recognizer.statistics
+    limit = recognizer.config.max_frames
     asked = time.monotonic()
     waiting: deque[Submitted] = deque()
     for frame in frames:
         statistics.add_stages({"decode": (time.monotonic() - asked) * 1e3})
-        submitted = recogniser.submit(frame)
+        submitted = recognizer.submit(frame)
         if submitted is not None:
-            if len(waiting) == recogniser.feed.depth - 1:
-                finish(recogniser, waiting.popleft(), emit)
+            if len(waiting) == recognizer.feed.depth - 1:
+                finish(recognizer, waiting.popleft(), emit)
             waiting.append(submitted)
         statistics.last_time_s = frame.time_s
         if limit and statistics.frames >= limit:
             break
         asked = time.monotonic()
     while waiting:
-        finish(recogniser, waiting.popleft(), emit)
+        finish(recognizer, waiting.popleft(), emit)
     statistics.seconds = time.monotonic() - statistics.began_s
-    needed = recogniser.manifest.temporal.stack + 1
+    needed = recognizer.manifest.temporal.stack + 1
     if statistics.frames < needed and not limit:
         raise SourceError(
-            f"{recogniser.name} has {statistics.frames} frames; a stack of {needed - 1} flows "
+            f"{recognizer.name} has {statistics.frames} frames; a stack of {needed - 1} flows "
             f"needs {needed}"
         )
 
 
-def answer(frame: Frame, recogniser: Recogniser, emit: Callable[[Label], None]) -> None:
+def answer(frame: Frame, recognizer: Recognizer, emit: Callable[[Label], None]) -> None:
     """Label a camera's frame, and hand the label to `emit` before the next frame is looked at."""
-    statistics = recogniser.statistics
+    statistics = recognizer.statistics
     statistics.add_stages({"queue": (time.monotonic() - frame.arrived_s) * 1e3})
-    submitted = recogniser.submit(frame)
+    submitted = recognizer.submit(frame)
     if submitted is not None:
-        finish(recogniser, submitted, emit)
+        finish(recognizer, submitted, emit)
     statistics.last_time_s = frame.time_s
 
 
-def finish(recogniser: Recogniser, submitted: Submitted, emit: Callable[[Label], None]) -> None:
+def finish(recognizer: Recognizer, submitted: Submitted, emit: Callable[[Label], None]) -> None:
     """Wait for a frame's label and hand it to `emit`."""
-    label = recogniser.label(submitted)
+    label = recognizer.label(submitted)
     if label is None:
         return
     before = time.monotonic()
     emit(label)
-    recogniser.statistics.add_stages({"output": (time.monotonic() - before) * 1e3})
+    recognizer.statistics.add_stages({"output": (time.monotonic() - before) * 1e3})

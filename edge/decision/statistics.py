@@ -17,10 +17,10 @@ class RunStatistics:
     """Counts and stage times of a source. Times are kept in fixed bins, so weeks cost no memory."""
 
     frames: int = 0
-    passed_over: int = 0
+    skipped: int = 0
     gaps: int = 0
     decisions: int = 0
-    rested: int = 0
+    standby: int = 0
     began_s: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     last_time_s: float = 0.0
@@ -58,7 +58,7 @@ class SourceStatistics:
     dropped: int
     damaged: int
     gaps: int
-    rested: int
+    standby: int
     stages: Mapping[str, StageTimes]
 
 

@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.float_onnx import float_variant
+from edge.bundle.float_onnx import float_onnx
 from edge.bundle.manifest import Bundle, Manifest
 from edge.bundle.network import INPUT, OUTPUT, STREAMS, Precision, Stream
 from edge.bundle.self_contained import check_self_contained
@@ -41,7 +41,7 @@ from edge.devices import Inference
 from edge.errors import BundleError, DeviceError
 from edge.motion.preprocessor import Preprocessor
 from edge.motion.stack import FlowBytes, FlowRing, stack_tensor
-from edge.video.frames import Frame, analyse, rgb_tensor
+from edge.video.frames import Frame, resize_to_model, rgb_tensor
 
 # OpenVINO reports its use to Google Analytics where this module is installed. Cameras do not.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -189,14 +189,16 @@ class CPUFeed:
     def submit(self, frame: Frame, infer: bool) -> _Started | _Measured:
         manifest = self._device.manifest
         started = time.perf_counter()
-        analysed = analyse(frame, manifest.geometry)
-        infer = infer and self._preprocessor.primed and len(self._ring) + 1 >= self._ring.length
+        resized = resize_to_model(frame, manifest.geometry)
+        infer = (
+            infer and self._preprocessor.has_previous and len(self._ring) + 1 >= self._ring.length
+        )
         spatial, temporal = self._device.requests(taken=infer)
         if infer:
-            rgb_tensor(analysed, manifest.spatial.normalisation, spatial.input)
+            rgb_tensor(resized, manifest.spatial.normalisation, spatial.input)
             spatial.start()
         seen = time.perf_counter()
-        flow = self._preprocessor.push_analysed(analysed).flow
+        flow = self._preprocessor.push_resized(resized).flow
         if flow is not None:
             self._ring.push(flow)
         moved = time.perf_counter()
@@ -231,7 +233,7 @@ class CPUDevice:
             Network(
                 bundle.read(section.file)
                 if precision == "int8"
-                else float_variant(bundle.read(section.file), precision),
+                else float_onnx(bundle.read(section.file), precision),
                 f"{bundle.path}: {section.file}",
                 shape,
                 classes,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge.motion.spec import FlowSpec
 from edge.motion.stack import FlowBytes, quantise
 from edge.motion.tvl1 import TVL1
-from edge.video.frames import Frame, Geometry, Normalisation, analyse, rgb_tensor
+from edge.video.frames import Frame, Geometry, Normalisation, resize_to_model, rgb_tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +52,15 @@ class Preprocessor:
         self._previous = None
 
     @property
-    def primed(self) -> bool:
+    def has_previous(self) -> bool:
         """Whether the next frame will have a flow."""
         return self._previous is not None
 
     def push(self, frame: Frame) -> Step:
         """Analyse a frame and measure the flow that led to it. Times must rise."""
-        return self.push_analysed(analyse(frame, self.geometry))
+        return self.push_resized(resize_to_model(frame, self.geometry))
 
-    def push_analysed(self, current: Frame) -> Step:
+    def push_resized(self, current: Frame) -> Step:
         """The same for a frame that is at the model's size already."""
         previous, self._previous = self._previous, current
         if previous is None:

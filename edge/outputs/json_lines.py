@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from edge.decision.events import Event
 from edge.decision.label import Label
-from edge.errors import SinkError
+from edge.errors import OutputError
 from edge.files import open_growing
 from edge.outputs.base import Output
 from edge.outputs.part_file import PartFile
@@ -99,7 +99,7 @@ class JsonLines:
     def write(self, record: dict[str, Any]) -> bool:
         """Write a line. False: whoever read the standard output has gone (`| head`); stop.
 
-        Raises SinkError where the file cannot be written, ValueError at a NaN or infinity, which
+        Raises OutputError where the file cannot be written, ValueError at a NaN or infinity, which
         JSON does not have.
         """
         if self._file is None:
@@ -115,7 +115,7 @@ class JsonLines:
             return False
         except OSError as fault:
             name = self._part.part if self._part else "standard output"
-            raise SinkError(f"{name}: {fault.strerror}; the lines so far are kept") from None
+            raise OutputError(f"{name}: {fault.strerror}; the lines so far are kept") from None
         return True
 
     def finish(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from edge.errors import SinkError
+from edge.errors import OutputError
 
 TOKEN_MIN = 16  # characters, where others can try
 
@@ -26,23 +26,23 @@ class ListenAddress:
 def parse_listen(option: str, text: str, token: str) -> ListenAddress:
     """ "8080", "0.0.0.0:8080" or "[::]:8080".
 
-    Raises SinkError where it is none, or others could look without a token or guess it.
+    Raises OutputError where it is none, or others could look without a token or guess it.
     """
     host, colon, port = text.rpartition(":")
     host = host.strip("[]") if colon else "127.0.0.1"
     if not port.isascii() or not port.isdigit() or int(port) > 65535 or not host:
-        raise SinkError(f"{option} {text}: give a port, or an address and a port: 0.0.0.0:8080")
+        raise OutputError(f"{option} {text}: give a port, or an address and a port: 0.0.0.0:8080")
     try:
         local = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        raise SinkError(f"{option} {text}: {host} is not an IP address") from None
+        raise OutputError(f"{option} {text}: {host} is not an IP address") from None
     if not local and not token:
-        raise SinkError(
-            f"{option} {text}: everybody in the network could look; give --web-token, or "
-            "TWOSTREAM_WEB_TOKEN: the page is opened with ?token=..., the stream as viewer:TOKEN@"
+        raise OutputError(
+            f"{option} {text}: everybody in the network could look; give --token, or "
+            "TWOSTREAM_TOKEN: the page is opened with ?token=..., the stream as viewer:TOKEN@"
         )
     if not local and len(token) < TOKEN_MIN:
-        raise SinkError(
+        raise OutputError(
             f"{option} {text}: a token of {len(token)} characters can be guessed; give one of "
             f"{TOKEN_MIN} or more, made by: openssl rand -hex 16"
         )

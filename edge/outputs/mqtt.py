@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from edge.decision.events import Event
-from edge.errors import SinkError
+from edge.errors import OutputError
 from edge.outputs.base import Output, SourceInfo
 from edge.outputs.records import event_record, state_record
 from edge.sources.reconnect import SourceState
@@ -49,19 +49,19 @@ class BrokerAddress:
 
 
 def parse_broker(uri: str) -> BrokerAddress:
-    """Raises SinkError where it is no broker's address."""
+    """Raises OutputError where it is no broker's address."""
     try:
         parts = urlsplit(uri)
         port = parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError:
-        raise SinkError(f"--mqtt: not a broker's address; {_SCHEME_HINT}") from None
+        raise OutputError(f"--mqtt: not a broker's address; {_SCHEME_HINT}") from None
     prefix = parts.path.strip("/")
     if parts.scheme not in _PORTS or not parts.hostname or not port:
-        raise SinkError(f"--mqtt: not a broker's address; {_SCHEME_HINT}")
+        raise OutputError(f"--mqtt: not a broker's address; {_SCHEME_HINT}")
     if not prefix or set(prefix) & set("#+\0"):
-        raise SinkError(f"--mqtt: needs a topic without wildcards; {_SCHEME_HINT}")
+        raise OutputError(f"--mqtt: needs a topic without wildcards; {_SCHEME_HINT}")
     if "@" in parts.path:  # most likely of a password that has a / in it, and topics are shown
-        raise SinkError("--mqtt: in the password write / as %2F and @ as %40")
+        raise OutputError("--mqtt: in the password write / as %2F and @ as %40")
     return BrokerAddress(
         f"{parts.scheme}://{parts.hostname}:{port}/{prefix}",
         parts.hostname,
@@ -73,14 +73,14 @@ def parse_broker(uri: str) -> BrokerAddress:
     )
 
 
-class MQTTSink(Output):
-    """with MQTTSink(parse_broker("mqtt://host/camera1")) as sink: sink.on_event(event)"""
+class MQTTOutput(Output):
+    """with MQTTOutput(parse_broker("mqtt://host/camera1")) as sink: sink.on_event(event)"""
 
     def __init__(self, broker: BrokerAddress) -> None:
         try:
             from paho.mqtt import client as mqtt
         except ImportError:
-            raise SinkError(
+            raise OutputError(
                 '--mqtt needs paho-mqtt; run: pip install "twostream-edge[mqtt]"'
             ) from None
         self._mqtt, self._broker = mqtt, broker
@@ -108,7 +108,7 @@ class MQTTSink(Output):
         self._client.on_disconnect = self._on_disconnect
         self._client.on_connect_fail = lambda *_: self._note(False, "it does not answer")
 
-    def __enter__(self) -> MQTTSink:
+    def __enter__(self) -> MQTTOutput:
         self._client.connect_async(self._broker.host, self._broker.port, keepalive=20)
         self._client.loop_start()
         return self

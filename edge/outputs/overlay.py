@@ -10,16 +10,15 @@ one, which also people with red-green blindness tell apart.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.decision.label import State
 from edge.video.frames import Frame
 
 Picture = NDArray[np.uint8]  # (H, W, 3), BGR
-State = Literal["warming up", "running", "idle"]
 Colour = tuple[int, int, int]  # BGR
 
 READABLE_HEIGHT_PX = 480
@@ -157,7 +156,7 @@ def _draw_decision(
     if view.state == "warming up":
         text, colour, dot = "warming up", _AMBER, _AMBER
     elif view.label is None:
-        text = "no motion" if view.state == "idle" else text
+        text = "no motion" if view.state == "standby" else text
         colour, dot = _GREY, _GREY
     radius = max(round(6 * unit), 3)
     cv2.circle(picture, (left + radius, baseline - round(9 * unit)), radius, dot, -1, cv2.LINE_AA)

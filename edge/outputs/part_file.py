@@ -8,7 +8,7 @@ import shutil
 import threading
 from pathlib import Path
 
-from edge.errors import SinkError
+from edge.errors import OutputError
 from edge.files import open_growing, why
 
 _FREE_MIN_BYTES = 16 << 20
@@ -16,35 +16,35 @@ _SYNC_S = 0.5
 
 
 def check_place(path: Path) -> None:
-    """Raises SinkError where no file of that name can be."""
+    """Raises OutputError where no file of that name can be."""
     if not path.parent.is_dir():
-        raise SinkError(f"{path}: the folder {path.parent} does not exist; create it first")
+        raise OutputError(f"{path}: the folder {path.parent} does not exist; create it first")
     if path.is_dir():
-        raise SinkError(f"{path} is a folder; give the name of a file to write")
+        raise OutputError(f"{path} is a folder; give the name of a file to write")
 
 
 def check_room(path: Path) -> None:
-    """Raises SinkError where the disk is full."""
+    """Raises OutputError where the disk is full."""
     free_bytes = shutil.disk_usage(path.parent).free
     if free_bytes < _FREE_MIN_BYTES:
-        raise SinkError(f"{path}: only {free_bytes >> 20} MiB are free there; make room first")
+        raise OutputError(f"{path}: only {free_bytes >> 20} MiB are free there; make room first")
 
 
 class PartFile:
     """`NAME.part`, which becomes `NAME` at a good end."""
 
     def __init__(self, path: Path) -> None:
-        """Create it. Raises SinkError where that is impossible, before any work is done."""
+        """Create it. Raises OutputError where that is impossible, before any work is done."""
         self.path = path
         self.part = path.with_name(path.name + ".part")
         check_place(path)
         try:
             os.close(open_growing(self.part))
         except OSError as fault:
-            raise SinkError(f"{self.part}: cannot be written ({why(fault)})") from None
+            raise OutputError(f"{self.part}: cannot be written ({why(fault)})") from None
         try:
             check_room(path)
-        except SinkError:
+        except OutputError:
             self.part.unlink()
             raise
         self._over = threading.Event()
@@ -77,7 +77,7 @@ class PartFile:
                 os.fsync(file.fileno())
             self.part.replace(self.path)
         except OSError as fault:
-            raise SinkError(f"{self.path}: {fault.strerror}; see {self.part}") from None
+            raise OutputError(f"{self.path}: {fault.strerror}; see {self.part}") from None
 
     def discard_if_empty(self) -> None:
         self.leave()

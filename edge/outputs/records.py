@@ -10,7 +10,7 @@ from rich.table import Table
 from edge.decision.events import Event
 from edge.decision.fusion import Scores, decide
 from edge.decision.label import Label
-from edge.decision.recognizer import Recogniser
+from edge.decision.recognizer import Recognizer
 from edge.sources.reconnect import SourceState
 
 TOP = 5
@@ -81,22 +81,22 @@ def best(scores: Scores | None, classes: tuple[str, ...]) -> tuple[str, float] |
 
 
 def summary_record(
-    recogniser: Recogniser, device: str, dropped: int, expected: int | None, warnings: list[str]
+    recognizer: Recognizer, device: str, dropped: int, expected: int | None, warnings: list[str]
 ) -> dict[str, Any]:
     """A source's last JSON line. `label` and `score` are those of the mean fused scores."""
-    statistics, manifest = recogniser.statistics, recogniser.manifest
-    frames = statistics.frames + statistics.passed_over
+    statistics, manifest = recognizer.statistics, recognizer.manifest
+    frames = statistics.frames + statistics.skipped
     summary: dict[str, Any] = {
-        "source": recogniser.name,
+        "source": recognizer.name,
         "bundle": manifest.name,
         "device": device,
         "frames": frames,
         "expected_frames": expected,
         "dropped": dropped,
-        "passed_over": statistics.passed_over,
+        "skipped": statistics.skipped,
         "gaps": statistics.gaps,
         "decisions": statistics.decisions,
-        "rested": statistics.rested,
+        "standby": statistics.standby,
         "seconds": round(statistics.seconds, 3),
         "fps": round(frames / statistics.seconds, 2) if statistics.seconds else None,
         "label": None,
@@ -140,9 +140,9 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         f"{summary[key]} {text}"
         for key, text in (
             ("dropped", "dropped"),
-            ("passed_over", "passed over"),
+            ("skipped", "passed over"),
             ("gaps", "gaps"),
-            ("rested", "without motion"),
+            ("standby", "without motion"),
         )
         if summary[key] or key == "dropped"
     ]

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 
 from edge.decision.label import Label
-from edge.errors import SinkError
+from edge.errors import OutputError
 from edge.outputs.base import Output, SourceInfo
 from edge.outputs.listen_address import ListenAddress
 from edge.outputs.overlay import Picture
@@ -25,14 +25,14 @@ _QUEUE_FRAMES = 2
 _ROLE = "media.factory.role"
 
 
-class RTSPOut(Output):
-    """with RTSPOut(parse_listen("--rtsp", "8554", ""), draw) as out: out.begin(source)"""
+class RTSPOutput(Output):
+    """with RTSPOutput(parse_listen("--rtsp", "8554", ""), draw) as out: out.begin(source)"""
 
     def __init__(self, address: ListenAddress, draw: Callable[[Label], Picture]) -> None:
-        """draw: (H, W, 3) BGR. Raises SinkError where the port cannot be had
+        """draw: (H, W, 3) BGR. Raises OutputError where the port cannot be had
         or GstRtspServer is not installed."""
-        self._gst = load_gstreamer(SinkError).Gst
-        GLib, GstRtspServer = load_rtsp_server(SinkError)
+        self._gst = load_gstreamer(OutputError).Gst
+        GLib, GstRtspServer = load_rtsp_server(OutputError)
         self._draw, self._rtsp = draw, GstRtspServer
         self._slugs: dict[str, str] = {}  # path by source
         self._protected = bool(address.token)
@@ -46,11 +46,11 @@ class RTSPOut(Output):
         if address.token:
             server.set_auth(_auth(GstRtspServer, address.token))
         if server.attach(self._context) == 0:
-            raise SinkError(f"--rtsp: {address.host}:{address.port} cannot be listened on")
+            raise OutputError(f"--rtsp: {address.host}:{address.port} cannot be listened on")
         user = f"{VIEWER}:TOKEN@" if address.token else ""
         self.url = f"rtsp://{user}{address.url_host}:{server.get_bound_port()}/NAME"
 
-    def __enter__(self) -> RTSPOut:
+    def __enter__(self) -> RTSPOutput:
         self._thread = threading.Thread(target=self._loop.run, daemon=True)
         self._thread.start()
         return self

@@ -17,7 +17,7 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-from edge.errors import SinkError
+from edge.errors import OutputError
 from edge.outputs.overlay import Picture
 from edge.outputs.part_file import PartFile, check_place, check_room
 from edge.video.gstreamer import Pipeline, load_gstreamer, trial_fault
@@ -48,8 +48,8 @@ ENCODERS = {
 
 @functools.cache
 def choose_encoder(size_hw: tuple[int, int]) -> str:
-    """The first H.264 encoder that encodes pictures of this size here. Raises SinkError."""
-    load_gstreamer(SinkError)
+    """The first H.264 encoder that encodes pictures of this size here. Raises OutputError."""
+    load_gstreamer(OutputError)
     height, width = size_hw
     caps = f"video/x-raw,format=I420,width={width},height={height},framerate=30/1"
     outcomes = []
@@ -58,7 +58,7 @@ def choose_encoder(size_hw: tuple[int, int]) -> str:
         if fault is None:
             return name
         outcomes.append(f"{name}: {fault}")
-    raise SinkError(
+    raise OutputError(
         f"no H.264 encoder works for {width}x{height} ({'; '.join(outcomes)}); "
         "run `sudo apt install gstreamer1.0-plugins-ugly gstreamer1.0-plugins-bad`"
     )
@@ -66,16 +66,18 @@ def choose_encoder(size_hw: tuple[int, int]) -> str:
 
 def _check_ending(path: Path) -> None:
     if path.suffix.lower() not in _MUXERS:
-        raise SinkError(f"{path}: video is written as .mp4 or .mkv; give one of these endings")
+        raise OutputError(f"{path}: video is written as .mp4 or .mkv; give one of these endings")
 
 
 def check_video(path: Path) -> None:
-    """Raises SinkError where no video can be written there. Touches nothing: what an earlier run
+    """Raises OutputError where no video can be written there. Touches nothing: what an earlier run
     has left may lie there."""
     _check_ending(path)
     check_place(path)
     if not os.access(path.parent, os.W_OK):
-        raise SinkError(f"{path.parent}: Permission denied; choose a folder that you may write to")
+        raise OutputError(
+            f"{path.parent}: Permission denied; choose a folder that you may write to"
+        )
     check_room(path)
 
 
@@ -104,7 +106,7 @@ class VideoWriter:
         self._finished = False
 
     def __enter__(self) -> VideoWriter:
-        self._gst = load_gstreamer(SinkError)
+        self._gst = load_gstreamer(OutputError)
         height, width = self._size_hw
         caps = self._gst.Gst.Caps.from_string(
             f"video/x-raw,format=I420,width={width},height={height},colorimetry=bt601,"
@@ -115,7 +117,7 @@ class VideoWriter:
             f"appsrc name=pictures format=time ! {ENCODERS[self.encoder]} ! h264parse "
             f"! {_MUXERS[self._part.path.suffix.lower()]} "
             "! filesink name=file sync=false buffer-mode=unbuffered",
-            SinkError,
+            OutputError,
         )
         self._pictures = self._pipeline.element("pictures")
         self._pictures.set_property("caps", caps)
@@ -128,7 +130,7 @@ class VideoWriter:
     def write(self, picture: Picture, time_s: float) -> None:
         """Add a picture, (H, W, 3) BGR uint8; waits while the encoder is behind.
 
-        time_s: seconds, later than the last one. Raises SinkError where the encoder or the disk
+        time_s: seconds, later than the last one. Raises OutputError where the encoder or the disk
         fails.
         """
         if picture.shape != (*self._size_hw, 3) or picture.dtype != np.uint8:
@@ -190,13 +192,13 @@ class VideoWriter:
             self._pipeline.read_bus(0.005)
             self._raise_fault()
             if time.monotonic() > deadline_s:
-                raise SinkError(
+                raise OutputError(
                     f"{self._part.path}: {self.encoder} has taken no picture for {_STALL_S:g} s"
                 )
 
     def _raise_fault(self) -> None:
         if self._pipeline.fault is not None:
-            raise SinkError(
+            raise OutputError(
                 f"{self._part.path}: {self._pipeline.fault}; what was recorded is in "
                 f"{self._part.part}"
             )
@@ -206,7 +208,7 @@ class VideoWriter:
         self._pipeline.await_end(bound_s)
         self._raise_fault()
         if not self._pipeline.ended:
-            raise SinkError(
+            raise OutputError(
                 f"{self._part.path}: the end was not written within {bound_s:g} s; what was "
                 f"recorded is in {self._part.part}"
             )

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from edge.decision.events import Event
-from edge.errors import SinkError
+from edge.errors import OutputError
 from edge.outputs.base import Output
 from edge.outputs.records import event_record, state_record
 from edge.sources.reconnect import SourceState
@@ -41,7 +41,7 @@ class Webhook(Output):
     """
 
     def __init__(self, url: str) -> None:
-        """Raises SinkError where it is no web address."""
+        """Raises OutputError where it is no web address."""
         self._url, self._headers, host = parse_webhook(url)
         # tokens are kept in paths and queries of such addresses
         self._name = f"webhook at {host}"
@@ -220,16 +220,16 @@ class _HTTPS(urllib.request.HTTPSHandler):
 
 def parse_webhook(url: str) -> tuple[str, dict[str, str], str]:
     """The address without user and password, the headers, which have them, and the host. No part
-    of the address but the host may be in a message. Raises SinkError where it is none."""
+    of the address but the host may be in a message. Raises OutputError where it is none."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:  # the message would repeat it
         host, port = None, None
     if host is None or parts.scheme not in ("http", "https"):
-        raise SinkError("--webhook: give an address that begins with http:// or https://")
+        raise OutputError("--webhook: give an address that begins with http:// or https://")
     if not all("!" <= c <= "~" for c in url):
-        raise SinkError("--webhook: in the address write what is not a plain ASCII letter as %XX")
+        raise OutputError("--webhook: in the address write what is not a plain ASCII letter as %XX")
     headers = {"Content-Type": "application/json", "User-Agent": "twostream"}
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

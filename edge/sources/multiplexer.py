@@ -1,7 +1,7 @@
 """Several cameras at once: each read by a thread of its own, their frames taken in turn.
 
-    with Cameras() as cameras:
-        cameras.add("yard", Supervised(...))
+    with CameraMultiplexer() as cameras:
+        cameras.add("yard", ReconnectingSource(...))
         while cameras.any_left():
             for notice in cameras.notices(): ...
             if arrival := cameras.next(0.2):
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from edge.errors import SourceError
-from edge.sources.reconnect import SourceState, Supervised
+from edge.sources.reconnect import ReconnectingSource, SourceState
 from edge.video.frames import Frame
 
 _END_S = 1.5  # for the readers to leave
@@ -30,7 +30,7 @@ _END_S = 1.5  # for the readers to leave
 @dataclass(eq=False)
 class _Reader:
     name: str
-    camera: Supervised
+    camera: ReconnectingSource
     turn: int  # of the last frame that was fetched
     thread: threading.Thread | None = None
     newest: Frame | None = None
@@ -39,7 +39,7 @@ class _Reader:
 
 
 @dataclass
-class Cameras:
+class CameraMultiplexer:
     """Everything but the reading itself happens in the caller's thread."""
 
     _news: threading.Condition = field(default_factory=threading.Condition)
@@ -47,7 +47,7 @@ class Cameras:
     _notices: deque[SourceState] = field(default_factory=deque)
     _turns: int = 0
 
-    def __enter__(self) -> Cameras:
+    def __enter__(self) -> CameraMultiplexer:
         return self
 
     def __exit__(
@@ -76,7 +76,7 @@ class Cameras:
             self._notices.clear()
         return told
 
-    def add(self, name: str, camera: Supervised) -> None:
+    def add(self, name: str, camera: ReconnectingSource) -> None:
         """Begin to read a camera."""
         reader = _Reader(name, camera, self._turns)
         self._readers[name] = reader
@@ -135,6 +135,8 @@ class Cameras:
             if reader.newest is not None:
                 reader.camera.replaced += 1
                 # a gap before a frame that was not fetched is one before the next, too
-                frame = replace(frame, cut=frame.cut or reader.newest.cut)
+                frame = replace(
+                    frame, discontinuity=frame.discontinuity or reader.newest.discontinuity
+                )
             reader.newest = frame
             self._news.notify()

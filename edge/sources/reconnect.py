@@ -1,6 +1,6 @@
 """A camera that comes back: watched, opened again, and never mixed up with what it showed before.
 
-    with Supervised("rtsp://camera/stream", Patience(), tell) as camera:
+    with ReconnectingSource("rtsp://camera/stream", ReconnectPolicy(), tell) as camera:
         for frame in camera: ...
 
 A camera that breaks off, or stalls without a word, is closed and tried again with longer and longer
@@ -29,7 +29,7 @@ _RTSP_PORTS = {"rtsp": 554, "rtspu": 554, "rtsps": 322}
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ReconnectPolicy:
     """stall_s: so long without a frame is a stall. retries: failures in a row before giving up;
     None never does. first_s, longest_s: the pause after a failure, doubled from one to the next.
     wait: whether a camera that gives nothing at the start is waited for, too.
@@ -57,7 +57,7 @@ class SourceState:
     frame_rate: float | None = None
 
 
-class Supervised:
+class ReconnectingSource:
     """An iterator of frames that ends only when asked to, or when its patience does.
 
     Counts are those of all connections together; see edge.sources.gst_source.Source for their
@@ -71,7 +71,7 @@ class Supervised:
     def __init__(
         self,
         uri: str,
-        patience: Patience,
+        patience: ReconnectPolicy,
         tell: Callable[[SourceState], None],
         open_s: float = 10.0,
         name: str = "",
@@ -88,7 +88,7 @@ class Supervised:
         self._failures = 0
         self._offset_s = 0.0
         self._base = 0
-        self._cut = False
+        self._discontinuity = False
         self._last: tuple[int, float, float] | None = None  # index, stream time, monotonic
         address = parse_address(uri)
         self._ends = address.kind == "test"  # when all of its frames have been given
@@ -117,7 +117,7 @@ class Supervised:
         if (source := self._source) is not None:
             source.stop()
 
-    def __enter__(self) -> Supervised:
+    def __enter__(self) -> ReconnectingSource:
         while self._source is None and not self._stop.is_set():
             try:
                 self._connect()
@@ -169,7 +169,7 @@ class Supervised:
         if self._last is not None:
             index, stream_s, seen_s = self._last
             self._base, self._offset_s = index + 1, stream_s + time.monotonic() - seen_s
-            self._cut = True
+            self._discontinuity = True
         self._tell(SourceState(self.name, "running", frame_rate=self.frame_rate))
 
     def _placed(self, frame: Frame) -> Frame:
@@ -178,9 +178,9 @@ class Supervised:
             frame,
             index=frame.index + self._base,
             time_s=frame.time_s + self._offset_s,
-            cut=self._cut,
+            discontinuity=self._discontinuity,
         )
-        self._cut = False
+        self._discontinuity = False
         self._last = (placed.index, placed.time_s, time.monotonic())
         self._failures = 0
         return placed

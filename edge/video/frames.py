@@ -2,7 +2,8 @@
 
 Everything that sees video (training, calibration, evaluation, the camera) goes through here:
 
-    Frame (I420 as decoded) ──analyse──► Frame (I420 at the model's size) ──rgb_tensor──► spatial
+    Frame (I420 as decoded) ──resize_to_model──► Frame (I420 at the model's size)
+                                             ├── rgb_tensor ──► spatial
                                              └── its Y plane ──► edge.motion ──► temporal
 
 Sizes are (height, width). Only the lines that call OpenCV swap them.
@@ -74,7 +75,7 @@ class Frame:
     time_s: presentation time in seconds, never the wall clock.
     index: position in the source, from 0; gaps tell of dropped frames.
     full_range: luma 0..255 (JPEG cameras) instead of 16..235.
-    cut: the frame before is not its past: the camera was away, however short a time.
+    discontinuity: the frame before is not its past: the camera was away, however short a time.
     arrived_s: time.monotonic() as it came out of the decoder; its age is counted from there.
     """
 
@@ -85,7 +86,7 @@ class Frame:
     index: int
     matrix: Matrix = "bt601"
     full_range: bool = False
-    cut: bool = False
+    discontinuity: bool = False
     arrived_s: float = field(default_factory=time.monotonic)
 
     @property
@@ -98,7 +99,7 @@ def default_matrix(height_px: int) -> Matrix:
     return "bt709" if height_px > 576 else "bt601"
 
 
-def field_of_view(size_hw: tuple[int, int], aspect: tuple[int, int]) -> tuple[int, int, int, int]:
+def center_crop(size_hw: tuple[int, int], aspect: tuple[int, int]) -> tuple[int, int, int, int]:
     """(top, left, height, width) of the largest centred rectangle of shape `aspect` in a frame.
 
     All four are even, so that the chroma planes are cut at whole samples; a frame with an odd
@@ -136,13 +137,13 @@ _LUMA_TO_LIMITED = np.round(16 + np.arange(256) * (219 / 255)).astype(np.uint8)
 _CHROMA_TO_LIMITED = np.round(128 + (np.arange(256) - 128.0) * (224 / 255)).astype(np.uint8)
 
 
-def analyse(frame: Frame, geometry: Geometry) -> Frame:
+def resize_to_model(frame: Frame, geometry: Geometry) -> Frame:
     """Bring a decoded frame to the model's size: I420 at `geometry.size_hw`, limited range.
 
     The planes are scaled apart, luma to (H, W) and chroma to (H/2, W/2), so flow never pays for
     colour and both streams see the same picture.
     """
-    top, left, view_h, view_w = field_of_view(frame.size_hw, geometry.aspect)
+    top, left, view_h, view_w = center_crop(frame.size_hw, geometry.aspect)
     out_h, out_w = geometry.size_hw
 
     def scale(plane: Plane, shift: int) -> Plane:

@@ -13,19 +13,19 @@ from edge.video.frames import Frame, Plane
 RATE_FPS = 25.0  # pictures keep no times; UCF101 is mostly at this rate
 
 
-def list_stills(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """The pictures of a clip in their order."""
     return sorted(folder.glob("*.jpg"))
 
 
-def read_stills(folder: Path) -> Iterator[Frame]:
+def read_image_folder(folder: Path) -> Iterator[Frame]:
     """The frames of a clip, at 25 a second.
 
     Chroma is subsampled again from the decoded colours, and an odd last row or column is left out.
     Raises SourceError where a picture cannot be read or has another size than the first.
     """
     size_hw: tuple[int, int] | None = None
-    for index, file in enumerate(list_stills(folder)):
+    for index, file in enumerate(list_images(folder)):
         picture = cv2.imread(str(file), cv2.IMREAD_COLOR)  # (H, W, 3) BGR
         if picture is None:
             raise SourceError(f"{file}: not a readable picture")

@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.quantise import quantise_model
-from edge.bundle.float_onnx import float_variant, load_model
+from edge.bundle.float_onnx import float_onnx, load_model
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.commands.bench.clip import write_bench_clip
-from edge.decision.fusion import decide, fuse, softmax, temper
-from edge.decision.recognizer import Recogniser, RunConfig, answer
+from edge.decision.fusion import apply_temperature, decide, fuse, softmax
+from edge.decision.recognizer import Recognizer, RunConfig, answer
 from edge.devices import open_device
 from edge.errors import BenchError
 from edge.files import write_atomic
@@ -33,7 +33,7 @@ from edge.motion.spec import PRESETS
 from edge.motion.stack import FlowBytes, stack_tensor
 from edge.motion.tvl1 import TVL1
 from edge.sources.gst_source import open_source
-from edge.video.frames import Frame, Geometry, analyse
+from edge.video.frames import Frame, Geometry, resize_to_model
 from tests.benchmarks.result import write_result
 from tests.support.paths import REPOSITORY
 from train.data.splits import hold_out
@@ -80,7 +80,7 @@ def by_source_size(folder: Path) -> dict[int, Work]:
     def work(path: Path) -> None:
         with open_source(str(path)) as source:
             for frame in source:
-                analyse(frame, geometry)
+                resize_to_model(frame, geometry)
 
     works: dict[int, Work] = {}
     for height, width in ((240, 320), (480, 640), (720, 960), (1080, 1440)):
@@ -127,7 +127,7 @@ def by_classes(bundle: Bundle) -> dict[int, Work]:
         def work(logits: NDArray[np.float32] = logits, names: tuple[str, ...] = names) -> None:
             for _ in range(200):
                 fused = fuse(softmax(logits[0], 1.0), softmax(logits[1], 1.0), spec)
-                decide(temper(fused, spec.temperature), names, spec.threshold)
+                decide(apply_temperature(fused, spec.temperature), names, spec.threshold)
 
         works[count] = work
     return works
@@ -141,18 +141,18 @@ def by_cameras(bundle: Bundle) -> dict[int, Work]:
 
     def work(count: int) -> None:
         recognisers = [
-            Recogniser(bundle.manifest, device.open_feed(), RunConfig()) for _ in range(count)
+            Recognizer(bundle.manifest, device.open_feed(), RunConfig()) for _ in range(count)
         ]
         for index, luma in enumerate(lumas):
-            for recogniser in recognisers:
-                answer(Frame(luma, chroma, chroma, index / 25, index), recogniser, lambda _: None)
+            for recognizer in recognisers:
+                answer(Frame(luma, chroma, chroma, index / 25, index), recognizer, lambda _: None)
 
     return {count: lambda count=count: work(count) for count in (1, 2, 4, 8)}  # type: ignore[misc]
 
 
 def by_calibration_clips(bundle: Bundle) -> dict[int, Work]:
     """Samples -> ranges and INT8 of the spatial network by min-max, judged on four samples."""
-    model = load_model(float_variant(bundle.read(bundle.manifest.spatial.file), "fp32"))
+    model = load_model(float_onnx(bundle.read(bundle.manifest.spatial.file), "fp32"))
     random = np.random.default_rng(0)
     samples = [random.standard_normal((3, 224, 224)).astype(np.float32) for _ in range(64)]
     return {

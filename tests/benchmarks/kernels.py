@@ -31,7 +31,7 @@ ISSUE = 0.6  # share of issue slots that are used, a cautious guess
 ITERATE = 478  # machine instructions of a thread and iteration, for 8 pixels
 # Machine instructions of a thread: the whole kernel, and what its loops repeat.
 OTHER = {
-    "analyse_luma": 500,
+    "resize_luma": 500,
     "rgb": 1500,
     "halve": 96,
     "upsample": 104,
@@ -86,7 +86,7 @@ def bytes_of(launch: Launch) -> int:
         return int(blocks * TILE * TILE * 4 * 10 + 4 * 6 * height * width)
     threads = blocks * launch.block[0] * launch.block[1]
     each = {"linearise": 32, "upsample": 10, "halve": 4 * 5, "quantise": 5, "stack": 20}
-    each |= {"analyse_luma": 8, "rgb": 4 * 12 + 32, "fuse": 64}
+    each |= {"resize_luma": 8, "rgb": 4 * 12 + 32, "fuse": 64}
     return threads * each[launch.kernel]
 
 

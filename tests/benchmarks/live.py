@@ -22,10 +22,10 @@ import numpy as np
 
 from edge.bundle.manifest import load_bundle
 from edge.decision.label import RUNNING, Label
-from edge.decision.recognizer import Recogniser, RunConfig, answer
+from edge.decision.recognizer import Recognizer, RunConfig, answer
 from edge.devices import Device, open_device
-from edge.sources.multiplexer import Cameras
-from edge.sources.reconnect import Patience, Supervised
+from edge.sources.multiplexer import CameraMultiplexer
+from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy
 from edge.video.frames import Plane
 from tests.benchmarks.result import write_result
 
@@ -128,12 +128,12 @@ def watch(
             seen_s = time.monotonic() - read_stamp(label.frame.y)
             ages[label.source].append((seen_s, time.monotonic() - label.frame.arrived_s))
 
-    with Cameras() as cameras:
+    with CameraMultiplexer() as cameras:
         recognisers = {}
         for number, url in enumerate(urls):
             name = f"camera{number + 1}"
-            recognisers[name] = Recogniser(manifest, device.open_feed(), RunConfig(), name)
-            cameras.add(name, Supervised(url, Patience(), cameras.tell, name=name))
+            recognisers[name] = Recognizer(manifest, device.open_feed(), RunConfig(), name)
+            cameras.add(name, ReconnectingSource(url, ReconnectPolicy(), cameras.tell, name=name))
         until_s = time.monotonic() + seconds
         while time.monotonic() < until_s:
             arrival = cameras.next(0.2)

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from calibration.bias import correct_biases, measure_means
-from calibration.histogram import Magnitudes, measure_magnitudes, watch_tensors
+from calibration.histogram import HistogramObserver, collect_activations, measure_magnitudes
 from calibration.lint import float_layers, lint
 from calibration.onnx_file import load_model, write_model
 from calibration.placement import activations, place
@@ -102,10 +102,11 @@ def test_biases_make_up_for_the_mean_of_rounding() -> None:
     model = residual_network()
     sample = np.full((4, 8, 8), 0.37, np.float32)
     ranges = dict.fromkeys(activations(model), 5.0)
-    wanted = next(watch_tensors(model, [sample], ["c0"]))["c0"]
+    wanted = next(collect_activations(model, [sample], ["c0"]))["c0"]
     corrected = correct_biases(model, measure_means(model, ranges, [sample]), [])
     plain, mended = (
-        next(watch_tensors(place(m, ranges), [sample], ["c0"]))["c0"] for m in (model, corrected)
+        next(collect_activations(place(m, ranges), [sample], ["c0"]))["c0"]
+        for m in (model, corrected)
     )
     assert np.abs(mended - wanted).max() < 0.1 * np.abs(plain - wanted).max()
 
@@ -113,7 +114,7 @@ def test_biases_make_up_for_the_mean_of_rounding() -> None:
 def test_magnitudes_do_not_depend_on_the_order() -> None:
     rng = np.random.default_rng(0)
     parts = [rng.standard_normal(1000).astype(np.float32) * scale for scale in (0.01, 1, 50)]
-    one, two = Magnitudes(), Magnitudes()
+    one, two = HistogramObserver(), HistogramObserver()
     for part in parts:
         one.add(part)
     for part in reversed(parts):
@@ -125,7 +126,7 @@ def test_magnitudes_do_not_depend_on_the_order() -> None:
 
 def test_clipping_leaves_out_a_lone_outlier_and_nothing_else() -> None:
     rng = np.random.default_rng(0)
-    seen = Magnitudes()
+    seen = HistogramObserver()
     seen.add(rng.uniform(-1, 1, 1_000_000).astype(np.float32))
     for method in METHODS:
         assert clipping_range(seen, method) == pytest.approx(1.0, abs=0.03)
@@ -137,10 +138,10 @@ def test_clipping_leaves_out_a_lone_outlier_and_nothing_else() -> None:
 
 def test_ranges_are_known_values() -> None:
     """10,000 values of 1/4 and 10 of 2: a percentile of 99.99 keeps the ten, a lone one is cut."""
-    seen = Magnitudes()
+    seen = HistogramObserver()
     seen.add(np.concatenate([np.full(10_000, 0.25), np.full(10, 2.0)]).astype(np.float32))
     assert clipping_range(seen, "percentile") == pytest.approx(2.0, abs=0.001)
-    few = Magnitudes()
+    few = HistogramObserver()
     few.add(np.concatenate([np.full(100_000, 0.25), [2.0]]).astype(np.float32))
     assert clipping_range(few, "percentile") == pytest.approx(0.25, abs=0.001)
     assert clipping_range(few, "min-max") == 2.0

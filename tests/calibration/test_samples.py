@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from calibration.clips import OTHER, UNLABELLED, find_footage, order_clips
+from calibration.clips import OTHER, UNLABELLED, find_unlabelled, order_clips
 from calibration.histogram import measure_magnitudes
-from calibration.samples import MOMENTS, Samples, draw_footage, draw_samples
+from calibration.samples import MOMENTS, Samples, draw_samples, draw_unlabelled
 from calibration.snippet_reader import read_moments
 from edge.bundle.network import NetworkSpec
 from edge.errors import DataError, ExportError
@@ -148,17 +148,17 @@ def test_footage_without_labels_is_spread_over_its_length(tmp_path: Path) -> Non
         write_clip(tmp_path / name, frames=frames, codec="h264")
     (tmp_path / "notes.txt").write_text("no video")
     spec = make_spec("temporal")
-    footage = find_footage(tmp_path, spec)
+    footage = find_unlabelled(tmp_path, spec)
     assert [one.name for one in footage] == ["a/one.mp4", "two.mp4"]
-    samples = draw_footage(spec, footage, 8, 1, tmp_path / "kept")
+    samples = draw_unlabelled(spec, footage, 8, 1, tmp_path / "kept")
     assert len(samples) == 8 * MOMENTS
     assert samples.label_spread == {UNLABELLED: 2}
     assert samples.warnings == []
     held = spec.model_copy(update={"validation_clips": ("Biking/two.mp4",)})
     with pytest.raises(DataError, match=r"two\.mp4: has chosen the checkpoint"):
-        find_footage(tmp_path, held)
+        find_unlabelled(tmp_path, held)
     with pytest.raises(DataError, match="holds no recording"):
-        find_footage(tmp_path / "notes.txt", spec)
+        find_unlabelled(tmp_path / "notes.txt", spec)
 
 
 def test_memory_does_not_grow_with_the_clips(tmp_path: Path) -> None:

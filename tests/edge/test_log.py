@@ -15,7 +15,7 @@ import pytest
 
 from edge.bundle.manifest import load_bundle
 from edge.decision.label import Label
-from edge.decision.recognizer import Recogniser, RunConfig, recognise
+from edge.decision.recognizer import Recognizer, RunConfig, label_video
 from edge.devices import open_device
 from edge.log import read_line
 from edge.sources.gst_source import open_source
@@ -27,14 +27,14 @@ EMBEDDED = """
 import logging, sys
 from edge.bundle.manifest import load_bundle
 from edge.devices import open_device
-from edge.decision.recognizer import Recogniser, RunConfig, recognise
+from edge.decision.recognizer import Recognizer, RunConfig, label_video
 from edge.sources.gst_source import open_source
 bundle = load_bundle(sys.argv[1])
 device = open_device("cpu", bundle)
 labels = []
 with open_source(sys.argv[2]) as source:
-    recogniser = Recogniser(bundle.manifest, device.open_feed(), RunConfig(), "clip")
-    recognise(source, recogniser, labels.append)
+    recognizer = Recognizer(bundle.manifest, device.open_feed(), RunConfig(), "clip")
+    label_video(source, recognizer, labels.append)
 device.close()
 loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
 assert not any(each.handlers for each in loggers if each.name.startswith(("root", "edge")))
@@ -61,8 +61,8 @@ def test_a_program_with_a_handler_of_its_own_gets_records(
     bundle, labels = load_bundle(demo_bundle), list[Label]()
     device = open_device("cpu", bundle)
     with open_source(str(broken_clip)) as source:
-        recogniser = Recogniser(bundle.manifest, device.open_feed(), RunConfig(), "clip")
-        recognise(source, recogniser, labels.append)
+        recognizer = Recognizer(bundle.manifest, device.open_feed(), RunConfig(), "clip")
+        label_video(source, recognizer, labels.append)
     device.close()
     assert labels
     ((name, text),) = warnings_of(caplog.records)

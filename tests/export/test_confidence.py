@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.decision.fusion import softmax, temper
+from edge.decision.fusion import apply_temperature, softmax
 from export.confidence import (
     Bin,
     calibration_error,
@@ -37,7 +37,7 @@ def test_the_temperature_undoes_what_was_done_to_honest_scores(sharpness: float)
     scores, truth = made_scores(sharpness)
     temperature = fit_temperature(scores, truth)
     assert temperature == pytest.approx(sharpness, rel=0.1)
-    after = calibration_error(reliability(temper(scores, temperature), truth))
+    after = calibration_error(reliability(apply_temperature(scores, temperature), truth))
     assert after < 0.02
     if sharpness != 1.0:
         assert calibration_error(reliability(scores, truth)) > 5 * after

@@ -26,7 +26,7 @@ from edge.devices.cuda.kernels.device_plan import ViewPlan, write_colour
 from edge.devices.cuda.kernels.flow_plan import FlowPlan
 from edge.motion.spec import PRESETS, FlowSpec
 from edge.motion.tvl1 import TVL1
-from edge.video.frames import Geometry, Normalisation, analyse, rgb_tensor
+from edge.video.frames import Geometry, Normalisation, resize_to_model, rgb_tensor
 from tests.benchmarks.kernels import bytes_through_memory, peak_bandwidth
 from tests.edge.devices.cuda.test_device import STACK, assert_same, infer, street
 from tests.edge.devices.cuda.test_kernels import moving_pair, noise_frame
@@ -104,7 +104,7 @@ def test_frames_become_what_the_cpu_makes_of_them(
     launches = [plan.luma(source, taps, luma), plan.rgb(source, taps, luma, colour, rgb)]
     driver.launch(launches, stream)
     stream.synchronize()
-    expected = analyse(frame, geometry)
+    expected = resize_to_model(frame, geometry)
     found_luma = np.empty((224, 224), np.float32)
     found_rgb = np.empty((3, 224, 224), np.float32)
     driver.read(luma, found_luma)

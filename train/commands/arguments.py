@@ -11,7 +11,7 @@ from edge.errors import DataError
 from edge.motion.spec import PRESETS, FlowSpec
 
 Data = Annotated[Path, typer.Argument(help="UCF101, its frames, folders of your own, or a CSV.")]
-Cache = Annotated[Path, typer.Option(help="Where analysed frames and flow are kept.")]
+Cache = Annotated[Path, typer.Option(help="Where resized frames and flow are kept.")]
 Classes = Annotated[str, typer.Option(help="Class names, separated by commas; all by default.")]
 RecipeName = Annotated[
     str, typer.Option(help="Name of a recipe that comes with twostream, or a .toml file.")

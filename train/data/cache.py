@@ -1,9 +1,9 @@
-"""Analysed frames and their flow, computed once a clip and kept without loss.
+"""Resized frames and their flow, computed once a clip and kept without loss.
 
     CACHE/<hash of geometry, flow and this format>/<Class>/<clip>-<hash of its name>/
         frames.npy, flow.npy, clip.json
 
-frames.npy: (T, 3/2 H W) uint8, the I420 planes of each analysed frame; flow.npy: (T-1, 2, H, W)
+frames.npy: (T, 3/2 H W) uint8, the I420 planes of each resized frame; flow.npy: (T-1, 2, H, W)
 uint8. Both are memory-mapped, so a stack costs what it reads. The hash makes frames of another
 geometry or flow another cache: they can never be mixed up.
 """
@@ -32,7 +32,7 @@ from edge.motion.spec import FlowSpec
 from edge.motion.stack import FlowBytes
 from edge.terminal import track
 from edge.video.frames import Frame, Geometry, Matrix, pack_i420, unpack_i420
-from edge.video.image_folder import list_stills
+from edge.video.image_folder import list_images
 from train.data.clips import Clip
 from train.data.decode import read_frames
 
@@ -162,7 +162,7 @@ class ClipCache:
 
 
 def _files(clip: Clip) -> list[Path]:
-    return list_stills(clip.path) if clip.path.is_dir() else [clip.path]
+    return list_images(clip.path) if clip.path.is_dir() else [clip.path]
 
 
 def _content(clip: Clip) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from av.video.reformatter import ColorRange
 
 from edge.errors import DataError, SourceError
 from edge.video.frames import Frame, Matrix, Plane, default_matrix
-from edge.video.image_folder import list_stills, read_stills
+from edge.video.image_folder import list_images, read_image_folder
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def read_frames(path: Path, tell: bool = True) -> Iterator[Frame]:
     """
     if path.is_dir():
         try:
-            yield from read_stills(path)
+            yield from read_image_folder(path)
         except SourceError as error:
             raise DataError(str(error)) from None
     else:
@@ -41,7 +41,7 @@ def announced_frames(path: Path) -> int | None:
     Raises DataError as `read_frames` does.
     """
     if path.is_dir():
-        return len(list_stills(path))
+        return len(list_images(path))
     with _open(path) as container:
         return container.streams.video[0].frames or None
 

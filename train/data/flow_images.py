@@ -3,7 +3,7 @@
     OUT/flow.json                                        how it was made: nothing else is mixed in
     OUT/{u,v}/v_<Class>_gNN_cNN/frame000001.jpg          flow from picture 1 to picture 2, in bytes
 
-The flow is that of the runtime: the same analysed frames, TV-L1, bound and rounding. JPEG loses a
+The flow is that of the runtime: the same resized frames, TV-L1, bound and rounding. JPEG loses a
 level or so of it; training here uses the cache, which loses nothing.
 """
 

@@ -18,7 +18,7 @@ from train.recipe import AugmentationRecipe
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A rectangle of an analysed frame, in px (all even), and whether to mirror it."""
+    """A rectangle of an resized frame, in px (all even), and whether to mirror it."""
 
     top: int
     left: int
@@ -65,7 +65,7 @@ def _cut(
 def augment_frame(
     frame: Frame, crop: Crop, size_hw: tuple[int, int], rng: np.random.Generator, colour: float
 ) -> Frame:
-    """A crop of an analysed frame at `size_hw` (even), with its contrast, brightness and saturation
+    """A crop of an resized frame at `size_hw` (even), with its contrast, brightness and saturation
     shifted: by up to 30 %, 20 levels and 40 % where `colour` is 1.
     """
     gain, offset = 1 + colour * rng.uniform(-0.3, 0.3), colour * rng.uniform(-20, 20)

@@ -23,16 +23,16 @@ import numpy as np
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.bundle.network import STREAMS, Precision
 from edge.decision.label import RUNNING, Label
-from edge.decision.recognizer import Recogniser, RunConfig, answer, recognise
+from edge.decision.recognizer import Recognizer, RunConfig, answer, label_video
 from edge.decision.statistics import Histogram
 from edge.devices import Device, open_device
 from edge.errors import SourceError, TwostreamError
 from edge.log import Level, configure
 from edge.outputs.records import label_record
 from edge.sources.gst_source import open_source
-from edge.sources.multiplexer import Cameras
+from edge.sources.multiplexer import CameraMultiplexer
 from edge.sources.named import SourceSpec, parse_sources
-from edge.sources.reconnect import Patience, Supervised
+from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy
 
 WARM_UP_FRAMES = 60
 _ALONE_RUNS = 60
@@ -162,37 +162,39 @@ def _read(
 ) -> Any:
     """A file, again and again until there are enough labels."""
     feed = device.open_feed()
-    recogniser = Recogniser(bundle.manifest, feed, RunConfig(), spec.name)
+    recognizer = Recognizer(bundle.manifest, feed, RunConfig(), spec.name)
     spent_s, until_s = 0.0, time.monotonic() + seconds
     while meter.labels < frames or time.monotonic() < until_s:
         before = meter.labels
         feed.clear()
         with open_source(spec.uri) as source:
-            recogniser.statistics.began_s = time.monotonic()
-            recognise(source, recogniser, meter.show)
-        spent_s += recogniser.statistics.seconds
+            recognizer.statistics.began_s = time.monotonic()
+            label_video(source, recognizer, meter.show)
+        spent_s += recognizer.statistics.seconds
         if meter.labels == before:
             break
     feed.close()
-    recogniser.statistics.seconds = spent_s
-    return recogniser.statistics
+    recognizer.statistics.seconds = spent_s
+    return recognizer.statistics
 
 
 def _watch(
     bundle: Bundle, device: Device, spec: SourceSpec, meter: _Meter, frames: int, seconds: float
 ) -> Any:
     """A camera."""
-    recogniser = Recogniser(bundle.manifest, device.open_feed(), RunConfig(), spec.name)
+    recognizer = Recognizer(bundle.manifest, device.open_feed(), RunConfig(), spec.name)
     until_s = time.monotonic() + seconds
-    with Cameras() as cameras:
-        cameras.add(spec.name, Supervised(spec.uri, Patience(retries=0), cameras.tell))
+    with CameraMultiplexer() as cameras:
+        cameras.add(
+            spec.name, ReconnectingSource(spec.uri, ReconnectPolicy(retries=0), cameras.tell)
+        )
         while cameras.any_left() and (meter.labels < frames or time.monotonic() < until_s):
             arrival = cameras.next(0.2)
             if arrival is not None:
-                answer(arrival[1], recogniser, meter.show)
+                answer(arrival[1], recognizer, meter.show)
         for fault in cameras.faults().values():
             raise fault
-    statistics = recogniser.statistics
+    statistics = recognizer.statistics
     statistics.seconds = time.monotonic() - statistics.began_s
     return statistics
 

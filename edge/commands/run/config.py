@@ -3,7 +3,7 @@
     bundle = "bundles/yard"          # paths are relative to the file's folder
     web = "8080"
     every = 2
-    mute = ["Swing"]
+    ignore = ["Swing"]
     [sources]
     yard = "rtsp://user:password@host/stream"
     gate = "/dev/video0"

@@ -9,13 +9,13 @@ from typing import Any
 
 from edge.decision.events import EventRules, parse_thresholds
 from edge.decision.recognizer import RunConfig
-from edge.errors import SinkError
+from edge.errors import OutputError
 from edge.outputs.listen_address import ListenAddress, parse_listen
 from edge.outputs.mqtt import BrokerAddress, parse_broker
 from edge.outputs.rotation import Segments
 from edge.outputs.webhook import parse_webhook
 from edge.sources.named import SourceSpec, parse_sources, placed_source
-from edge.sources.reconnect import Patience
+from edge.sources.reconnect import ReconnectPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class RunOptions:
     device: str
     config: RunConfig
     rules: EventRules
-    patience: Patience
+    patience: ReconnectPolicy
     outputs: Outputs
 
     @property
@@ -57,21 +57,23 @@ def run_options(asked: Mapping[str, Any]) -> RunOptions:
     given = [*(asked["sources"] or ()), *(asked["source"] or ())]
     for number, elements in enumerate(asked["pipeline"] or ()):
         given.append(f"pipeline{number + 1}=pipeline:{elements}")
-    token = asked["web_token"] or ""
+    token = asked["token"] or ""
     minutes, gigabytes, days = asked["segment"], asked["keep_gb"], asked["keep_days"]
     if minutes is None and (gigabytes is not None or days is not None):
-        raise SinkError("--keep-gb and --keep-days are for files of --segment MINUTES")
+        raise OutputError("--keep-gb and --keep-days are for files of --segment MINUTES")
     if asked["webhook"] is not None:
         parse_webhook(asked["webhook"])  # what is none is told now
     return RunOptions(
         bundle=Path(asked["bundle"]),
         sources=tuple(parse_sources(given)),
         device=asked["device"],
-        config=RunConfig(asked["every"], asked["max_frames"], asked["max_fps"], asked["idle"]),
-        rules=EventRules(
-            parse_thresholds(asked["threshold"] or []), muted=frozenset(asked["mute"] or ())
+        config=RunConfig(
+            asked["every"], asked["max_frames"], asked["max_fps"], asked["standby_after"]
         ),
-        patience=Patience(wait=asked["wait"], retries=asked["retries"]),
+        rules=EventRules(
+            parse_thresholds(asked["threshold"] or []), ignored=frozenset(asked["ignore"] or ())
+        ),
+        patience=ReconnectPolicy(wait=asked["wait_for_cameras"], retries=asked["retries"]),
         outputs=Outputs(
             video=None if asked["video"] is None else Path(asked["video"]),
             json=asked["json"],

@@ -11,17 +11,17 @@ from edge.bundle.manifest import Bundle, load_bundle
 from edge.commands.run.options import RunOptions
 from edge.commands.run.session import Session, read, watch
 from edge.devices import open_device
-from edge.errors import SinkError
+from edge.errors import OutputError
 from edge.outputs.annotator import Annotator
 from edge.outputs.base import Output
 from edge.outputs.console import ConsoleLog, ProgressBar
 from edge.outputs.json_lines import JsonLinesOutput
-from edge.outputs.mqtt import MQTTSink
+from edge.outputs.mqtt import MQTTOutput
 from edge.outputs.records import (
     summary_lines,
     summary_table,
 )
-from edge.outputs.rtsp_server import RTSPOut
+from edge.outputs.rtsp_server import RTSPOutput
 from edge.outputs.systemd import SystemdNotifier
 from edge.outputs.video_recorder import VideoRecorder
 from edge.outputs.web.server import WebServer
@@ -93,11 +93,11 @@ def _open(
         recorder = VideoRecorder(outputs.video, outputs.segments, several, usual, annotator)
         opened.append(stack.enter_context(recorder))
     if outputs.mqtt is not None:
-        opened.append(stack.enter_context(MQTTSink(outputs.mqtt)))
+        opened.append(stack.enter_context(MQTTOutput(outputs.mqtt)))
     if outputs.webhook is not None:
         opened.append(stack.enter_context(Webhook(outputs.webhook)))
     if outputs.rtsp is not None:
-        relay = stack.enter_context(RTSPOut(outputs.rtsp, annotator))
+        relay = stack.enter_context(RTSPOutput(outputs.rtsp, annotator))
         opened.append(relay)
         logger.info("annotated pictures: %s", relay.url)
     if outputs.web is not None:
@@ -105,7 +105,7 @@ def _open(
         server = stack.enter_context(WebServer(outputs.web, state))
         opened.append(state)
         logger.info("live page: %s", server.url)
-    flow_wanted = outputs.pictured or options.config.idle_s is not None or may_change
+    flow_wanted = outputs.pictured or options.config.standby_after_s is not None or may_change
     device = open_device(options.device, bundle, flow_wanted)
     stack.callback(device.close)
     # before the cameras, which may be waited for: that is no reason to be restarted
@@ -124,11 +124,11 @@ def _open(
 def check_outputs(outputs: Sequence[tuple[str, Path]], sources: Sequence[str]) -> None:
     """outputs: each file that will be written, and by which option.
 
-    Raises SinkError where one would take the place of a source or of another.
+    Raises OutputError where one would take the place of a source or of another.
     """
     taken = {Path(source).resolve(): "the source" for source in sources}
     for option, name in outputs:
         path = name.resolve()
         if path in taken:
-            raise SinkError(f"{name}: is {taken[path]} already; give {option} another name")
+            raise OutputError(f"{name}: is {taken[path]} already; give {option} another name")
         taken[path] = f"the output of {option}"

@@ -23,7 +23,7 @@ def secret_options(values: Mapping[str, Any]) -> list[str]:
     held = {
         "a camera's address": any(redact(text) != text for text in cameras),
         "--pipeline": any(redact(text) != text for text in values.get("pipeline") or ()),
-        "--web-token": bool(values.get("web_token")),
+        "--token": bool(values.get("token")),
         "--mqtt": "@" in urlsplit(values.get("mqtt") or "").netloc,
         "--webhook": bool(values.get("webhook")),
     }

@@ -16,14 +16,14 @@ from edge.bundle.manifest import Manifest
 from edge.commands.run.options import RunOptions
 from edge.commands.run.source_run import SourceRun
 from edge.decision.events import EventRules, EventTracker
-from edge.decision.recognizer import Recogniser, RunConfig, answer, recognise
+from edge.decision.recognizer import Recognizer, RunConfig, answer, label_video
 from edge.devices import Device
 from edge.errors import SourceError, TwostreamError
 from edge.outputs.base import Output, SourceInfo
 from edge.sources.gst_source import Source, open_source
-from edge.sources.multiplexer import Cameras
+from edge.sources.multiplexer import CameraMultiplexer
 from edge.sources.named import SourceSpec
-from edge.sources.reconnect import Patience, SourceState, Supervised
+from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy, SourceState
 from edge.video.frames import Frame
 
 logger = logging.getLogger(__name__)
@@ -53,12 +53,12 @@ class Session:
         """Whether whoever asked for an output has gone: the run need not go on."""
         return any(output.done for output in self.outputs)
 
-    def begin(self, spec: SourceSpec, source: Source | Supervised) -> SourceRun:
+    def begin(self, spec: SourceSpec, source: Source | ReconnectingSource) -> SourceRun:
         """Raises SourceError where the rules name an action that the bundle does not know."""
         name, manifest = spec.name, self.manifest
         tracker = EventTracker(name, manifest.classes, manifest.fusion.threshold, self.rules)
-        recogniser = Recogniser(manifest, self.device.open_feed(), self.config, name)
-        run = self.running[name] = SourceRun(source, recogniser, tracker, self.outputs)
+        recognizer = Recognizer(manifest, self.device.open_feed(), self.config, name)
+        run = self.running[name] = SourceRun(source, recognizer, tracker, self.outputs)
         self.failed.pop(name, None)
         info = SourceInfo(name, spec.slug, source.live, source.frame_rate, source.expected_frames)
         for output in self.outputs:
@@ -143,7 +143,7 @@ def _read_one(session: Session, spec: SourceSpec, signals: _Signals) -> None:
                 if signals.stop or session.done:
                     return
 
-        recognise(frames(), run.recogniser, run.on_label)
+        label_video(frames(), run.recognizer, run.on_label)
         session.end(spec.name)
 
 
@@ -155,7 +155,7 @@ def watch(
     read_again: the options as they are now, asked for at SIGHUP. Raises SourceError where a camera
     gives nothing at the start and is not waited for.
     """
-    with _signals(read_again is not None) as signals, Cameras() as cameras:
+    with _signals(read_again is not None) as signals, CameraMultiplexer() as cameras:
         for spec in options.sources:
             _begin_camera(session, cameras, spec, options.patience)
         while cameras.any_left() and not (signals.stop or session.done):
@@ -173,35 +173,37 @@ def watch(
             _end_camera(session, cameras, name)
 
 
-def _begin_camera(session: Session, cameras: Cameras, spec: SourceSpec, patience: Patience) -> None:
-    camera = Supervised(spec.uri, patience, cameras.tell, name=spec.name)
+def _begin_camera(
+    session: Session, cameras: CameraMultiplexer, spec: SourceSpec, patience: ReconnectPolicy
+) -> None:
+    camera = ReconnectingSource(spec.uri, patience, cameras.tell, name=spec.name)
     session.begin(spec, camera)
     cameras.add(spec.name, camera)
 
 
-def _answer(session: Session, cameras: Cameras, name: str, frame: Frame) -> None:
+def _answer(session: Session, cameras: CameraMultiplexer, name: str, frame: Frame) -> None:
     run = session.running[name]
-    answer(session.frame(frame), run.recogniser, run.on_label)
+    answer(session.frame(frame), run.recognizer, run.on_label)
     limit = session.config.max_frames
-    if limit and run.recogniser.statistics.frames >= limit:
+    if limit and run.recognizer.statistics.frames >= limit:
         _end_camera(session, cameras, name)
 
 
-def _end_camera(session: Session, cameras: Cameras, name: str) -> None:
+def _end_camera(session: Session, cameras: CameraMultiplexer, name: str) -> None:
     cameras.remove(name)
     _pass_on(session, cameras)  # what it did last is told before its end
-    statistics = session.running[name].recogniser.statistics
+    statistics = session.running[name].recognizer.statistics
     statistics.seconds = time.monotonic() - statistics.began_s
     session.end(name)
 
 
-def _pass_on(session: Session, cameras: Cameras) -> None:
+def _pass_on(session: Session, cameras: CameraMultiplexer) -> None:
     for state in cameras.notices():
         if state.name in session.running:
             session.note(state)
 
 
-def _note_failed(session: Session, cameras: Cameras, options: RunOptions) -> None:
+def _note_failed(session: Session, cameras: CameraMultiplexer, options: RunOptions) -> None:
     """A camera that has failed stays, for all to see, until the end or until a reload tries it
     again. One that never gave anything and is not waited for ends the run."""
     specs = {spec.name: spec for spec in options.sources}
@@ -210,13 +212,20 @@ def _note_failed(session: Session, cameras: Cameras, options: RunOptions) -> Non
             continue
         session.fail(specs[name], str(fault))
         camera = session.running[name].source
-        if isinstance(camera, Supervised) and camera.connections == 0 and not options.patience.wait:
+        if (
+            isinstance(camera, ReconnectingSource)
+            and camera.connections == 0
+            and not options.patience.wait
+        ):
             raise fault
         logger.warning("not read any further: %s", session.failed[name])
 
 
 def _reload(
-    session: Session, cameras: Cameras, options: RunOptions, read_again: Callable[[], RunOptions]
+    session: Session,
+    cameras: CameraMultiplexer,
+    options: RunOptions,
+    read_again: Callable[[], RunOptions],
 ) -> RunOptions:
     """Go on by the options as they are now: cameras, rules, and which frames are looked at."""
     try:

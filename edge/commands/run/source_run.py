@@ -9,12 +9,12 @@ from typing import Any
 
 from edge.decision.events import Event, EventRules, EventTracker
 from edge.decision.label import Label
-from edge.decision.recognizer import Recogniser, RunConfig
+from edge.decision.recognizer import Recognizer, RunConfig
 from edge.decision.statistics import SourceStatistics
 from edge.outputs.base import Output
 from edge.outputs.records import STAGES, summary_record
 from edge.sources.gst_source import Source
-from edge.sources.reconnect import Supervised
+from edge.sources.reconnect import ReconnectingSource
 
 _STATISTICS_S = 0.5  # between two snapshots: as often as a page is read, and a millisecond a second
 
@@ -23,15 +23,15 @@ _STATISTICS_S = 0.5  # between two snapshots: as often as a page is read, and a 
 class SourceRun:
     """outputs: given each label, then the actions that start or end with it."""
 
-    source: Source | Supervised
-    recogniser: Recogniser
+    source: Source | ReconnectingSource
+    recognizer: Recognizer
     tracker: EventTracker
     outputs: Sequence[Output]
     _snapshot_s: float = 0.0  # when the last one was taken
 
     @property
     def name(self) -> str:
-        return self.recogniser.name
+        return self.recognizer.name
 
     def on_label(self, label: Label) -> None:
         if label.decision is None:  # after a gap, as at the start
@@ -49,20 +49,20 @@ class SourceRun:
     def change(self, rules: EventRules, config: RunConfig) -> None:
         """Go on by other rules; what is under way by the old ones ends."""
         self._emit(self.tracker.clear())
-        manifest = self.recogniser.manifest
+        manifest = self.recognizer.manifest
         threshold = manifest.fusion.threshold
         self.tracker = EventTracker(self.name, manifest.classes, threshold, rules)
-        self.recogniser.change(config)
+        self.recognizer.change(config)
 
     def end(self, device: str, summarise: bool) -> dict[str, Any] | None:
         """Nothing more comes of the source: the summary of what did, if it is to have one."""
         self._emit(self.tracker.clear())
         self._emit_statistics()
-        self.recogniser.feed.close()
+        self.recognizer.feed.close()
         source, summary = self.source, None
         if summarise:
             summary = summary_record(
-                self.recogniser, device, source.dropped, source.expected_frames, source.warnings
+                self.recognizer, device, source.dropped, source.expected_frames, source.warnings
             )
         for output in self.outputs:
             output.end(self.name, summary)
@@ -74,7 +74,7 @@ class SourceRun:
                 output.on_event(event)
 
     def _emit_statistics(self) -> None:
-        counts, source = self.recogniser.statistics, self.source
+        counts, source = self.recognizer.statistics, self.source
         snapshot = SourceStatistics(
             source=self.name,
             received=source.received,
@@ -82,7 +82,7 @@ class SourceRun:
             dropped=source.dropped,
             damaged=source.damaged,
             gaps=counts.gaps,
-            rested=counts.rested,
+            standby=counts.standby,
             stages={s: counts.stages_ms[s].times() for s in STAGES if s in counts.stages_ms},
         )
         for output in self.outputs:

@@ -43,9 +43,9 @@ from edge.devices.tensorrt.engine import Engine
 from edge.devices.tensorrt.prepare import (
     PreparedEngine,
     engine_folder,
+    get_or_build_engine,
     planted_engines,
-    prepare_engine,
-    read_choice,
+    read_tuning,
 )
 from edge.devices.tensorrt.version import load_tensorrt
 from edge.motion.stack import FlowBytes
@@ -339,13 +339,13 @@ def open_cuda(bundle: Bundle, flow_wanted: bool, precision: Precision | None) ->
         trt = load_tensorrt()
         if planted := planted_engines(bundle):
             logger.warning("%s", planted)
-        choice = read_choice(engine_folder(bundle), driver.gpu, trt.__version__) or {}
+        choice = read_tuning(engine_folder(bundle), driver.gpu, trt.__version__) or {}
         networks = {}
         for stream in STREAMS:
             config = choice.get(stream, DEFAULT)
             if precision is not None:
                 config = replace(config, precision=precision)
-            prepared = prepare_engine(trt, bundle, stream, driver.gpu, config)
+            prepared = get_or_build_engine(trt, bundle, stream, driver.gpu, config)
             networks[stream] = Network(trt, bundle, driver, prepared)
             stack.callback(networks[stream].close)
         stack.callback(driver.settle)  # comes first: no network goes while it still runs

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from edge.bundle.float_onnx import float_variant
+from edge.bundle.float_onnx import float_onnx
 from edge.bundle.network import Precision
 from edge.bundle.self_contained import check_self_contained
 from edge.devices.tensorrt.dla import (
@@ -119,8 +119,8 @@ def _choose_recipe(
     precision = config.precision
     if config.dla_core is not None and library.dla == "calibration":
         table = calibration_cache(trt, onnx) if precision == "int8" else None
-        return _Recipe(float_variant(onnx, "fp32"), False, _ALLOWED[precision], table)
-    model = onnx if precision == "int8" else float_variant(onnx, precision)
+        return _Recipe(float_onnx(onnx, "fp32"), False, _ALLOWED[precision], table)
+    model = onnx if precision == "int8" else float_onnx(onnx, precision)
     by_flags = library.precision_flags and not library.typed_by_flag
     return _Recipe(model, library.typed_by_flag, _ALLOWED[precision] if by_flags else (), None)
 

@@ -17,7 +17,7 @@ from edge.devices.tensorrt.dla import check_dla_version
 from edge.devices.tensorrt.engine import open_engine
 from edge.devices.tensorrt.key import GPU, EngineKey
 from edge.devices.tensorrt.layers import LayerPrecision, convolutions, float_convolutions
-from edge.devices.tensorrt.tuning import read_choice, write_choice
+from edge.devices.tensorrt.tuning import read_tuning, write_tuning
 from edge.devices.tensorrt.version import capabilities, has_fast_int8, open_log, without_collection
 from edge.files import check_private, user_cache
 
@@ -25,10 +25,10 @@ __all__ = [
     "GPU",
     "PreparedEngine",
     "engine_folder",
+    "get_or_build_engine",
     "planted_engines",
-    "prepare_engine",
-    "read_choice",
-    "write_choice",
+    "read_tuning",
+    "write_tuning",
 ]
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def planted_engines(bundle: Bundle) -> str | None:
 
 
 @without_collection()
-def prepare_engine(
+def get_or_build_engine(
     trt: ModuleType,
     bundle: Bundle,
     stream: Stream,

@@ -16,7 +16,7 @@ from edge.files import make_private, why, write_atomic
 from edge.spec import Spec
 
 
-class _Choice(Spec):
+class _Tuning(Spec):
     """Everything in choice-DEVICE.json; no field has a default."""
 
     schema_version: Literal[1]
@@ -25,7 +25,7 @@ class _Choice(Spec):
     streams: dict[Stream, BuildConfig]
 
 
-def read_choice(folder: Path, gpu: GPU, tensorrt_version: str) -> dict[Stream, BuildConfig] | None:
+def read_tuning(folder: Path, gpu: GPU, tensorrt_version: str) -> dict[Stream, BuildConfig] | None:
     """What `twostream build` last decided for this device; None where it never did.
 
     Raises DeviceError for a file that does not say: running in another precision than was chosen
@@ -39,7 +39,7 @@ def read_choice(folder: Path, gpu: GPU, tensorrt_version: str) -> dict[Stream, B
     except OSError as error:
         raise DeviceError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        choice = _Choice.model_validate_json(data)
+        choice = _Tuning.model_validate_json(data)
     except ValidationError:
         raise DeviceError(f"{path}: is damaged; delete it or run: twostream build") from None
     if (choice.tensorrt, choice.gpu) != (tensorrt_version, gpu) or len(choice.streams) != 2:
@@ -47,12 +47,12 @@ def read_choice(folder: Path, gpu: GPU, tensorrt_version: str) -> dict[Stream, B
     return choice.streams
 
 
-def write_choice(
+def write_tuning(
     folder: Path, gpu: GPU, tensorrt_version: str, choice: Mapping[Stream, BuildConfig]
 ) -> None:
     """Keep what was decided, for both streams. Raises DeviceError where it cannot be written."""
     path = _path(folder, gpu, tensorrt_version)
-    data = _Choice(schema_version=1, tensorrt=tensorrt_version, gpu=gpu, streams=dict(choice))
+    data = _Tuning(schema_version=1, tensorrt=tensorrt_version, gpu=gpu, streams=dict(choice))
     try:
         make_private(folder)
         with write_atomic(path) as file:

@@ -71,7 +71,7 @@ class Access:
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "host",
                 "without a token only this machine is answered, as http://localhost or "
-                "http://127.0.0.1; give --web-token to use another name",
+                "http://127.0.0.1; give --token to use another name",
             )
         if _is_cross_site(asked):
             return Refusal(HTTPStatus.FORBIDDEN, "cross_site", "another site's page asks for this")

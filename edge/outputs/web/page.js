@@ -77,7 +77,7 @@ const strip = (events, now) => {
       "font-size": 11, "text-anchor": late ? "end" : "start"}, name);
   }
 };
-const names = {labelled: "labels", received: "frames", rested: "without motion",
+const names = {labelled: "labels", received: "frames", standby: "without motion",
   losses: "camera lost"};
 const show = all => {
   cameras(all.sources);

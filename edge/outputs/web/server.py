@@ -8,7 +8,7 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-from edge.errors import SinkError
+from edge.errors import OutputError
 from edge.outputs.listen_address import ListenAddress
 from edge.outputs.web.access import Access
 from edge.outputs.web.state import LiveState
@@ -20,17 +20,17 @@ class WebServer:
     """with WebServer(parse_listen("--web", "8080", ""), state) as server: print(server.url)"""
 
     def __init__(self, address: ListenAddress, state: LiveState) -> None:
-        """Raises SinkError where the port cannot be had or aiohttp is not installed."""
+        """Raises OutputError where the port cannot be had or aiohttp is not installed."""
         try:
             from edge.outputs.web import connections
         except ModuleNotFoundError as error:
-            raise SinkError(
+            raise OutputError(
                 f'--web needs {error.name}; run: pip install "twostream-edge[web]"'
             ) from None
         try:
             self._listener = connections.listen(address.host, address.port)
         except OSError as error:
-            raise SinkError(
+            raise OutputError(
                 f"--web: {address.host}:{address.port} cannot be listened on ({error.strerror})"
             ) from None
         port = self._listener.getsockname()[1]

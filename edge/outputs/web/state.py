@@ -198,7 +198,7 @@ def _counts(seen: _Seen) -> dict[str, int]:
         "dropped": known.dropped,
         "damaged": known.damaged,
         "gaps": known.gaps,
-        "rested": known.rested,
+        "standby": known.standby,
         "losses": seen.losses,
     }
 

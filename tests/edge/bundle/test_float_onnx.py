@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from calibration.placement import place
-from edge.bundle.float_onnx import activation_scales, float_variant
+from edge.bundle.float_onnx import activation_scales, float_onnx
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.bundle.network import Stream
 from edge.devices.cpu import Network
@@ -57,22 +57,22 @@ def test_variants_score_as_the_int8_network(stream: Stream, bundle: Bundle) -> N
     data, inputs = bundle.read(f"{stream}.onnx"), inputs_of(bundle, stream)
     network = Network(data, stream, (1, *inputs.shape[1:]), len(bundle.manifest.classes))
     int8 = softmax(np.concatenate([network(batch[None]) for batch in inputs]))
-    fp32 = softmax(run(float_variant(data, "fp32"), inputs))
-    fp16 = softmax(run(float_variant(data, "fp16"), inputs))
+    fp32 = softmax(run(float_onnx(data, "fp32"), inputs))
+    fp16 = softmax(run(float_onnx(data, "fp16"), inputs))
     assert 0 < np.abs(int8 - fp32).max() < INT8_TOLERANCE
     assert 0 < np.abs(fp16 - fp32).max() < FP16_TOLERANCE
 
 
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 def test_a_variant_is_float_between_float32_ends(precision: Any, bundle: Bundle) -> None:
-    data = float_variant(bundle.read("spatial.onnx"), precision)
+    data = float_onnx(bundle.read("spatial.onnx"), precision)
     model = onnx.load_from_string(data)
     assert not op_types(data) & {"QuantizeLinear", "DequantizeLinear"}
     kind = TensorProto.FLOAT16 if precision == "fp16" else TensorProto.FLOAT
     assert {t.data_type for t in model.graph.initializer} == {kind}
     for value in (*model.graph.input, *model.graph.output):
         assert value.type.tensor_type.elem_type == TensorProto.FLOAT
-    assert data == float_variant(bundle.read("spatial.onnx"), precision)  # the same every time
+    assert data == float_onnx(bundle.read("spatial.onnx"), precision)  # the same every time
 
 
 def small_network(seed: int, transposed: bool) -> onnx.ModelProto:
@@ -113,7 +113,7 @@ def test_weights_are_what_the_int8_stands_for(seed: int, transposed: bool) -> No
         t.name: numpy_helper.to_array(t) for t in small_network(seed, transposed).graph.initializer
     }
     variant = onnx.load_from_string(
-        float_variant(quantised(seed, transposed).SerializeToString(), "fp32")
+        float_onnx(quantised(seed, transposed).SerializeToString(), "fp32")
     )
     after = {t.name: numpy_helper.to_array(t) for t in variant.graph.initializer}
     assert set(after) == {"w_dq", "b", "m_dq"}
@@ -127,7 +127,7 @@ def test_weights_are_what_the_int8_stands_for(seed: int, transposed: bool) -> No
 def test_a_small_variant_runs_and_is_close(seed: int, precision: Any) -> None:
     batch = np.random.default_rng(seed).normal(size=(1, 3, 8, 8)).astype(np.float32)
     expected = run(small_network(seed, True).SerializeToString(), batch)
-    found = run(float_variant(quantised(seed).SerializeToString(), precision), batch)
+    found = run(float_onnx(quantised(seed).SerializeToString(), precision), batch)
     assert np.abs(found - expected).max() < 0.15
 
 
@@ -141,7 +141,7 @@ def test_a_quantised_output_stays_the_output() -> None:
         ]
     )
     for precision in ("fp16", "fp32"):
-        data = float_variant(model.SerializeToString(), precision)  # type: ignore[arg-type]
+        data = float_onnx(model.SerializeToString(), precision)  # type: ignore[arg-type]
         assert run(data, np.zeros((1, 3, 8, 8), np.float32)).shape == (1, 5)
 
 
@@ -157,7 +157,7 @@ def test_weights_with_zero_points_and_one_scale() -> None:
         ]
     )
     whole = tensors(model)["w_int8"].astype(np.float32)
-    variant = onnx.load_from_string(float_variant(model.SerializeToString(), "fp32"))
+    variant = onnx.load_from_string(float_onnx(model.SerializeToString(), "fp32"))
     np.testing.assert_array_equal(tensors(variant)["w_dq"], (whole - 7) * 0.5)
 
 
@@ -165,31 +165,31 @@ def test_what_has_no_variant_is_refused_by_name() -> None:
     orphan = quantised()
     next(n for n in orphan.graph.node if n.output[0] == "w_dq").input[0] = "input"
     with pytest.raises(BundleError, match="w_DQ dequantises what nothing quantised"):
-        float_variant(orphan.SerializeToString(), "fp32")
+        float_onnx(orphan.SerializeToString(), "fp32")
     misfit = quantised()
     next(n for n in misfit.graph.node if n.output[0] == "w_dq").attribute[0].i = 1
     with pytest.raises(BundleError, match="w_DQ has 4 scales for 3 channels"):
-        float_variant(misfit.SerializeToString(), "fp32")
+        float_onnx(misfit.SerializeToString(), "fp32")
     huge = quantised()
     bias = next(t for t in huge.graph.initializer if t.name == "b")
     bias.CopyFrom(numpy_helper.from_array(np.array([0, 0, 0, 1e6], np.float32), "b"))
-    float_variant(huge.SerializeToString(), "fp32")
+    float_onnx(huge.SerializeToString(), "fp32")
     with pytest.raises(BundleError, match="b has values that FP16 cannot hold"):
-        float_variant(huge.SerializeToString(), "fp16")
+        float_onnx(huge.SerializeToString(), "fp16")
     cast = quantised()
     cast.graph.node.insert(0, helper.make_node("Cast", ["input"], ["i"], to=TensorProto.FLOAT))
     next(n for n in cast.graph.node if n.op_type == "QuantizeLinear").input[0] = "i"
     with pytest.raises(BundleError, match="has no fp16 variant"):
-        float_variant(cast.SerializeToString(), "fp16")
+        float_onnx(cast.SerializeToString(), "fp16")
     moving = quantised()
     for node in moving.graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             node.input[1] = "conv"
-    for refused in (tensor_scales, lambda data: float_variant(data, "fp32")):
+    for refused in (tensor_scales, lambda data: float_onnx(data, "fp32")):
         with pytest.raises(BundleError, match="conv is not a constant"):
             refused(moving.SerializeToString())
     with pytest.raises(BundleError, match="not readable ONNX"):
-        float_variant(b"\xff\xff garbage", "fp32")
+        float_onnx(b"\xff\xff garbage", "fp32")
 
 
 def test_without_onnx_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ def test_without_onnx_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "onnx", None)
     for precision in ("fp16", "fp32"):
         with pytest.raises(DeviceError, match="pip install onnx"):
-            float_variant(data, precision)  # type: ignore[arg-type]
+            float_onnx(data, precision)  # type: ignore[arg-type]
 
 
 def test_int8_on_the_gpu_needs_no_onnx(demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +212,7 @@ def test_every_tensor_of_a_shipped_network_but_the_logits_has_a_scale(
     for stream in STREAMS:
         network = network_of(demo_bundle, stream)
         data = network.SerializeToString()
-        graph = onnx.load_from_string(float_variant(data, "fp32")).graph
+        graph = onnx.load_from_string(float_onnx(data, "fp32")).graph
         tensors = [n.output[0] for n in graph.node if n.op_type != "Constant"]
         scales = tensor_scales(data)
         assert list(scales) == ["input", *tensors[:-1]]
@@ -225,7 +225,7 @@ def test_inherited_scales_follow_the_rule(demo_bundle: Path) -> None:
     data = network_of(demo_bundle, "temporal").SerializeToString()
     scales = tensor_scales(data)
     measured = activation_scales(onnx.load_from_string(data))
-    for node in onnx.load_from_string(float_variant(data, "fp32")).graph.node:
+    for node in onnx.load_from_string(float_onnx(data, "fp32")).graph.node:
         if node.op_type == "Clip":
             assert scales[node.input[0]] == scales[node.output[0]]
         if node.op_type == "Add":
@@ -239,7 +239,7 @@ def test_the_scales_keep_the_scores(stream: Stream, bundle: Bundle) -> None:
     """The float network with every tensor of the table rounded to it, which is what implicit
     quantisation does at worst."""
     data, inputs = bundle.read(f"{stream}.onnx"), inputs_of(bundle, stream)
-    plain = float_variant(data, "fp32")
+    plain = float_onnx(data, "fp32")
     rounded = round_tensors(onnx.load_from_string(plain), tensor_scales(data))
     difference = softmax(run(rounded, inputs)) - softmax(run(plain, inputs))
     assert np.abs(difference).max() < INT8_TOLERANCE

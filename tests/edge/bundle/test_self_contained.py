@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from calibration.onnx_file import read_model
-from edge.bundle.float_onnx import float_variant
+from edge.bundle.float_onnx import float_onnx
 from edge.bundle.network import INPUT, OUTPUT
 from edge.bundle.self_contained import MAX_DEPTH, check_self_contained
 from edge.devices.cpu import Network
@@ -101,7 +101,7 @@ def test_a_tensor_outside_is_found_wherever_it_may_stand(place: str, tmp_path: P
     with pytest.raises(BundleError, match=rf"^b: spatial\.onnx: a tensor .* {OUTSIDE}"):
         Network(data, "b: spatial.onnx", (1, 4), 4)
     with pytest.raises(BundleError, match=OUTSIDE):
-        float_variant(data, "fp32")
+        float_onnx(data, "fp32")
     file = tmp_path / "model.onnx"
     file.write_bytes(data)
     with pytest.raises(ExportError, match=OUTSIDE):

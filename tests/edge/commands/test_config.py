@@ -19,8 +19,8 @@ from edge.commands.run.config import read_config
 from edge.errors import ConfigError
 from tests.support.command import TWOSTREAM, assert_refused, twostream
 
-OPTIONS = ["bundle", "source", "video", "json", "every", "mute", "threshold", "web"]
-REPEATED = ["source", "mute", "threshold"]
+OPTIONS = ["bundle", "source", "video", "json", "every", "ignore", "threshold", "web"]
+REPEATED = ["source", "ignore", "threshold"]
 
 
 def read(folder: Path, text: str) -> dict[str, object]:
@@ -34,7 +34,7 @@ def test_values_by_option(tmp_path: Path) -> None:
     bundle = "b"
     json = "-"
     every = 2
-    mute = ["Swing"]
+    ignore = ["Swing"]
     [sources]
     yard = "rtsp://host/1"
     [threshold]
@@ -44,7 +44,7 @@ def test_values_by_option(tmp_path: Path) -> None:
         "bundle": str(tmp_path / "b"),
         "json": "-",
         "every": 2,
-        "mute": ["Swing"],
+        "ignore": ["Swing"],
         "source": ["yard=rtsp://host/1"],
         "threshold": ["Diving=0.9"],
     }
@@ -56,7 +56,7 @@ def test_values_by_option(tmp_path: Path) -> None:
         ("every = ", "is not TOML"),
         ("evry = 2", "evry is no option"),
         ("config = 'x'", "config is no option"),
-        ("mute = 'Swing'", "list of texts"),
+        ("ignore = 'Swing'", "list of texts"),
         ("sources = 3", r"table: \[sources\]"),
         ("[sources]\n'my cam' = 'x'", "letters, digits"),
         ("web = [1]", "one value"),
@@ -114,7 +114,7 @@ def test_a_hang_up_reads_it_again(tmp_path: Path, demo_bundle: Path) -> None:
     assert process.stderr is not None
     page = next(line for line in process.stderr if "live page" in line).split()[-1]
     wait_for('"source":"gate","frame"')
-    file.write_text(head + "mute = ['Golf']\n" + sources("yard"))  # no such action
+    file.write_text(head + "ignore = ['Golf']\n" + sources("yard"))  # no such action
     process.send_signal(signal.SIGHUP)
     time.sleep(1)
     file.write_text(head + "every = 2\n" + sources("yard", "roof"))

@@ -14,7 +14,7 @@ import pytest
 
 from edge.bundle.manifest import load_bundle
 from edge.decision.label import Label
-from edge.decision.recognizer import Recogniser, RunConfig, recognise
+from edge.decision.recognizer import Recognizer, RunConfig, label_video
 from edge.devices import open_device
 from edge.outputs.records import label_record
 from edge.sources.gst_source import open_source
@@ -54,7 +54,7 @@ def test_every_frame_has_a_line_and_the_summary_is_the_last(recorded: Path) -> N
     assert all(list(line) == KEYS for line in labels)
     np.testing.assert_allclose([line["time"] for line in labels], np.arange(40) / 25, atol=1e-3)
     assert summary["frames"] == summary["expected_frames"] == 40
-    assert summary["dropped"] == summary["passed_over"] == summary["gaps"] == 0
+    assert summary["dropped"] == summary["skipped"] == summary["gaps"] == 0
     for stage in ("decode", "resize", "flow", "spatial", "temporal", "fusion", "output", "latency"):
         assert 0 < summary["stages_ms"][stage]["p50"] <= summary["stages_ms"][stage]["p95"]
 
@@ -209,16 +209,16 @@ def test_a_signal_closes_the_outputs_well(
 
 def labels_of(
     path: Path, bundle: Path, config: RunConfig | None = None
-) -> tuple[list[Label], Recogniser]:
+) -> tuple[list[Label], Recognizer]:
     """The labels of a file, in this process."""
     loaded = load_bundle(bundle)
     device = open_device("cpu", loaded)
-    recogniser = Recogniser(loaded.manifest, device.open_feed(), config or RunConfig())
+    recognizer = Recognizer(loaded.manifest, device.open_feed(), config or RunConfig())
     labels: list[Label] = []
     with open_source(str(path)) as source:
-        recognise(source, recogniser, labels.append)
+        label_video(source, recognizer, labels.append)
     device.close()
-    return labels, recogniser
+    return labels, recognizer
 
 
 @pytest.mark.slow
@@ -237,10 +237,10 @@ def test_twice_the_same_clip_gives_the_same_labels(tmp_path: Path, demo_bundle: 
 
 def test_no_flow_and_no_memory_across_a_gap(tmp_path: Path, demo_bundle: Path) -> None:
     times = [i / 25 for i in range(14)] + [3 + i / 25 for i in range(14)]
-    labels, recogniser = labels_of(write_timed_clip(tmp_path / "gap.mkv", times), demo_bundle)
+    labels, recognizer = labels_of(write_timed_clip(tmp_path / "gap.mkv", times), demo_bundle)
     states = [label.state for label in labels]
     assert states == (["warming up"] * 10 + ["running"] * 4) * 2
-    assert recogniser.statistics.gaps == 1
+    assert recognizer.statistics.gaps == 1
 
 
 @pytest.mark.slow
@@ -248,8 +248,8 @@ def test_frames_that_come_too_fast_are_passed_over_and_counted(
     tmp_path: Path, demo_bundle: Path
 ) -> None:
     clip = write_clip(tmp_path / "fast.mp4", frames=60, rate="60/1", codec="h264")
-    labels, recogniser = labels_of(clip, demo_bundle)
-    assert recogniser.statistics.passed_over == 30
+    labels, recognizer = labels_of(clip, demo_bundle)
+    assert recognizer.statistics.skipped == 30
     assert [label.frame.index for label in labels] == list(range(0, 60, 2))
 
 

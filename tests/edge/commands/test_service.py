@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.commands.service import check_name, quote_path, quote_program, quote_word, unit_text
-from edge.errors import SinkError
+from edge.errors import OutputError
 from tests.support.command import TWOSTREAM, assert_refused, twostream
 from tests.support.paths import REPOSITORY
 from tests.support.rtsp import RtspServer
@@ -71,9 +71,10 @@ def test_options_lie_in_a_file_of_one_s_own_and_not_on_the_command_line(
     said, unit, config = service(
         tmp_path, demo_bundle.relative_to(REPOSITORY), f"gate=rtsp://bob:{secrets[0]}@host/c;1",
         "--pipeline", f"rtspsrc location=rtsp://h/ user-id=a user-pw={secrets[1]} ! decodebin",
-        "--web", "0.0.0.0:8080", "--web-token", secrets[2], "--wait", "--threshold", "Diving=0.9",
+        "--web", "0.0.0.0:8080", "--token", secrets[2], "--wait-for-cameras",
+        "--threshold", "Diving=0.9",
         "--mqtt", f"mqtt://me:{secrets[3]}@host/t", "--webhook", f"https://host/{secrets[4]}",
-        "--json", "out.jsonl", "--every", 2, "--mute", "Swing",
+        "--json", "out.jsonl", "--every", 2, "--ignore", "Swing",
     )  # fmt: skip
     assert str(unit) in said
     assert str(config) in said
@@ -85,7 +86,11 @@ def test_options_lie_in_a_file_of_one_s_own_and_not_on_the_command_line(
     assert found["bundle"] == str(demo_bundle)
     assert found["json"] == str(REPOSITORY / "out.jsonl")
     assert found["source"] == [f"gate=rtsp://bob:{secrets[0]}@host/c;1"]
-    assert (found["wait"], found["every"], found["threshold"]) == (True, 2, {"Diving": "0.9"})
+    assert (found["wait_for_cameras"], found["every"], found["threshold"]) == (
+        True,
+        2,
+        {"Diving": "0.9"},
+    )
     (line,) = (x for x in unit.read_text().splitlines() if x.startswith("ExecStart="))
     assert read_words(line.removeprefix("ExecStart=")) == [
         str(TWOSTREAM), "run", "--config", str(config)
@@ -129,10 +134,10 @@ def test_a_file_that_is_given_alone_is_used_and_others_are_kept(
 
 def test_a_run_warns_of_secrets_that_others_can_read(demo_bundle: Path, tmp_path: Path) -> None:
     run = ("run", demo_bundle, "test://?frames=12", "--web", "0")
-    done = twostream(*run, "--web-token", "t0ken-0123456789")
-    assert "can read the command line, and a secret in it (--web-token); put it" in done.stderr
+    done = twostream(*run, "--token", "t0ken-0123456789")
+    assert "can read the command line, and a secret in it (--token); put it" in done.stderr
     config = tmp_path / "c.toml"
-    config.write_text("web_token = 't0ken'\n")
+    config.write_text("token = 't0ken'\n")
     for mode, warned in ((0o600, False), (0o644, True), (0o640, True)):
         config.chmod(mode)
         done = twostream(*run, "--config", config)
@@ -154,7 +159,7 @@ def test_words_come_back_as_they_were(words: list[str]) -> None:
 )
 def test_control_characters_are_refused(head: str, control: str, tail: str) -> None:
     for quote in (quote_word, quote_path):
-        with pytest.raises(SinkError, match="control characters"):
+        with pytest.raises(OutputError, match="control characters"):
             quote(head + control + tail)
 
 
@@ -207,7 +212,7 @@ def test_systemd_finds_nothing_wrong(
         pytest.skip("systemd-analyze is not installed")
     folder = tmp_path / "a b\\t%h"
     folder.mkdir()
-    _, unit, config = service(folder, demo_bundle, "test://", "--wait")
+    _, unit, config = service(folder, demo_bundle, "test://", "--wait-for-cameras")
     monkeypatch.chdir(folder)
     unit.write_text(unit_text("yard", config))
     words = [analyse, "verify", "--user", str(unit)]
@@ -217,7 +222,7 @@ def test_systemd_finds_nothing_wrong(
 
 def test_names_and_arguments_are_checked(demo_bundle: Path, tmp_path: Path) -> None:
     for name in ("../x", "", "caf\u00e9", "\u0663", "a b", "a@b", "a\n", "x" * 65):
-        with pytest.raises(SinkError, match="up to 64 ASCII letters"):
+        with pytest.raises(OutputError, match="up to 64 ASCII letters"):
             check_name(name)
     check_name("x" * 64)
     assert_refused(twostream("service", "../x", demo_bundle, "test://"), "ASCII letters")
@@ -235,7 +240,7 @@ def test_a_folder_cannot_write_directives_of_its_own(
     ):
         (tmp_path / name).mkdir(parents=True)
         monkeypatch.chdir(tmp_path / name)
-        with pytest.raises(SinkError, match=says):
+        with pytest.raises(OutputError, match=says):
             unit_text("yard", Path("/c.toml"))
 
 
@@ -263,7 +268,13 @@ def test_to_wait_for_a_camera_is_to_be_up(demo_bundle: Path, tmp_path: Path) -> 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(20)
-        words = [str(TWOSTREAM), "run", str(demo_bundle), "rtsp://127.0.0.1:9/none", "--wait"]
+        words = [
+            str(TWOSTREAM),
+            "run",
+            str(demo_bundle),
+            "rtsp://127.0.0.1:9/none",
+            "--wait-for-cameras",
+        ]
         environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
         process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
         assert manager.recv(4096) == b"READY=1"

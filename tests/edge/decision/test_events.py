@@ -57,7 +57,7 @@ def test_the_same_action_is_not_told_again_at_once() -> None:
 
 
 def test_thresholds_and_mutes_are_a_class_s_own() -> None:
-    rules = EventRules({"Diving": 0.9}, min_s=0.0, muted=frozenset({"Swing"}))
+    rules = EventRules({"Diving": 0.9}, min_s=0.0, ignored=frozenset({"Swing"}))
     assert told(EventTracker("cam", CLASSES, 0.6, rules), diving(0.8, 0.8, 0.95, 0.1)) == [
         "start Diving 0.2",
         "end Diving 0.3",

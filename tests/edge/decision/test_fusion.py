@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edge.bundle.manifest import FusionSpec
-from edge.decision.fusion import UNKNOWN, ScoreWindow, decide, fuse, softmax, temper
+from edge.decision.fusion import UNKNOWN, ScoreWindow, apply_temperature, decide, fuse, softmax
 
 CLASSES = ("Diving", "Drumming", "Surfing")
 PLAIN = {
@@ -38,8 +38,8 @@ def test_a_high_temperature_makes_scores_modest() -> None:
 @given(arrays(np.float32, (4, 3), elements=st.floats(-8, 8, width=32)), st.floats(0.2, 5))
 def test_to_temper_scores_is_to_divide_their_logits(logits: np.ndarray, t: float) -> None:
     scores = softmax(logits, 1.0)
-    np.testing.assert_allclose(temper(scores, t), softmax(logits, t), atol=1e-4)
-    np.testing.assert_allclose(temper(scores, 1.0), scores, atol=1e-6)
+    np.testing.assert_allclose(apply_temperature(scores, t), softmax(logits, t), atol=1e-4)
+    np.testing.assert_allclose(apply_temperature(scores, 1.0), scores, atol=1e-6)
 
 
 def test_fusion_is_the_weighted_mean() -> None:

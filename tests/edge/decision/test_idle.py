@@ -10,7 +10,7 @@ import pytest
 
 from edge.bundle.manifest import load_bundle
 from edge.decision.label import Label
-from edge.decision.recognizer import MOVING_SHARE, Recogniser, RunConfig, answer, recognise
+from edge.decision.recognizer import MOVING_SHARE, Recognizer, RunConfig, answer, label_video
 from edge.devices import open_device
 from edge.motion.spec import PRESETS
 from edge.motion.stack import moving_share, quantise
@@ -34,40 +34,40 @@ def scene(index: int, moves: bool, rate: float = 25) -> Frame:
 
 def labels_of(
     frames: list[Frame], bundle: Path, config: RunConfig
-) -> tuple[list[Label], Recogniser]:
+) -> tuple[list[Label], Recognizer]:
     loaded = load_bundle(bundle)
     device = open_device("cpu", loaded, flow_wanted=True)
-    recogniser = Recogniser(loaded.manifest, device.open_feed(), config)
+    recognizer = Recognizer(loaded.manifest, device.open_feed(), config)
     labels: list[Label] = []
-    recognise(frames, recogniser, labels.append)
+    label_video(frames, recognizer, labels.append)
     device.close()
-    return labels, recogniser
+    return labels, recognizer
 
 
 def test_networks_rest_without_motion_and_wake_with_it(demo_bundle: Path) -> None:
     moves = [True] * 40 + [False] * 60 + [True] * 20
     frames = [scene(index, moving) for index, moving in enumerate(moves)]
-    labels, recogniser = labels_of(frames, demo_bundle, RunConfig(idle_s=1.0))
+    labels, recognizer = labels_of(frames, demo_bundle, RunConfig(standby_after_s=1.0))
     states = [label.state for label in labels]
     assert states[10:60] == ["running"] * 50
     assert states[70:100] == ["idle"] * 30  # a second after the last motion
     assert states[106:] == ["running"] * 14  # flows went on: no warming up
     assert all(label.decision is None for label in labels[70:100])
-    rested = states.count("idle")
-    assert 30 <= rested <= 43
-    assert recogniser.statistics.rested == rested
-    assert recogniser.statistics.decisions == states.count("running")
+    standby = states.count("idle")
+    assert 30 <= standby <= 43
+    assert recognizer.statistics.standby == standby
+    assert recognizer.statistics.decisions == states.count("running")
 
 
 def test_a_configuration_without_rest_wakes_them(demo_bundle: Path) -> None:
     loaded = load_bundle(demo_bundle)
     device = open_device("cpu", loaded, flow_wanted=True)
-    recogniser = Recogniser(loaded.manifest, device.open_feed(), RunConfig(idle_s=1.0))
+    recognizer = Recognizer(loaded.manifest, device.open_feed(), RunConfig(standby_after_s=1.0))
     labels: list[Label] = []
     for index in range(60):
         if index == 50:
-            recogniser.change(RunConfig())
-        answer(scene(index, False), recogniser, labels.append)
+            recognizer.change(RunConfig())
+        answer(scene(index, False), recognizer, labels.append)
     device.close()
     assert labels[49].state == "idle"
     assert [label.state for label in labels[50:]] == ["running"] * 10
@@ -87,10 +87,10 @@ def test_frames_beyond_a_rate_are_passed_over(
     rate: float, most: float, expected: int, demo_bundle: Path
 ) -> None:
     frames = [scene(index, True, rate) for index in range(100)]
-    _, recogniser = labels_of(frames, demo_bundle, RunConfig(max_fps=most))
-    assert abs(recogniser.statistics.frames - expected) <= 2
-    assert recogniser.statistics.frames + recogniser.statistics.passed_over == 100
-    assert recogniser.statistics.gaps == 0
+    _, recognizer = labels_of(frames, demo_bundle, RunConfig(max_fps=most))
+    assert abs(recognizer.statistics.frames - expected) <= 2
+    assert recognizer.statistics.frames + recognizer.statistics.skipped == 100
+    assert recognizer.statistics.gaps == 0
 
 
 def test_moving_share_is_a_share_of_the_picture() -> None:

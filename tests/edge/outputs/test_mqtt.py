@@ -18,9 +18,9 @@ import pytest
 from paho.mqtt import client as mqtt
 
 from edge.decision.events import Event
-from edge.errors import SinkError
+from edge.errors import OutputError
 from edge.outputs.base import SourceInfo
-from edge.outputs.mqtt import MQTTSink, parse_broker
+from edge.outputs.mqtt import MQTTOutput, parse_broker
 from edge.outputs.webhook import Webhook
 from edge.sources.reconnect import SourceState
 from tests.support.command import assert_refused, twostream
@@ -107,7 +107,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 def test_events_come_once_and_status_is_kept(broker: Broker) -> None:
     listener = Listener(broker.port)
-    with MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard")) as sink:
+    with MQTTOutput(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard")) as sink:
         sink.begin(SourceInfo("cam", "cam", live=True))
         sink.on_source_state(SourceState("cam", "lost", "no frame for 2 s", 1, 0.2))
         for number in range(20):
@@ -124,7 +124,7 @@ def test_events_come_once_and_status_is_kept(broker: Broker) -> None:
 
 def test_no_event_is_lost_or_doubled_over_a_restart_of_the_broker(broker: Broker) -> None:
     listener, address = Listener(broker.port), f"mqtt://127.0.0.1:{broker.port}/yard"
-    with logged() as said, MQTTSink(parse_broker(address)) as sink:
+    with logged() as said, MQTTOutput(parse_broker(address)) as sink:
         for number in range(60):
             if number == 20:
                 broker.stop()
@@ -143,7 +143,7 @@ def test_no_event_is_lost_or_doubled_over_a_restart_of_the_broker(broker: Broker
 
 def test_a_run_that_dies_is_offline(broker: Broker) -> None:
     listener = Listener(broker.port)
-    sink = MQTTSink(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard")).__enter__()
+    sink = MQTTOutput(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard")).__enter__()
     listener.wait_for("status", 1)
     sink._client.socket().shutdown(socket.SHUT_RDWR)  # the network goes, no goodbye is said
     sink._client.loop_stop()
@@ -152,7 +152,7 @@ def test_a_run_that_dies_is_offline(broker: Broker) -> None:
 
 
 def test_without_a_broker_what_does_not_fit_is_counted() -> None:
-    with logged() as said, MQTTSink(parse_broker("mqtt://127.0.0.1:9/yard")) as sink:
+    with logged() as said, MQTTOutput(parse_broker("mqtt://127.0.0.1:9/yard")) as sink:
         for number in range(1010):
             sink.on_event(event(number))
         assert sink.lost == 10
@@ -165,7 +165,7 @@ def test_without_a_broker_what_does_not_fit_is_counted() -> None:
     ["", "host/topic", "mqtt://host", "mqtt://host/#", "mqtt://:1/t", "mqtt://h:x/t", "http://h/t"],
 )
 def test_what_is_no_broker_is_refused(uri: str, demo_bundle: Path) -> None:
-    with pytest.raises(SinkError, match="--mqtt"):
+    with pytest.raises(OutputError, match="--mqtt"):
         parse_broker(uri)
 
 
@@ -174,7 +174,7 @@ def test_a_broker_s_password_is_not_shown() -> None:
     assert (found.port, found.password, found.prefix) == (8883, "p@ss", "site/cam 1")
     assert "p@ss" not in found.name
     for uri in ("mqtt://bob:1/hunter2@host/t", "mqtt://bob:hunter2/x@host/t", "mqtt://[hunter2/t"):
-        with pytest.raises(SinkError, match=r"^--mqtt: ") as caught:
+        with pytest.raises(OutputError, match=r"^--mqtt: ") as caught:
             parse_broker(uri)
         assert "hunter2" not in str(caught.value)
 
@@ -237,7 +237,7 @@ def test_a_source_that_fails_for_good_is_heard(broker: Broker, demo_bundle: Path
     hook, subscriber = Hook([]), Listener(broker.port)
     done = twostream(
         "run", demo_bundle, "away=rtsp://127.0.0.1:9/none", "here=test://?live=1&frames=60",
-        "--wait", "--retries", 1, "--webhook", hook.url,
+        "--wait-for-cameras", "--retries", 1, "--webhook", hook.url,
         "--mqtt", f"mqtt://127.0.0.1:{broker.port}/yard",
     )  # fmt: skip
     assert done.returncode == 2, done.stderr

@@ -73,7 +73,7 @@ def test_viewers_come_go_and_come_again(relay: Relay) -> None:
 
 @pytest.mark.slow
 def test_a_token_is_the_viewer_s_password(demo_bundle: Path) -> None:
-    relay = Relay(demo_bundle, "--rtsp", "0", "--web-token", "sesame")
+    relay = Relay(demo_bundle, "--rtsp", "0", "--token", "sesame")
     assert "viewer:TOKEN@" in relay.url
     assert relay.watch(f"{relay.url.replace('TOKEN', 'sesame')}/yard", 2)
     for wrong in (relay.url.replace("TOKEN", "x"), relay.url.replace("viewer:TOKEN@", "")):

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import edge.outputs.video_writer
-from edge.errors import SinkError
+from edge.errors import OutputError
 from edge.outputs.json_lines import JsonLines
 from edge.outputs.video_writer import VideoWriter, choose_encoder
 from edge.sources.gst_source import open_source
@@ -74,7 +74,7 @@ def test_places_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def refusal(path: Path) -> str:
-        with pytest.raises(SinkError) as caught:
+        with pytest.raises(OutputError) as caught:
             JsonLines(path) if name == "labels.jsonl" else VideoWriter(path, (240, 320), 25.0)
         assert "\n" not in str(caught.value)
         assert str(path) in str(caught.value)
@@ -145,7 +145,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     says = r"labels\.jsonl\.part: File too large; the lines so far"
     with (
         full_disk(1000),
-        pytest.raises(SinkError, match=says),
+        pytest.raises(OutputError, match=says),
         JsonLines(tmp_path / "labels.jsonl") as out,
     ):
         out.write({"text": "x" * 2000})
@@ -160,7 +160,7 @@ def test_a_link_at_the_growing_file_s_name_is_not_followed(name: str, tmp_path: 
     for target in (victim, tmp_path / "new"):
         (tmp_path / f"{name}.part").unlink(missing_ok=True)
         (tmp_path / f"{name}.part").symlink_to(target)
-        with pytest.raises(SinkError, match=rf"{name}\.part: .*not a plain file"):
+        with pytest.raises(OutputError, match=rf"{name}\.part: .*not a plain file"):
             JsonLines(tmp_path / name) if name == "labels.jsonl" else record(tmp_path / name, [0])
     assert victim.read_text() == "mine"
     assert not (tmp_path / "new").exists()
@@ -236,7 +236,7 @@ def test_rows_that_need_padding(tmp_path: Path, size_hw: tuple[int, int]) -> Non
 
 def test_wrong_use(tmp_path: Path) -> None:
     for name in ("out.avi", "out", "out.mp4.part"):
-        with pytest.raises(SinkError, match=r"\.mp4 or \.mkv"):
+        with pytest.raises(OutputError, match=r"\.mp4 or \.mkv"):
             VideoWriter(tmp_path / name, (240, 320), 25.0)
     with pytest.raises(ValueError, match="even"):
         VideoWriter(tmp_path / "out.mp4", (241, 320), 25.0)
@@ -288,7 +288,7 @@ def test_a_power_cut_leaves_a_video_that_plays(tmp_path: Path, name: str, least:
 
 def test_a_full_disk_while_recording(tmp_path: Path) -> None:
     begin_s = time.monotonic()
-    with full_disk(2000), pytest.raises(SinkError, match=r"out\.mkv: .*(large|space|write)"):
+    with full_disk(2000), pytest.raises(OutputError, match=r"out\.mkv: .*(large|space|write)"):
         record(tmp_path / "out.mkv", [number / 25 for number in range(100)])
     assert time.monotonic() - begin_s < 5
     assert not (tmp_path / "out.mkv").exists()
@@ -302,7 +302,7 @@ def test_an_encoder_that_stops_is_an_error(tmp_path: Path, monkeypatch: pytest.M
         edge.outputs.video_writer.ENCODERS, "stuck", "identity sleep-time=1500000 ! x264enc"
     )
     begin_s = time.monotonic()
-    with pytest.raises(SinkError, match=r"has taken no picture for 0\.3 s"):
+    with pytest.raises(OutputError, match=r"has taken no picture for 0\.3 s"):
         record(tmp_path / "out.mkv", [number / 25 for number in range(20)])
     assert time.monotonic() - begin_s < 4
 
@@ -319,7 +319,7 @@ def test_the_encoder_is_the_first_that_encodes(monkeypatch: pytest.MonkeyPatch) 
     assert choose_encoder((240, 320)) == "openh264enc"
     choose_encoder.cache_clear()
     del candidates["openh264enc"]
-    with pytest.raises(SinkError, match=r"no H\.264 encoder works for 320x240") as caught:
+    with pytest.raises(OutputError, match=r"no H\.264 encoder works for 320x240") as caught:
         choose_encoder((240, 320))
     choose_encoder.cache_clear()
     assert "is not installed; identity: Failed after iterations as requested" in str(caught.value)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from edge.decision.events import Event
-from edge.errors import SinkError
+from edge.errors import OutputError
 from edge.outputs import webhook
 from edge.outputs.webhook import Webhook, post
 from tests.edge.outputs.test_mqtt import event
@@ -193,7 +193,7 @@ def test_a_user_and_password_are_sent_and_never_shown(
     ],
 )
 def test_other_addresses_are_refused_unread(url: str) -> None:
-    with pytest.raises(SinkError, match=r"^--webhook: ") as caught:
+    with pytest.raises(OutputError, match=r"^--webhook: ") as caught:
         Webhook(url)
     assert "hunter2" not in str(caught.value)
 

@@ -13,16 +13,18 @@ from pathlib import Path
 import pytest
 
 from edge.errors import SourceError
-from edge.sources.multiplexer import Cameras
-from edge.sources.reconnect import Patience, Supervised
+from edge.sources.multiplexer import CameraMultiplexer
+from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy
 from tests.support.command import TWOSTREAM, assert_refused, read_lines, twostream
 from tests.support.rtsp import RtspServer
 
-PATIENCE = Patience(stall_s=1.0, first_s=0.1, longest_s=0.5)
+PATIENCE = ReconnectPolicy(stall_s=1.0, first_s=0.1, longest_s=0.5)
 
 
-def add(cameras: Cameras, name: str, uri: str, patience: Patience = PATIENCE) -> Supervised:
-    camera = Supervised(uri, patience, cameras.tell, name=name)
+def add(
+    cameras: CameraMultiplexer, name: str, uri: str, patience: ReconnectPolicy = PATIENCE
+) -> ReconnectingSource:
+    camera = ReconnectingSource(uri, patience, cameras.tell, name=name)
     cameras.add(name, camera)
     return camera
 
@@ -32,7 +34,7 @@ def test_four_cameras_share_a_slow_model_evenly() -> None:
     """Each gives 50 frames a second; the model does 40."""
     served: dict[str, int] = dict.fromkeys("abcd", 0)
     ages: list[float] = []
-    with Cameras() as cameras:
+    with CameraMultiplexer() as cameras:
         members = {name: add(cameras, name, "test://?live=1&rate=50") for name in served}
         until_s = time.monotonic() + 5
         while time.monotonic() < until_s:
@@ -55,7 +57,7 @@ def test_four_cameras_share_a_slow_model_evenly() -> None:
 
 @pytest.mark.slow
 def test_a_quiet_camera_does_not_hold_up_the_others() -> None:
-    with Cameras() as cameras:
+    with CameraMultiplexer() as cameras:
         add(cameras, "slow", "test://?live=1&rate=2")
         add(cameras, "fast", "test://?live=1&rate=50")
         names = [arrival[0] for _ in range(150) if (arrival := cameras.next(1.0))]
@@ -65,7 +67,7 @@ def test_a_quiet_camera_does_not_hold_up_the_others() -> None:
 
 @pytest.mark.slow
 def test_a_gap_is_told_with_the_next_frame_that_is_fetched() -> None:
-    with RtspServer(rate=25) as server, Cameras() as cameras:
+    with RtspServer(rate=25) as server, CameraMultiplexer() as cameras:
         add(cameras, "yard", server.url)
         while cameras.next(0.2) is None:
             pass
@@ -76,11 +78,11 @@ def test_a_gap_is_told_with_the_next_frame_that_is_fetched() -> None:
         arrival = cameras.next(1.0)
         assert arrival is not None
         frame = arrival[1]
-        if not frame.cut:  # the one that waited was from before
+        if not frame.discontinuity:  # the one that waited was from before
             arrival = cameras.next(1.0)
             assert arrival is not None
             frame = arrival[1]
-        assert frame.cut
+        assert frame.discontinuity
         states = [notice.state for notice in cameras.notices()]
         assert states[0] == "running"
         assert "lost" in states
@@ -90,7 +92,7 @@ def test_cameras_come_and_go() -> None:
     def resources() -> tuple[int, int]:
         return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
 
-    with Cameras() as cameras:
+    with CameraMultiplexer() as cameras:
         add(cameras, "stays", "test://?live=1")
         for _ in range(2):
             add(cameras, "guest", "test://?live=1")
@@ -110,9 +112,9 @@ def test_cameras_come_and_go() -> None:
 
 
 def test_one_that_ends_and_one_that_is_given_up() -> None:
-    with Cameras() as cameras:
+    with CameraMultiplexer() as cameras:
         add(cameras, "short", "test://?live=1&frames=5")
-        add(cameras, "away", "rtsp://127.0.0.1:9/none", Patience(retries=0, wait=False))
+        add(cameras, "away", "rtsp://127.0.0.1:9/none", ReconnectPolicy(retries=0, wait=False))
         seen = 0
         while cameras.any_left():
             seen += cameras.next(0.2) is not None
@@ -144,7 +146,9 @@ def test_the_command_labels_all_of_them(tmp_path: Path, demo_bundle: Path) -> No
 def test_one_that_has_failed_does_not_end_the_others(tmp_path: Path, demo_bundle: Path) -> None:
     words = ["away=rtsp://127.0.0.1:9/none", "here=test://?live=1&frames=40"]
     out = tmp_path / "o.jsonl"
-    done = twostream("run", demo_bundle, *words, "--wait", "--retries", 1, "--json", out)
+    done = twostream(
+        "run", demo_bundle, *words, "--wait-for-cameras", "--retries", 1, "--json", out
+    )
     assert done.returncode == 2, done.stderr
     assert "1 source could not be read: away" in done.stderr.splitlines()[-1]
     text = out.read_text()
@@ -156,7 +160,13 @@ def test_one_that_has_failed_does_not_end_the_others(tmp_path: Path, demo_bundle
 
 @pytest.mark.slow
 def test_one_that_has_failed_stays_to_be_seen(demo_bundle: Path) -> None:
-    words = ["run", demo_bundle, "away=rtsp://127.0.0.1:9/none", "here=test://?live=1", "--wait"]
+    words = [
+        "run",
+        demo_bundle,
+        "away=rtsp://127.0.0.1:9/none",
+        "here=test://?live=1",
+        "--wait-for-cameras",
+    ]
     process = subprocess.Popen(
         [TWOSTREAM, *map(str, words), "--retries", "1", "--web", "0"],
         stderr=subprocess.PIPE,

@@ -16,23 +16,23 @@ import av
 import pytest
 
 from edge.errors import SourceError
-from edge.sources.reconnect import Patience, SourceState, Supervised
+from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy, SourceState
 from edge.video.frames import Frame
 from tests.support.command import TWOSTREAM, read_lines
 from tests.support.rtsp import RtspServer
 
-QUICK = Patience(stall_s=1.0, first_s=0.1, longest_s=1.0)
+QUICK = ReconnectPolicy(stall_s=1.0, first_s=0.1, longest_s=1.0)
 
 
 class Watcher(threading.Thread):
     """Reads a camera and notes when which frame came, and what was told."""
 
-    def __init__(self, url: str, patience: Patience) -> None:
+    def __init__(self, url: str, patience: ReconnectPolicy) -> None:
         super().__init__(daemon=True)
         self.states: list[SourceState] = []
         self.frames: list[tuple[float, int, float]] = []  # monotonic, index, stream time
         self.fault: SourceError | None = None
-        self.camera = Supervised(url, patience, self.states.append)
+        self.camera = ReconnectingSource(url, patience, self.states.append)
 
     def run(self) -> None:
         try:
@@ -105,7 +105,9 @@ def test_a_stalled_camera_is_noticed_and_comes_back(server: RtspServer) -> None:
 
 
 def test_patience_ends_where_it_is_told_to(server: RtspServer) -> None:
-    watcher = Watcher(server.url, Patience(stall_s=1.0, first_s=0.05, longest_s=0.1, retries=3))
+    watcher = Watcher(
+        server.url, ReconnectPolicy(stall_s=1.0, first_s=0.05, longest_s=0.1, retries=3)
+    )
     watcher.start()
     watcher.wait_for(3)
     server.process.kill()
@@ -117,9 +119,9 @@ def test_patience_ends_where_it_is_told_to(server: RtspServer) -> None:
 
 def test_a_camera_that_is_not_there_is_an_error_or_waited_for(tmp_path: Path) -> None:
     url = "rtsp://127.0.0.1:9/none"
-    with pytest.raises(SourceError), Supervised(url, QUICK, lambda state: None):
+    with pytest.raises(SourceError), ReconnectingSource(url, QUICK, lambda state: None):
         pass
-    watcher = Watcher(url, Patience(wait=True, first_s=0.05, longest_s=0.1))
+    watcher = Watcher(url, ReconnectPolicy(wait=True, first_s=0.05, longest_s=0.1))
     watcher.start()
     time.sleep(1.0)
     assert watcher.states[-1].failures > 2
@@ -133,7 +135,7 @@ def test_nothing_leaks_over_many_connections(server: RtspServer) -> None:
         return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
 
     def look() -> list[Frame]:
-        with Supervised(server.url, QUICK, lambda state: None) as camera:
+        with ReconnectingSource(server.url, QUICK, lambda state: None) as camera:
             return [next(camera)]
 
     for _ in range(2):
@@ -153,7 +155,7 @@ def test_a_second_client_is_not_shown_what_cannot_be_restored() -> None:
         first = Watcher(server.url, QUICK)
         first.start()
         first.wait_for(20)
-        with Supervised(server.url, QUICK, lambda state: None) as second:
+        with ReconnectingSource(server.url, QUICK, lambda state: None) as second:
             frame = next(second)
             assert int(frame.y.min()) < 20  # the black of the pattern, not a grey of 128 with edges
             assert int(frame.y.max()) > 230

@@ -12,9 +12,9 @@ from edge.video.frames import (
     Frame,
     Geometry,
     Normalisation,
-    analyse,
-    field_of_view,
+    center_crop,
     pack_i420,
+    resize_to_model,
     rgb_tensor,
     unpack_i420,
 )
@@ -41,7 +41,7 @@ def solid(yuv: tuple[int, int, int], size_hw: tuple[int, int], **kind: object) -
 @pytest.mark.parametrize("colour", ["red", "green", "blue"])
 def test_pure_colours_come_out_in_rgb_order(matrix: str, colour: str) -> None:
     frame = solid(COLOURS[matrix][colour], (240, 320), matrix=matrix)
-    tensor = rgb_tensor(analyse(frame, GEOMETRY), PLAIN)
+    tensor = rgb_tensor(resize_to_model(frame, GEOMETRY), PLAIN)
     assert tensor.shape == (3, 224, 224)
     assert tensor.dtype == np.float32
     expected = np.array(RGB[colour], np.float32)[:, None, None]
@@ -49,15 +49,15 @@ def test_pure_colours_come_out_in_rgb_order(matrix: str, colour: str) -> None:
 
 
 def test_full_range_and_limited_range_of_one_picture_give_one_tensor() -> None:
-    limited = analyse(solid((145, 54, 34), (240, 320)), GEOMETRY)
-    full = analyse(solid((150, 44, 21), (240, 320), full_range=True), GEOMETRY)
+    limited = resize_to_model(solid((145, 54, 34), (240, 320)), GEOMETRY)
+    full = resize_to_model(solid((150, 44, 21), (240, 320), full_range=True), GEOMETRY)
     difference = np.abs(rgb_tensor(limited, PLAIN) - rgb_tensor(full, PLAIN)).max()
     assert difference < 2 / 255
     assert not full.full_range
 
 
 def test_normalisation_is_applied_per_channel() -> None:
-    white = analyse(solid((235, 128, 128), (240, 320)), GEOMETRY)
+    white = resize_to_model(solid((235, 128, 128), (240, 320)), GEOMETRY)
     norm = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     tensor = rgb_tensor(white, norm)
     expected = (1 - np.array(norm.mean)) / np.array(norm.std)
@@ -72,11 +72,11 @@ def test_values_beyond_the_colour_cube_are_clipped() -> None:
 
 
 def test_ucf101_is_seen_whole_and_wide_pictures_lose_their_sides() -> None:
-    assert field_of_view((240, 320), (4, 3)) == (0, 0, 240, 320)
-    top, left, height, width = field_of_view((1080, 1920), (4, 3))
+    assert center_crop((240, 320), (4, 3)) == (0, 0, 240, 320)
+    top, left, height, width = center_crop((1080, 1920), (4, 3))
     assert (height, width) == (1080, 1440)
     assert (top, left) == (0, 240)
-    top, left, height, width = field_of_view((1920, 1080), (4, 3))  # a phone held upright
+    top, left, height, width = center_crop((1920, 1080), (4, 3))  # a phone held upright
     assert (top, left) == (554, 0)
     assert width == 1080
     assert height == 810
@@ -84,7 +84,7 @@ def test_ucf101_is_seen_whole_and_wide_pictures_lose_their_sides() -> None:
 
 @given(st.integers(2, 3000), st.integers(2, 3000), st.integers(1, 21), st.integers(1, 21))
 def test_field_of_view_is_inside_centred_and_even(h: int, w: int, aw: int, ah: int) -> None:
-    top, left, height, width = field_of_view((h, w), (aw, ah))
+    top, left, height, width = center_crop((h, w), (aw, ah))
     assert top % 2 == left % 2 == height % 2 == width % 2 == 0
     assert top >= 0 <= left
     assert height > 0
@@ -100,7 +100,7 @@ def test_field_of_view_is_inside_centred_and_even(h: int, w: int, aw: int, ah: i
 @given(st.integers(2, 90), st.integers(2, 90))
 def test_any_size_comes_out_at_the_models_size(h: int, w: int) -> None:
     geometry = Geometry(aspect=(4, 3), size_hw=(32, 48), interpolation="area")
-    frame = analyse(solid((100, 110, 120), (h, w)), geometry)
+    frame = resize_to_model(solid((100, 110, 120), (h, w)), geometry)
     assert frame.y.shape == (32, 48)
     assert frame.u.shape == frame.v.shape == (16, 24)
     assert (np.unique(frame.y), np.unique(frame.u), np.unique(frame.v)) == (100, 110, 120)
@@ -110,7 +110,7 @@ def test_planes_are_scaled_by_the_mean_of_the_area() -> None:
     y = np.arange(64 * 64, dtype=np.uint32).reshape(64, 64).astype(np.uint8)
     chroma = np.zeros((32, 32), np.uint8)
     geometry = Geometry(aspect=(1, 1), size_hw=(32, 32), interpolation="area")
-    out = analyse(Frame(y, chroma, chroma, 0.0, 0), geometry).y
+    out = resize_to_model(Frame(y, chroma, chroma, 0.0, 0), geometry).y
     expected = y.reshape(32, 2, 32, 2).astype(float).mean(axis=(1, 3))
     assert np.abs(out - expected).max() <= 0.5
 

@@ -1,4 +1,4 @@
-"""The cache of analysed clips gives each clip its own frames."""
+"""The cache of resized clips gives each clip its own frames."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ TAPS = np.dtype(
 )
 
 
-def area_taps(
+def area_weights(
     view_hw: tuple[int, int], out_hw: tuple[int, int], top: int, left: int
 ) -> list[NDArray]:
     """Taps of the rows and of the columns, for a view of a plane that begins at `top`, `left`.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import FusionSpec
-from edge.devices.cuda.kernels.area_weights import TAPS, area_taps
+from edge.devices.cuda.kernels.area_weights import TAPS, area_weights
 from edge.devices.cuda.kernels.flow_plan import BLOCK, Allocate
 from edge.devices.cuda.kernels.launches import Launch, cover
 from edge.motion.spec import FlowSpec
@@ -19,7 +19,7 @@ from edge.video.frames import (
     Geometry,
     Matrix,
     Normalisation,
-    field_of_view,
+    center_crop,
     yuv_coefficients,
 )
 
@@ -50,7 +50,7 @@ class ViewPlan:
     def __init__(
         self, source_hw: tuple[int, int], nv12: bool, full_range: bool, geometry: Geometry
     ) -> None:
-        top, left, view_h, view_w = field_of_view(source_hw, geometry.aspect)
+        top, left, view_h, view_w = center_crop(source_hw, geometry.aspect)
         out_h, out_w = geometry.size_hw
         self._size_hw = geometry.size_hw
         self._full_range, self._nv12 = int(full_range), nv12
@@ -61,8 +61,8 @@ class ViewPlan:
         self._luma_bytes = view_h * self._pitch
         self._chroma_bytes = chroma_h * self._chroma_pitch
         self.frame_bytes = self._luma_bytes + 2 * self._chroma_bytes
-        luma = area_taps((view_h, view_w), (out_h, out_w), 0, left)
-        chroma = area_taps((chroma_h, chroma_w), (out_h // 2, out_w // 2), 0, left // 2)
+        luma = area_weights((view_h, view_w), (out_h, out_w), 0, left)
+        chroma = area_weights((chroma_h, chroma_w), (out_h // 2, out_w // 2), 0, left // 2)
         self.taps = np.concatenate([*luma, *chroma])
 
     def pack(self, frame: Frame, out: NDArray[np.uint8]) -> None:
@@ -83,7 +83,7 @@ class ViewPlan:
         height, width = self._size_hw
         columns = taps + height * TAPS.itemsize
         arguments = (source, self._pitch, taps, columns, self._full_range, height, width, out)
-        return Launch("analyse_luma", cover(self._size_hw, BLOCK), BLOCK, arguments)
+        return Launch("resize_luma", cover(self._size_hw, BLOCK), BLOCK, arguments)
 
     def rgb(self, source: int, taps: int, luma: int, colour: int, out: int) -> Launch:
         """luma: what `luma` gave; colour: address of `write_colour`; out: (3, H, W) float32."""

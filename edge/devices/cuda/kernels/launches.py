@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent
 
 # Kernel -> file and argument types: P an address, i an int32, f a float32 (as in module struct).
 KERNELS: dict[str, tuple[str, str]] = {
-    "analyse_luma": ("preprocess.cu", "PiPPiiiP"),
+    "resize_luma": ("preprocess.cu", "PiPPiiiP"),
     "rgb": ("preprocess.cu", "PPiiPPiPPiiP"),
     "halve": ("preprocess.cu", "PiiP"),
     "upsample": ("tvl1.cu", "PiiiiP"),

@@ -5,11 +5,11 @@
 // its column (edge/devices/cuda/kernels/area_weights.py), cut to the field of view already.
 //
 // Bytes, S = source pixels in view, N = H W of the model's size (1920 x 1080 -> 224 x 224: S = 1.56 M):
-//     analyse_luma   S + 4 N               1.8 MB
+//     resize_luma   S + 4 N               1.8 MB
 //     rgb            S / 2 + 4 N + 12 N     1.6 MB
 //     halve          all levels: 16/3 N     0.3 MB
 // 3.7 MB are 54 us of the 68 GB/s of an Orin Nano. From 320 x 240 the bound is instructions, some 500 a
-// thread of analyse_luma and 1500 of rgb: 0.12 ms there, by `python -m tests.benchmarks.kernels`.
+// thread of resize_luma and 1500 of rgb: 0.12 ms there, by `python -m tests.benchmarks.kernels`.
 
 // The source pixels of one output row or column: weight head for the first, tail for the last, body
 // for those between. first == last: head alone.
@@ -35,7 +35,7 @@ static __device__ float area_mean(const unsigned char* plane, int pitch, int ste
 
 // luma (rows of `pitch` bytes, uint8) -> out (height, width), whole levels 16..235 as float.
 // full_range: the source's luma is 0..255.  One thread a pixel.
-extern "C" __global__ void analyse_luma(
+extern "C" __global__ void resize_luma(
     const unsigned char* luma, int pitch, const Taps* rows, const Taps* columns, int full_range,
     int height, int width, float* out) {
     const int x = blockIdx.x * blockDim.x + threadIdx.x;

@@ -395,7 +395,7 @@ def test_best_takes_int8_where_fp16_cannot_be_made(
     install(monkeypatch, GPU())
     monkeypatch.setattr("edge.commands.build.TIMED_RUNS", 1)
     fault = BundleError("holds values that FP16 cannot hold")
-    monkeypatch.setattr("edge.devices.tensorrt.builder.float_variant", refuse(fault))
+    monkeypatch.setattr("edge.devices.tensorrt.builder.float_onnx", refuse(fault))
     with logged() as lines:
         build(BuildOptions(bundle.path, "best", None, None))
     text = "\n".join(lines)

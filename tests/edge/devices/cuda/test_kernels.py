@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import FusionSpec
 from edge.decision.fusion import fuse, softmax
 from edge.devices.cuda.kernels import launches
-from edge.devices.cuda.kernels.area_weights import area_taps
+from edge.devices.cuda.kernels.area_weights import area_weights
 from edge.devices.cuda.kernels.device_plan import (
     FusePlan,
     StackPlan,
@@ -28,7 +28,7 @@ from edge.devices.cuda.kernels.launches import Launch
 from edge.motion.spec import PRESETS, FlowSpec
 from edge.motion.stack import Layout, quantise, stack_tensor
 from edge.motion.tvl1 import TVL1
-from edge.video.frames import Frame, Geometry, Normalisation, analyse, rgb_tensor
+from edge.video.frames import Frame, Geometry, Normalisation, resize_to_model, rgb_tensor
 from tests.edge.motion.test_tvl1 import (
     FLOW_ROOT,
     PAIRS,
@@ -223,7 +223,7 @@ def test_a_frame_becomes_what_the_cpu_makes_of_it(
     matrix = "bt709" if size_hw[0] > 576 else "bt601"
     frame = noise_frame(*size_hw, nv12=nv12, full_range=full_range, matrix=matrix)
     luma, rgb = kernel_view(frame, geometry, NORMALISATION)
-    expected = analyse(frame, geometry)
+    expected = resize_to_model(frame, geometry)
     apart = np.abs(luma - expected.y)
     assert apart.max() <= 1
     grows = size_hw in ((144, 176), (224, 224), (200, 400))  # OpenCV then rounds in between
@@ -245,7 +245,7 @@ def test_red_is_red() -> None:
 
 @given(view=st.integers(1, 400), out=st.integers(1, 300), start=st.integers(0, 50))
 def test_taps_are_weights_inside_the_view(view: int, out: int, start: int) -> None:
-    rows, columns = area_taps((view, view), (out, out), start, start)
+    rows, columns = area_weights((view, view), (out, out), start, start)
     assert (rows == columns).all()
     inner = np.maximum(rows["last"] - rows["first"] - 1, 0)
     alone = rows["last"] == rows["first"]

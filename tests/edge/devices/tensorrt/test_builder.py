@@ -17,7 +17,7 @@ from edge.bundle.manifest import Bundle
 from edge.bundle.network import Stream
 from edge.devices.tensorrt.builder import BuildConfig, BuiltEngine, build_engine
 from edge.devices.tensorrt.layers import convolutions, float_convolutions
-from edge.devices.tensorrt.prepare import prepare_engine
+from edge.devices.tensorrt.prepare import get_or_build_engine
 from edge.errors import BundleError, DeviceError
 from tests.support.engines import ORIN, STREAMS, break_weight, copy_bundle, network_of, with_network
 from tests.support.logged import logged
@@ -66,7 +66,7 @@ def test_a_float_convolution_is_reported_by_name(
     network = network_of(demo_bundle, stream)
     name = break_weight(network, 3, how)  # pointwise; depthwise has one input channel
     bundle = with_network(copy_bundle(demo_bundle, tmp_path / "bundle"), stream, network)
-    prepared = prepare_engine(load_rtx(), bundle, stream, ORIN, INT8)
+    prepared = get_or_build_engine(load_rtx(), bundle, stream, ORIN, INT8)
     (float_layer,) = float_convolutions(prepared.layers)
     assert name in float_layer
     (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -190,7 +190,7 @@ def test_there_is_no_dla_in_rtx(demo_bundle: Path) -> None:
 def test_prepare_reports_nothing_where_nothing_is_wrong(demo_bundle: Path, tmp_path: Path) -> None:
     bundle: Bundle = copy_bundle(demo_bundle, tmp_path / "bundle")
     with logged() as lines:
-        prepared = prepare_engine(load_rtx(), bundle, "spatial", ORIN, INT8)
+        prepared = get_or_build_engine(load_rtx(), bundle, "spatial", ORIN, INT8)
     assert prepared.built
     assert len(lines) == 2
     assert "there is no engine yet" in lines[0]

@@ -27,8 +27,8 @@ from edge.devices.tensorrt.prepare import (
     GPU,
     PreparedEngine,
     engine_folder,
+    get_or_build_engine,
     planted_engines,
-    prepare_engine,
 )
 from edge.errors import DeviceError
 from tests.support.engines import ORIN, copy_bundle, network_of, with_network
@@ -69,7 +69,7 @@ def prepare(
     """The engine and everything that was said."""
     trt = trt or Surface("10.3.0", dla_cores=2)
     with logged() as lines:
-        prepared = prepare_engine(trt, bundle, stream, gpu, config)
+        prepared = get_or_build_engine(trt, bundle, stream, gpu, config)
     return prepared, "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from edge.bundle.network import Stream
 from edge.devices.tensorrt.builder import BuildConfig
-from edge.devices.tensorrt.prepare import GPU, read_choice, write_choice
+from edge.devices.tensorrt.prepare import GPU, read_tuning, write_tuning
 from edge.errors import DeviceError
 from tests.support.engines import ORIN
 
@@ -22,31 +22,31 @@ def test_a_choice_is_read_back_for_its_device(tmp_path: Path) -> None:
         "temporal": BuildConfig("fp16", None, 512),
     }
     folder = tmp_path / "engines"
-    assert read_choice(folder, ORIN, "10.3.0") is None
-    write_choice(folder, ORIN, "10.3.0", choice)
-    assert read_choice(folder, ORIN, "10.3.0") == choice
-    assert read_choice(folder, ORIN, "10.7.0") is None
-    assert read_choice(folder, GPU("Orin", "8.9", 8), "10.3.0") is None
+    assert read_tuning(folder, ORIN, "10.3.0") is None
+    write_tuning(folder, ORIN, "10.3.0", choice)
+    assert read_tuning(folder, ORIN, "10.3.0") == choice
+    assert read_tuning(folder, ORIN, "10.7.0") is None
+    assert read_tuning(folder, GPU("Orin", "8.9", 8), "10.3.0") is None
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"schema_version": 2}'])
 def test_a_choice_that_cannot_be_read_is_an_error(tmp_path: Path, text: str) -> None:
-    write_choice(tmp_path, ORIN, "10.3.0", {"spatial": INT8, "temporal": INT8})
+    write_tuning(tmp_path, ORIN, "10.3.0", {"spatial": INT8, "temporal": INT8})
     (file,) = tmp_path.glob("choice-*.json")
     file.write_text(text)
     with pytest.raises(DeviceError, match=r"choice-.*json: is damaged; delete it or run"):
-        read_choice(tmp_path, ORIN, "10.3.0")
+        read_tuning(tmp_path, ORIN, "10.3.0")
 
 
 def test_a_choice_of_another_device_is_an_error(tmp_path: Path) -> None:
     for gpu in (ORIN, GPU("Xavier", "7.2", 8)):
-        write_choice(tmp_path, gpu, "10.3.0", {"spatial": INT8, "temporal": INT8})
+        write_tuning(tmp_path, gpu, "10.3.0", {"spatial": INT8, "temporal": INT8})
     one, other = tmp_path.glob("choice-*.json")
     shutil.copy(one, other)
     said = []
     for gpu in (ORIN, GPU("Xavier", "7.2", 8)):
         try:
-            read_choice(tmp_path, gpu, "10.3.0")
+            read_tuning(tmp_path, gpu, "10.3.0")
         except DeviceError as error:
             said.append(str(error))
     assert len(said) == 1
@@ -56,6 +56,6 @@ def test_a_choice_of_another_device_is_an_error(tmp_path: Path) -> None:
 def test_a_folder_that_takes_nothing_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "engines").write_text("a file, where the folder should be")
     with pytest.raises(DeviceError, match="cannot be written"):
-        write_choice(tmp_path / "engines", ORIN, "10.3.0", {"spatial": INT8, "temporal": INT8})
+        write_tuning(tmp_path / "engines", ORIN, "10.3.0", {"spatial": INT8, "temporal": INT8})
     with pytest.raises(DeviceError, match="cannot be read"):
-        read_choice(tmp_path / "engines", ORIN, "10.3.0")
+        read_tuning(tmp_path / "engines", ORIN, "10.3.0")

@@ -10,13 +10,13 @@ import numpy as np
 import onnx
 import pytest
 
-from edge.bundle.float_onnx import float_variant
+from edge.bundle.float_onnx import float_onnx
 from edge.bundle.manifest import load_bundle
 from edge.devices.cpu import Network
 from edge.devices.tensorrt.builder import BuildConfig, build_engine
 from edge.devices.tensorrt.engine import Engine
 from edge.devices.tensorrt.layers import convolutions, float_convolutions
-from edge.devices.tensorrt.prepare import prepare_engine
+from edge.devices.tensorrt.prepare import get_or_build_engine
 from edge.devices.tensorrt.version import capabilities, open_log
 from edge.errors import BundleError, DeviceError
 from tests.support.engines import ORIN, copy_bundle, inputs_of, network_of, softmax
@@ -214,7 +214,7 @@ def test_an_engine_that_is_not_the_manifests(demo_bundle: Path, spatial: bytes) 
 
 
 def test_an_engine_with_half_inputs_is_refused(spatial: bytes) -> None:
-    network = onnx.load_from_string(float_variant(spatial, "fp16"))
+    network = onnx.load_from_string(float_onnx(spatial, "fp16"))
     cast = network.graph.node[0]
     network.graph.node.remove(cast)
     network.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
@@ -243,9 +243,9 @@ def test_prepared_then_found_with_timings(version: str, demo_bundle: Path, tmp_p
     trt = Surface(version)
     bundle = copy_bundle(demo_bundle, tmp_path / "bundle")
     config = BuildConfig("int8", None, None)
-    first = prepare_engine(trt, bundle, "spatial", ORIN, config)
-    again = prepare_engine(trt, bundle, "spatial", ORIN, config)
-    other = prepare_engine(trt, bundle, "temporal", ORIN, config)
+    first = get_or_build_engine(trt, bundle, "spatial", ORIN, config)
+    again = get_or_build_engine(trt, bundle, "spatial", ORIN, config)
+    other = get_or_build_engine(trt, bundle, "temporal", ORIN, config)
     assert (first.built, again.built, other.built) == (True, False, True)
     assert (again.plan, again.layers) == (first.plan, first.layers)
     assert [told["warm"] for told in trt.builds] == [False, True]

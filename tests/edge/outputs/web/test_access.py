@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge.errors import SinkError
+from edge.errors import OutputError
 from edge.outputs.listen_address import parse_listen
 from edge.outputs.web.server import WebServer
 from tests.support.live_page import TOKEN, Page, page, wait_until
@@ -153,7 +153,7 @@ def test_every_answer_has_the_policies(guarded: Page, local: Page) -> None:
 
 @pytest.mark.parametrize("option", ["--web", "--rtsp"])
 def test_a_short_token_is_refused_where_others_can_guess(option: str) -> None:
-    with pytest.raises(SinkError, match=f"{option} 0.0.0.0:80.*6 characters") as told:
+    with pytest.raises(OutputError, match=f"{option} 0.0.0.0:80.*6 characters") as told:
         parse_listen(option, "0.0.0.0:80", "sesame")
     assert "sesame" not in str(told.value)
     assert parse_listen(option, "0.0.0.0:80", "x" * 16).token
@@ -167,6 +167,6 @@ def test_a_missing_server_is_named_with_its_remedy(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr("edge.outputs.web.connections")
     monkeypatch.setitem(sys.modules, "aiohttp", None)
-    with pytest.raises(SinkError, match=r'pip install "twostream-edge\[web\]"') as told:
+    with pytest.raises(OutputError, match=r'pip install "twostream-edge\[web\]"') as told:
         WebServer(parse_listen("--web", "0", ""), local.state)
     assert "--web needs aiohttp" in str(told.value)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.errors import SinkError
+from edge.errors import OutputError
 from edge.outputs.listen_address import parse_listen
 from tests.support.command import TWOSTREAM, assert_refused, twostream
 from tests.support.live_page import TOKEN
@@ -173,7 +173,7 @@ def test_a_browser_shows_it(run: Run, size: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is on the PATH")
 def test_a_browser_goes_on_with_the_cookie(demo_bundle: Path, url: str, tmp_path: Path) -> None:
-    run = Run(demo_bundle, url, "--web-token", TOKEN)
+    run = Run(demo_bundle, url, "--token", TOKEN)
     run.wait_with(TOKEN)
     assert screenshot(f"{run.url}?token={TOKEN}", tmp_path / "page.png", "800,600") == []
     metrics = run.get("metrics", Authorization=f"Bearer {TOKEN}")[1].decode()
@@ -201,7 +201,7 @@ def test_a_lost_camera_is_shown_and_the_run_ends_well(run: Run, server: RtspServ
 @pytest.mark.slow
 def test_a_token_is_asked_for(demo_bundle: Path) -> None:
     with RtspServer(rate=25) as server:
-        run = Run(demo_bundle, server.url, "--web-token", TOKEN)
+        run = Run(demo_bundle, server.url, "--token", TOKEN)
         assert run.get("")[0] == 401
         assert run.get("state.json?token=" + TOKEN)[0] == 200
         bearer = f"Bearer {TOKEN}"
@@ -216,12 +216,12 @@ def test_a_token_is_asked_for(demo_bundle: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "http", "-1", "70000", "host:80", "1.2.3.4:", ":80:"])
 def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(SinkError, match="--web"):
+    with pytest.raises(OutputError, match="--web"):
         parse_listen("--web", text, "token")
 
 
 def test_others_may_look_only_with_a_token(demo_bundle: Path) -> None:
-    with pytest.raises(SinkError, match="give --web-token"):
+    with pytest.raises(OutputError, match="give --token"):
         parse_listen("--web", "0.0.0.0:8080", "")
     assert parse_listen("--web", "[::]:8080", TOKEN).host == "::"
     assert parse_listen("--web", "[::1]:8080", "").host == "::1"

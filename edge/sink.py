@@ -56,15 +56,18 @@ ENCODERS = {
 
 def _check_place(path: Path) -> None:
     """Raises SinkError where no file of that name can be."""
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise SinkError(f"{path}: the folder {path.parent} does not exist; create it first")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise SinkError(f"{path} is a folder; give the name of a file to write")
 
 
 def _check_room(path: Path) -> None:
     """Raises SinkError where the disk is full."""
-    free_bytes = shutil.disk_usage(path.parent).free
+    try:
+        free_bytes = shutil.disk_usage(path.parent).free
+    except OSError as fault:
+        raise SinkError(f"{path}: cannot be written ({why(fault)})") from None
     if free_bytes < _FREE_MIN_BYTES:
         raise SinkError(f"{path}: only {free_bytes >> 20} MiB are free there; make room first")
 
@@ -76,18 +79,22 @@ class _PartFile:
         """Create it. Raises SinkError where that is impossible, before any work is done."""
         self.path = path
         self.part = path.with_name(path.name + ".part")
+        self._over = threading.Event()
+        self._keeper: threading.Thread | None = None
         _check_place(path)
-        try:
-            os.close(open_growing(self.part))
-        except OSError as fault:
-            raise SinkError(f"{self.part}: cannot be written ({why(fault)})") from None
+        os.close(self.open())
         try:
             _check_room(path)
         except SinkError:
-            self.part.unlink()
+            self.discard_if_empty()
             raise
-        self._over = threading.Event()
-        self._keeper: threading.Thread | None = None
+
+    def open(self) -> int:
+        """Its descriptor; it is empty then. Raises SinkError."""
+        try:
+            return open_growing(self.part)
+        except OSError as fault:
+            raise SinkError(f"{self.part}: cannot be written ({why(fault)})") from None
 
     def keep(self) -> None:
         """Bring what is written to the disk twice a second from now on: so little does a power cut
@@ -120,8 +127,9 @@ class _PartFile:
 
     def discard_if_empty(self) -> None:
         self.leave()
-        if self.part.is_file() and self.part.stat().st_size == 0:
-            self.part.unlink()
+        with contextlib.suppress(OSError):  # it has gone, or must stay: it is empty
+            if self.part.stat().st_size == 0:
+                self.part.unlink()
 
 
 class JsonLines:
@@ -140,7 +148,7 @@ class JsonLines:
 
     def __enter__(self) -> JsonLines:
         if self._part:
-            self._file = os.fdopen(open_growing(self._part.part), "w", encoding="utf-8")
+            self._file = os.fdopen(self._part.open(), "w", encoding="utf-8")
             self._part.keep()
         else:
             self._file = sys.stdout
@@ -164,14 +172,20 @@ class JsonLines:
             self._abandon_stdout()
             return False
         except OSError as fault:
-            name = self._part.part if self._part else "standard output"
-            raise SinkError(f"{name}: {fault.strerror}; the lines so far are kept") from None
+            raise self._unwritten(fault) from None
         return True
+
+    def _unwritten(self, fault: OSError) -> SinkError:
+        name = self._part.part if self._part else "standard output"
+        return SinkError(f"{name}: {fault.strerror}; the lines so far are kept")
 
     def finish(self) -> None:
         """Call at a good end: the file gets its name, also when it has no line."""
         if self._part and self._file:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError as fault:
+                raise self._unwritten(fault) from None
             self._part.publish()
         self._file = None
 
@@ -184,9 +198,10 @@ class JsonLines:
         if self._part and self._file:
             try:
                 self._file.close()
-            except OSError:  # write() has raised it already: the line it failed on is still held
+            except OSError as error:
+                # else write() has raised it already: the line it failed on is still held
                 if fault is None:
-                    raise
+                    raise self._unwritten(error) from None
             self._part.discard_if_empty()
         self._file = None
 

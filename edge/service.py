@@ -20,7 +20,7 @@ from typing import Any
 
 from edge.config import config_text
 from edge.errors import SinkError
-from edge.files import SECRET, user_config, write_atomic
+from edge.files import SECRET, read_start, user_config, why, write_atomic
 from edge.listener import Output
 from edge.runtime import Label
 from edge.supervisor import SourceState
@@ -29,7 +29,7 @@ from edge.text import printable
 WATCHDOG_S = 60
 _TELL_S = 5.0
 # systemd takes more, but a name beyond ASCII only seems to be one
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _WRITTEN = "# Written by: twostream service {name}"
 _UNIT = """\
 [Unit]
@@ -64,12 +64,12 @@ class SystemdNotifier(Output):
 
     def __init__(self) -> None:
         self._address = os.environ.get("NOTIFY_SOCKET", "")
-        self._told_s = 0.0
+        self._told_s, self._ready = 0.0, False
         self._status = "running"
         self._away: dict[str, str] = {}  # cameras, and why
 
     def __enter__(self) -> SystemdNotifier:
-        self._send("READY=1")
+        self._ready = self._send("READY=1")
         return self
 
     def close(self) -> None:
@@ -93,24 +93,35 @@ class SystemdNotifier(Output):
         now_s = time.monotonic()
         if now_s - self._told_s >= _TELL_S:
             self._told_s = now_s
-            self._send(f"WATCHDOG=1\nSTATUS={self._status}")
+            ready = "" if self._ready else "READY=1\n"
+            self._ready |= self._send(f"{ready}WATCHDOG=1\nSTATUS={self._status}")
 
-    def _send(self, text: str) -> None:
+    def _send(self, text: str) -> bool:
+        """Whether the manager has it. The run does not wait for one that is behind: the next
+        message says the same."""
         if not self._address:
-            return
+            return False
         # a leading @ names an abstract socket
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+            out.setblocking(False)
             try:
                 out.sendto(text.encode(), address)
+                return True
+            except BlockingIOError:
+                pass
             except OSError:  # the manager has gone; the run goes on
                 self._address = ""
+        return False
 
 
 def check_name(name: str) -> None:
     """Raises SinkError where `name` cannot be a service's."""
     if not _NAME.fullmatch(name):
-        raise SinkError(f"{name!r}: a service's name is up to 64 ASCII letters, digits, - and _")
+        raise SinkError(
+            f"{name!r}: a service's name is up to 64 ASCII letters, digits, - and _, and begins "
+            "with a letter or digit"
+        )
 
 
 def unit_text(name: str, config: Path) -> str:
@@ -181,9 +192,11 @@ def install(name: str, options: Mapping[str, Any] | None, config: Path | None) -
 def _write_config(path: Path, name: str, options: Mapping[str, Any]) -> None:
     head = _WRITTEN.format(name=name)
     try:
-        ours = not path.exists() or path.read_text(errors="replace").startswith(head)
+        ours = read_start(path, len(head)) == head.encode()
+    except FileNotFoundError:
+        ours = True
     except OSError as error:
-        raise SinkError(f"{path}: cannot be read ({error.strerror})") from None
+        raise SinkError(f"{path}: cannot be read ({why(error)})") from None
     if not ours:
         raise SinkError(f"{path}: is a file of yours; give it alone as --config, or another name")
     with write_atomic(path, SinkError, SECRET) as file:

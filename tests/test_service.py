@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import SinkError
-from edge.service import check_name, quote_path, quote_program, quote_word, unit_text
+from edge.service import (
+    SystemdNotifier,
+    check_name,
+    quote_path,
+    quote_program,
+    quote_word,
+    unit_text,
+)
+from edge.supervisor import SourceState
 from tests.command import TWOSTREAM, assert_refused, twostream
 from tests.conftest import REPOSITORY
 from tests.rtsp import RtspServer
@@ -125,6 +134,51 @@ def test_a_file_that_is_given_alone_is_used_and_others_are_kept(
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert_refused(done, config, "is a file of yours")
     assert config.read_text() == "# mine\n"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir], ids=["pipe", "folder"])
+def test_a_configuration_that_is_no_plain_file_is_refused(
+    make: Callable[[Path], None], demo_bundle: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "twostream" / "yard.toml"
+    config.parent.mkdir()
+    make(config)
+    words = [str(TWOSTREAM), "service", "yard", str(demo_bundle), "test://"]
+    environment = os.environ | {"XDG_CONFIG_HOME": str(tmp_path)}
+    done = subprocess.run(
+        words, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert_refused(done, config, "cannot be read (it is not a plain file")
+
+
+@pytest.mark.parametrize("name", ["-x", "--help-me", "_x", "", "a.b", "x" * 65])
+def test_a_service_s_name_begins_with_a_letter_or_digit(name: str, tmp_path: Path) -> None:
+    environment = os.environ | {"XDG_CONFIG_HOME": str(tmp_path)}
+    words = [str(TWOSTREAM), "service", name, "bundle", "test://"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert_refused(done, "a service's name is up to 64")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_manager_that_is_behind_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        manager.settimeout(30)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.setblocking(False)
+            with suppress(BlockingIOError):
+                while True:
+                    other.sendto(b"full", str(path))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+        notifier = SystemdNotifier().__enter__()
+        with suppress(BlockingIOError):
+            while True:
+                assert manager.recv(100, socket.MSG_DONTWAIT) == b"full"
+        notifier.on_source_state(SourceState("yard", "running"))
+        assert manager.recv(1000) == b"READY=1\nWATCHDOG=1\nSTATUS=running"
 
 
 def test_a_run_warns_of_secrets_that_others_can_read(demo_bundle: Path, tmp_path: Path) -> None:

@@ -76,6 +76,18 @@ def open_growing(path: Path) -> int:
     return descriptor
 
 
+def read_start(path: Path, size: int) -> bytes:
+    """The first `size` bytes of a file. Raises OSError, also where it is no plain one: a pipe
+    would be waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _not_plain(path)
+        return os.read(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
 def make_private(folder: Path) -> None:
     """Make a folder, and what is missing above it, for this user alone. Raises OSError."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]

@@ -17,11 +17,11 @@ from typing import Any
 
 from edge.commands.run.config import config_text
 from edge.errors import OutputError
-from edge.files import SECRET, user_config, write_atomic
+from edge.files import SECRET, read_start, user_config, why, write_atomic
 
 WATCHDOG_S = 60
 # systemd takes more, but a name beyond ASCII only seems to be one
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _WRITTEN = "# Written by: twostream service {name}"
 _UNIT = """\
 [Unit]
@@ -51,7 +51,10 @@ WantedBy=default.target
 def check_name(name: str) -> None:
     """Raises OutputError where `name` cannot be a service's."""
     if not _NAME.fullmatch(name):
-        raise OutputError(f"{name!r}: a service's name is up to 64 ASCII letters, digits, - and _")
+        raise OutputError(
+            f"{name!r}: a service's name is up to 64 ASCII letters, digits, - and _, and begins "
+            "with a letter or digit"
+        )
 
 
 def unit_text(name: str, config: Path) -> str:
@@ -122,9 +125,11 @@ def install(name: str, options: Mapping[str, Any] | None, config: Path | None) -
 def _write_config(path: Path, name: str, options: Mapping[str, Any]) -> None:
     head = _WRITTEN.format(name=name)
     try:
-        ours = not path.exists() or path.read_text(errors="replace").startswith(head)
+        ours = read_start(path, len(head)) == head.encode()
+    except FileNotFoundError:
+        ours = True
     except OSError as error:
-        raise OutputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise OutputError(f"{path}: cannot be read ({why(error)})") from None
     if not ours:
         raise OutputError(f"{path}: is a file of yours; give it alone as --config, or another name")
     with write_atomic(path, OutputError, SECRET) as file:

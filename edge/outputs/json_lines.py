@@ -13,7 +13,6 @@ from typing import Any, TextIO
 from edge.decision.events import Event
 from edge.decision.label import Label
 from edge.errors import OutputError
-from edge.files import open_growing
 from edge.outputs.base import Output
 from edge.outputs.part_file import PartFile
 from edge.outputs.records import event_record, label_record, state_record
@@ -90,7 +89,7 @@ class JsonLines:
 
     def __enter__(self) -> JsonLines:
         if self._part:
-            self._file = os.fdopen(open_growing(self._part.part), "w", encoding="utf-8")
+            self._file = os.fdopen(self._part.open(), "w", encoding="utf-8")
             self._part.keep()
         else:
             self._file = sys.stdout
@@ -114,14 +113,20 @@ class JsonLines:
             self._abandon_stdout()
             return False
         except OSError as fault:
-            name = self._part.part if self._part else "standard output"
-            raise OutputError(f"{name}: {fault.strerror}; the lines so far are kept") from None
+            raise self._unwritten(fault) from None
         return True
+
+    def _unwritten(self, fault: OSError) -> OutputError:
+        name = self._part.part if self._part else "standard output"
+        return OutputError(f"{name}: {fault.strerror}; the lines so far are kept")
 
     def finish(self) -> None:
         """Call at a good end: the file gets its name, also when it has no line."""
         if self._part and self._file:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError as fault:
+                raise self._unwritten(fault) from None
             self._part.publish()
         self._file = None
 
@@ -134,9 +139,10 @@ class JsonLines:
         if self._part and self._file:
             try:
                 self._file.close()
-            except OSError:  # write() has raised it already: the line it failed on is still held
+            except OSError as error:
+                # else write() has raised it already: the line it failed on is still held
                 if fault is None:
-                    raise
+                    raise self._unwritten(error) from None
             self._part.discard_if_empty()
         self._file = None
 

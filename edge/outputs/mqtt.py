@@ -60,8 +60,9 @@ def parse_broker(uri: str) -> BrokerAddress:
         raise OutputError(f"--mqtt: not a broker's address; {_SCHEME_HINT}")
     if not prefix or set(prefix) & set("#+\0"):
         raise OutputError(f"--mqtt: needs a topic without wildcards; {_SCHEME_HINT}")
-    if "@" in parts.path:  # most likely of a password that has a / in it, and topics are shown
-        raise OutputError("--mqtt: in the password write / as %2F and @ as %40")
+    # most likely of a password that has such a character in it, and topics are shown
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise OutputError("--mqtt: in the password write / as %2F, ? as %3F, # as %23 and @ as %40")
     return BrokerAddress(
         f"{parts.scheme}://{parts.hostname}:{port}/{prefix}",
         parts.hostname,

@@ -17,15 +17,18 @@ _SYNC_S = 0.5
 
 def check_place(path: Path) -> None:
     """Raises OutputError where no file of that name can be."""
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise OutputError(f"{path}: the folder {path.parent} does not exist; create it first")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise OutputError(f"{path} is a folder; give the name of a file to write")
 
 
 def check_room(path: Path) -> None:
     """Raises OutputError where the disk is full."""
-    free_bytes = shutil.disk_usage(path.parent).free
+    try:
+        free_bytes = shutil.disk_usage(path.parent).free
+    except OSError as fault:
+        raise OutputError(f"{path}: cannot be written ({why(fault)})") from None
     if free_bytes < _FREE_MIN_BYTES:
         raise OutputError(f"{path}: only {free_bytes >> 20} MiB are free there; make room first")
 
@@ -37,18 +40,22 @@ class PartFile:
         """Create it. Raises OutputError where that is impossible, before any work is done."""
         self.path = path
         self.part = path.with_name(path.name + ".part")
+        self._over = threading.Event()
+        self._keeper: threading.Thread | None = None
         check_place(path)
-        try:
-            os.close(open_growing(self.part))
-        except OSError as fault:
-            raise OutputError(f"{self.part}: cannot be written ({why(fault)})") from None
+        os.close(self.open())
         try:
             check_room(path)
         except OutputError:
-            self.part.unlink()
+            self.discard_if_empty()
             raise
-        self._over = threading.Event()
-        self._keeper: threading.Thread | None = None
+
+    def open(self) -> int:
+        """Its descriptor; it is empty then. Raises OutputError."""
+        try:
+            return open_growing(self.part)
+        except OSError as fault:
+            raise OutputError(f"{self.part}: cannot be written ({why(fault)})") from None
 
     def keep(self) -> None:
         """Bring what is written to the disk twice a second from now on: so little does a power cut
@@ -81,5 +88,6 @@ class PartFile:
 
     def discard_if_empty(self) -> None:
         self.leave()
-        if self.part.is_file() and self.part.stat().st_size == 0:
-            self.part.unlink()
+        with contextlib.suppress(OSError):  # it has gone, or must stay: it is empty
+            if self.part.stat().st_size == 0:
+                self.part.unlink()

@@ -23,12 +23,12 @@ class SystemdNotifier(Output):
 
     def __init__(self) -> None:
         self._address = os.environ.get("NOTIFY_SOCKET", "")
-        self._told_s = 0.0
+        self._told_s, self._ready = 0.0, False
         self._status = "running"
         self._away: dict[str, str] = {}  # cameras, and why
 
     def __enter__(self) -> SystemdNotifier:
-        self._send("READY=1")
+        self._ready = self._send("READY=1")
         return self
 
     def close(self) -> None:
@@ -52,15 +52,23 @@ class SystemdNotifier(Output):
         now_s = time.monotonic()
         if now_s - self._told_s >= _TELL_S:
             self._told_s = now_s
-            self._send(f"WATCHDOG=1\nSTATUS={self._status}")
+            ready = "" if self._ready else "READY=1\n"
+            self._ready |= self._send(f"{ready}WATCHDOG=1\nSTATUS={self._status}")
 
-    def _send(self, text: str) -> None:
+    def _send(self, text: str) -> bool:
+        """Whether the manager has it. The run does not wait for one that is behind: the next
+        message says the same."""
         if not self._address:
-            return
+            return False
         # a leading @ names an abstract socket
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+            out.setblocking(False)
             try:
                 out.sendto(text.encode(), address)
+                return True
+            except BlockingIOError:
+                pass
             except OSError:  # the manager has gone; the run goes on
                 self._address = ""
+        return False

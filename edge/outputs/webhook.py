@@ -30,6 +30,8 @@ TIMEOUT_S = 5.0  # of a whole delivery, however slowly the other end speaks
 _FIRST_S, _LONGEST_S = 0.5, 30.0
 _END_S = 0.5  # for what waits at the end
 _ANSWER_BYTES = 4096  # read of an answer, out of courtesy: nothing in it is used
+# what a connection, an address and an answer can raise; ValueError: a chunk of a negative size
+_FAULTS = (OSError, ValueError, http.client.HTTPException)
 
 
 class Webhook(Output):
@@ -93,7 +95,7 @@ class Webhook(Output):
         for number in range(TRIES):
             try:
                 status = post(self._url, data, self._headers)
-            except (OSError, ValueError, http.client.HTTPException) as error:
+            except _FAULTS as error:
                 fault = _reason(error)
             else:
                 if 200 <= status < 300:
@@ -114,21 +116,20 @@ class Webhook(Output):
 
 
 def post(url: str, data: bytes, headers: dict[str, str]) -> int:
-    """Send `data` once and return the answer's status, whatever it is, within TIMEOUT_S.
+    """Send `data` once and return the answer's status, whatever it is, within TIMEOUT_S. What
+    comes after the status line, or does not, changes nothing: the other end has said it.
 
     Through the proxy of the environment, if any; to nowhere else. Raises OSError, ValueError or
     HTTPException where there is no answer.
     """
-    with _cut_off() as (connect, over):
+    with _cut_off() as connect:
         # no redirects, and of all that urllib can open only these two
         opener = urllib.request.OpenerDirector()
         for handler in (urllib.request.ProxyHandler(), _HTTP(connect), _HTTPS(connect)):
             opener.add_handler(handler)
         request = urllib.request.Request(url, data, headers, method="POST")
         answer = opener.open(request, timeout=TIMEOUT_S)
-        if over.is_set():  # in mid-head, which reads like its end
-            raise TimeoutError("timed out")
-        with answer, suppress(OSError, http.client.HTTPException):
+        with answer, suppress(*_FAULTS):
             answer.read(_ANSWER_BYTES)
         return int(answer.status)
 
@@ -137,8 +138,8 @@ Connect = Callable[..., socket.socket]
 
 
 @contextmanager
-def _cut_off() -> Iterator[tuple[Connect, threading.Event]]:
-    """What connects sockets, which are shut down once TIMEOUT_S is over, and whether it is.
+def _cut_off() -> Iterator[Connect]:
+    """What connects sockets, which are shut down once TIMEOUT_S is over.
 
     A time-out of a socket is one of each read: a byte every second would hold it for ever.
     """
@@ -179,8 +180,8 @@ def _cut_off() -> Iterator[tuple[Connect, threading.Event]]:
     timer.daemon = True
     timer.start()
     try:
-        yield connect, over
-    except (OSError, ValueError, http.client.HTTPException):
+        yield connect
+    except _FAULTS:
         if over.is_set():
             raise TimeoutError("timed out") from None
         raise
@@ -188,6 +189,19 @@ def _cut_off() -> Iterator[tuple[Connect, threading.Event]]:
         timer.cancel()
         for handle in handles:
             handle.close()
+
+
+class _Answer(http.client.HTTPResponse):
+    """One that holds its status even where its head is broken or breaks off after it."""
+
+    def begin(self) -> None:
+        try:
+            super().begin()
+        except _FAULTS:
+            if not isinstance(self.status, int):  # the status line was not read
+                raise
+            self.headers = self.msg = http.client.HTTPMessage()
+            self.chunked, self.length, self.will_close = False, 0, True
 
 
 class _HTTP(urllib.request.HTTPHandler):
@@ -201,6 +215,7 @@ class _HTTP(urllib.request.HTTPHandler):
     def _connection(self, host: str, **options: Any) -> http.client.HTTPConnection:
         made = http.client.HTTPConnection(host, **options)
         made._create_connection = self._connect  # type: ignore[attr-defined]
+        made.response_class = _Answer
         return made
 
 
@@ -215,6 +230,7 @@ class _HTTPS(urllib.request.HTTPSHandler):
     def _connection(self, host: str, **options: Any) -> http.client.HTTPSConnection:
         made = http.client.HTTPSConnection(host, **options)
         made._create_connection = self._connect  # type: ignore[attr-defined]
+        made.response_class = _Answer
         return made
 
 
@@ -246,5 +262,7 @@ def _reason(error: Exception) -> str:
     reason = getattr(error, "reason", error)  # urllib's URLError has the cause in it
     if isinstance(reason, http.client.HTTPException):
         return "it does not answer in HTTP"
+    if isinstance(reason, ValueError):  # its text may hold the address of a proxy
+        return "its address, or that of its proxy, cannot be used"
     text = getattr(reason, "strerror", None) or str(reason)
     return "".join(c if c.isprintable() else " " for c in text)

@@ -29,7 +29,7 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from edge.errors import SourceError
-from edge.video.gstreamer import redact
+from edge.video.gstreamer import redact_address
 
 Kind = Literal["file", "v4l2", "csi", "rtsp", "test", "pipeline"]
 
@@ -66,12 +66,13 @@ class Address:
 def parse_address(uri: str) -> Address:
     """Read `uri`. Raises SourceError where it is malformed or names what does not exist."""
     if not uri or not uri.isprintable():
-        raise SourceError(f"{redact(uri)!r} is not a video source; give {_KNOWN}")
+        raise SourceError(f"{redact_address(uri)!r} is not a video source; give {_KNOWN}")
     if uri.startswith(_PIPELINE):
         return _own_pipeline(uri.removeprefix(_PIPELINE))
+    name = redact_address(uri)
     if match := _V4L2.fullmatch(uri):
         _check_camera(Path(match[1]))
-        return _with_options(Address("v4l2", uri, match[1]), match[2])
+        return _with_options(Address("v4l2", name, match[1]), match[2])
     scheme = match[1].lower() if (match := _SCHEME.match(uri)) else ""
     if scheme in ("", "file"):
         path = Path(_file_path(uri) if scheme else uri)
@@ -81,13 +82,15 @@ def parse_address(uri: str) -> Address:
         return _rtsp(uri)
     if scheme == "csi":
         if not (match := _CSI.fullmatch(uri)):
-            raise SourceError(f"{uri}: a CSI camera is csi://N, N being its sensor number: csi://0")
-        return _with_options(Address("csi", uri, match[1]), match[2])
+            raise SourceError(
+                f"{name}: a CSI camera is csi://N, N being its sensor number: csi://0"
+            )
+        return _with_options(Address("csi", name, match[1]), match[2])
     if scheme == "test":
         if not (match := _TEST.fullmatch(uri)):
-            raise SourceError(f"{uri}: a test pattern is test:// or test://?key=value&key=value")
-        return _with_options(Address("test", uri, live=False), match[1])
-    raise SourceError(f"{redact(uri)}: {scheme}:// is not a kind of video source; give {_KNOWN}")
+            raise SourceError(f"{name}: a test pattern is test:// or test://?key=value&key=value")
+        return _with_options(Address("test", name, live=False), match[1])
+    raise SourceError(f"{name}: {scheme}:// is not a kind of video source; give {_KNOWN}")
 
 
 def _own_pipeline(elements: str) -> Address:
@@ -99,7 +102,9 @@ def _own_pipeline(elements: str) -> Address:
 def _file_path(uri: str) -> str:
     rest = uri.split("://", 1)[1].removeprefix("localhost")
     if not rest.startswith("/"):
-        raise SourceError(f"{uri}: a file URI has three slashes and a full path, file:///dir/clip")
+        raise SourceError(
+            f"{redact_address(uri)}: a file URI has three slashes and a full path, file:///dir/clip"
+        )
     return unquote(rest)
 
 
@@ -107,9 +112,13 @@ def _check_file(path: Path) -> None:
     try:
         status = path.stat()
     except OSError as fault:
-        raise SourceError(f"{path}: {fault.strerror}; give a video file") from None
+        # it may have been meant as a camera's address
+        name = redact_address(str(path))
+        raise SourceError(f"{name}: {fault.strerror}; give a video file") from None
     except ValueError:  # a NUL, from %00
-        raise SourceError(f"{str(path)!r} is not a path; give a video file") from None
+        raise SourceError(
+            f"{redact_address(str(path))!r} is not a path; give a video file"
+        ) from None
     if stat.S_ISDIR(status.st_mode):
         raise SourceError(f"{path} is a folder; give one video file")
     if not stat.S_ISREG(status.st_mode):
@@ -129,7 +138,7 @@ def _check_camera(device: Path) -> None:
 
 
 def _rtsp(uri: str) -> Address:
-    name = redact(uri)
+    name = redact_address(uri)
     try:
         parts = urlsplit(uri)
         usable = bool(parts.hostname) and parts.port != 0
@@ -190,13 +199,15 @@ def _with_options(address: Address, query: str | None) -> Address:
         key, equals, text = part.partition("=")
         if key not in allowed or not equals or key in values:
             raise SourceError(
-                f"{address.name}: {part!r} is not an option here; each of "
+                f"{address.name}: {redact_address(part)!r} is not an option here; each of "
                 f"{', '.join(allowed)} may be given once, as key=value"
             )
         try:
             values[key] = _READERS[key](text)
         except ValueError as fault:
-            raise SourceError(f"{address.name}: {key} must be {fault}, not {text!r}") from None
+            raise SourceError(
+                f"{address.name}: {key} must be {fault}, not {redact_address(text)!r}"
+            ) from None
     if ("width" in values) != ("height" in values):
         raise SourceError(f"{address.name}: give width and height together")
     return Address(address.kind, address.name, address.location, **{"live": address.live} | values)

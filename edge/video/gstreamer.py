@@ -21,8 +21,9 @@ _REMEDY = (
     "gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp`, and make the environment "
     "with `/usr/bin/python3 -m venv --system-site-packages`"
 )
-# to the last @: they may hold one
-_CREDENTIALS = re.compile(r"\b((?!file:)[a-z][a-z0-9+.-]*://)\S*@", re.IGNORECASE)
+# to the last @ of all: a password may hold one, and spaces, and who mistypes may leave out a slash
+_CREDENTIALS = re.compile(r"\b((?!file:)[a-z][a-z0-9+.-]*:/+).*@", re.IGNORECASE | re.DOTALL)
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/*", re.IGNORECASE)
 _PASSWORD = re.compile(r"(-pw\s*=\s*)(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\S+)")
 TRIAL_S = 10.0  # an element that takes nothing for so long will not recover
 _WARNINGS_MAX = 20  # distinct texts kept; a broken stream can make a new one for every packet
@@ -90,6 +91,16 @@ def redact(text: str) -> str:
     return _PASSWORD.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
 
 
+def redact_address(text: str) -> str:
+    """`text`, which is one address or was meant to be, without user and password: whatever stands
+    before the last @, but the scheme, where there is a colon in it."""
+    head, _, place = text.rpartition("@")
+    if ":" not in head:
+        return text
+    scheme = _SCHEME.match(head)
+    return f"{scheme[0] if scheme else ''}***@{place}"
+
+
 @functools.cache
 def trial_fault(
     elements: str, caps: str = "video/x-raw,format=I420,width=320,height=240"
@@ -117,8 +128,8 @@ def one_line(message: str, debug: str | None, element: str) -> str:
     lines = [line.strip() for line in (debug or "").splitlines() if line.strip()]
     tail = element  # where there is a second line, it says more; the first is a place in C code
     if len(lines) > 1:
-        tail = f"{element}: {lines[-1][:200]}"
-    return redact(f"{' '.join(message.split()).rstrip('.')} [{tail}]")
+        tail = f"{element}: {redact(lines[-1])[:200]}"
+    return f"{redact(' '.join(message.split())).rstrip('.')} [{tail}]"
 
 
 class Pipeline:

@@ -34,8 +34,9 @@ class Page:
         frame = cast(Any, None)
         self.state.on_label(Label(source, frame, RUNNING, None, None, None, None, 1.0))
 
-    def connect(self, data: bytes = b"") -> socket.socket:
-        opened = socket.create_connection(("127.0.0.1", self.port), timeout=BOUND_S)
+    def connect(self, data: bytes = b"", peer: str = "127.0.0.1") -> socket.socket:
+        """peer: the loopback address that it comes from."""
+        opened = socket.create_connection(("127.0.0.1", self.port), BOUND_S, (peer, 0))
         opened.sendall(data)
         return opened
 

@@ -31,7 +31,13 @@ from train.models.backbone import (
     pretrained_network,
     split_parameters,
 )
-from train.models.checkpoint import History, Origin, data_hash, find_checkpoint, load_checkpoint
+from train.models.checkpoint import (
+    History,
+    Origin,
+    data_hash,
+    find_checkpoint,
+    load_checkpoint,
+)
 from train.models.qat import round_layers
 from train.recipe import Recipe
 from train.training.dataset import Batches, Item, TrainingSet

@@ -18,7 +18,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from edge.bundle.network import METADATA_KEY, NetworkSpec
 from edge.errors import CheckpointError
-from train.models.checkpoint import FORMAT, History, Origin, read_spec, read_tensors, write_tensors
+from train.models.checkpoint import (
+    FORMAT,
+    History,
+    Origin,
+    read_spec,
+    read_tensors,
+    write_tensors,
+)
 from train.recipe import Recipe
 
 STATE_FILE = "resume.safetensors"

@@ -17,7 +17,13 @@ from torch import nn
 
 from edge.bundle.network import NetworkSpec
 from edge.errors import CheckpointError
-from train.models.checkpoint import History, Origin, epoch_files, epoch_of, write_checkpoint
+from train.models.checkpoint import (
+    History,
+    Origin,
+    epoch_files,
+    epoch_of,
+    write_checkpoint,
+)
 from train.recipe import Recipe
 from train.training.resume import STATE_FILE
 

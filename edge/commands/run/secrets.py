@@ -9,7 +9,6 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from edge.video.gstreamer import redact
 
@@ -24,7 +23,7 @@ def secret_options(values: Mapping[str, Any]) -> list[str]:
         "a camera's address": any(redact(text) != text for text in cameras),
         "--pipeline": any(redact(text) != text for text in values.get("pipeline") or ()),
         "--token": bool(values.get("token")),
-        "--mqtt": "@" in urlsplit(values.get("mqtt") or "").netloc,
+        "--mqtt": "@" in (values.get("mqtt") or ""),
         "--webhook": bool(values.get("webhook")),
     }
     return [name for name, found in held.items() if found]

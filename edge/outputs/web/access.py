@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import secrets
 import time
 from collections import OrderedDict
@@ -16,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from edge.outputs.listen_address import ListenAddress
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
 OPEN_PATH = "/healthz"  # answered without a token: it says nothing of what is seen
+_HOST = re.compile(r"(localhost|[0-9.]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 _GUESSERS_MAX = 1024
 _DELAY_FIRST_S, _DELAY_MAX_S = 0.2, 5.0
 
@@ -155,9 +156,14 @@ def _same(given: str, wanted: str) -> bool:
 
 def _is_loopback_host(header: str) -> bool:
     """Of a Host header: a name that no foreign name server answers for."""
+    found = _HOST.fullmatch(header)
+    if found is None:
+        return False
     try:
-        name = urlsplit(f"//{header}").hostname or ""
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+        return (
+            found[1].lower() == "localhost"
+            or ipaddress.ip_address(found[1].strip("[]")).is_loopback
+        )
     except ValueError:
         return False
 

@@ -28,3 +28,10 @@ def whole(kind: str, data: bytes, status: HTTPStatus = HTTPStatus.OK) -> web.Res
 def plain(status: HTTPStatus, text: str) -> web.Response:
     """One line."""
     return whole("text/plain; charset=utf-8", f"{text}\n".encode(), status)
+
+
+def bad_request() -> bytes:
+    """For what is not parsed so far that it could be answered otherwise: the whole of it."""
+    fields = HEADERS | {"Content-Length": "0", "Connection": "close"}
+    lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in fields.items())]
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()

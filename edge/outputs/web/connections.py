@@ -21,7 +21,7 @@ from typing import Any, cast
 from aiohttp import web
 
 from edge.outputs.web.access import peer_of
-from edge.outputs.web.answers import plain
+from edge.outputs.web.answers import bad_request, plain
 
 BACKLOG = 128
 CONNECTIONS_MAX = 64
@@ -30,8 +30,11 @@ ANSWER_S = 20.0  # for making an answer and sending it
 PAUSE_S = 0.5  # where the process or the machine is out of file handles
 _HEAD_BYTES = 8190  # of the first line, and of each field
 _FIELDS_MAX = 64
-_PACE_S = 0.002  # between accepts where room has to be made: a flood does not take a core
+_PACE_S = 0.002  # between accepts: a flood does not take a core
 _SEND_BYTES = 256 << 10  # of the kernel, for each connection
+_STREAM_BYTES = 64 << 10  # of the kernel, for a stream: who reads nothing is soon seen to
+# (requests a second, how many at once): the page asks 2.5 times a second
+_RATE, _RATE_IN_ALL = (20.0, 20), (400.0, 100)
 _OUT_OF_HANDLES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 REASONS = ("malformed", "slow", "evicted", "no_handles", "fault")
 
@@ -68,6 +71,7 @@ class Connections:
         self._most, self._most_of_peer = most, max(1, most * 3 // 4)
         self._open: dict[Connection, None] = {}  # the one longest without an answer first
         self._peers: Counter[str] = Counter()
+        self._pace = _Pace(*_RATE_IN_ALL)
         # a handler whose peer has gone is cancelled
         self._server = web.Server(self._handle, handler_cancellation=True)
 
@@ -86,14 +90,13 @@ class Connections:
                     await asyncio.sleep(_PACE_S)
                 continue
             peer = peer_of(host)
-            full = self._make_room(peer)
-            if full and len(self._open) >= self._most:  # all are streams
+            self._make_room(peer)
+            if len(self._open) >= self._most:  # all are streams
                 accepted.close()
             else:
                 _notice_vanished(accepted)
                 await loop.connect_accepted_socket(partial(self._connection, peer), accepted)
-            if full:
-                await asyncio.sleep(_PACE_S)
+            await asyncio.sleep(_PACE_S)
 
     async def close(self) -> None:
         """All of them, at once, and wait for their handlers."""
@@ -124,18 +127,19 @@ class Connections:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast(Connection, request.protocol)
         connection.end_within(ANSWER_S)
+        await connection.pace.wait()
+        await self._pace.wait()
         return await self._answer(request, connection)
 
-    def _make_room(self, peer: str) -> bool:
-        """For one more of a peer: its own makes room, or one of the peer that has most."""
+    def _make_room(self, peer: str) -> None:
+        """For one more of a peer: its own makes room, or one of the peer that has most of those
+        that can be evicted, of several such the one that has waited longest."""
+        evictable = [one for one in self._open if not one.streams]
         if self._peers[peer] >= self._most_of_peer:
-            crowd = peer
-        elif len(self._open) >= self._most:
-            ((crowd, _),) = self._peers.most_common(1)
-        else:
-            return False
-        self._evict_from([one for one in self._open if one.peer == crowd])
-        return True
+            self._evict_from([one for one in evictable if one.peer == peer])
+        elif len(self._open) >= self._most and evictable:
+            ((crowd, _),) = Counter(one.peer for one in evictable).most_common(1)
+            self._evict_from([one for one in evictable if one.peer == crowd])
 
     def _evict_from(self, connections: Any) -> None:
         oldest = next((one for one in connections if not one.streams), None)
@@ -144,10 +148,27 @@ class Connections:
             oldest.abort()
 
 
+class _Pace:
+    """Lets so many pass in a second, first come, first served, after so many at once. Who is
+    cancelled while it waits has not passed."""
+
+    def __init__(self, rate: float, at_once: int) -> None:
+        self._step_s, self._ahead_s = 1 / rate, (at_once - 1) / rate
+        self._due_s = 0.0
+        self._turn = asyncio.Lock()
+
+    async def wait(self) -> None:
+        clock = asyncio.get_running_loop().time
+        async with self._turn:
+            if (wait_s := self._due_s - self._ahead_s - clock()) > 0:
+                await asyncio.sleep(wait_s)
+            self._due_s = max(self._due_s, clock()) + self._step_s
+
+
 class Connection(web.RequestHandler):
     """One of them: aiohttp's, with a deadline, counts instead of log lines, and our error pages.
 
-    streams: it is given a stream, which may last, and is not evicted.
+    streams: it is given a stream, which may last, and is not evicted. pace: of its requests.
     """
 
     def __init__(
@@ -165,6 +186,7 @@ class Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self.peer, self.streams = peer, False
+        self.pace = _Pace(*_RATE)
         self._all, self._counts = all_, counts
         self._wire: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -185,10 +207,20 @@ class Connection(web.RequestHandler):
         try:
             super().data_received(data)
         except Exception:  # what the parser has no error of its own for
-            self._counts["malformed"] += 1
-            if self._wire is not None:
-                self._wire.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
-            self.force_close()
+            self._refuse_unparsed()
+
+    async def start(self) -> None:
+        """Answer what comes, until the end."""
+        try:
+            await super().start()
+        except Exception:  # parts of an address are read only once the request is made of them
+            self._refuse_unparsed()
+
+    def _refuse_unparsed(self) -> None:
+        self._counts["malformed"] += 1
+        if self._wire is not None:
+            self._wire.write(bad_request())
+        self.force_close()
 
     def end_within(self, seconds: float | None) -> None:
         """Cut it off unless another deadline is set until then; None: it may last."""
@@ -210,6 +242,13 @@ class Connection(web.RequestHandler):
         self.close()
         if self._wire is not None:
             self._wire.resume_reading()
+            opened = self._wire.get_extra_info("socket")
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BYTES)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a part of what was sent is still here: the other end does not take it."""
+        return self._wire is not None and self._wire.get_write_buffer_size() > 0
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None

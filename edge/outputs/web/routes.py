@@ -188,5 +188,7 @@ class Routes:
                 head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}"
                 connection.end_within(_PICTURE_S)
                 await response.write(f"{head}\r\n\r\n".encode() + data + b"\r\n")
-            connection.end_within(None)
             await asyncio.sleep(1 / _PICTURES_PER_S)
+            while connection.is_behind:
+                await asyncio.sleep(1 / _PICTURES_PER_S)
+            connection.end_within(None)

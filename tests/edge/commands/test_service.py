@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from hypothesis import strategies as st
 
 from edge.commands.service import check_name, quote_path, quote_program, quote_word, unit_text
 from edge.errors import OutputError
+from edge.outputs.systemd import SystemdNotifier
+from edge.sources.reconnect import SourceState
 from tests.support.command import TWOSTREAM, assert_refused, twostream
 from tests.support.paths import REPOSITORY
 from tests.support.rtsp import RtspServer
@@ -130,6 +133,51 @@ def test_a_file_that_is_given_alone_is_used_and_others_are_kept(
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert_refused(done, config, "is a file of yours")
     assert config.read_text() == "# mine\n"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir], ids=["pipe", "folder"])
+def test_a_configuration_that_is_no_plain_file_is_refused(
+    make: Callable[[Path], None], demo_bundle: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "twostream" / "yard.toml"
+    config.parent.mkdir()
+    make(config)
+    words = [str(TWOSTREAM), "service", "yard", str(demo_bundle), "test://"]
+    environment = os.environ | {"XDG_CONFIG_HOME": str(tmp_path)}
+    done = subprocess.run(
+        words, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert_refused(done, config, "cannot be read (it is not a plain file")
+
+
+@pytest.mark.parametrize("name", ["-x", "--help-me", "_x", "", "a.b", "x" * 65])
+def test_a_service_s_name_begins_with_a_letter_or_digit(name: str, tmp_path: Path) -> None:
+    environment = os.environ | {"XDG_CONFIG_HOME": str(tmp_path)}
+    words = [str(TWOSTREAM), "service", name, "bundle", "test://"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert_refused(done, "a service's name is up to 64")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_manager_that_is_behind_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        manager.setblocking(False)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.setblocking(False)
+            with suppress(BlockingIOError):
+                while True:
+                    other.sendto(b"full", str(path))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+        notifier = SystemdNotifier().__enter__()
+        with suppress(BlockingIOError):
+            while True:
+                assert manager.recv(100) == b"full"
+        notifier.on_source_state(SourceState("yard", "running"))
+        assert manager.recv(1000) == b"READY=1\nWATCHDOG=1\nSTATUS=running"
 
 
 def test_a_run_warns_of_secrets_that_others_can_read(demo_bundle: Path, tmp_path: Path) -> None:
@@ -254,7 +302,7 @@ def test_the_manager_is_told_what_happens(demo_bundle: Path, tmp_path: Path) -> 
         assert manager.recv(4096) == b"READY=1"
         assert manager.recv(4096) == b"WATCHDOG=1\nSTATUS=running"
         server.process.kill()
-        while b"camera lost" not in (text := manager.recv(4096)):
+        while b"cam lost" not in (text := manager.recv(4096)):
             assert text.startswith(b"WATCHDOG=1")
         process.send_signal(signal.SIGTERM)
         asked = time.monotonic()
@@ -278,6 +326,6 @@ def test_to_wait_for_a_camera_is_to_be_up(demo_bundle: Path, tmp_path: Path) -> 
         environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
         process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
         assert manager.recv(4096) == b"READY=1"
-        assert b"camera lost" in manager.recv(4096)
+        assert b"none lost" in manager.recv(4096)
         process.kill()
         process.wait(10)

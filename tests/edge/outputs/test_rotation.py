@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
 import pytest
 
-from edge.outputs.json_lines import JsonLines
+from edge.errors import OutputError
+from edge.outputs.json_lines import JsonLines, JsonLinesOutput
 from edge.outputs.rotation import Segments
 from tests.support.command import TWOSTREAM, assert_refused, twostream
+from tests.support.logged import logged
 
 STAMPED = re.compile(r"o-\d{8}T\d{6}Z(-\d+)?\.(mp4|jsonl)")
 
@@ -52,6 +56,79 @@ def test_the_oldest_go_and_nothing_else(tmp_path: Path) -> None:
     assert young.prune(tmp_path / "o.mp4", slugs, {opened}) == 2
     assert part.exists()
     assert Segments(every_s=60).prune(tmp_path / "o.mp4", slugs, set()) == 0
+
+
+def test_only_plain_files_are_counted_and_deleted(tmp_path: Path) -> None:
+    def name(day: int) -> Path:
+        return tmp_path / f"o-2026010{day}T000000Z.jsonl"
+
+    outside = tmp_path / "outside"
+    outside.write_bytes(bytes(10**6))
+    name(1).symlink_to(tmp_path / "nowhere")
+    name(2).symlink_to(outside)
+    name(3).mkdir()
+    os.mkfifo(name(4))
+    name(5).write_bytes(bytes(1000))
+    kept = Segments(every_s=60, keep_bytes=1500)
+    assert kept.prune(tmp_path / "o.jsonl", {""}, set()) == 0
+    name(6).write_bytes(bytes(1000))
+    assert kept.prune(tmp_path / "o.jsonl", {""}, set()) == 1
+    assert [os.path.lexists(name(day)) for day in range(1, 7)] == [True] * 4 + [False, True]
+    assert outside.stat().st_size == 10**6
+
+
+def test_two_runs_that_delete_the_same_files_both_go_on(tmp_path: Path) -> None:
+    for number in range(3000):
+        (tmp_path / f"o-20260101T000000Z-{number}.jsonl").write_bytes(b"x")
+    kept = Segments(every_s=60, keep_bytes=1)
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(kept.prune, tmp_path / "o.jsonl", {""}, set()) for _ in range(4)]
+        assert sum(run.result() for run in runs) == 2999
+
+
+@pytest.mark.parametrize(
+    "fault", [PermissionError(1, "Operation not permitted"), OSError(5, "I/O")]
+)
+def test_what_cannot_be_deleted_is_said_once(
+    fault: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in range(1, 5):
+        (tmp_path / f"o-2026010{day}T000000Z.jsonl").write_bytes(bytes(1000))
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise fault
+
+    kept = Segments(every_s=60, keep_bytes=1500)
+    with monkeypatch.context() as patched, logged() as said:
+        patched.setattr(Path, "unlink", refuse)  # as root no file here is refused
+        for _ in range(3):
+            assert kept.prune(tmp_path / "o.jsonl", {""}, set()) == 0
+    assert len(said) == 1
+    assert re.search(r"o-20260101T000000Z.jsonl: cannot be deleted \(.*\); it is kept", said[0])
+    assert kept.prune(tmp_path / "o.jsonl", {""}, set()) == 3
+
+
+def test_a_folder_that_has_gone_at_the_border_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    cut = Segments(every_s=1e-6, keep_s=1)
+    output = JsonLinesOutput(str(folder / "o.jsonl"), cut, ()).__enter__()
+    output.end("yard", {"frames": 1})
+    shutil.rmtree(folder)
+    with pytest.raises(OutputError, match=r"o-\d{8}T.*jsonl") as caught:
+        output.end("yard", {"frames": 2})
+    output.close()
+    assert "\n" not in str(caught.value)
+    with logged() as said, pytest.raises(OutputError, match="does not exist; create it first"):
+        JsonLinesOutput(str(folder / "o.jsonl"), cut, ()).__enter__()
+    assert ["cannot be listed" in line for line in said] == [True]
+
+
+def test_a_name_that_a_dangling_link_has_is_taken(tmp_path: Path) -> None:
+    cut = Segments(every_s=60)
+    first = cut.name(tmp_path / "o.mp4", "")
+    first.symlink_to(tmp_path / "nowhere")
+    assert cut.name(tmp_path / "o.mp4", "") != first
 
 
 @pytest.mark.slow

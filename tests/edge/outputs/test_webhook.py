@@ -110,9 +110,7 @@ def test_a_redirect_is_a_failed_delivery(code: int, serve: Serve) -> None:
     assert not any(secret in line for line in said for secret in SECRETS)
 
 
-@pytest.mark.parametrize(
-    "head", ["", "HTTP/1.1 200 OK\r\nX-Long: ", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 2"]
-)
+@pytest.mark.parametrize("head", ["", "HTTP/1.1 20", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 2"])
 def test_a_server_that_drips_its_head_is_cut_off(
     head: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +133,35 @@ def test_an_answer_without_end_is_not_read(serve: Serve, monkeypatch: pytest.Mon
         server = serve(answer)
         assert post(f"http://{server.place}/", b"{}", {}) == 200
         assert server.over.wait(10)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "Transfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\nx\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n" + "f" * 40 + "\r\nhello",
+        "Content-Length: -5\r\n\r\nhello",
+        "Content-Length: 500\r\n\r\nhello",
+        "X: y\r\n" * 300 + "\r\n",
+        "X: " + "y" * 100_000 + "\r\n\r\n",
+        "no colon\r\n\r\n",
+        "",
+    ],
+)
+def test_what_follows_the_status_line_does_not_matter(rest: str, serve: Serve) -> None:
+    server = serve(says(f"HTTP/1.1 200 OK\r\n{rest}"))
+    assert told_of(f"http://{server.place}/", [event(0), event(1)]) == []
+    assert len(server.requests) == 2
+
+
+def test_a_head_that_drips_after_its_status_is_a_delivery(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "TIMEOUT_S", 0.5)
+    server = serve(drips("HTTP/1.1 200 OK\r\nX-Long: "))
+    assert post(f"http://{server.place}/", b"{}", {}) == 200
+    assert server.over.wait(10)
 
 
 def test_a_handshake_that_never_ends_is_cut_off(

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from edge.errors import SourceError
 from edge.sources.gst_source import open_source
+from edge.sources.named import parse_sources
 from edge.sources.pipeline import pipeline_description
 from edge.sources.uri import Address, parse_address
-from edge.video.gstreamer import load_gstreamer, redact
+from edge.video.gstreamer import load_gstreamer, one_line, redact
 from tests.support.clips import write_clip
 
 HOSTILE = [
@@ -92,18 +93,39 @@ def test_any_text_is_an_address_or_one_line(text: str) -> None:
     assert "\n" not in outcome
 
 
-@given(
-    st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1).filter(
-        lambda text: text.isprintable() and " " not in text
-    )
-)
-def test_a_password_is_never_shown(password: str) -> None:
+MEANT = [
+    "rtsp://bob:{}@host/path", "rtsp:/bob:{}@host/x", "rtsp:bob:{}@host/x", "rtsp//bob:{}@host/x",
+    "rtsp;//bob:{}@host", "RTSPS:///bob:{}@host/x", "http://bob:{}@host/a", "bob:{}@host/x",
+    "file://bob:{}@host/x", "csi://bob:{}@host", "test://bob:{}@host", "test://?bob:{}@host",
+    "/dev/video0?bob:{}@host", "yard=rtsp://bob:{}@host/x", "my yard=rtsp:/bob:{}@host/x",
+    " rtsp://bob:{}@host", "\u00a0rtsp:/bob:{}@host", "rtsp://bob:{}@host:port/",
+]  # fmt: skip
+
+
+@given(st.sampled_from(MEANT), st.text(max_size=12) | st.sampled_from(["a b", "a\u00a0b", "a@b"]))
+def test_a_password_is_never_shown(meant: str, password: str) -> None:
+    """Whatever is in it, and however the address around it was mistyped."""
     secret = f"<{password}>"
     try:
-        shown = parse_address(f"rtsp://bob:{secret}@host/path").name
+        (source,) = parse_sources([meant.format(secret)])
+        shown = f"{source.name} {source.address.name} {source.slug}"
     except SourceError as fault:
         shown = str(fault)
-    assert secret not in shown
+    for form in (secret, repr(secret)[1:-1]):
+        assert form not in shown
+    assert not password or len(password) < 3 or password not in shown
+
+
+@given(st.sampled_from(["rtsp://", "rtsp:/", "srt://", "RTSP:///"]), st.text(max_size=12))
+def test_a_password_is_never_shown_in_a_native_message(scheme: str, password: str) -> None:
+    secret = f"<{password}>"
+    text = f"{scheme}bob:{secret}@host/x"
+    for shown in (
+        redact(f"cannot open {text} for reading."),
+        one_line(f"cannot open {text}.", f"gst.c(7)\n{'x' * 170} {text}", "origin"),
+    ):
+        assert secret not in shown
+        assert " ".join(secret.split()) not in shown
 
 
 def test_a_password_with_an_at_sign_is_hidden_whole() -> None:

@@ -28,7 +28,12 @@ from train.models.backbone import (
     pretrained_network,
     split_parameters,
 )
-from train.models.checkpoint import Origin, load_checkpoint, read_metadata, write_checkpoint
+from train.models.checkpoint import (
+    Origin,
+    load_checkpoint,
+    read_metadata,
+    write_checkpoint,
+)
 from train.models.spec import network_spec
 from train.models.weights import load_weights, normalisation_of
 

@@ -95,6 +95,8 @@ def test_without_a_token_this_machine_is_answered(local: Page, host: str) -> Non
 
 
 FOREIGN = "evil.example evil.example:80 localhost.evil.example 127.0.0.1.nip.io 10.0.0.1 0.0.0.0"
+FOREIGN += " evil@localhost localhost:evil localhost: @localhost localhost/evil localhost?evil"
+FOREIGN += " localhost:80:80 [::1 ::1 [127.0.0.1]evil [::1]evil localhost#evil 127.1 [::1%25lo]"
 FOREIGN += " [::2] [ a@127.0.0.1.evil 2130706433"
 
 

@@ -20,9 +20,10 @@ import pytest
 import edge.outputs.web.connections
 import edge.outputs.web.routes
 from edge.outputs.json_lines import JsonLines
+from edge.outputs.web.answers import HEADERS
 from edge.outputs.web.routes import VIEWERS_MAX
 from tests.support.command import TWOSTREAM
-from tests.support.live_page import Page, is_closed, page, read_all, wait_until
+from tests.support.live_page import Answer, Page, is_closed, page, read_all, wait_until
 
 
 @pytest.fixture
@@ -35,6 +36,8 @@ BAD_REQUESTS = [
     b"GET //[ HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET http://[/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET http://localhost:99999/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET http://xn--zz--/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET http://a..b/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET /?" + b"a=1&" * 100 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET /\xff\xfe?token=\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET /?token=%ff%ed%a0%80 HTTP/1.1\r\nHost: localhost\r\nCookie: \x01;;=\r\n\r\n",
@@ -74,6 +77,17 @@ def test_what_is_malformed_is_silent(
 def test_the_malformed_is_400_and_counted(local: Page) -> None:
     before = local.count("malformed")
     assert local.send(b"GET / HTTP/1.1\r\nno colon\r\n\r\n").split()[1] == b"400"
+    assert local.count("malformed") == before + 1
+
+
+@pytest.mark.parametrize("target", [b"http://xn--zz--/", b"http://localhost:99999/"])
+def test_an_address_that_is_none_is_400_counted_and_has_the_policies(
+    local: Page, target: bytes
+) -> None:
+    before = local.count("malformed")
+    answer = Answer(local.send(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+    assert answer.status == 400
+    assert all(answer.headers[name.lower()] == value for name, value in HEADERS.items())
     assert local.count("malformed") == before + 1
 
 
@@ -217,6 +231,71 @@ def test_a_newcomer_takes_the_place_of_the_idlest(local: Page) -> None:
             assert viewer.recv(65536)  # still there
     for one in (*silent, viewer):
         one.close()
+
+
+def test_viewers_and_idle_peers_lock_nobody_out(local: Page) -> None:
+    """The peer that has most has streams alone, and those stay."""
+    viewers = [watch(local) for _ in range(VIEWERS_MAX)]
+    most = 3 * edge.outputs.web.connections.CONNECTIONS_MAX
+    idle = [local.connect(peer=f"127.1.0.{number + 1}") for number in range(most)]
+    for round_ in range(3):
+        assert local.ask("/healthz").status == 200
+        ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        with local.connect(ask, f"127.9.9.{round_ + 1}") as newcomer:
+            assert Answer(read_all(newcomer)).status == 200
+        # they come again
+        idle += [local.connect(peer=f"127.2.{round_}.{number + 1}") for number in range(most)]
+    assert is_closed(idle[0])
+    local.label()
+    for viewer in viewers:
+        assert viewer.recv(4096)
+    for one in (*idle, *viewers):
+        one.close()
+
+
+def test_one_connection_gets_so_many_answers_and_others_theirs(
+    local: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge.outputs.web.connections, "_RATE", (1e-6, 3))
+    monkeypatch.setattr(edge.outputs.web.connections, "ANSWER_S", 2.0)
+    greedy = local.connect(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500)
+    assert local.ask("/healthz").status == 200
+    assert read_all(greedy).count(b"200 OK") == 3
+    greedy.close()
+
+
+def test_all_together_get_so_many_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge.outputs.web.connections, "_RATE_IN_ALL", (1e-6, 10))
+    monkeypatch.setattr(edge.outputs.web.connections, "ANSWER_S", 2.0)
+    with page() as local:
+        ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 4
+        opened = [local.connect(ask, f"127.1.0.{number + 1}") for number in range(8)]
+        assert sum(read_all(one).count(b"200 OK") for one in opened) == 10
+        for one in opened:
+            one.close()
+
+
+def test_viewers_who_do_not_read_give_their_places_back(
+    local: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge.outputs.web.routes, "_PICTURE_S", 1.0)
+    stalled = []
+    for _ in range(VIEWERS_MAX):
+        viewer = socket.socket()
+        viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        viewer.connect(("127.0.0.1", local.port))
+        viewer.sendall(b"GET /live.mjpg?source=yard HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        stalled.append(viewer)
+    wait_until(lambda: local.ask("/live.mjpg?source=yard", method="GET").status == 503)
+
+    def cut_off() -> bool:
+        local.label()
+        return local.count("slow") == VIEWERS_MAX
+
+    wait_until(cut_off)
+    watch(local).close()
+    for viewer in stalled:
+        viewer.close()
 
 
 @pytest.fixture

@@ -168,7 +168,7 @@ def test_a_link_at_the_growing_file_s_name_is_not_followed(name: str, tmp_path: 
 
 def test_standard_output_is_flushed_for_each_line() -> None:
     code = (
-        "import time\nfrom edge.outputs.video_writer import JsonLines\n"
+        "import time\nfrom edge.outputs.json_lines import JsonLines\n"
         "with JsonLines('-') as out:\n out.write({'a': 1}); time.sleep(30)"
     )
     process = run_python(code, stdout=subprocess.PIPE)
@@ -182,7 +182,7 @@ def test_standard_output_is_flushed_for_each_line() -> None:
 
 def test_a_reader_that_goes_ends_it_quietly() -> None:
     code = (
-        "import sys\nfrom edge.outputs.video_writer import JsonLines\n"
+        "import sys\nfrom edge.outputs.json_lines import JsonLines\n"
         "with JsonLines('-') as out:\n"
         " for n in range(10**6):\n"
         "  if not out.write({'n': n}): break\n"

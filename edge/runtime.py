@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge.bundle import Manifest
 from edge.devices import Feed, Pending
-from edge.errors import SourceError
+from edge.errors import BundleError, SourceError
 from edge.flow.stack import FlowBytes, moving_share
 from edge.frames import Frame
 from edge.fusion import Decision, Scores, ScoreWindow, decide, temper
@@ -248,6 +248,11 @@ class Recogniser:
 
     def _decide(self, time_s: float, fused: Scores) -> Decision:
         spec = self.manifest.fusion
+        if not np.isfinite(fused).all():
+            raise BundleError(
+                f"{self.manifest.name}: its networks give scores that are no numbers; see what "
+                "`twostream verify` says of the bundle"
+            )
         tempered = temper(fused, spec.temperature)
         self.statistics.add_fused(tempered)
         scores = self._window.push(time_s, tempered)

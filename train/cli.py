@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from edge.errors import DataError
 from edge.flow.spec import PRESETS, FlowSpec
 from edge.log import silence
 from edge.network import STREAMS, Stream
+from edge.spec import first_fault
+from edge.text import ClassName, same_name
 
 if TYPE_CHECKING:
     from train.recipe import Recipe
@@ -121,14 +124,29 @@ def flow_preset(name: str) -> FlowSpec:
 
 
 def class_list(text: str, known: set[str]) -> tuple[str, ...]:
+    """The classes asked for, by name; no text: all that are known. Raises DataError where there is
+    none of that name, fewer than two, and for names that no bundle can have."""
     if not text:
-        return tuple(sorted(known))
+        return _checked(tuple(sorted(known)))
     names = tuple(sorted({name.strip() for name in text.split(",") if name.strip()}))
     unknown = [name for name in names if name not in known]
     if unknown:
         raise DataError(
             f"no training clips of {', '.join(unknown)}; there are {', '.join(sorted(known))}"
         )
+    return _checked(names)
+
+
+def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(names) < 2:
         raise DataError("two classes or more are needed")
+    seen: dict[str, str] = {}
+    for name in names:
+        try:
+            TypeAdapter(ClassName).validate_python(name)
+        except ValidationError as error:
+            raise DataError(f"{first_fault(error, f'class {name[:80]!r}')}; rename it") from None
+        other = seen.setdefault(same_name(name), name)
+        if other != name:
+            raise DataError(f"classes {other!r} and {name!r} look alike; rename one")
     return names

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
-import math
 import sys
 from functools import cache
 from importlib.metadata import entry_points
@@ -38,6 +39,9 @@ _EXTRAS = {
     "onnxruntime": "export",
 }
 
+_NUMBER_MAX = 1e12  # beyond what any option counts: seconds, bytes, frames
+_NEVER_A_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
+
 # Typer either depends on click or carries a copy of it; this is the base of its usage errors.
 _UsageFault: type[Exception] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
@@ -45,15 +49,32 @@ _UsageFault: type[Exception] = next(
 
 
 class FiniteCommand(typer.core.TyperCommand):
-    """A command whose numbers are numbers, from the command line and from a file: the bounds of an
-    option let NaN pass, and most of them infinity."""
+    """A command whose numbers are numbers and whose paths can be paths, from the command line and
+    from a file: the bounds of an option let NaN pass, and most of them infinity."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         left = super().parse_args(ctx, args)
+        words = {param.name: param.opts[0] for param in self.params}
         for name, value in ctx.params.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise typer.BadParameter(f"--{name.replace('_', '-')}: {value} is no number here")
+            if fault := _value_fault(name, value):
+                raise typer.BadParameter(f"{words[name]}: {fault}")
         return left
+
+
+def _value_fault(name: str, value: Any) -> str | None:
+    """What no option can mean, in one line."""
+    if isinstance(value, int | float) and not abs(value) <= _NUMBER_MAX:  # NaN, too
+        return f"{str(value)[:20]} is no number here"
+    for text in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(text, str | Path) and "\0" in str(text):
+            return f"{str(text)[:80]!r} has a NUL in it"
+    if isinstance(value, Path) or (name == "json" and value is not None):
+        try:
+            Path(value).stat()
+        except OSError as error:
+            if error.errno in _NEVER_A_PATH:
+                return f"{str(value)[:80]}...: {error.strerror}; give another name"
+    return None
 
 
 def _configure(context: typer.Context, level: Level) -> Level:
@@ -380,6 +401,9 @@ def doctor_command() -> None:
 
 def main() -> None:
     """Entry point: user errors are one line and exit code 2, bugs keep their traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # of another encoding than UTF-8: what it does not have is escaped, as on stderr
+        sys.stdout.reconfigure(errors="backslashreplace")
     for entry in entry_points(group="twostream.commands"):
         app.command(entry.name, cls=FiniteCommand)(entry.load())
     try:
@@ -390,6 +414,11 @@ def main() -> None:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "twostream"
         _fail(f"{error.format_message().rstrip('.')}; see: {command} --help")  # type: ignore[attr-defined]
+    except OSError as error:
+        # a name that was in order until something was added to it, such as .part or a time
+        if error.errno not in _NEVER_A_PATH:
+            raise
+        _fail(f"{error.filename}: {error.strerror}; give another name")
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except ModuleNotFoundError as error:

@@ -20,8 +20,10 @@ class Spec(BaseModel):
 
 
 def parse_json(data: str | bytes) -> Any:
-    """JSON as its standard has it. Raises ValueError for what is none, for NaN and Infinity, for a
-    key that stands twice, and for nesting without end."""
+    """JSON as its standard has it, in UTF-8. Raises ValueError for what is none, for NaN and
+    Infinity, for a key that stands twice, and for nesting without end."""
+    if isinstance(data, bytes):
+        data = data.decode()  # of bytes, json guesses the encoding
     try:
         return json.loads(data, parse_constant=_refuse, object_pairs_hook=_once)
     except RecursionError:

@@ -8,6 +8,8 @@ where a line is written, since file names, cameras and libraries can hold them t
 Letters of all scripts, combining marks and symbols are allowed. So are the zero width joiner and
 non-joiner, alone among the invisible format characters: Persian and the scripts of India are
 misspelt without them, and they steer nothing. They are not counted where names have to differ.
+What shows nothing at all is refused like the format characters: fillers, variation selectors, the
+empty Braille cell. A name begins and ends with what can be seen.
 """
 
 from __future__ import annotations
@@ -23,10 +25,22 @@ from rich.text import Text as RichText
 _JOINERS = "\u200c\u200d"
 # control, format, surrogate, private use, unassigned; line and paragraph separators
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+# Default_Ignorable_Code_Point (DerivedCoreProperties.txt) of other categories, and a blank symbol
+_BLANK = frozenset(
+    map(
+        chr,
+        (
+            *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x2800),
+            *(0x3164, 0xFFA0, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)),
+        ),
+    )
+)
+NO_CLASS = "unknown"  # what a run says where no class is sure enough
 
 
 def is_printable(char: str) -> bool:
-    return unicodedata.category(char) not in _HIDDEN or char in _JOINERS
+    hidden = unicodedata.category(char) in _HIDDEN or char in _BLANK
+    return not hidden or char in _JOINERS
 
 
 def printable(text: str) -> str:
@@ -38,9 +52,13 @@ def printable(text: str) -> str:
 
 
 def same_name(text: str) -> str:
-    """Equal for two names that a person cannot tell apart by their joiners or their encoding."""
-    kept = "".join(char for char in text if char not in _JOINERS)
-    return unicodedata.normalize("NFC", kept)
+    """Equal for two names that a person cannot tell apart by their joiners, their spaces or their
+    encoding."""
+    return " ".join(unicodedata.normalize("NFC", _without_joiners(text)).split())
+
+
+def _without_joiners(text: str) -> str:
+    return "".join(char for char in text if char not in _JOINERS)
 
 
 def _check(text: str) -> str:
@@ -53,9 +71,26 @@ def _check(text: str) -> str:
     return text
 
 
+def _check_name(text: str) -> str:
+    seen = _without_joiners(_check(text))
+    if not seen or seen != seen.strip():
+        raise ValueError("begins or ends with a space, or shows nothing")
+    return text
+
+
+def _check_class(text: str) -> str:
+    if same_name(_check_name(text)).casefold() == NO_CLASS:
+        raise ValueError(f"{NO_CLASS!r} is what a run says where no class is sure; rename it")
+    return text
+
+
 Text = Annotated[str, StringConstraints(max_length=1024), AfterValidator(_check)]
-ShortText = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_check)]
-ClassName = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_check)]
+ShortText = Annotated[
+    str, StringConstraints(min_length=1, max_length=128), AfterValidator(_check_name)
+]
+ClassName = Annotated[
+    str, StringConstraints(min_length=1, max_length=64), AfterValidator(_check_class)
+]
 
 
 def print_line(text: str, stream: IO[str] | None = None) -> None:

@@ -22,6 +22,7 @@ import lzma
 import os
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -57,6 +58,10 @@ UNREADABLE_ZIP = (
     EOFError,
     OSError,
     RuntimeError,  # encrypted; and its NotImplementedError, an unknown compression
+    ValueError,  # names that are not what their flag says, places before the file's beginning
+    OverflowError,
+    MemoryError,
+    struct.error,
 )
 
 FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
@@ -204,7 +209,7 @@ def load_bundle(path: str | Path) -> Bundle:
     except ValueError as error:
         raise BundleError(f"{path}: {MANIFEST} is not valid JSON ({error})") from None
     found = raw.get("schema_version") if isinstance(raw, dict) else None
-    if found != SCHEMA:
+    if type(found) is not int or found != SCHEMA:  # 2.0 is another version's idea of it
         raise BundleError(
             f"{path}: {MANIFEST} has schema_version {printable(repr(found))[:40]}, this twostream "
             f"reads {SCHEMA}; export the bundle with a matching version"

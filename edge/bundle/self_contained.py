@@ -1,76 +1,97 @@
-"""Does an ONNX file keep all of its weights inside? Asked before any library reads it.
+"""Is an ONNX file whole, and only a network? Asked before any library reads it.
 
 A tensor may name another file, an offset and a length instead of its values. Libraries follow that
 name from the working directory, some into their own memory, and no hash of the bundle covers what
-is found there. Such tensors may lie wherever a tensor may: in initializers and sparse ones, in
-attributes of nodes, in the graphs inside of If, Loop and Scan, in functions and training graphs.
+is found there. And a Loop may go on for ever: nothing tells that from a slow machine. The networks
+of this project need no graph inside of a graph, so If, Loop, Scan, functions and training graphs
+are refused, and a tensor can only stand in the graph or in an attribute of a node.
 
-The file is walked by hand, since a device has no onnx package: only the fields that lead to a
-tensor, with a stack of its own instead of recursion, every length checked against what encloses it.
+The file is walked by hand, since a device has no onnx package. Two parsers may read one byte string
+differently: they cut numbers to their own width, skip what they do not know, join messages that
+stand twice. So only bytes that leave no choice are let through: every field of these messages is
+known (onnx.proto) and of its own wire type, every number as short as it can be and within its
+width, and each place where a message stands is looked at.
 """
 
 from __future__ import annotations
 
 from edge.errors import BundleError
 
-# Which fields of a message (onnx.proto) hold which messages that can hold a tensor.
-_CHILDREN: dict[str, dict[int, str]] = {
-    "Model": {7: "Graph", 20: "Training", 25: "Function"},
-    "Training": {1: "Graph", 2: "Graph"},
-    "Function": {7: "Node", 11: "Attribute"},
-    "Graph": {1: "Node", 5: "Tensor", 15: "Sparse"},
-    "Node": {5: "Attribute"},
-    "Attribute": {
-        5: "Tensor",
-        6: "Graph",
-        10: "Tensor",
-        11: "Graph",
-        22: "Sparse",
-        23: "Sparse",
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types; groups (3, 4) ONNX has none of
+_WHOLE, _FLOAT, _TEXT = frozenset({_VARINT}), frozenset({_FIXED32}), frozenset({_BYTES})
+# repeated numbers stand one by one or packed into bytes
+_WHOLES, _FLOATS, _DOUBLES = _WHOLE | _TEXT, _FLOAT | _TEXT, frozenset({_FIXED64}) | _TEXT
+
+# The fields of the messages on the way to a tensor: what leads on is the name of a message, all
+# else a set of wire types.
+_FIELDS: dict[str, dict[int, str | frozenset[int]]] = {
+    "Model": {
+        **{1: _WHOLE, 2: _TEXT, 3: _TEXT, 4: _TEXT, 5: _WHOLE, 6: _TEXT},
+        **{7: "Graph", 8: _TEXT, 14: _TEXT, 20: "Graphs", 25: "Graphs", 26: _TEXT},
     },
-    "Sparse": {1: "Tensor", 2: "Tensor"},
-    "Tensor": {},
+    "Graph": {
+        **{1: "Node", 2: _TEXT, 5: "Tensor", 10: _TEXT, 11: _TEXT, 12: _TEXT, 13: _TEXT},
+        **{14: _TEXT, 15: "Sparse", 16: _TEXT},
+    },
+    "Node": {
+        **{1: _TEXT, 2: _TEXT, 3: _TEXT, 4: _TEXT, 5: "Attribute", 6: _TEXT, 7: _TEXT, 8: _TEXT},
+        **{9: _TEXT, 10: _TEXT},
+    },
+    "Attribute": {
+        **{1: _TEXT, 2: _FLOAT, 3: _WHOLE, 4: _TEXT, 5: "Tensor", 6: "Graphs", 7: _FLOATS},
+        **{8: _WHOLES, 9: _TEXT, 10: "Tensor", 11: "Graphs", 13: _TEXT, 14: _TEXT, 15: _TEXT},
+        **{20: _WHOLE, 21: _TEXT, 22: "Sparse", 23: "Sparse"},
+    },
+    "Sparse": {1: "Tensor", 2: "Tensor", 3: _WHOLES},
+    "Tensor": {
+        **{1: _WHOLES, 2: _WHOLE, 3: _TEXT, 4: _FLOATS, 5: _WHOLES, 6: _TEXT, 7: _WHOLES},
+        **{8: _TEXT, 9: _TEXT, 10: _DOUBLES, 11: _WHOLES, 12: _TEXT, 13: "Outside"},
+        **{14: _WHOLE, 16: _TEXT},
+    },
 }
 _GRAPH = 7  # of a Model
-_EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # of a Tensor
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types; groups (3, 4) ONNX has none of
+_LOCATION = 14  # of a Tensor: 0 is here
 _VARINT_MAX_BYTES = 10
-MAX_DEPTH = 96  # protobuf itself stops at 100
+_TAG_MAX = (1 << 32) - 1
+_VARINT_MAX = (1 << 64) - 1
 MAX_FIELDS = 2_000_000  # of all messages that are walked; a large network has some 50,000
 
 
 def check_self_contained(onnx: bytes) -> None:
-    """Raises BundleError where a tensor lies outside of the file, or the bytes are no ONNX model.
+    """Raises BundleError where a tensor lies outside of the file, a graph in a graph, or the bytes
+    are no ONNX model that every parser reads alike.
 
     The message begins without the file's name.
     """
     view = memoryview(onnx)
     found_graph, fields = False, 0
-    waiting = [("Model", 0, len(view), 0)]  # message, begin, end, depth
+    waiting = [("Model", 0, len(view))]  # message, begin, end
     while waiting:
-        message, at, end, depth = waiting.pop()
-        children = _CHILDREN[message]
+        message, at, end = waiting.pop()
+        known = _FIELDS[message]
         while at < end:
             fields += 1
             if fields > MAX_FIELDS:
                 raise _unreadable(f"more than the {MAX_FIELDS} fields that a network may have")
             tag, at = _varint(view, at, end)
             field, wire = tag >> 3, tag & 7
+            kind = known.get(field) if tag <= _TAG_MAX else None
+            if kind is None or wire not in (_TEXT if isinstance(kind, str) else kind):
+                raise _unreadable(f"field {field} of type {wire} in its {message}")
             value, at = _skip(view, at, end, wire)
-            if message == "Tensor" and (
-                field == _EXTERNAL_DATA or (field == _DATA_LOCATION and (wire != _VARINT or value))
-            ):
+            if kind == "Outside" or (message == "Tensor" and field == _LOCATION and value):
                 raise BundleError(
                     "a tensor of the network lies in another file; a network has to hold all of "
                     "its weights itself, export it again"
                 )
-            if wire != _BYTES or field not in children:
-                continue
-            if depth == MAX_DEPTH:
-                raise _unreadable(f"graphs more than {MAX_DEPTH} levels deep")
-            begin = at - value
-            found_graph = found_graph or (message == "Model" and field == _GRAPH)
-            waiting.append((children[field], begin, at, depth + 1))
+            if kind == "Graphs":
+                raise BundleError(
+                    "the network has a graph in a graph (If, Loop, Scan, a function or training); "
+                    "export it without"
+                )
+            if isinstance(kind, str):
+                found_graph = found_graph or (message == "Model" and field == _GRAPH)
+                waiting.append((kind, at - value, at))
     if not found_graph:
         raise _unreadable("no graph in it")
 
@@ -83,10 +104,8 @@ def _skip(view: memoryview, at: int, end: int, wire: int) -> tuple[int, int]:
     if wire == _BYTES:
         value, at = _varint(view, at, end)
         at += value
-    elif wire in (_FIXED32, _FIXED64):
-        at += 4 if wire == _FIXED32 else 8
     else:
-        raise _unreadable(f"a field of type {wire}")
+        at += 4 if wire == _FIXED32 else 8
     if at > end:
         raise _unreadable("cut short")
     return value, at
@@ -101,6 +120,8 @@ def _varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
         at += 1
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
+            if (index and not byte) or value > _VARINT_MAX:
+                raise _unreadable("a number longer than it has to be")
             return value, at
     raise _unreadable("a number without end")
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import FusionSpec
+from edge.text import NO_CLASS
 
 Scores = NDArray[np.float32]
-UNKNOWN = "unknown"
+UNKNOWN: Final = NO_CLASS  # where no class is sure enough
 
 
 def softmax(logits: NDArray[np.float32], temperature: float) -> Scores:
     """(..., C) logits to scores that sum to 1."""
     scaled = np.asarray(logits, np.float64) / temperature
-    scaled -= scaled.max(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # of infinite logits; whoever takes the scores looks
+        scaled -= scaled.max(axis=-1, keepdims=True)
     exponentials = np.exp(scaled)
     return (exponentials / exponentials.sum(axis=-1, keepdims=True)).astype(np.float32)
 

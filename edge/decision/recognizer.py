@@ -18,7 +18,7 @@ from edge.decision.fusion import Decision, Scores, ScoreWindow, apply_temperatur
 from edge.decision.label import RUNNING, STANDBY, WARMING_UP, Label
 from edge.decision.statistics import RunStatistics
 from edge.devices import Feed, Pending
-from edge.errors import SourceError
+from edge.errors import BundleError, SourceError
 from edge.motion.stack import FlowBytes, moving_share
 from edge.video.frames import Frame
 
@@ -150,6 +150,11 @@ class Recognizer:
 
     def _decide(self, time_s: float, fused: Scores) -> Decision:
         spec = self.manifest.fusion
+        if not np.isfinite(fused).all():
+            raise BundleError(
+                f"{self.manifest.name}: its networks give scores that are no numbers; see what "
+                "`twostream verify` says of the bundle"
+            )
         tempered = apply_temperature(fused, spec.temperature)
         self.statistics.add_fused(tempered)
         scores = self._window.push(time_s, tempered)

@@ -20,6 +20,7 @@ of one core, and measured on two Zen 5 cores (`twostream bench`):
 
 from __future__ import annotations
 
+import io
 import platform
 import re
 import sys
@@ -47,6 +48,7 @@ from edge.video.frames import Frame, resize_to_model, rgb_tensor
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 try:
     import openvino
+    from openvino.frontend import FrontEndManager
 except ImportError as error:
     raise DeviceError(
         'device cpu: OpenVINO is not installed; run: pip install "twostream-edge[pc]"'
@@ -73,21 +75,44 @@ def _int8_saturates() -> bool:
     return not re.search(r"\b(avx512_vnni|avx_vnni|amx_int8)\b", flags)
 
 
+def _read_onnx(onnx: bytes) -> openvino.Model:
+    """By the reader of ONNX alone: left to choose, OpenVINO tries those of other formats, too, and
+    a file can be of two at once."""
+    reader = FrontEndManager().load_by_framework("onnx")
+    return reader.convert(reader.load(io.BytesIO(onnx)))
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[-1]
+
+
+def _cannot_run(name: str, error: Exception) -> BundleError:
+    return BundleError(f"{name}: OpenVINO cannot run it ({_last_line(error)}); export it again")
+
+
 class Network:
     """One ONNX file on OpenVINO, with a fixed input shape."""
 
     def __init__(self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int) -> None:
-        core = _core()
+        self._name = name
         try:
             check_self_contained(onnx)
         except BundleError as error:
             raise BundleError(f"{name}: {error}") from None
         try:
-            model = core.read_model(onnx, b"")
+            model = _read_onnx(onnx)
             if [o.any_name for o in model.inputs + model.outputs] != [INPUT, OUTPUT]:
                 raise BundleError(f"{name}: needs one input {INPUT!r} and one output {OUTPUT!r}")
             model.reshape({INPUT: shape})
-            self._compiled = core.compile_model(
+            found, wanted = model.output(0), (shape[0], classes)
+            # one whose size depends on what the input holds has no shape
+            if found.partial_shape.is_dynamic or tuple(found.shape) != wanted:
+                raise BundleError(
+                    f"{name}: gives {found.partial_shape}, the manifest says {wanted}"
+                )
+            if found.element_type != openvino.Type.f32:
+                raise BundleError(f"{name}: gives {found.element_type}, not float32")
+            self._compiled = _core().compile_model(
                 model,
                 "CPU",
                 {
@@ -102,34 +127,35 @@ class Network:
                 | ({"LP_TRANSFORMS_MODE": False} if _int8_saturates() else {}),
             )
         except RuntimeError as error:
-            reason = str(error).strip().split("\n")[-1]
-            raise BundleError(f"{name}: OpenVINO cannot load it ({reason})") from None
-        if tuple(self._compiled.output(0).shape) != (shape[0], classes):
-            found = tuple(self._compiled.output(0).shape)
-            raise BundleError(f"{name}: gives {found}, the manifest says {(shape[0], classes)}")
+            raise BundleError(f"{name}: OpenVINO cannot load it ({_last_line(error)})") from None
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(1, channels, H, W) -> (1, C) logits, at once."""
-        return self._compiled({INPUT: batch})[OUTPUT]
+        """(1, channels, H, W) -> (1, C) logits, at once. Raises BundleError where that fails."""
+        try:
+            return self._compiled({INPUT: batch})[OUTPUT]
+        except RuntimeError as error:
+            raise _cannot_run(self._name, error) from None
 
     def request(self) -> Request:
         shape = tuple(self._compiled.input(0).shape)
-        return Request(self._compiled.create_infer_request(), shape)
+        return Request(self._compiled.create_infer_request(), shape, self._name)
 
 
 class Request:
     """One inference that runs beside the caller. Its input (channels, H, W) is made in place: a
-    stack is 4 MB, and to allocate and copy one took as long as to compute it."""
+    stack is 4 MB, and to allocate and copy one took as long as to compute it. name: of the network,
+    for messages."""
 
-    def __init__(self, request: openvino.InferRequest, shape: tuple[int, ...]) -> None:
+    def __init__(self, request: openvino.InferRequest, shape: tuple[int, ...], name: str) -> None:
         batch = np.zeros(shape, np.float32)
+        self._name = name
         self._request, self._input = request, batch[0]
         request.set_input_tensor(openvino.Tensor(batch, shared_memory=True))
 
     @property
     def input(self) -> NDArray[np.float32]:
         """To be filled, once the inference before has read it."""
-        self._request.wait()
+        self._settle()
         return self._input
 
     def start(self) -> None:
@@ -137,10 +163,17 @@ class Request:
         self._request.start_async()
 
     def wait(self) -> tuple[NDArray[np.float32], float]:
-        """The logits (C,) and the milliseconds that the network ran."""
-        self._request.wait()
+        """The logits (C,) and the milliseconds that the network ran. Raises BundleError where it
+        cannot be run: what a network does to its input may fit no shape."""
+        self._settle()
         logits = np.array(self._request.get_output_tensor(0).data[0])
         return logits, float(self._request.latency)
+
+    def _settle(self) -> None:
+        try:
+            self._request.wait()
+        except RuntimeError as error:
+            raise _cannot_run(self._name, error) from None
 
 
 @dataclass(slots=True)

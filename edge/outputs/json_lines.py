@@ -103,7 +103,9 @@ class JsonLines:
         """
         if self._file is None:
             return False
-        line = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        # a standard output of another encoding than UTF-8 gets JSON's own escapes
+        escaped = "utf" not in (self._file.encoding or "utf-8").lower()
+        line = json.dumps(record, separators=(",", ":"), ensure_ascii=escaped, allow_nan=False)
         try:
             self._file.write(line + "\n")
             self._file.flush()

@@ -11,6 +11,7 @@ format; geometry happens in `edge.video.frames` alone.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import weakref
@@ -301,6 +302,11 @@ class Source:
 
     def _explain(self, fault: str) -> str:
         name, missing = self._address.name, self._pipeline.missing
+        if self._pipeline.is_playlist:
+            return (
+                f"{name}: it is a playlist, no video; what it names is not read, give the video "
+                "itself"
+            )
         if missing:
             return (
                 f"{name}: no decoder is installed for {', '.join(missing)}; run `sudo apt install "
@@ -374,8 +380,12 @@ class Source:
             self.expected_frames = address.frames
         if address.kind != "file":
             return
-        if self._head[:4] == b"RIFF" or self._head[4:8] == b"ftyp":
-            capture = cv2.VideoCapture(address.location, cv2.CAP_FFMPEG)
+        # so exactly that FFmpeg takes neither for a playlist, which is text from its first byte on:
+        # of an AVI it would be undecided, and count nothing
+        is_avi = self._head[:4] == b"RIFF" and self._head[8:12] == b"AVI "
+        if is_avi or (self._head[:1] == b"\0" and self._head[4:8] == b"ftyp"):
+            # absolute: FFmpeg would take the beginning of a:b.avi for a protocol
+            capture = cv2.VideoCapture(os.path.abspath(address.location), cv2.CAP_FFMPEG)
             count = round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
             capture.release()
             if count > 0:

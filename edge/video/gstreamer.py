@@ -26,6 +26,13 @@ _CREDENTIALS = re.compile(r"\b((?!file:)[a-z][a-z0-9+.-]*:/+).*@", re.IGNORECASE
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/*", re.IGNORECASE)
 _PASSWORD = re.compile(r"(-pw\s*=\s*)(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\S+)")
 TRIAL_S = 10.0  # an element that takes nothing for so long will not recover
+# What decoders and the like may be (GStreamer's klass) that are chosen by what a stream holds. An
+# adaptive demuxer fetches what a playlist names, one of the network opens what a description names.
+_KINDS = {
+    *("Codec", "Demuxer", "Parser", "Decoder", "Depayloader", "Converter", "Hardware", "Bin"),
+    *("Video", "Audio", "Image", "Subtitle", "Metadata"),
+}
+_LISTS = ("application/sdp", "text/uri-list")  # such demuxers that decodebin never chooses
 _WARNINGS_MAX = 20  # distinct texts kept; a broken stream can make a new one for every packet
 
 
@@ -54,7 +61,34 @@ def _import_gstreamer() -> GStreamer:
     from gi.repository import Gst, GstApp, GstVideo  # noqa: F401
 
     Gst.init(None)
+    for factory in _reaching_out(Gst):
+        factory.set_rank(Gst.Rank.NONE)
     return GStreamer(Gst, GstVideo)
+
+
+@functools.cache
+def _reaching_out(gst: Any) -> tuple[Any, ...]:
+    """Factories that decodebin might choose, and that read other places than the stream itself: a
+    video of strangers may be a playlist. They are no longer chosen by anything in this process; a
+    pipeline of one's own may still name them."""
+    found = gst.ElementFactory.list_get_elements(
+        gst.ELEMENT_FACTORY_TYPE_DECODABLE, gst.Rank.MARGINAL
+    )
+    return tuple(factory for factory in found if not _stays_inside(factory.get_metadata("klass")))
+
+
+def _is_playlist(gst: Any, caps: Any) -> bool:
+    """Whether a stream of this kind names other places to be read."""
+    return caps.get_structure(0).get_name() in _LISTS or any(
+        factory.can_sink_any_caps(caps) for factory in _reaching_out(gst)
+    )
+
+
+def _stays_inside(klass: str) -> bool:
+    kinds = set(klass.replace(" ", "").split("/"))
+    if "Depayloader" in kinds:  # of packets that have come already
+        kinds -= {"Network", "RTP"}
+    return kinds <= _KINDS
 
 
 def load_gstreamer(error: type[TwostreamError]) -> GStreamer:
@@ -136,7 +170,8 @@ class Pipeline:
     """A parsed pipeline with what its bus has said so far.
 
     ended: end of stream; fault: the first error in one line, or None; warnings: text -> count;
-    missing: the names of absent decoders; has_video: None until decodebin3 has seen the streams.
+    missing: the names of absent decoders; has_video: None until decodebin3 has seen the streams;
+    is_playlist: it names other places to be read, which are not.
     """
 
     def __init__(self, description: str, error: type[TwostreamError]) -> None:
@@ -147,6 +182,7 @@ class Pipeline:
         self.warnings: dict[str, int] = {}
         self.missing: list[str] = []
         self.has_video: bool | None = None
+        self.is_playlist = False
         try:
             self._pipeline = self._gst.parse_launch(description)
         except Exception as fault:  # gi.repository.GLib.Error, known only behind the gate
@@ -235,4 +271,7 @@ class Pipeline:
                 for index in range(streams.get_size())
             )
         elif (structure := message.get_structure()).get_name() == "missing-plugin":
+            wanted = structure.get_value("detail")
+            if isinstance(wanted, self._gst.Caps):
+                self.is_playlist = self.is_playlist or _is_playlist(self._gst, wanted)
             self.missing.append(structure.get_string("name") or structure.to_string()[:200])

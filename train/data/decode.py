@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 # H.273 matrix coefficients: 1 is BT.709, 5 and 6 are the two names of BT.601
 _MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601"}
+# A clip of strangers may be a playlist: nothing but the file itself is read. FFmpeg's names.
+_CONTAINERS = "avi,mov,matroska,mpeg,mpegvideo,mpegts,asf,flv,ogg,mxf,m4v,h264,hevc,ivf,dv"
+_ONLY_THE_FILE = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
 
 
 def read_frames(path: Path, tell: bool = True) -> Iterator[Frame]:
@@ -48,7 +51,8 @@ def announced_frames(path: Path) -> int | None:
 
 def _open(path: Path) -> av.container.InputContainer:
     try:
-        container = av.open(str(path))
+        # absolute: FFmpeg would take the beginning of a:b.avi for a protocol
+        container = av.open(str(path.absolute()), options=_ONLY_THE_FILE)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{path}: not a readable video ({error})") from None
     if not container.streams.video:

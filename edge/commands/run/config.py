@@ -42,7 +42,9 @@ def read_config(path: Path, options: Collection[str], repeated: Collection[str])
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; give a TOML file") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except RecursionError:
+        raise ConfigError(f"{path}: is not TOML (nested too deeply)") from None
+    except ValueError as error:  # no TOML, no UTF-8, a number of too many digits
         raise ConfigError(f"{path}: is not TOML ({error})") from None
     values: dict[str, Any] = {}
     for given, value in found.items():
@@ -103,4 +105,7 @@ def _pairs(path: Path, key: str, table: Any) -> list[str]:
 def _placed(path: Path, value: Any) -> Any:
     if not isinstance(value, str) or value == "-":
         return value
-    return str(path.parent / Path(value).expanduser())
+    try:
+        return str(path.parent / Path(value).expanduser())
+    except RuntimeError:
+        raise ConfigError(f"{path}: {value!r}: there is no such user; give a full path") from None

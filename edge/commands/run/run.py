@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -126,9 +127,10 @@ def check_outputs(outputs: Sequence[tuple[str, Path]], sources: Sequence[str]) -
 
     Raises OutputError where one would take the place of a source or of another.
     """
-    taken = {Path(source).resolve(): "the source" for source in sources}
+    # realpath, since Path.resolve raises at a link that leads to itself
+    taken = {os.path.realpath(source): "the source" for source in sources}
     for option, name in outputs:
-        path = name.resolve()
+        path = os.path.realpath(name)
         if path in taken:
             raise OutputError(f"{name}: is {taken[path]} already; give {option} another name")
         taken[path] = f"the output of {option}"

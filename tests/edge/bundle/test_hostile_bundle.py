@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
 import subprocess
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from edge.bundle.parity import load_parity
 from edge.errors import BundleError, ExportError
 from edge.text import LineConsole, is_printable, printable
 from tests.edge.bundle.test_manifest import manifest, set_key, write
-from tests.support.command import TWOSTREAM
+from tests.support.command import TWOSTREAM, assert_refused, twostream
 
 # what steers a terminal, forges a line, or shows one name as another
 HOSTILE = [
@@ -38,6 +41,16 @@ HOSTILE = [
     "\ue000",
     "\U000e0041",
     "\x7f",
+    "Swing\ufe0f",
+    "Swing\u034f",
+    "Swing\U000e0100",
+    "\u3164",
+    "\u115f",
+    "\u1160x",
+    "\uffa0",
+    "\u2800",
+    "a\u17b4",
+    "a\u180b",
 ]
 FINE = ["Springen", "跳水", "شیرجه‌رفتن", "क्‍ष", "e\u0301", "Tae Kwon-Do (2)", "🏊", "Прыжок"]
 
@@ -75,7 +88,25 @@ def test_the_letters_of_all_scripts_are_names(tmp_path: Path, text: str) -> None
     assert load_bundle(folder).manifest.classes == ("Diving", text)
 
 
-@pytest.mark.parametrize("pair", [["ab", "a\u200db"], ["\u00e9", "e\u0301"]])
+@pytest.mark.parametrize("text", [" ", "Swing ", " Swing", "Swing\u00a0", "\u3000", "\u200d"])
+@pytest.mark.parametrize("key", ["name", "spatial.backbone", "classes"])
+def test_a_name_begins_and_ends_with_what_is_seen(tmp_path: Path, key: str, text: str) -> None:
+    value: Any = ["Diving", text] if key == "classes" else text
+    folder = write(tmp_path / "b", set_key(manifest(), key, value))
+    with pytest.raises(BundleError, match="begins or ends with a space, or shows nothing"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("text", ["unknown", "Unknown", "un\u200dknown"])
+def test_no_class_is_called_what_no_class_is_called(tmp_path: Path, text: str) -> None:
+    folder = write(tmp_path / "b", set_key(manifest(), "classes", ["Diving", text]))
+    with pytest.raises(BundleError, match="where no class is sure; rename it"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "pair", [["ab", "a\u200db"], ["\u00e9", "e\u0301"], ["a b", "a\u00a0b"], ["a b", "a  b"]]
+)
 def test_two_classes_that_look_alike_are_one(tmp_path: Path, pair: list[str]) -> None:
     folder = write(tmp_path / "b", set_key(manifest(), "classes", pair))
     with pytest.raises(BundleError, match="listed twice"):
@@ -200,6 +231,64 @@ def test_bombs_of_json(tmp_path: Path, text: str, says: str) -> None:
         load_bundle(write(tmp_path / "b", text))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
+def test_a_manifest_is_utf_8(tmp_path: Path, encoding: str) -> None:
+    folder = write(tmp_path / "b", manifest())
+    file = folder / MANIFEST
+    file.write_bytes(file.read_text().encode(encoding))
+    with pytest.raises(BundleError, match="not valid JSON"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("version", [2.0, True, "2"])
+def test_a_version_is_a_whole_number(tmp_path: Path, version: Any) -> None:
+    folder = write(tmp_path / "b", set_key(manifest(), "schema_version", version))
+    with pytest.raises(BundleError, match="has schema_version"):
+        load_bundle(folder)
+
+
+def damaged_zips(whole: bytes) -> Iterator[bytes]:
+    """A directory that lies: about its names' encoding, about places, about sizes."""
+    entry, end = whole.find(b"PK\x01\x02"), whole.rfind(b"PK\x05\x06")
+    for place, form, value in (
+        (entry + 42, "<I", 0xFFFFFF00),
+        (entry + 42, "<I", 0x7FFFFFFF),
+        (entry + 30, "<H", 0xFFFF),
+        (end + 16, "<I", 0xFFFFFFF0),
+        (end + 12, "<I", 0xFFFFFFF0),
+        (end + 16, "<I", struct.unpack_from("<I", whole, end + 16)[0] + 1000),
+    ):
+        changed = bytearray(whole)
+        struct.pack_into(form, changed, place, value)
+        yield bytes(changed)
+    changed = bytearray(whole)
+    struct.pack_into("<H", changed, entry + 8, 0x800)  # "the name is UTF-8"
+    changed[entry + 46 : entry + 48] = b"\xff\xfe"
+    yield bytes(changed)
+
+
+def test_a_zip_that_lies_is_told_in_one_line(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(MANIFEST, json.dumps(manifest()))
+        archive.writestr("x.txt", "hi")
+    for number, data in enumerate(damaged_zips(packed.getvalue())):
+        file = tmp_path / f"{number}.zip"
+        file.write_bytes(data)
+        with pytest.raises(BundleError, match="not a readable bundle"):
+            load_bundle(file)
+    assert_refused(twostream("verify", file), "not a readable bundle")
+
+
+@given(st.binary(max_size=600))
+def test_no_zip_crashes(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "b.zip"
+        file.write_bytes(data)
+        with pytest.raises(BundleError):
+            load_bundle(file)
+
+
 def test_a_manifest_that_changes_is_the_one_that_was_checked(tmp_path: Path) -> None:
     folder = write(tmp_path / "b", manifest())
     before = (folder / MANIFEST).read_bytes()
@@ -239,6 +328,12 @@ def claim(shape: tuple[int, ...], kind: str = "<f4") -> bytes:
     return out.getvalue() + bytes(64)
 
 
+def header(text: str) -> bytes:
+    """What numpy would evaluate, before (4, 8) floats."""
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode() + bytes(128)
+
+
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "entry",
     [
@@ -252,6 +347,18 @@ def claim(shape: tuple[int, ...], kind: str = "<f4") -> bytes:
         npy(np.zeros((5, 8), np.float32)),
         npy(np.zeros((0, 8), np.float32)),
         b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535,
+        header("'''"),
+        header("{1: 2, 'a': 3}"),
+        header("{[]: 1}"),
+        header("{'descr': (), 'fortran_order': False, 'shape': (4, 8), }"),
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (4L, 8L), }"),
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (-4, -8), }"),
+        header("{'descr': '<f4', 'fortran_order': True, 'shape': (4, 8), }"),
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (2*2, 8), }"),
+        header("if 1:\n  2\n 3"),
+        header("{"),
+        header("[" * 5000),
+        header("\0"),
         b"",
     ],
 )

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from calibration.onnx_file import read_model
 from edge.bundle.float_onnx import float_onnx
 from edge.bundle.network import INPUT, OUTPUT
-from edge.bundle.self_contained import MAX_DEPTH, check_self_contained
+from edge.bundle.self_contained import check_self_contained
 from edge.devices.cpu import Network
 from edge.errors import BundleError, ExportError
 
@@ -32,6 +32,14 @@ def tensor(external: bool) -> TensorProto:
     return made
 
 
+def _length(size: int) -> bytes:
+    out = b""
+    while size > 127:
+        out += bytes([size & 127 | 128])
+        size >>= 7
+    return out + bytes([size])
+
+
 def plain() -> onnx.ModelProto:
     """logits = input + bias"""
     value = helper.make_tensor_value_info
@@ -43,10 +51,6 @@ def plain() -> onnx.ModelProto:
         [numpy_helper.from_array(np.ones((1, 4), np.float32), "bias")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-
-
-def body(external: bool) -> onnx.GraphProto:
-    return helper.make_graph([], "body", [], [], [tensor(external)])
 
 
 def sparse(external: bool) -> onnx.SparseTensorProto:
@@ -75,17 +79,6 @@ PLACES: dict[str, Callable[[onnx.ModelProto, bool], object]] = {
     "tensors attribute": lambda m, e: m.graph.node.append(with_attribute("v", [tensor(e)])),
     "sparse attribute": lambda m, e: m.graph.node.append(with_attribute("v", sparse(e))),
     "sparse list": lambda m, e: m.graph.node.append(with_attribute("v", [sparse(e)])),
-    "body of a branch": lambda m, e: m.graph.node.append(with_attribute("then_branch", body(e))),
-    "list of graphs": lambda m, e: m.graph.node.append(with_attribute("v", [body(e)])),
-    "body in a body": lambda m, e: m.graph.node.append(
-        with_attribute("body", helper.make_graph([with_attribute("body", body(e))], "a", [], []))
-    ),
-    "function": lambda m, e: m.functions.add().node.append(with_attribute("v", tensor(e))),
-    "default of a function": lambda m, e: m.functions.add().attribute_proto.append(
-        helper.make_attribute("v", tensor(e))
-    ),
-    "training": lambda m, e: m.training_info.add().initialization.initializer.append(tensor(e)),
-    "training step": lambda m, e: m.training_info.add().algorithm.initializer.append(tensor(e)),
 }
 
 
@@ -108,29 +101,114 @@ def test_a_tensor_outside_is_found_wherever_it_may_stand(place: str, tmp_path: P
         read_model(file)
 
 
-def test_no_tensor_of_the_format_is_forgotten() -> None:
-    """Every message of onnx.proto that can reach a tensor is walked through every such field."""
-    from edge.bundle.self_contained import _CHILDREN
+BODY = helper.make_graph([], "body", [], [])
+NESTED: dict[str, Callable[[onnx.ModelProto], object]] = {
+    "body": lambda m: m.graph.node.append(with_attribute("then_branch", BODY)),
+    "list of graphs": lambda m: m.graph.node.append(with_attribute("v", [BODY])),
+    "function": lambda m: m.functions.add(),
+    "training": lambda m: m.training_info.add(),
+}
+
+
+@pytest.mark.parametrize("place", NESTED)
+def test_a_graph_in_a_graph_is_refused(place: str) -> None:
+    """A Loop could go on for ever, and each could hide a tensor."""
+    model = plain()
+    NESTED[place](model)
+    with pytest.raises(BundleError, match="a graph in a graph"):
+        check_self_contained(model.SerializeToString())
+
+
+def test_every_field_of_the_format_is_known() -> None:
+    """And each message of onnx.proto that can reach a tensor is walked or refused."""
+    from edge.bundle.self_contained import _FIELDS
 
     names = {
         "Model": "ModelProto",
-        "Training": "TrainingInfoProto",
-        "Function": "FunctionProto",
         "Graph": "GraphProto",
         "Node": "NodeProto",
         "Attribute": "AttributeProto",
         "Sparse": "SparseTensorProto",
         "Tensor": "TensorProto",
     }
-    short = {full: name for name, full in names.items()}
+    walked = {full: name for name, full in names.items()}
+    refused = {"GraphProto", "FunctionProto", "TrainingInfoProto"}
+    wires = {1: 1, 2: 5, 3: 0, 4: 0, 5: 0, 9: 2, 12: 2, 14: 0}  # by FieldDescriptor.type
     for name, full in names.items():
-        fields = getattr(onnx, full).DESCRIPTOR.fields
-        reached = {
-            field.number: short[field.message_type.name]
-            for field in fields
-            if field.message_type is not None and field.message_type.name in short
-        }
-        assert _CHILDREN[name] == reached
+        for field in getattr(onnx, full).DESCRIPTOR.fields:
+            kind = _FIELDS[name].get(field.number)
+            within = None if field.message_type is None else field.message_type.name
+            if (name, field.name) == ("Tensor", "external_data"):
+                assert kind == "Outside"
+            elif within in refused and (name, field.name) != ("Model", "graph"):
+                assert kind == "Graphs"
+            elif within is not None:
+                assert kind == walked.get(within, frozenset({2}))
+            else:
+                numbers = field.type not in (9, 12) and field.is_repeated
+                assert kind == frozenset({wires[field.type]} | ({2} if numbers else set()))
+
+
+def _field(number: int, data: bytes, above: int = 0) -> bytes:
+    return _length((number << 3 | 2) + above) + _length(len(data)) + data
+
+
+ENTRY = _field(1, b"location") + _field(2, b"/etc/passwd")
+SAFE = tensor(False).SerializeToString()
+# a tensor whose place some parser would take from bytes that another skips or reads otherwise
+DISGUISED = {
+    "a tag of 33 bits": SAFE + _field(13, ENTRY, 1 << 32),
+    "a tag of 64 bits": SAFE + _field(13, ENTRY, 1 << 63),
+    "a location's tag of 33 bits": SAFE + _length((14 << 3) + (1 << 32)) + b"\1",
+    "a tag longer than it has to be": SAFE + bytes([13 << 3 | 2 | 128, 128, 0, len(ENTRY)]) + ENTRY,
+    "a length longer than it has to be": SAFE + bytes([8 << 3 | 2, 128, 0]),
+    "a location of 33 bits": SAFE + bytes([14 << 3]) + _length(1 << 32),
+    "a location of 65 bits": SAFE + bytes([14 << 3]) + b"\x80" * 9 + b"\x02",
+    "here after there": SAFE + bytes([14 << 3, 1, 14 << 3, 0]),
+    "a location as bytes": SAFE + _field(14, b"\1"),
+    "entries as a number": SAFE + bytes([13 << 3, 1]),
+    "a group": SAFE + bytes([13 << 3 | 3]) + ENTRY + bytes([13 << 3 | 4]),
+    "field 0": SAFE + b"\2\0",
+    "wire type 7": SAFE + bytes([13 << 3 | 7, 1]),
+    "an unknown field": SAFE + _field(15, ENTRY),
+    "before all else": _field(13, ENTRY) + SAFE,
+}
+
+
+@pytest.mark.parametrize("how", DISGUISED)
+def test_what_two_parsers_read_differently_is_refused(how: str) -> None:
+    def model(data: bytes) -> bytes:
+        return plain().SerializeToString() + _field(7, _field(5, data))  # protobuf joins both
+
+    check_self_contained(model(SAFE))
+    data = model(DISGUISED[how])
+    with pytest.raises(BundleError, match=rf"not readable ONNX|{OUTSIDE}"):
+        check_self_contained(data)
+    with pytest.raises(BundleError, match=r"^b: "):
+        Network(data, "b", (1, 4), 4)
+
+
+def test_a_tensor_in_two_parts_is_joined() -> None:
+    """A message that may stand once and stands twice is one: each part is looked at."""
+    node = with_attribute("value", tensor(False))
+    attribute = node.attribute[0].SerializeToString() + _field(5, _field(13, ENTRY))
+    graph = _field(7, _field(1, _field(5, attribute)))
+    with pytest.raises(BundleError, match=OUTSIDE):
+        check_self_contained(plain().SerializeToString() + graph)
+
+
+def test_only_the_reader_of_onnx_sees_a_network(tmp_path: Path) -> None:
+    """Left to choose, OpenVINO reads its own format from the same bytes, which may name files."""
+    import openvino
+
+    from edge.devices.cpu import _read_onnx
+
+    core = openvino.Core()
+    file = tmp_path / "other.xml"
+    openvino.save_model(core.read_model(plain().SerializeToString(), b""), file)
+    assert core.read_model(file.read_bytes(), file.with_suffix(".bin").read_bytes())
+    with pytest.raises(RuntimeError):
+        _read_onnx(file.read_bytes())
 
 
 def test_the_networks_of_the_demo_are_whole(demo_bundle: Path) -> None:
@@ -146,37 +224,15 @@ def test_a_later_field_does_not_hide_an_earlier_one() -> None:
         check_self_contained(outside.SerializeToString() + plain().SerializeToString())
 
 
-def _nested(depth: int) -> bytes:
-    data = b""
-    for _ in range(depth):
-        for field in (6, 5, 1):  # a graph in an attribute in a node
-            size, length = len(data), b""
-            while size > 127:
-                length += bytes([size & 127 | 128])
-                size >>= 7
-            data = bytes([field << 3 | 2]) + length + bytes([size]) + data
-    size = len(data)
-    return b"\x3a" + _length(size) + data
-
-
-def _length(size: int) -> bytes:
-    out = b""
-    while size > 127:
-        out += bytes([size & 127 | 128])
-        size >>= 7
-    return out + bytes([size])
-
-
 @pytest.mark.parametrize(
     ("data", "says"),
     [
         (b"", "no graph"),
-        (b"<?xml version='1.0'?><net/>", "type 4"),
+        (b"<?xml version='1.0'?><net/>", "field 7 of type 4"),
         (b"\x3a\xff\xff\xff\xff\x7f", "cut short"),
         (b"\x3a" + b"\xff" * 9 + b"\x01", "cut short"),
         (b"\x80" * 11, "without end"),
         (b"\x3a\x02\x0a\x7f", "cut short"),
-        (_nested(100_000), f"more than {MAX_DEPTH} levels"),
         (b"\x08\x00" * 2_000_001, "more than the 2000000 fields"),
     ],
 )

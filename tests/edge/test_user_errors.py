@@ -12,7 +12,7 @@ import pytest
 from edge.errors import DataError
 from tests.support.command import TWOSTREAM, assert_refused, twostream
 from tests.support.paths import REPOSITORY
-from tests.test_hostile_network import with_network
+from tests.edge.bundle.test_hostile_network import with_network
 from train.commands.arguments import class_list
 
 CONFIGS = {

@@ -1,11 +1,11 @@
-"""The bundle: two networks and everything that the runtime must know to feed them and read them.
+"""The bundle: networks and everything that the runtime must know to feed them and read them.
 
 A folder, or a .zip of it:
 
     bundle.json      the manifest, below; it names the sha256 of every other file
-    spatial.onnx     Q/DQ INT8, (1, 3, H, W) -> (1, C) logits
+    spatial.onnx     Q/DQ INT8, (1, 3, H, W) -> (1, C) logits: the file of a stream; names are free
     temporal.onnx    Q/DQ INT8, (1, 2L, H, W) -> (1, C) logits
-    parity.npz       a few inputs and the scores they must give (see edge/bundle/parity.py)
+    parity.npz       a run of frames, with the flow and logits that must follow (see parity.py)
     report.json      what was measured when the bundle was made
 
 A bundle is untrusted input: files are read, never unpacked, only by the names that the manifest
@@ -30,21 +30,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
+from edge.bundle.upgrade import upgrade_manifest
 from edge.errors import BundleError
 from edge.files import write_atomic
-from edge.motion.spec import FlowSpec
-from edge.motion.stack import Layout
+from edge.inputs.builder import InputSpec, motions_of
 from edge.spec import Spec, first_fault, parse_json
 from edge.text import ClassName, ShortText, Text, printable, same_name
 from edge.video.frames import Geometry, Normalisation
 
-SCHEMA = 2
+SCHEMA = 3
 MANIFEST = "bundle.json"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 30
 MAX_FILES = 16
 MAX_CLASSES = 10_000
-MAX_STACK_BYTES = 1 << 27  # of one input of the temporal network, float32
+MAX_STREAMS = 8
+MAX_INPUT_BYTES = 1 << 27  # of one network, float32
 # Of one flow: pixels of all scales, times warps, times iterations. "accurate" asks for 10 million
 # at 224 x 224, and a core does some 1000 million a second.
 MAX_FLOW_WORK = 400_000_000
@@ -66,52 +67,51 @@ UNREADABLE_ZIP = (
 
 FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+StreamName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 # logits are divided by it before the softmax
 Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]
 
 
-class SpatialSpec(Spec):
-    """The network that sees one RGB frame."""
+class StreamSpec(Spec):
+    """One network, what it is fed, and how much its scores count in the fusion."""
 
     file: FileName
     backbone: ShortText
+    input: InputSpec
     normalisation: Normalisation
     temperature: Temperature
+    weight: float = Field(ge=0, le=1e3)
 
-
-class TemporalSpec(SpatialSpec):
-    """The network that sees a stack of L flows."""
-
-    stack: int = Field(ge=1, le=64)  # L
-    layout: Layout
+    @model_validator(mode="after")
+    def _normalisation_fits(self) -> StreamSpec:
+        found, needed = len(self.normalisation.mean), self.input.means
+        if found != needed:
+            raise ValueError(f"normalisation has {found} means, this input needs {needed}")
+        return self
 
 
 class FusionSpec(Spec):
-    """How two score vectors become one decision.
+    """How the scores of all streams become one decision.
 
-    temperature: makes the mean of both as sure as it is right. window_s: scores are averaged over
-    this long. threshold: below it the label is "unknown"; it was chosen so that of the moments of
-    other actions a share of at most false_alarm_rate shows a label.
+    kind: arithmetic is the weighted mean (Simonyan and Zisserman, 2014). temperature: calibrates
+    the fused score (Guo et al., 2017). window_s: scores are averaged over this long. threshold:
+    below it the label is "unknown"; it was chosen so that of the moments of other actions a share
+    of at most false_alarm_rate shows a label.
     """
 
-    spatial_weight: float = Field(ge=0, le=1e3)
-    temporal_weight: float = Field(ge=0, le=1e3)
+    kind: Literal["arithmetic"]
     temperature: Temperature
     window_s: float = Field(ge=0, le=60)
     threshold: float = Field(ge=0, le=1)
     false_alarm_rate: float = Field(ge=0, le=1)
 
-    @model_validator(mode="after")
-    def _weights_are_usable(self) -> FusionSpec:
-        if self.spatial_weight + self.temporal_weight < 1e-3:
-            raise ValueError("spatial_weight and temporal_weight are both zero")
-        return self
-
 
 class ParitySpec(Spec):
-    """The inputs that prove a device right, and how far its scores may be off."""
+    """The run of frames that proves a device right, and how far its scores may be off. size_hw: of
+    the frames, as from a camera."""
 
     file: FileName
+    size_hw: tuple[int, int] = Field(strict=False)
     tolerance: float = Field(gt=0, le=1)  # of a softmax score, absolute
 
 
@@ -121,46 +121,63 @@ class Manifest(Spec):
     accepted_loss: what INT8 loses where that was too much and somebody accepted it, else None.
     """
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     name: ShortText
     classes: tuple[ClassName, ...] = Field(strict=False, min_length=2, max_length=MAX_CLASSES)
     geometry: Geometry
-    flow: FlowSpec
-    spatial: SpatialSpec
-    temporal: TemporalSpec
+    streams: dict[StreamName, StreamSpec] = Field(min_length=1, max_length=MAX_STREAMS)
     fusion: FusionSpec
     parity: ParitySpec
     accepted_loss: Text | None
     files: dict[FileName, Sha256] = Field(max_length=MAX_FILES)
 
+    @property
+    def motions(self) -> tuple[Spec, ...]:
+        """The methods of motion that the streams need, each once."""
+        return motions_of(stream.input for stream in self.streams.values())
+
+    @property
+    def history(self) -> int:
+        """How many frames have to be known before the newest."""
+        return max(stream.input.history for stream in self.streams.values())
+
+    @property
+    def interval_s(self) -> float:
+        """Between frames in training, the same for all streams."""
+        return float(next(iter(self.streams.values())).input.interval_s)
+
     @model_validator(mode="after")
     def _is_consistent(self) -> Manifest:
         if len(set(map(same_name, self.classes))) != len(self.classes):
             raise ValueError("a class is listed twice")
-        for name in (self.spatial.file, self.temporal.file, self.parity.file):
+        for name in (*(stream.file for stream in self.streams.values()), self.parity.file):
             if name not in self.files:
                 raise ValueError(f"{name} is used, but `files` has no sha256 for it")
-        if len(self.spatial.normalisation.mean) != 3:
-            raise ValueError("spatial.normalisation needs three means, one a colour")
-        if len(self.temporal.normalisation.mean) != 1:
-            raise ValueError("temporal.normalisation needs one mean for all channels")
+        if sum(stream.weight for stream in self.streams.values()) < 1e-3:
+            raise ValueError("the weights of all streams are zero")
+        if any(side % 2 or not 32 <= side <= 4096 for side in self.parity.size_hw):
+            raise ValueError("parity.size_hw needs two even numbers from 32 to 4096")
+        intervals = {float(stream.input.interval_s) for stream in self.streams.values()}
+        if len(intervals) > 1:
+            raise ValueError(f"streams differ in interval_s: {sorted(intervals)}")
         return self
 
     @model_validator(mode="after")
     def _is_affordable(self) -> Manifest:
         height, width = self.geometry.size_hw
-        work = self.flow.work(height, width)
+        work = sum(motion.work(height, width) for motion in self.motions)  # type: ignore[attr-defined]
         if work > MAX_FLOW_WORK:
             raise ValueError(
-                f"one flow would take {work / 1e6:.0f} million pixel iterations, "
+                f"the flow of one frame would take {work / 1e6:.0f} million pixel iterations, "
                 f"{MAX_FLOW_WORK / 1e6:.0f} million are allowed; fewer warps or iterations"
             )
-        stack = 4 * 2 * self.temporal.stack * height * width
-        if stack > MAX_STACK_BYTES:
-            raise ValueError(
-                f"one stack of flows would take {stack >> 20} MiB, {MAX_STACK_BYTES >> 20} are "
-                "allowed; a shorter stack, or a smaller picture"
-            )
+        for name, stream in self.streams.items():
+            size = 4 * stream.input.channels * height * width
+            if size > MAX_INPUT_BYTES:
+                raise ValueError(
+                    f"one input of {name} would take {size >> 20} MiB, {MAX_INPUT_BYTES >> 20} are "
+                    "allowed; fewer channels, or a smaller picture"
+                )
         return self
 
 
@@ -169,11 +186,15 @@ def sha256(data: bytes) -> str:
 
 
 class Bundle:
-    """A manifest and the checked files beside it. written: bundle.json as it was read."""
+    """A manifest and the checked files beside it. written: bundle.json as it was read; schema: the
+    version that it was written in."""
 
-    def __init__(self, path: Path, manifest: Manifest, written: bytes = b"") -> None:
+    def __init__(
+        self, path: Path, manifest: Manifest, written: bytes = b"", schema: int = SCHEMA
+    ) -> None:
         self.path = path
         self.manifest = manifest
+        self.schema = schema
         self._written = written
 
     def read(self, name: str) -> bytes:
@@ -209,7 +230,14 @@ def load_bundle(path: str | Path) -> Bundle:
     except ValueError as error:
         raise BundleError(f"{path}: {MANIFEST} is not valid JSON ({error})") from None
     found = raw.get("schema_version") if isinstance(raw, dict) else None
-    if type(found) is not int or found != SCHEMA:  # 2.0 is another version's idea of it
+    if type(found) is int and found == 2:
+        try:
+            raw = upgrade_manifest(raw)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"{path}: {MANIFEST} is of schema 2 and lacks a part ({printable(str(error))})"
+            ) from None
+    elif type(found) is not int or found != SCHEMA:  # 2.0 is another version's idea of it
         raise BundleError(
             f"{path}: {MANIFEST} has schema_version {printable(repr(found))[:40]}, this twostream "
             f"reads {SCHEMA}; export the bundle with a matching version"
@@ -218,12 +246,12 @@ def load_bundle(path: str | Path) -> Bundle:
         manifest = Manifest.model_validate(raw)
     except ValidationError as error:
         raise BundleError(f"{path}: {MANIFEST}: {first_fault(error, 'manifest')}") from None
-    return Bundle(path, manifest, data)
+    return Bundle(path, manifest, data, schema=found)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write bundle.json; the same manifest always gives the same bytes."""
-    text = json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=2, sort_keys=True)
+    text = json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=2)
     with write_atomic(folder / MANIFEST, BundleError) as file:
         file.write((text + "\n").encode())
 

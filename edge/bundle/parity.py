@@ -1,8 +1,15 @@
-"""Parity samples: inputs with the scores they must give, so that a device can be proven right.
+"""Parity samples: a short run of frames with what must follow from it, so that a device can be
+proven right from the frame to the logits.
 
-parity.npz holds, for N samples: `frames` (N, 3/2 H W) uint8, I420 at the model's size; `stacks`
-(N, L, 2, H, W) uint8, the flows that led to each; and softmax scores (N, C) float32 named
-`STREAM_fp32` and `STREAM_int8`, as the bundle's maker measured them.
+parity.npz holds, for T frames of a camera's size:
+
+    frames              (T, 3/2 h w) uint8, I420 at `parity.size_hw` of the manifest, limited range
+    times_s             (T, 1) float32, rising
+    flow_K              (T - 1, 2, H, W) uint8, of the K-th method of motion, as bytes
+    STREAM_int8, _fp32  (N, C) float32, logits at the last N = T - history frames: of the file in
+                        the bundle, and of the same network in float (see float_onnx.py)
+
+as the CPU device of the bundle's maker measured them.
 """
 
 from __future__ import annotations
@@ -11,6 +18,7 @@ import io
 import math
 import re
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +29,11 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import UNREADABLE_ZIP, Bundle
 from edge.errors import BundleError
 from edge.files import write_atomic
-from edge.motion.stack import stack_tensor
-from edge.video.frames import rgb_tensor, unpack_i420
+from edge.inputs.builder import motions_of, open_input
+from edge.motion.preprocessor import Preprocessor
+from edge.spec import Spec
+from edge.video.frames import Frame, default_matrix, pack_i420, unpack_i420
 
-_KEYS = ("frames", "stacks", "spatial_fp32", "spatial_int8", "temporal_fp32", "temporal_int8")
 _MAX_BYTES = 1 << 28
 # A .npy begins with Python, which numpy evaluates. What `write_parity` writes has this form alone.
 _HEADER = re.compile(
@@ -35,29 +44,35 @@ _HEADER = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class ParitySamples:
-    """See the head of this file."""
+class ParityRun:
+    """See the head of this file. flows: by the spec of their method; logits: by stream and "int8"
+    or "fp32"."""
 
-    frames: NDArray[np.uint8]
-    stacks: NDArray[np.uint8]
-    spatial_fp32: NDArray[np.float32]
-    spatial_int8: NDArray[np.float32]
-    temporal_fp32: NDArray[np.float32]
-    temporal_int8: NDArray[np.float32]
+    frames: tuple[Frame, ...]
+    flows: Mapping[Spec, NDArray[np.uint8]]
+    logits: Mapping[tuple[str, str], NDArray[np.float32]]
 
-    def __len__(self) -> int:
-        return len(self.frames)
+    @property
+    def samples(self) -> int:
+        """How many frames have logits: the last ones."""
+        return len(next(iter(self.logits.values())))
 
 
-def write_parity(path: Path, samples: ParitySamples) -> None:
-    """Write parity.npz; the same samples always give the same bytes."""
+def write_parity(path: Path, run: ParityRun) -> None:
+    """Write parity.npz; the same run always gives the same bytes."""
+    arrays: dict[str, NDArray[Any]] = {
+        "frames": np.stack([pack_i420(frame) for frame in run.frames]),
+        "times_s": np.array([[frame.time_s] for frame in run.frames], np.float32),
+    }
+    arrays |= {f"flow_{number}": flow for number, flow in enumerate(run.flows.values())}
+    arrays |= {f"{stream}_{kind}": values for (stream, kind), values in run.logits.items()}
     with (
         write_atomic(path, BundleError) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
     ):
-        for key in _KEYS:
+        for key, values in arrays.items():
             buffer = io.BytesIO()
-            np.save(buffer, getattr(samples, key), allow_pickle=False)
+            np.save(buffer, values, allow_pickle=False)
             # a fixed date, which np.savez does not offer
             archive.writestr(
                 zipfile.ZipInfo(f"{key}.npy", (1980, 1, 1, 0, 0, 0)),
@@ -66,16 +81,18 @@ def write_parity(path: Path, samples: ParitySamples) -> None:
             )
 
 
-def load_parity(bundle: Bundle) -> ParitySamples:
-    """The bundle's parity samples. Raises BundleError when they are not what the manifest says."""
-    name = bundle.manifest.parity.file
+def load_parity(bundle: Bundle) -> ParityRun:
+    """The bundle's parity samples. Raises BundleError when they are not what the manifest says, or
+    the bundle is of schema 2, whose samples prove networks only."""
+    manifest, name = bundle.manifest, bundle.manifest.parity.file
+    if bundle.schema < 3:
+        raise BundleError(
+            f"{bundle.path}: its parity samples are of schema {bundle.schema} and prove too little; "
+            "export the bundle again"
+        )
     fault = BundleError(f"{bundle.path}: {name} does not hold this bundle's parity samples")
-    manifest = bundle.manifest
-    height, width = manifest.geometry.size_hw
-    shapes = dict.fromkeys(_KEYS, (len(manifest.classes),)) | {
-        "frames": (height * width * 3 // 2,),
-        "stacks": (manifest.temporal.stack, 2, height, width),
-    }
+    height, width = manifest.parity.size_hw
+    motions, precisions = manifest.motions, ("int8", "fp32")
     try:
         with zipfile.ZipFile(io.BytesIO(bundle.read(name))) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
@@ -84,22 +101,59 @@ def load_parity(bundle: Bundle) -> ParitySamples:
                     f"{bundle.path}: {name} holds {size >> 20} MiB of parity samples, "
                     f"{_MAX_BYTES >> 20} are allowed; fewer will do"
                 )
-            arrays = {k: _read_array(archive.read(f"{k}.npy"), k, shapes[k]) for k in _KEYS}
+
+            def read(key: str, shape: tuple[int, ...], kind: type) -> NDArray[Any]:
+                return _read_array(archive.read(f"{key}.npy"), key, shape, kind)
+
+            packed = read("frames", (height * width * 3 // 2,), np.uint8)
+            times_s = read("times_s", (1,), np.float32)[:, 0]
+            flow_shape = (2, *manifest.geometry.size_hw)
+            flows = {m: read(f"flow_{k}", flow_shape, np.uint8) for k, m in enumerate(motions)}
+            logits = {
+                (stream, kind): read(f"{stream}_{kind}", (len(manifest.classes),), np.float32)
+                for stream in manifest.streams
+                for kind in precisions
+            }
     except (*UNREADABLE_ZIP, KeyError):
         raise fault from None
-    if len({len(values) for values in arrays.values()}) != 1:
+    count, samples = len(packed), len(packed) - manifest.history
+    if len(times_s) != count or samples < 1 or (np.diff(times_s) <= 0).any():
         raise fault
-    return ParitySamples(**arrays)
+    if any(len(flow) != count - 1 for flow in flows.values()):
+        raise fault
+    if any(len(values) != samples for values in logits.values()):
+        raise fault
+    size_hw, matrix = manifest.parity.size_hw, default_matrix(height)
+    frames = tuple(
+        unpack_i420(planes, size_hw, float(time_s), index, matrix)
+        for index, (planes, time_s) in enumerate(zip(packed, times_s, strict=True))
+    )
+    return ParityRun(frames, flows, logits)
 
 
-def _read_array(data: bytes, key: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """An array (N, *shape) of a .npy, whose header is held against `shape` and the bytes that are
+def network_inputs(bundle: Bundle, run: ParityRun, stream: str) -> NDArray[np.float32]:
+    """(N, channels, H, W), what one network is fed at the frames that have logits: for checking a
+    network alone, with inputs that are built here."""
+    manifest = bundle.manifest
+    section = manifest.streams[stream]
+    preprocessor = Preprocessor(manifest.geometry, motions_of([section.input]))
+    builder = open_input(section.input, manifest.geometry.size_hw, section.normalisation)
+    out = np.empty((run.samples, *builder.shape), np.float32)
+    for index, frame in enumerate(run.frames):
+        builder.push(preprocessor.push(frame))
+        if index >= manifest.history:
+            builder.fill(out[index - manifest.history])
+    return out
+
+
+def _read_array(data: bytes, key: str, shape: tuple[int, ...], kind: type) -> NDArray[Any]:
+    """An array (N, *shape) of a .npy, N >= 1, whose header is held against `shape` and the bytes that are
     there before anything is made of it. Raises ValueError where it is another, or not finite."""
     header = _HEADER.match(data)
     if header is None or int.from_bytes(header["size"], "little") != len(header["text"]):
         raise ValueError(f"{key} has another header than ours")
     found = tuple(map(int, header["shape"].split(b", ")))
-    expected = np.dtype(np.uint8 if key in ("frames", "stacks") else np.float32)
+    expected = np.dtype(kind)
     if header["kind"].decode() != expected.str or found[0] < 1 or found[1:] != shape:
         raise ValueError(f"{key} is {found} {header['kind']!r}")
     if math.prod(found) * expected.itemsize != len(data) - header.end():
@@ -108,18 +162,3 @@ def _read_array(data: bytes, key: str, shape: tuple[int, ...]) -> NDArray[Any]:
     if expected == np.float32 and not np.isfinite(values).all():
         raise ValueError(f"{key} is not finite")
     return values
-
-
-def spatial_inputs(bundle: Bundle, samples: ParitySamples) -> NDArray[np.float32]:
-    """(N, 3, H, W), the parity frames as the spatial network takes them."""
-    size_hw, normalisation = bundle.manifest.geometry.size_hw, bundle.manifest.spatial.normalisation
-    frames = [unpack_i420(packed, size_hw, 0.0, 0, "bt601") for packed in samples.frames]
-    return np.stack([rgb_tensor(frame, normalisation) for frame in frames])
-
-
-def temporal_inputs(bundle: Bundle, samples: ParitySamples) -> NDArray[np.float32]:
-    """(N, 2L, H, W), the parity stacks as the temporal network takes them."""
-    temporal = bundle.manifest.temporal
-    return np.stack(
-        [stack_tensor(list(s), temporal.layout, temporal.normalisation) for s in samples.stacks]
-    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from edge.decision.fusion import Decision, Scores
-from edge.motion.stack import FlowBytes
+from edge.motion.quantise import FlowBytes
 from edge.video.frames import Frame
 
 State = Literal["warming up", "running", "standby"]
@@ -19,15 +20,15 @@ STANDBY: State = "standby"
 class Label:
     """What is said of one frame.
 
-    source: its name. decision, spatial, temporal: None while warming up or idle. flow: (2, H, W)
-    uint8, for a picture of it. latency_ms: from the frame's arrival to this label.
+    source: its name. decision: None while warming up or on standby. streams: each one's own scores
+    (C,), by name; empty then. flow: (2, H, W) uint8, for a picture of it; None where there is none.
+    latency_ms: from the frame's arrival to this label.
     """
 
     source: str
     frame: Frame
     state: State
     decision: Decision | None
-    spatial: Scores | None
-    temporal: Scores | None
+    streams: Mapping[str, Scores]
     flow: FlowBytes | None
     latency_ms: float

@@ -1,4 +1,4 @@
-"""The flow section of a bundle's manifest: other flow makes the temporal network another model."""
+"""How motion is measured, as a manifest says it: with other flow a network is another model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from edge.spec import Spec
 
 
-class FlowSpec(Spec):
+class TVL1Spec(Spec):
     """TV-L1 with a fixed amount of work (Zach, Pock, Bischof 2007; Sánchez, Meinhardt-Llopis,
     Facciolo, IPOL 2013), then clipped and rounded to bytes.
 
@@ -25,7 +25,7 @@ class FlowSpec(Spec):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    algorithm: Literal["tvl1"]
+    method: Literal["tvl1"]
     scales: int = Field(ge=1, le=8)
     warps: int = Field(ge=1, le=20)
     iterations: int = Field(ge=1, le=200)
@@ -42,9 +42,9 @@ class FlowSpec(Spec):
         return pixels * self.warps * self.iterations
 
 
-def _preset(scales: int, warps: int, iterations: int) -> FlowSpec:
-    return FlowSpec(
-        algorithm="tvl1",
+def _preset(scales: int, warps: int, iterations: int) -> TVL1Spec:
+    return TVL1Spec(
+        method="tvl1",
         scales=scales,
         warps=warps,
         iterations=iterations,

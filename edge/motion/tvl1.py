@@ -45,8 +45,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from edge.motion.spec import FlowSpec
-from edge.video.frames import Plane
+from edge.motion.quantise import FlowBytes, quantise
+from edge.motion.spec import TVL1Spec
+from edge.video.frames import Frame, Plane
 
 Array = NDArray[np.float32]
 
@@ -356,7 +357,7 @@ def _line_aligned_zeros(length: int) -> Array:
 class TVL1:
     """Flow between two luma planes of one size. Holds its workspace: one instance a thread."""
 
-    def __init__(self, spec: FlowSpec, size_hw: tuple[int, int]) -> None:
+    def __init__(self, spec: TVL1Spec, size_hw: tuple[int, int]) -> None:
         height, width = size_hw
         if not (1 <= height <= _MAX_SIDE and 1 <= width <= _MAX_SIDE):
             raise ValueError(f"flow needs sides from 1 to {_MAX_SIDE} px, not {height} x {width}")
@@ -407,3 +408,21 @@ class TVL1:
             out,
         )
         return out
+
+
+class TVL1Motion:
+    """See edge.motion.method.Motion."""
+
+    def __init__(self, spec: TVL1Spec, size_hw: tuple[int, int]) -> None:
+        self._spec, self._tvl1 = spec, TVL1(spec, size_hw)
+
+    def warm_up(self) -> None:
+        self._tvl1.warm_up()
+        blank = np.zeros((2, *self._tvl1.size_hw), np.float32)
+        quantise(blank, self._spec, self._spec.interval_s)
+
+    def __call__(self, previous: Frame, current: Frame) -> FlowBytes:
+        interval_s = current.time_s - previous.time_s
+        if interval_s <= 0:
+            raise ValueError(f"frame times must rise: {previous.time_s} then {current.time_s}")
+        return quantise(self._tvl1(previous.y, current.y), self._spec, interval_s)

@@ -1,0 +1,97 @@
+"""Inputs of networks, by kind: each kind is a file, and a line in INPUTS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PlainValidator, SerializeAsAny, ValidationError
+
+from edge.inputs.flow_stack import FlowInput, FlowStackBuilder
+from edge.inputs.rgb import RGBBuilder, RGBInput
+from edge.motion.preprocessor import Step
+from edge.spec import Spec, first_fault
+from edge.video.frames import Normalisation
+
+
+class InputBuilder(Protocol):
+    """Builds one network's input from the steps of one camera or clip, the newest last.
+
+    shape: (channels, H, W) of the input.
+    """
+
+    shape: tuple[int, int, int]
+
+    @property
+    def ready(self) -> bool:
+        """Whether enough steps have come for an input."""
+
+    def push(self, step: Step) -> None:
+        """Take the next step. The builder keeps what it needs of it."""
+
+    def fill(self, out: NDArray[np.float32]) -> None:
+        """Write the input, `shape` float32, normalised. Only where `ready`."""
+
+    def clear(self) -> None:
+        """Forget all steps: there was a gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputKind:
+    """spec: what a manifest says of it; it has `kind`, `channels`, `means` (of its normalisation),
+    `history` (frames before the newest that it needs), `interval_s` (between frames in training)
+    and `motion` (a spec, or None). open: (spec, size_hw, normalisation) -> InputBuilder."""
+
+    spec: type[Spec]
+    open: Callable[[Any, tuple[int, int], Normalisation], InputBuilder]
+
+
+INPUTS: dict[str, InputKind] = {
+    "rgb": InputKind(RGBInput, RGBBuilder),
+    "flow": InputKind(FlowInput, FlowStackBuilder),
+}
+
+
+def parse_input(value: Any) -> Any:
+    """The spec of an input from a manifest. Raises ValueError where it is none, or not known."""
+    if isinstance(value, tuple(kind.spec for kind in INPUTS.values())):
+        return value
+    name = value.get("kind") if isinstance(value, Mapping) else None
+    if not isinstance(name, str) or name not in INPUTS:
+        raise ValueError(f"kind is {name!r}; this twostream knows {', '.join(INPUTS)}")
+    try:
+        return INPUTS[name].spec.model_validate(value)
+    except ValidationError as error:
+        raise ValueError(first_fault(error, name)) from None
+
+
+# A union by kind.
+InputSpec = Annotated[SerializeAsAny[Any], PlainValidator(parse_input)]
+
+
+def open_input(spec: Any, size_hw: tuple[int, int], normalisation: Normalisation) -> InputBuilder:
+    """What builds the input that `spec` describes, at `size_hw`."""
+    return INPUTS[spec.kind].open(spec, size_hw, normalisation)
+
+
+def build_input(
+    spec: Any, size_hw: tuple[int, int], normalisation: Normalisation, steps: Iterable[Step]
+) -> NDArray[np.float32]:
+    """The input (channels, H, W) after some steps, the newest last: `spec.history` + 1 of them, or
+    for flow `spec.history` that have flow. Raises ValueError where they are too few."""
+    builder = open_input(spec, size_hw, normalisation)
+    for step in steps:
+        builder.push(step)
+    if not builder.ready:
+        raise ValueError(f"too few frames for an input of kind {spec.kind}")
+    out = np.empty(builder.shape, np.float32)
+    builder.fill(out)
+    return out
+
+
+def motions_of(specs: Iterable[Any]) -> tuple[Spec, ...]:
+    """The methods of motion that some inputs need, each once, in their order."""
+    return tuple(dict.fromkeys(spec.motion for spec in specs if spec.motion is not None))

@@ -87,8 +87,8 @@ def load_parity(bundle: Bundle) -> ParityRun:
     manifest, name = bundle.manifest, bundle.manifest.parity.file
     if bundle.schema < 3:
         raise BundleError(
-            f"{bundle.path}: its parity samples are of schema {bundle.schema} and prove too little; "
-            "export the bundle again"
+            f"{bundle.path}: its parity samples are of schema {bundle.schema} and prove too "
+            "little; export the bundle again"
         )
     fault = BundleError(f"{bundle.path}: {name} does not hold this bundle's parity samples")
     height, width = manifest.parity.size_hw
@@ -147,8 +147,9 @@ def network_inputs(bundle: Bundle, run: ParityRun, stream: str) -> NDArray[np.fl
 
 
 def _read_array(data: bytes, key: str, shape: tuple[int, ...], kind: type) -> NDArray[Any]:
-    """An array (N, *shape) of a .npy, N >= 1, whose header is held against `shape` and the bytes that are
-    there before anything is made of it. Raises ValueError where it is another, or not finite."""
+    """An array (N, *shape) of a .npy, N >= 1, whose header is held against `shape` and the bytes
+    that are there before anything is made of it. Raises ValueError where it is another, or not
+    finite."""
     header = _HEADER.match(data)
     if header is None or int.from_bytes(header["size"], "little") != len(header["text"]):
         raise ValueError(f"{key} has another header than ours")

@@ -1,15 +1,16 @@
-"""Two streams of logits to one label: softmax, weighted mean, temperature, window, threshold."""
+"""Logits of all streams to one label: softmax, weighted mean, temperature, window, threshold."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import FusionSpec
+from edge.bundle.manifest import Manifest
 from edge.text import NO_CLASS
 
 Scores = NDArray[np.float32]
@@ -25,10 +26,27 @@ def softmax(logits: NDArray[np.float32], temperature: float) -> Scores:
     return (exponentials / exponentials.sum(axis=-1, keepdims=True)).astype(np.float32)
 
 
-def fuse(spatial: Scores, temporal: Scores, spec: FusionSpec) -> Scores:
-    """Weighted mean of two score arrays (..., C) (late fusion: Simonyan and Zisserman, 2014)."""
-    total = spec.spatial_weight + spec.temporal_weight
-    return (spec.spatial_weight * spatial + spec.temporal_weight * temporal) / np.float32(total)
+def fuse(scores: Mapping[str, Scores], weights: Mapping[str, float]) -> Scores:
+    """Weighted mean of the streams' score arrays (..., C), by name (late fusion: Simonyan and
+    Zisserman, 2014)."""
+    total = np.float32(sum(weights[name] for name in scores))
+    return sum(weights[name] * values for name, values in scores.items()) / total  # type: ignore[return-value]
+
+
+def fuse_logits(logits: Mapping[str, NDArray[np.float32]], manifest: Manifest) -> StreamScores:
+    """What a bundle says of one frame: each stream's scores (C,), and the fused ones, calibrated."""
+    streams = manifest.streams
+    scores = {name: softmax(values, streams[name].temperature) for name, values in logits.items()}
+    fused = fuse(scores, {name: stream.weight for name, stream in streams.items()})
+    return StreamScores(scores, apply_temperature(fused, manifest.fusion.temperature))
+
+
+@dataclass(frozen=True, slots=True)
+class StreamScores:
+    """streams: (C,) each, by name; fused: (C,)."""
+
+    streams: Mapping[str, Scores]
+    fused: Scores
 
 
 def apply_temperature(scores: Scores, temperature: float) -> Scores:

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import Bundle
-from edge.bundle.network import Precision, Stream
-from edge.decision.fusion import Scores
+from edge.bundle.network import Precision
 from edge.errors import DeviceError
-from edge.motion.stack import FlowBytes
+from edge.motion.quantise import FlowBytes
+from edge.spec import Spec
 from edge.video.frames import Frame
 
 logger = logging.getLogger(__name__)
@@ -28,38 +28,35 @@ NAMES = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """What a device has to say about one frame.
+    """What a device has to say about one frame. logits: (C,) by stream, as the networks give them;
+    what follows from them is decided above. stages_ms: milliseconds of each stage of the work, those
+    of the networks under the names of their streams."""
 
-    spatial, temporal, fused: scores (C,). stages_ms: milliseconds of each stage of the work.
-    """
-
-    spatial: Scores
-    temporal: Scores
-    fused: Scores
+    logits: Mapping[str, NDArray[np.float32]]
     stages_ms: dict[str, float]
 
 
-class Pending(Protocol):
+class InferenceFuture(Protocol):
     """Work on one frame that may still be under way."""
 
     def result(self) -> Inference | None:
-        """Wait for it. None while there is no full stack of flows, or where none was asked for."""
+        """Wait for it. None while too few frames are known, or where none was asked for."""
 
-    def flow(self) -> FlowBytes | None:
-        """Wait for the flow that led to the frame, (2, H, W) uint8. None where there is none, or
-        where nobody wanted flows."""
+    def flows(self) -> Mapping[Spec, FlowBytes]:
+        """Wait for the flows that led to the frame, (2, H, W) uint8 each, by the spec of their
+        method. Empty where there are none, or where nobody wanted flows."""
 
 
-class Feed(Protocol):
-    """The frames of one camera on a device: what has to be remembered of them lies there.
+class SourceContext(Protocol):
+    """The frames of one source on a device: what has to be remembered of them lies there.
 
     depth: how many frames may be under way, the one just submitted included.
     """
 
     depth: int
 
-    def submit(self, frame: Frame, infer: bool) -> Pending:
-        """Take the next frame: measure its flow, and start both networks if `infer`.
+    def submit(self, frame: Frame, infer: bool) -> InferenceFuture:
+        """Take the next frame: measure its flow, and start all networks if `infer`.
 
         The frame's planes are not read after this returns. Times must rise from frame to frame.
         """
@@ -68,24 +65,24 @@ class Feed(Protocol):
         """Forget all earlier frames: there was a gap, and no flow leads across it."""
 
     def close(self) -> None:
-        """The camera is gone; its memory is for the next."""
+        """The source is gone; its memory is for the next."""
 
 
 class Device(Protocol):
-    """A bundle on a device: one pair of networks for however many feeds. Used from one thread.
+    """A bundle on a device: one set of networks for however many sources. Used from one thread.
 
-    precisions: what each network computes in.
+    precisions: what each network computes in, by stream.
     """
 
     description: str
-    precisions: Mapping[Stream, Precision]
+    precisions: Mapping[str, Precision]
 
-    def open_feed(self) -> Feed:
-        """Room for one more camera. Their frames may be submitted in any order; the result of a
-        frame is there until `depth` more frames of its feed, on the CPU of any, are submitted.
+    def open_context(self) -> SourceContext:
+        """Room for one more source. Their frames may be submitted in any order; the result of a
+        frame is there until `depth` more frames of its source, on the CPU of any, are submitted.
         """
 
-    def logits(self, stream: Stream, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+    def logits(self, stream: str, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         """One network alone, at once: (channels, H, W) -> logits (C,)."""
 
     def close(self) -> None:

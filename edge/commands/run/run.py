@@ -12,7 +12,7 @@ from edge.bundle.manifest import Bundle, load_bundle
 from edge.commands.run.options import RunOptions
 from edge.commands.run.session import Session, read, watch
 from edge.devices import open_device
-from edge.errors import OutputError
+from edge.errors import ConfigError, OutputError
 from edge.outputs.annotator import Annotator
 from edge.outputs.base import Output
 from edge.outputs.console import ConsoleLog, ProgressBar
@@ -45,6 +45,10 @@ def run(options: RunOptions, read_again: Callable[[], RunOptions] | None = None)
     bundle = load_bundle(options.bundle)
     if bundle.manifest.accepted_loss is not None:
         logger.warning("this bundle was made although %s", bundle.manifest.accepted_loss)
+    if options.config.standby_after_s is not None and not bundle.manifest.motions:
+        raise ConfigError(
+            f"--standby-after: {options.bundle} measures no motion; leave the option out"
+        )
     with ExitStack() as stack:
         session = _open(options, read_again is not None, bundle, stack)
         if options.live:
@@ -87,10 +91,10 @@ def _open(
     several = len(options.sources) > 1 or may_change
     opened: list[Output] = [ConsoleLog(), annotator]
     if outputs.json is not None:
-        lines = JsonLinesOutput(outputs.json, outputs.segments, manifest.classes)
+        lines = JsonLinesOutput(outputs.json, outputs.segments, manifest)
         opened.append(stack.enter_context(lines))
     if outputs.video is not None:
-        usual = 1 / manifest.flow.interval_s
+        usual = 1 / manifest.interval_s
         recorder = VideoRecorder(outputs.video, outputs.segments, several, usual, annotator)
         opened.append(stack.enter_context(recorder))
     if outputs.mqtt is not None:
@@ -102,7 +106,7 @@ def _open(
         opened.append(relay)
         logger.info("annotated pictures: %s", relay.url)
     if outputs.web is not None:
-        state = LiveState(manifest.classes, annotator)
+        state = LiveState(manifest, annotator)
         server = stack.enter_context(WebServer(outputs.web, state))
         opened.append(state)
         logger.info("live page: %s", server.url)

@@ -16,7 +16,7 @@ from edge.bundle.manifest import Manifest
 from edge.commands.run.options import RunOptions
 from edge.commands.run.source_run import SourceRun
 from edge.decision.events import EventRules, EventTracker
-from edge.decision.recognizer import Recognizer, RunConfig, answer, label_video
+from edge.decision.recognizer import Recognizer, RunConfig, label_frame, label_video
 from edge.devices import Device
 from edge.errors import SourceError, TwostreamError
 from edge.outputs.base import Output, SourceInfo
@@ -57,7 +57,7 @@ class Session:
         """Raises SourceError where the rules name an action that the bundle does not know."""
         name, manifest = spec.name, self.manifest
         tracker = EventTracker(name, manifest.classes, manifest.fusion.threshold, self.rules)
-        recognizer = Recognizer(manifest, self.device.open_feed(), self.config, name)
+        recognizer = Recognizer(manifest, self.device.open_context(), self.config, name)
         run = self.running[name] = SourceRun(source, recognizer, tracker, self.outputs)
         self.failed.pop(name, None)
         info = SourceInfo(name, spec.slug, source.live, source.frame_rate, source.expected_frames)
@@ -183,7 +183,7 @@ def _begin_camera(
 
 def _answer(session: Session, cameras: CameraMultiplexer, name: str, frame: Frame) -> None:
     run = session.running[name]
-    answer(session.frame(frame), run.recognizer, run.on_label)
+    label_frame(session.frame(frame), run.recognizer, run.on_label)
     limit = session.config.max_frames
     if limit and run.recognizer.statistics.frames >= limit:
         _end_camera(session, cameras, name)

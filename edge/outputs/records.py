@@ -23,7 +23,7 @@ _STAGES_AFTER = ("scores", "wait", "fusion", "output", "latency")
 
 
 def stage_order(stages: Iterable[str], streams: Iterable[str]) -> list[str]:
-    """Those stages that were measured, in the order of the work. Streams have names of their own."""
+    """Those stages that were measured, in the order of the work. streams: names of networks."""
     measured = set(stages)
     return [s for s in (*_STAGES_BEFORE, *streams, *_STAGES_AFTER) if s in measured]
 

@@ -68,11 +68,8 @@ def _of_sources(sources: list[SourceMetrics]) -> Iterable[Metric]:
             actions.add_metric([source.name, action], count)
         for stage, times in source.statistics.stages.items() if source.statistics else ():
             of = {"camera": source.name, "stage": stage}
-            for share, seconds in (
-                ("0.5", times.p50_s),
-                ("0.95", times.p95_s),
-                ("0.99", times.p99_s),
-            ):
+            quantiles = {"0.5": times.p50_s, "0.95": times.p95_s, "0.99": times.p99_s}
+            for share, seconds in quantiles.items():
                 stages.add_sample("twostream_stage_seconds", of | {"quantile": share}, seconds)
             stages.add_metric([source.name, stage], times.count, times.total_s)
     yield from (up, losses, actions, stages)

@@ -67,8 +67,19 @@ UNREADABLE_ZIP = (
 
 # Stages of a frame's work that are timed beside the networks, which have their streams' names.
 STAGES = frozenset(
-    ("decode", "queue", "host", "resize", "flow", "stack", "scores", "wait", "fusion", "output")
-    + ("latency",)
+    [
+        "decode",
+        "queue",
+        "host",
+        "resize",
+        "flow",
+        "stack",
+        "scores",
+        "wait",
+        "fusion",
+        "output",
+        "latency",
+    ]
 )
 
 FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]

@@ -33,11 +33,11 @@ from edge.terminal import stderr_console
 logger = logging.getLogger(__name__)
 
 
-def run(options: RunOptions, read_again: Callable[[], RunOptions] | None = None) -> None:
+def run(options: RunOptions, reload: Callable[[], RunOptions] | None = None) -> None:
     """Recognise until the sources end or a signal asks to stop; a second signal interrupts.
 
-    read_again: what SIGHUP brings; without it, SIGHUP stops. Raises TwostreamError for whatever the
-    user can mend.
+    reload: the options that SIGHUP brings; without it, SIGHUP stops. Raises TwostreamError for
+    whatever the user can mend.
     """
     check_outputs(
         _files(options), [spec.address.location for spec in options.sources if not spec.live]
@@ -50,9 +50,9 @@ def run(options: RunOptions, read_again: Callable[[], RunOptions] | None = None)
             f"--standby-after: {options.bundle} measures no motion; leave the option out"
         )
     with ExitStack() as stack:
-        session = _open(options, read_again is not None, bundle, stack)
+        session = _open(options, reload, bundle, stack)
         if options.live:
-            watch(session, options, read_again)
+            watch(session, options)
         else:
             read(session, options.sources)
         session.finish()
@@ -80,15 +80,15 @@ def _files(options: RunOptions) -> list[tuple[str, Path]]:
 
 def _open(
     options: RunOptions,
-    may_change: bool,
+    reload: Callable[[], RunOptions] | None,
     bundle: Bundle,
     stack: ExitStack,
 ) -> Session:
-    """Outputs first: what cannot be had is told before anything is loaded. may_change: sources may
-    come and go."""
+    """Outputs first: what cannot be had is told before anything is loaded. reload: sources may come
+    and go."""
     outputs, manifest = options.outputs, bundle.manifest
     annotator = Annotator(manifest)
-    several = len(options.sources) > 1 or may_change
+    several = len(options.sources) > 1 or reload is not None
     opened: list[Output] = [ConsoleLog(), annotator]
     if outputs.json is not None:
         lines = JsonLinesOutput(outputs.json, outputs.segments, manifest)
@@ -110,7 +110,9 @@ def _open(
         server = stack.enter_context(WebServer(outputs.web, state))
         opened.append(state)
         logger.info("live page: %s", server.url)
-    flow_wanted = outputs.pictured or options.config.standby_after_s is not None or may_change
+    flow_wanted = (
+        outputs.pictured or options.config.standby_after_s is not None or reload is not None
+    )
     device = open_device(options.device, bundle, flow_wanted)
     stack.callback(device.close)
     # before the cameras, which may be waited for: that is no reason to be restarted
@@ -123,6 +125,7 @@ def _open(
         options.rules,
         outputs.pictured,
         opened,
+        reload,
     )
 
 

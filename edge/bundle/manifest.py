@@ -66,21 +66,9 @@ UNREADABLE_ZIP = (
 )
 
 # Stages of a frame's work that are timed beside the networks, which have their streams' names.
-STAGES = frozenset(
-    [
-        "decode",
-        "queue",
-        "host",
-        "resize",
-        "flow",
-        "stack",
-        "scores",
-        "wait",
-        "fusion",
-        "output",
-        "latency",
-    ]
-)
+STAGES = frozenset({"decode", "queue", "host", "resize", "flow", "stack"}) | {
+    *("scores", "wait", "fusion", "output", "latency"),
+}
 
 FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.decision.label import State
-from edge.video.frames import Frame
+from edge.video.frames import LUMA_WEIGHTS, Frame, Matrix
 
 Picture = NDArray[np.uint8]  # (H, W, 3), BGR
 Colour = tuple[int, int, int]  # BGR
@@ -104,16 +104,16 @@ def _yuv_to_bgr(weight_red: float, weight_blue: float, full_range: bool) -> NDAr
     return np.block([[linear, (-linear @ black)[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]])
 
 
-def _correction(weight_red: float, weight_blue: float, full_range: bool) -> NDArray[np.float64]:
+def _correction(matrix: Matrix, full_range: bool) -> NDArray[np.float64]:
     """(3, 4): from OpenCV's colours, as if all I420 were limited BT.601, to the right ones."""
-    right = _yuv_to_bgr(weight_red, weight_blue, full_range)
-    return (right @ np.linalg.inv(_yuv_to_bgr(0.299, 0.114, False)))[:3]
+    right = _yuv_to_bgr(*LUMA_WEIGHTS[matrix], full_range)
+    return (right @ np.linalg.inv(_yuv_to_bgr(*LUMA_WEIGHTS["bt601"], False)))[:3]
 
 
 _CORRECTIONS = {
-    ("bt601", True): _correction(0.299, 0.114, True),
-    ("bt709", False): _correction(0.2126, 0.0722, False),
-    ("bt709", True): _correction(0.2126, 0.0722, True),
+    ("bt601", True): _correction("bt601", True),
+    ("bt709", False): _correction("bt709", False),
+    ("bt709", True): _correction("bt709", True),
 }
 
 

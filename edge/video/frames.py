@@ -159,8 +159,7 @@ def resize_to_model(frame: Frame, geometry: Geometry) -> Frame:
     return Frame(y, u, v, frame.time_s, frame.index, frame.matrix, full_range=False)
 
 
-# (Kr, Kb) of ITU-R BT.601 and BT.709
-# How much red and blue count in luma (ITU-R BT.601, BT.709).
+# (Kr, Kb), how much red and blue count in luma (ITU-R BT.601, BT.709).
 LUMA_WEIGHTS: dict[str, tuple[float, float]] = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,14 +12,19 @@ from edge.bundle.parity import ParityRun
 from edge.devices import Device, Inference, open_device
 from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
-from edge.video.frames import Frame
+from edge.video.frames import Frame, default_matrix
 
 
 def make_parity(bundle: Bundle, frames: Sequence[Frame]) -> ParityRun:
     """The flows and logits that must follow from frames at the manifest's `parity.size_hw`, by the
-    networks in the bundle and by those without Q/DQ. Raises ValueError where they are too few."""
+    networks in the bundle and by those without Q/DQ.
+
+    frames: of limited range and the matrix of their height, which is what parity.npz can hold; their
+    times are rounded as there. Raises ValueError where they are others, or too few.
+    """
     if len(frames) <= bundle.manifest.history:
         raise ValueError(f"{len(frames)} frames are too few for {bundle.manifest.history} and one")
+    frames = [_as_kept(bundle, frame) for frame in frames]
     logits = {}
     flows: dict[Spec, list[FlowBytes]] = {}
     for precision in ("int8", "fp32"):
@@ -31,6 +37,17 @@ def make_parity(bundle: Bundle, frames: Sequence[Frame]) -> ParityRun:
             logits[stream, precision] = np.stack([each.logits[stream] for each in inferences])
     stacked = {spec: np.stack(values) for spec, values in flows.items()}  # (T - 1, 2, H, W) each
     return ParityRun(tuple(frames), stacked, logits)
+
+
+def _as_kept(bundle: Bundle, frame: Frame) -> Frame:
+    size_hw = bundle.manifest.parity.size_hw
+    kept = (size_hw, default_matrix(size_hw[0]), False)
+    if (frame.size_hw, frame.matrix, frame.full_range) != kept:
+        raise ValueError(
+            f"parity frames are {kept[1]}, limited range, at {size_hw}; this one is {frame.matrix}, "
+            f"{'full' if frame.full_range else 'limited'} range, at {frame.size_hw}"
+        )
+    return replace(frame, time_s=float(np.float32(frame.time_s)))
 
 
 def _run(

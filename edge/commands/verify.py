@@ -13,7 +13,7 @@ The parity run goes the way of live frames. Three things are held against each o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,7 +195,7 @@ def _check_stream(
             f"{result.sample} differ by {result.difference:.3f} (allowed: {tolerance:g}); do not "
             "use this bundle here, and report the device"
         )
-    inputs: Sequence[NDArray[np.float32]] = network_inputs(bundle, run, stream)
+    inputs = network_inputs(bundle, run, stream)
     alone = np.stack([device.logits(stream, tensor) for tensor in inputs])
     apart = compare_inputs(live.logits[stream], alone)
     if not apart <= INPUT_DIFFERENCE:
@@ -204,6 +204,5 @@ def _check_stream(
             f"differ by {apart:.1%} from those of an input built on the host (allowed: "
             f"{INPUT_DIFFERENCE:.0%}); do not use this bundle here, and report the device"
         )
-    return (
-        f"{result.line(tolerance)}, input difference {apart:.2%} (allowed: {INPUT_DIFFERENCE:.0%})"
-    )
+    input_part = f"input difference {apart:.2%} (allowed: {INPUT_DIFFERENCE:.0%})"
+    return f"{result.line(tolerance)}, {input_part}"

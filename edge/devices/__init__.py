@@ -31,8 +31,8 @@ NAMES = ("auto", "cpu", "cuda")
 @dataclass(frozen=True, slots=True)
 class Inference:
     """What a device has to say about one frame. logits: (C,) by stream, as the networks give them;
-    what follows from them is decided above. stages_ms: milliseconds of each stage of the work, those
-    of the networks under the names of their streams."""
+    what follows from them is decided above. stages_ms: milliseconds of each stage of the work,
+    those of the networks under the names of their streams."""
 
     logits: Mapping[str, NDArray[np.float32]]
     stages_ms: dict[str, float]

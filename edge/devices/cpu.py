@@ -4,8 +4,9 @@ The networks run on the back end's own threads while this thread goes on with fl
 no motion start before the frame's flow is measured, the others after it, and the caller may bring
 the next frames while all still run.
 
-What a frame of 320 x 240 costs with one RGB and one flow network, predicted from bytes (46 GB/s) and
-operations (925 G INT8 a second) of one core, and measured on two Zen 5 cores (`twostream bench`):
+What a frame of 320 x 240 costs with one RGB and one flow network, predicted from bytes (46 GB/s)
+and operations (925 G INT8 a second) of one core, and measured on two Zen 5 cores (`twostream
+bench`):
 
                     predicted   measured, ms
     resize, RGB          0.02   0.38   OpenCV's area interpolation by 15 / 14 and 10 / 7 is scalar

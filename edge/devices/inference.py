@@ -1,7 +1,7 @@
 """What the CPU device asks of an inference back end: one file that offers this.
 
-edge/devices/openvino.py is one; TensorRT's network (edge/devices/cuda/network.py) has the same names
-where they mean the same, and takes its input from the GPU's memory instead.
+edge/devices/openvino.py is one; TensorRT's network (edge/devices/cuda/network.py) has the same
+names where they mean the same, and takes its input from the GPU's memory instead.
 """
 
 from __future__ import annotations

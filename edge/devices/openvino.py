@@ -1,4 +1,4 @@
-"""Networks on OpenVINO: the only file that imports it. See edge.devices.inference.InferenceBackEnd."""
+"""Networks on OpenVINO: the only file that imports it, an edge.devices.inference.InferenceBackEnd."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ the other makes RGB of it and runs those networks meanwhile. With one network of
                       └ seen                                                       └ side
     side                └─ rgb ─ network ─ download ────────────────────────────────┘
 
-`main` waits for `side` at the end of each frame, and `side` waits for `seen`, so no buffer of a frame
-is written while the one before it is still read. The host waits only where a frame's slot (its pinned
-memory) is needed again, two frames later.
+`main` waits for `side` at the end of each frame, and `side` waits for `seen`, so no buffer of a
+frame is written while the one before it is still read. The host waits only where a frame's slot
+(its pinned memory) is needed again, two frames later.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class View:
 
 class CUDADevice:
     """See edge.devices.Device. resources: what `close` gives back, in turn. spare: contexts that
-    have been closed, for the next cameras: memory on the GPU is given back with the device alone."""
+    have been closed, for the next cameras: memory on the GPU is given back with the device alone.
+    """
 
     def __init__(
         self, bundle: Bundle, driver: Driver, networks: Mapping[str, Network], flow_wanted: bool

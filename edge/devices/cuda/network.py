@@ -1,4 +1,4 @@
-"""A network in TensorRT with memory of its own on the GPU. See edge.devices.inference for the names."""
+"""A network in TensorRT, with memory of its own on the GPU. Its names: edge.devices.inference."""
 
 from __future__ import annotations
 

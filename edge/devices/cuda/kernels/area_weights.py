@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-# `struct AreaWeights` of preprocess.cu: weight `head` for `first`, `tail` for `last`, `body` between.
+# `struct AreaWeights` of preprocess.cu: weight `head` for `first`, `tail` for `last`, `body`
+# between.
 AREA_WEIGHTS = np.dtype(
     [("first", "<i4"), ("last", "<i4"), ("head", "<f4"), ("body", "<f4"), ("tail", "<f4")]
 )

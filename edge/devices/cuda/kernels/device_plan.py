@@ -80,8 +80,8 @@ class ViewPlan:
 
 
 class RingPlan:
-    """The last flows of one method of motion as bytes, (slots, 2, H, W) uint8, flow number n in slot
-    n mod slots.
+    """The last flows of one method of motion as bytes, (slots, 2, H, W) uint8, flow number n in
+    slot n mod slots.
 
     flow: address of the newest one, (2, H, W) float32. address: of the ring.
     """

@@ -19,8 +19,8 @@ def make_parity(bundle: Bundle, frames: Sequence[Frame]) -> ParityRun:
     """The flows and logits that must follow from frames at the manifest's `parity.size_hw`, by the
     networks in the bundle and by those without Q/DQ.
 
-    frames: of limited range and the matrix of their height, which is what parity.npz can hold; their
-    times are rounded as there. Raises ValueError where they are others, or too few.
+    frames: of limited range and the matrix of their height, which is what parity.npz can hold;
+    their times are rounded as there. Raises ValueError where they are others, or too few.
     """
     if len(frames) <= bundle.manifest.history:
         raise ValueError(f"{len(frames)} frames are too few for {bundle.manifest.history} and one")
@@ -43,9 +43,10 @@ def _as_kept(bundle: Bundle, frame: Frame) -> Frame:
     size_hw = bundle.manifest.parity.size_hw
     kept = (size_hw, default_matrix(size_hw[0]), False)
     if (frame.size_hw, frame.matrix, frame.full_range) != kept:
+        found = f"{frame.matrix}, {'full' if frame.full_range else 'limited'} range"
         raise ValueError(
-            f"parity frames are {kept[1]}, limited range, at {size_hw}; this one is {frame.matrix}, "
-            f"{'full' if frame.full_range else 'limited'} range, at {frame.size_hw}"
+            f"parity frames are {kept[1]}, limited range, at {size_hw}; this one is {found}, at "
+            f"{frame.size_hw}"
         )
     return replace(frame, time_s=float(np.float32(frame.time_s)))
 

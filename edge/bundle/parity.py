@@ -29,10 +29,16 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import UNREADABLE_ZIP, Bundle
 from edge.errors import BundleError
 from edge.files import write_atomic
-from edge.inputs.builder import motions_of, open_input
-from edge.motion.preprocessor import Preprocessor
+from edge.inputs.builder import open_input
+from edge.motion.preprocessor import Step
 from edge.spec import Spec
-from edge.video.frames import Frame, default_matrix, pack_i420, unpack_i420
+from edge.video.frames import (
+    Frame,
+    default_matrix,
+    pack_i420,
+    resize_to_model,
+    unpack_i420,
+)
 
 _MAX_BYTES = 1 << 28
 # A .npy begins with Python, which numpy evaluates. What `write_parity` writes has this form alone.
@@ -133,14 +139,14 @@ def load_parity(bundle: Bundle) -> ParityRun:
 
 def network_inputs(bundle: Bundle, run: ParityRun, stream: str) -> NDArray[np.float32]:
     """(N, channels, H, W), what one network is fed at the frames that have logits: for checking a
-    network alone, with inputs that are built here."""
+    network alone, with inputs that are built here of the run's frames and flows."""
     manifest = bundle.manifest
     section = manifest.streams[stream]
-    preprocessor = Preprocessor(manifest.geometry, motions_of([section.input]))
     builder = open_input(section.input, manifest.geometry.size_hw, section.normalisation)
     out = np.empty((run.samples, *builder.shape), np.float32)
     for index, frame in enumerate(run.frames):
-        builder.push(preprocessor.push(frame))
+        flows = {spec: flow[index - 1] for spec, flow in run.flows.items()} if index else {}
+        builder.push(Step(resize_to_model(frame, manifest.geometry), flows))
         if index >= manifest.history:
             builder.fill(out[index - manifest.history])
     return out

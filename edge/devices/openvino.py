@@ -1,4 +1,4 @@
-"""Networks on OpenVINO: the only file that imports it, an edge.devices.inference.InferenceBackEnd."""
+"""OpenVINO as an edge.devices.inference.InferenceBackEnd: the only file that imports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frames of one source on the GPU: what has to be remembered of them, and their way through it."""
+"""One source on the GPU: what has to be remembered of its frames, and their way through it."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from edge.bundle.manifest import Bundle, load_bundle
-from edge.bundle.network import STREAMS, Precision
+from edge.bundle.network import Precision
 from edge.decision.label import RUNNING, Label
 from edge.decision.recognizer import Recognizer, RunConfig, answer, label_video
 from edge.decision.statistics import Histogram
@@ -161,19 +161,19 @@ def _read(
     bundle: Bundle, device: Device, spec: SourceSpec, meter: _Meter, frames: int, seconds: float
 ) -> Any:
     """A file, again and again until there are enough labels."""
-    feed = device.open_feed()
-    recognizer = Recognizer(bundle.manifest, feed, RunConfig(), spec.name)
+    context = device.open_context()
+    recognizer = Recognizer(bundle.manifest, context, RunConfig(), spec.name)
     spent_s, until_s = 0.0, time.monotonic() + seconds
     while meter.labels < frames or time.monotonic() < until_s:
         before = meter.labels
-        feed.clear()
+        context.clear()
         with open_source(spec.uri) as source:
             recognizer.statistics.began_s = time.monotonic()
             label_video(source, recognizer, meter.show)
         spent_s += recognizer.statistics.seconds
         if meter.labels == before:
             break
-    feed.close()
+    context.close()
     recognizer.statistics.seconds = spent_s
     return recognizer.statistics
 
@@ -182,7 +182,7 @@ def _watch(
     bundle: Bundle, device: Device, spec: SourceSpec, meter: _Meter, frames: int, seconds: float
 ) -> Any:
     """A camera."""
-    recognizer = Recognizer(bundle.manifest, device.open_feed(), RunConfig(), spec.name)
+    recognizer = Recognizer(bundle.manifest, device.open_context(), RunConfig(), spec.name)
     until_s = time.monotonic() + seconds
     with CameraMultiplexer() as cameras:
         cameras.add(
@@ -202,11 +202,10 @@ def _watch(
 def _alone(device: Device, bundle: Bundle) -> dict[str, Histogram]:
     """Each network by itself, nothing else running."""
     manifest = bundle.manifest
-    channels = {"spatial": 3, "temporal": 2 * manifest.temporal.stack}
-    found: dict[str, Histogram] = {stream: Histogram() for stream in STREAMS}
+    found: dict[str, Histogram] = {name: Histogram() for name in manifest.streams}
     random = np.random.default_rng(0)
-    for stream in STREAMS:
-        shape = (channels[stream], *manifest.geometry.size_hw)
+    for stream, section in manifest.streams.items():
+        shape = (section.input.channels, *manifest.geometry.size_hw)
         tensor = random.standard_normal(shape, np.float32)
         for run in range(_ALONE_RUNS + 5):
             began_s = time.monotonic()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 import typer.core
 
+from edge.commands.run.arguments import RunArguments, takes
 from edge.errors import ConfigError, TwostreamError
 from edge.log import Level, configure, print_error
 from edge.text import print_line
@@ -53,6 +54,7 @@ class FiniteCommand(typer.core.TyperCommand):
     from a file: the bounds of an option let NaN pass, and most of them infinity."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta["words"] = tuple(args)  # a reload parses them again
         left = super().parse_args(ctx, args)
         words = {param.name: param.opts[0] for param in self.params}
         for name, value in ctx.params.items():
@@ -124,132 +126,24 @@ def _root(context: typer.Context) -> None:
         print(context.get_help())
 
 
-def _read_config(context: typer.Context, path: Path | None) -> Path | None:
-    """What the file says takes the place of the options' defaults."""
-    if path is not None:
-        from edge.commands.run.config import read_config
-
-        parameters = {p.name: p for p in context.command.params if p.name}
-        repeated = [name for name, p in parameters.items() if p.multiple or p.nargs == -1]  # type: ignore[attr-defined]
-        context.default_map = read_config(path, list(parameters), repeated)
-    return path
-
-
 @app.command("run", cls=FiniteCommand)
-def run_command(
-    context: typer.Context,
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder or .zip.")],
-    sources: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[NAME=]SOURCE...",
-            help="File, folder, /dev/videoN, rtsp://..., csi://N or test://; several at once.",
-            show_default=False,
-        ),
-    ] = None,
-    source: Annotated[
-        list[str] | None,
-        typer.Option(metavar="[NAME=]SOURCE", help="One more source; repeatable."),
-    ] = None,
-    pipeline: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ELEMENTS", help="A camera as GStreamer elements of your own; repeatable."
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="TOML",
-            help="Options from a file; read again at SIGHUP.",
-            is_eager=True,
-            callback=_read_config,
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    video: Annotated[
-        Path | None, typer.Option(help="Annotated video to record: .mp4 or .mkv.")
-    ] = None,
-    json: Annotated[
-        str | None, typer.Option(help="JSON lines to write; - is standard output.")
-    ] = None,
-    segment: Annotated[
-        float | None,
-        typer.Option(
-            metavar="MINUTES", min=0.05, help="Cut --video and --json into files of that length."
-        ),
-    ] = None,
-    keep_gb: Annotated[
-        float | None,
-        typer.Option(metavar="GB", min=0.001, help="Delete the oldest of them beyond that size."),
-    ] = None,
-    keep_days: Annotated[
-        float | None,
-        typer.Option(metavar="DAYS", min=0.001, help="Delete those that are older."),
-    ] = None,
-    every: Annotated[
-        int, typer.Option(min=1, help="Run the networks on each N-th frame only.")
-    ] = 1,
-    max_fps: Annotated[
-        float | None,
-        typer.Option(min=8, help="Pass over frames that come faster; flow needs 8 a second."),
-    ] = None,
-    standby_after: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", min=1, help="Rest the networks after so long unmoved."),
-    ] = None,
-    max_frames: Annotated[int, typer.Option(min=0, help="Stop after N frames; 0 is never.")] = 0,
-    threshold: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ACTION=SCORE", help="At which this action is told; repeatable."),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None, typer.Option(metavar="ACTION", help="Never tell this one; repeatable.")
-    ] = None,
-    wait_for_cameras: Annotated[
-        bool,
-        typer.Option(
-            "--wait-for-cameras", help="Wait for cameras that give nothing at the start, too."
-        ),
-    ] = False,
-    retries: Annotated[
-        int | None, typer.Option(min=0, help="Give a lost camera up after N failures in a row.")
-    ] = None,
-    web: Annotated[
-        str | None,
-        typer.Option(metavar="[ADDRESS:]PORT", help="Show it live on a page, /metrics, /healthz."),
-    ] = None,
-    rtsp: Annotated[
-        str | None,
-        typer.Option(metavar="[ADDRESS:]PORT", help="Serve the annotated pictures over RTSP."),
-    ] = None,
-    token: Annotated[
-        str,
-        typer.Option(envvar="TWOSTREAM_TOKEN", help="What others than this machine have to know."),
-    ] = "",
-    mqtt: Annotated[
-        str | None,
-        typer.Option(metavar="MQTT://HOST/TOPIC", help="Tell actions to a broker; also mqtts://."),
-    ] = None,
-    webhook: Annotated[
-        str | None, typer.Option(metavar="URL", help="Post actions there, as JSON.")
-    ] = None,
-) -> None:
+@takes(RunArguments)
+def run_command(context: typer.Context, arguments: RunArguments) -> None:
     """Recognise actions in videos or live streams."""
     from edge.commands.run.options import run_options
     from edge.commands.run.run import run
 
-    def read_again() -> RunOptions:
-        command, words = context.command, sys.argv[2:]
+    def reload() -> RunOptions:
         try:
-            return run_options(command.make_context(context.info_name, words).params)
+            again = context.command.make_context(context.info_name, list(context.meta["words"]))
         except _UsageFault as error:
             raise ConfigError(error.format_message()) from None  # type: ignore[attr-defined]
+        return run_options(RunArguments(**again.params))
 
-    options = run_options(context.params)
+    options = run_options(arguments)
     for line in _exposed(context):
         logger.warning("%s", line)
-    run(options, None if config is None else read_again)
+    run(options, None if arguments.config is None else reload)
 
 
 def _exposed(context: typer.Context) -> list[str]:
@@ -329,7 +223,7 @@ def service_command(
     check_name(name)
     command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
     run_context = command.make_context("twostream run", list(context.args))
-    run_options(run_context.params)  # what it would refuse is told now
+    run_options(RunArguments(**run_context.params))  # what it would refuse is told now
     config = run_context.params["config"]
     words = _given(run_context, "COMMANDLINE", "ENVIRONMENT")
     if set(words) == {"config"}:

@@ -65,6 +65,11 @@ UNREADABLE_ZIP = (
     struct.error,
 )
 
+# Stages of a frame's work that are timed beside the networks, which have their streams' names.
+STAGES = frozenset({"decode", "queue", "host", "resize", "flow", "stack"}) | {
+    *("scores", "wait", "fusion", "output", "latency"),
+}
+
 FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 StreamName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
@@ -157,6 +162,8 @@ class Manifest(Spec):
             raise ValueError("the weights of all streams are zero")
         if any(side % 2 or not 32 <= side <= 4096 for side in self.parity.size_hw):
             raise ValueError("parity.size_hw needs two even numbers from 32 to 4096")
+        if taken := STAGES & set(self.streams):
+            raise ValueError(f"a stream may not be called {sorted(taken)[0]!r}; a stage is")
         intervals = {float(stream.input.interval_s) for stream in self.streams.values()}
         if len(intervals) > 1:
             raise ValueError(f"streams differ in interval_s: {sorted(intervals)}")

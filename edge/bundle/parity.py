@@ -94,7 +94,7 @@ def load_parity(bundle: Bundle) -> ParityRun:
     if bundle.schema < 3:
         raise BundleError(
             f"{bundle.path}: its parity samples are of schema {bundle.schema} and prove too "
-            "little; export the bundle again"
+            "little; export it again"
         )
     fault = BundleError(f"{bundle.path}: {name} does not hold this bundle's parity samples")
     height, width = manifest.parity.size_hw

@@ -34,7 +34,7 @@ def fuse(scores: Mapping[str, Scores], weights: Mapping[str, float]) -> Scores:
 
 
 def fuse_logits(logits: Mapping[str, NDArray[np.float32]], manifest: Manifest) -> StreamScores:
-    """What a bundle says of one frame: each stream's scores (C,), and the fused ones, calibrated."""
+    """What a bundle says of one frame: each stream's scores (C,), and the fused ones."""
     streams = manifest.streams
     scores = {name: softmax(values, streams[name].temperature) for name, values in logits.items()}
     fused = fuse(scores, {name: stream.weight for name, stream in streams.items()})
@@ -66,9 +66,11 @@ class Decision:
     score: float
     scores: Scores
 
-    def top(self, classes: tuple[str, ...], count: int) -> list[tuple[str, float]]:
-        order = np.argsort(-self.scores, kind="stable")[:count]
-        return [(classes[index], float(self.scores[index])) for index in order]
+
+def top_scores(scores: Scores, classes: tuple[str, ...], count: int) -> list[tuple[str, float]]:
+    """The best `count` of scores (C,), by class, rounded for people and JSON."""
+    order = np.argsort(-scores, kind="stable")[:count]
+    return [(classes[index], round(float(scores[index]), 4)) for index in order]
 
 
 def decide(scores: Scores, classes: tuple[str, ...], threshold: float) -> Decision:

@@ -1,4 +1,4 @@
-"""Labels from frames: source -> device -> fusion -> sinks. One after another, causal, bounded.
+"""Labels from frames: source -> device -> fusion -> outputs. In order, causal, bounded.
 
 A camera is answered frame by frame. A file keeps some frames in flight, so that the networks of one
 frame run while the flow of the next is measured; labels are the same, only more of them a second.
@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from edge.bundle.manifest import Manifest
-from edge.decision.fusion import Decision, Scores, ScoreWindow, apply_temperature, decide
+from edge.decision.fusion import Decision, Scores, ScoreWindow, decide, fuse_logits
 from edge.decision.label import RUNNING, STANDBY, WARMING_UP, Label
 from edge.decision.statistics import RunStatistics
-from edge.devices import Feed, Pending
+from edge.devices import InferenceFuture, SourceContext
 from edge.errors import BundleError, SourceError
-from edge.motion.stack import FlowBytes, moving_share
+from edge.motion.quantise import FlowBytes, moving_share
+from edge.spec import Spec
 from edge.video.frames import Frame
 
 # A pair of frames further apart than this has no motion worth the name: start afresh.
 MAX_GAP_S = 0.25
-# Frames that come faster than this share of the flow's interval are passed over: at 60 frames a
+# Frames that come faster than this share of the training interval are skipped: at 60 frames a
 # second a stack would span less than half the time that the network was trained on.
 MIN_INTERVAL_SHARE = 0.6
 # So much of the picture has to move, by a pixel or more, for the networks not to rest where they
@@ -48,19 +49,21 @@ class RunConfig:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A frame under way. infer: whether the networks were asked for; wanted: whether a label is."""
+    """A frame under way. infer: whether the networks were asked for; emit: whether a label is."""
 
     frame: Frame
-    pending: Pending
+    future: InferenceFuture
     infer: bool
-    wanted: bool
+    emit: bool
 
 
 class Recognizer:
     """One source's labels: holds what must be remembered from one frame to the next."""
 
-    def __init__(self, manifest: Manifest, feed: Feed, config: RunConfig, name: str = "") -> None:
-        self.manifest, self.feed, self.config, self.name = manifest, feed, config, name
+    def __init__(
+        self, manifest: Manifest, context: SourceContext, config: RunConfig, name: str = ""
+    ) -> None:
+        self.manifest, self.context, self.config, self.name = manifest, context, config, name
         self.statistics = RunStatistics()
         self._window = ScoreWindow(manifest.fusion.window_s)
         self._last_time_s: float | None = None
@@ -74,7 +77,7 @@ class Recognizer:
         self._standby, self._due_s = False, -np.inf
 
     def submit(self, frame: Frame) -> Submitted | None:
-        """Start on a frame; None when it is passed over because it came too soon."""
+        """Start on a frame; None when it is skipped because it came too soon."""
         statistics = self.statistics
         since = None if self._last_time_s is None else frame.time_s - self._last_time_s
         if (
@@ -87,34 +90,35 @@ class Recognizer:
             return None
         if since is not None and (frame.discontinuity or not 0 < since <= MAX_GAP_S):
             statistics.gaps += 1
-            self.feed.clear()
+            self.context.clear()
             self._forget(None)
         self._last_time_s = frame.time_s
         if self.config.max_fps is not None:
             period_s = 1 / self.config.max_fps
             self._due_s = max(self._due_s, frame.time_s - period_s) + period_s
-        wanted = statistics.frames % self.config.every == 0
-        infer = wanted and not self._standby
+        emit = statistics.frames % self.config.every == 0
+        infer = emit and not self._standby
         statistics.frames += 1
-        return Submitted(frame, self.feed.submit(frame, infer), infer, wanted)
+        return Submitted(frame, self.context.submit(frame, infer), infer, emit)
 
     def label(self, submitted: Submitted) -> Label | None:
-        """The label of a submitted frame; None where none is wanted of it."""
+        """The label of a submitted frame; None where none is to be emitted."""
         frame = submitted.frame
         asked = time.monotonic()
-        inference = submitted.pending.result()
-        flow = submitted.pending.flow()
+        inference = submitted.future.result()
+        flows = submitted.future.flows()
         if self.config.standby_after_s is not None:
-            self._look_for_motion(frame.time_s, flow, self.config.standby_after_s)
-        if not submitted.wanted:
+            self._look_for_motion(frame.time_s, flows, self.config.standby_after_s)
+        if not submitted.emit:
             return None
         started = time.monotonic()
         if inference is None:
             state = WARMING_UP if submitted.infer else STANDBY
             self.statistics.standby += not submitted.infer
             latency_ms = (started - frame.arrived_s) * 1e3
-            return Label(self.name, frame, state, None, None, None, None, latency_ms)
-        decision = self._decide(frame.time_s, inference.fused)
+            return Label(self.name, frame, state, None, {}, None, latency_ms)
+        scores = fuse_logits(inference.logits, self.manifest)
+        decision = self._decide(frame.time_s, scores.fused)
         ended = time.monotonic()
         latency_ms = (ended - frame.arrived_s) * 1e3
         self.statistics.add_stages(
@@ -125,19 +129,20 @@ class Recognizer:
                 "latency": latency_ms,
             }
         )
-        spatial, temporal = inference.spatial, inference.temporal
-        return Label(self.name, frame, RUNNING, decision, spatial, temporal, flow, latency_ms)
+        flow = next(iter(flows.values()), None)
+        return Label(self.name, frame, RUNNING, decision, scores.streams, flow, latency_ms)
 
     def _comes_too_fast(self, frame: Frame, since_s: float) -> bool:
-        least_s = MIN_INTERVAL_SHARE * self.manifest.flow.interval_s
+        least_s = MIN_INTERVAL_SHARE * self.manifest.interval_s
         return since_s < least_s or frame.time_s < self._due_s - 1e-3
 
     def _look_for_motion(
-        self, time_s: float, flow: FlowBytes | None, standby_after_s: float
+        self, time_s: float, flows: Mapping[Spec, FlowBytes], standby_after_s: float
     ) -> None:
-        if flow is None:
+        if not flows:
             return
-        if self._moved_s is None or moving_share(flow, self.manifest.flow) >= MOVING_SHARE:
+        moving = any(moving_share(flow, spec) >= MOVING_SHARE for spec, flow in flows.items())  # type: ignore[arg-type]
+        if self._moved_s is None or moving:
             self._moved_s, self._standby = time_s, False
         elif not self._standby and time_s - self._moved_s >= standby_after_s:
             self._forget(self._moved_s)
@@ -155,9 +160,8 @@ class Recognizer:
                 f"{self.manifest.name}: its networks give scores that are no numbers; see what "
                 "`twostream verify` says of the bundle"
             )
-        tempered = apply_temperature(fused, spec.temperature)
-        self.statistics.add_fused(tempered)
-        scores = self._window.push(time_s, tempered)
+        self.statistics.add_fused(fused)
+        scores = self._window.push(time_s, fused)
         return decide(scores, self.manifest.classes, spec.threshold)
 
 
@@ -167,7 +171,7 @@ def label_video(
     """Label every frame of a file that the networks are asked for, and hand the labels to `emit`,
     in order.
 
-    Raises SourceError when the frames end before the first stack of flows is full.
+    Raises SourceError when the frames end before the networks have as many as they need.
     """
     statistics = recognizer.statistics
     limit = recognizer.config.max_frames
@@ -177,7 +181,7 @@ def label_video(
         statistics.add_stages({"decode": (time.monotonic() - asked) * 1e3})
         submitted = recognizer.submit(frame)
         if submitted is not None:
-            if len(waiting) == recognizer.feed.depth - 1:
+            if len(waiting) == recognizer.context.depth - 1:
                 finish(recognizer, waiting.popleft(), emit)
             waiting.append(submitted)
         statistics.last_time_s = frame.time_s
@@ -187,15 +191,15 @@ def label_video(
     while waiting:
         finish(recognizer, waiting.popleft(), emit)
     statistics.seconds = time.monotonic() - statistics.began_s
-    needed = recognizer.manifest.temporal.stack + 1
+    needed = recognizer.manifest.history + 1
     if statistics.frames < needed and not limit:
         raise SourceError(
-            f"{recognizer.name} has {statistics.frames} frames; a stack of {needed - 1} flows "
-            f"needs {needed}"
+            f"{recognizer.name} has {statistics.frames} frames; the networks of this bundle need "
+            f"{needed}"
         )
 
 
-def answer(frame: Frame, recognizer: Recognizer, emit: Callable[[Label], None]) -> None:
+def label_frame(frame: Frame, recognizer: Recognizer, emit: Callable[[Label], None]) -> None:
     """Label a camera's frame, and hand the label to `emit` before the next frame is looked at."""
     statistics = recognizer.statistics
     statistics.add_stages({"queue": (time.monotonic() - frame.arrived_s) * 1e3})

@@ -41,7 +41,7 @@ METHODS: dict[str, Method] = {"tvl1": Method(TVL1Spec, TVL1Motion)}
 
 def parse_motion(value: Any) -> Spec:
     """The spec of a method from a manifest. Raises ValueError where it is none, or not known."""
-    if isinstance(value, tuple(method.spec for method in METHODS.values())):
+    if isinstance(value, Spec) and type(value) in {method.spec for method in METHODS.values()}:
         return value
     name = value.get("method") if isinstance(value, Mapping) else None
     if not isinstance(name, str) or name not in METHODS:

@@ -10,7 +10,7 @@ import numpy as np
 from edge.bundle.manifest import Manifest
 from edge.decision.fusion import UNKNOWN
 from edge.decision.label import Label
-from edge.motion.stack import FlowBytes, to_pixels
+from edge.motion.quantise import FlowBytes, to_pixels
 from edge.outputs.base import Output
 from edge.outputs.overlay import OverlayView, Picture, bgr_picture, draw_overlay
 from edge.outputs.records import best
@@ -44,17 +44,17 @@ class Annotator(Output):
     def _view(self, label: Label) -> OverlayView:
         classes, decision = self._manifest.classes, label.decision
         known = decision is not None and decision.label != UNKNOWN
-        spatial, temporal = best(label.spatial, classes), best(label.temporal, classes)
         return OverlayView(
             state=label.state,
             label=decision.label if decision is not None and known else None,
             score=decision.score if decision is not None else 0.0,
-            spatial=spatial,
-            temporal=temporal,
+            streams={
+                name: best(label.streams.get(name), classes) for name in self._manifest.streams
+            },
             flow=None if label.flow is None else self._thinned(label.flow),
             status=f"{label.frame.time_s:.1f} s   {label.latency_ms:.0f} ms",
         )
 
     def _thinned(self, flow: FlowBytes) -> np.ndarray:
         step = max(flow.shape[1] // FLOW_PICTURE_PX, 1)
-        return to_pixels(flow[:, ::step, ::step], self._manifest.flow)
+        return to_pixels(flow[:, ::step, ::step], self._manifest.motions[0])  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from edge.bundle.manifest import Manifest
 from edge.decision.events import Event
 from edge.decision.label import Label
 from edge.errors import OutputError
@@ -23,9 +24,9 @@ from edge.sources.reconnect import SourceState
 class JsonLinesOutput(Output):
     """One JSON line a label, an event, a change of state, a summary."""
 
-    def __init__(self, path: str, segments: Segments, classes: tuple[str, ...]) -> None:
+    def __init__(self, path: str, segments: Segments, manifest: Manifest) -> None:
         self._given = None if path == "-" else Path(path)
-        self._segments, self._classes = segments, classes
+        self._segments, self._manifest = segments, manifest
         self._lines: JsonLines | None = None
         self._began_s = 0.0
 
@@ -34,7 +35,7 @@ class JsonLinesOutput(Output):
         return self
 
     def on_label(self, label: Label) -> None:
-        self._write(label_record(label, self._classes))
+        self._write(label_record(label, self._manifest))
 
     def on_event(self, event: Event) -> None:
         self._write(event_record(event))

@@ -1,22 +1,23 @@
-"""What the recognition looks like on the picture: label, both streams, flow.
+"""What the recognition looks like on the picture: label, a row a stream, flow.
 
     picture = bgr_picture(frame)          # the frame for people: BGR, at least 480 px high
     draw_overlay(picture, view)           # in place
 
-Everything scales with the height of the picture. Orange is the spatial stream and blue the temporal
-one, which also people with red-green blindness tell apart.
+Everything scales with the height of the picture. Streams have colours that also people with
+red-green blindness tell apart (Okabe and Ito's), in the order of the manifest.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.decision.label import State
-from edge.video.frames import Frame
+from edge.video.frames import LUMA_WEIGHTS, Frame, Matrix
 
 Picture = NDArray[np.uint8]  # (H, W, 3), BGR
 Colour = tuple[int, int, int]  # BGR
@@ -28,8 +29,15 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WHITE: Colour = (245, 245, 245)
 _GREY: Colour = (165, 165, 165)
 _TRACK: Colour = (70, 70, 70)
-_SPATIAL: Colour = (40, 160, 255)  # orange
-_TEMPORAL: Colour = (255, 180, 70)  # blue
+# orange, blue, yellow, green, purple
+_STREAMS: tuple[Colour, ...] = (
+    (40, 160, 255),
+    (255, 180, 70),
+    (66, 228, 240),
+    (115, 158, 0),
+    (167, 121, 204),
+)
+_FLOW = _STREAMS[1]
 _GREEN: Colour = (100, 210, 90)
 _AMBER: Colour = (60, 200, 250)
 
@@ -39,7 +47,7 @@ class OverlayView:
     """One moment of the recognition.
 
     label, score: the fused decision, score 0..1; label None: no class is likely enough (unknown).
-    spatial, temporal: each stream's best class and its score; None: the stream has none yet.
+    streams: each stream's best class and its score, by name; None: the stream has none yet.
     flow: (2, h, w) float32, px a frame interval, x then y; None: no flow picture.
     status: a short line such as "25.0 fps  62 ms".
     """
@@ -47,8 +55,7 @@ class OverlayView:
     state: State
     label: str | None = None
     score: float = 0.0
-    spatial: tuple[str, float] | None = None
-    temporal: tuple[str, float] | None = None
+    streams: Mapping[str, tuple[str, float] | None] = field(default_factory=dict)
     flow: NDArray[np.float32] | None = None
     status: str = ""
 
@@ -97,16 +104,16 @@ def _yuv_to_bgr(weight_red: float, weight_blue: float, full_range: bool) -> NDAr
     return np.block([[linear, (-linear @ black)[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]])
 
 
-def _correction(weight_red: float, weight_blue: float, full_range: bool) -> NDArray[np.float64]:
+def _correction(matrix: Matrix, full_range: bool) -> NDArray[np.float64]:
     """(3, 4): from OpenCV's colours, as if all I420 were limited BT.601, to the right ones."""
-    right = _yuv_to_bgr(weight_red, weight_blue, full_range)
-    return (right @ np.linalg.inv(_yuv_to_bgr(0.299, 0.114, False)))[:3]
+    right = _yuv_to_bgr(*LUMA_WEIGHTS[matrix], full_range)
+    return (right @ np.linalg.inv(_yuv_to_bgr(*LUMA_WEIGHTS["bt601"], False)))[:3]
 
 
 _CORRECTIONS = {
-    ("bt601", True): _correction(0.299, 0.114, True),
-    ("bt709", False): _correction(0.2126, 0.0722, False),
-    ("bt709", True): _correction(0.2126, 0.0722, True),
+    ("bt601", True): _correction("bt601", True),
+    ("bt709", False): _correction("bt709", False),
+    ("bt709", True): _correction("bt709", True),
 }
 
 
@@ -132,13 +139,12 @@ def draw_overlay(picture: Picture, view: OverlayView) -> None:
     if view.status:
         _draw_status(picture, view.status, unit)
     margin, row_h = round(12 * unit), round(24 * unit)
-    panel_h = round(44 * unit) + 2 * row_h + margin
+    panel_h = round(44 * unit) + len(view.streams) * row_h + margin
     top = max(height - panel_h, 0)
     _darken(picture[top:])
     _draw_decision(picture, view, unit, (margin, top + round(32 * unit)))
-    for row, (name, best, colour) in enumerate(
-        (("spatial", view.spatial, _SPATIAL), ("temporal", view.temporal, _TEMPORAL))
-    ):
+    for row, (name, best) in enumerate(view.streams.items()):
+        colour = _STREAMS[row % len(_STREAMS)]
         baseline = top + round(44 * unit) + row * row_h + round(17 * unit)
         _draw_stream(picture, name, best, colour, unit, (margin, baseline))
 
@@ -207,7 +213,7 @@ def _draw_flow(picture: Picture, flow: NDArray[np.float32], unit: float) -> None
     left = width - margin - flow_w
     picture[margin : margin + flow_h, left : left + flow_w] = flow_picture(flow, (flow_h, flow_w))
     corners = (left - 1, margin - 1), (left + flow_w, margin + flow_h)
-    cv2.rectangle(picture, *corners, _TEMPORAL, max(round(unit), 1))
+    cv2.rectangle(picture, *corners, _FLOW, max(round(unit), 1))
 
 
 def _draw_status(picture: Picture, text: str, unit: float) -> None:

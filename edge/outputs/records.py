@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
+from edge.bundle.manifest import Manifest
 from edge.decision.events import Event
-from edge.decision.fusion import Scores, decide
+from edge.decision.fusion import Scores, decide, top_scores
 from edge.decision.label import Label
 from edge.decision.recognizer import Recognizer
 from edge.sources.reconnect import SourceState
 
 TOP = 5
-# "queue": from the decoder to its turn; "host": what the CPU does for a frame of the GPU;
-# "wait": for the networks, which run beside the loop
-STAGES = (
-    "decode",
-    "queue",
-    "host",
-    "resize",
-    "flow",
-    "stack",
-    "spatial",
-    "temporal",
-    "scores",
-    "wait",
-    "fusion",
-    "output",
-    "latency",
-)
+# "queue": from the decoder to its turn; "host": what the CPU does for a frame of the GPU. Then the
+# networks, under the names of their streams; "wait": for them, since they run beside the loop.
+_STAGES_BEFORE = ("decode", "queue", "host", "resize", "flow", "stack")
+_STAGES_AFTER = ("scores", "wait", "fusion", "output", "latency")
 
 
-def label_record(label: Label, classes: tuple[str, ...]) -> dict[str, Any]:
-    """One JSON line: see the README for every field."""
-    decision = label.decision
+def stage_order(stages: Iterable[str], streams: Iterable[str]) -> list[str]:
+    """Those stages that were measured, in the order of the work. streams: names of networks."""
+    measured = set(stages)
+    return [s for s in (*_STAGES_BEFORE, *streams, *_STAGES_AFTER) if s in measured]
+
+
+def label_record(label: Label, manifest: Manifest) -> dict[str, Any]:
+    """One JSON line: see docs/outputs.md for every field."""
+    decision, classes = label.decision, manifest.classes
     return {
         "source": label.source,
         "frame": label.frame.index,
@@ -43,9 +38,8 @@ def label_record(label: Label, classes: tuple[str, ...]) -> dict[str, Any]:
         "state": label.state,
         "label": decision.label if decision else None,
         "score": round(decision.score, 4) if decision else None,
-        "top": [[n, round(s, 4)] for n, s in decision.top(classes, TOP)] if decision else [],
-        "spatial": best(label.spatial, classes),
-        "temporal": best(label.temporal, classes),
+        "top": top_scores(decision.scores, classes, TOP) if decision else [],
+        "streams": {name: best(label.streams.get(name), classes) for name in manifest.streams},
         "latency_ms": round(label.latency_ms, 2),
     }
 
@@ -74,10 +68,7 @@ def state_record(state: SourceState) -> dict[str, Any]:
 
 def best(scores: Scores | None, classes: tuple[str, ...]) -> tuple[str, float] | None:
     """The best of scores (C,), by class and rounded."""
-    if scores is None:
-        return None
-    index = int(np.argmax(scores))
-    return classes[index], round(float(scores[index]), 4)
+    return None if scores is None else top_scores(scores, classes, 1)[0]
 
 
 def summary_record(
@@ -107,8 +98,7 @@ def summary_record(
                 "p50": round(statistics.stages_ms[name].quantile(0.5), 3),
                 "p95": round(statistics.stages_ms[name].quantile(0.95), 3),
             }
-            for name in STAGES
-            if name in statistics.stages_ms
+            for name in stage_order(statistics.stages_ms, manifest.streams)
         },
         "warnings": warnings,
     }
@@ -116,7 +106,7 @@ def summary_record(
         mean = (statistics.fused_sum / statistics.decisions).astype(np.float32)
         whole = decide(mean, manifest.classes, manifest.fusion.threshold)
         summary["label"], summary["score"] = whole.label, round(whole.score, 4)
-        summary["top"] = [[n, round(s, 4)] for n, s in whole.top(manifest.classes, TOP)]
+        summary["top"] = top_scores(whole.scores, manifest.classes, TOP)
     return summary
 
 
@@ -140,7 +130,7 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         f"{summary[key]} {text}"
         for key, text in (
             ("dropped", "dropped"),
-            ("skipped", "passed over"),
+            ("skipped", "skipped"),
             ("gaps", "gaps"),
             ("standby", "without motion"),
         )

@@ -160,7 +160,8 @@ def resize_to_model(frame: Frame, geometry: Geometry) -> Frame:
 
 
 # (Kr, Kb) of ITU-R BT.601 and BT.709
-_LUMA_WEIGHTS: dict[str, tuple[float, float]] = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
+# How much red and blue count in luma (ITU-R BT.601, BT.709).
+LUMA_WEIGHTS: dict[str, tuple[float, float]] = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
@@ -184,7 +185,7 @@ def _rgb_planes(y, u, v, red_v, green_u, green_v, blue_u, scale, shift, out):  #
 
 def yuv_coefficients(matrix: Matrix) -> tuple[float, float, float, float]:
     """How much V adds to red, U and V take from green, and U adds to blue, for limited range."""
-    red, blue = _LUMA_WEIGHTS[matrix]
+    red, blue = LUMA_WEIGHTS[matrix]
     green = 1 - red - blue
     of_v, of_u = 255 / 224 * 2 * (1 - red), 255 / 224 * 2 * (1 - blue)
     return of_v, of_u * blue / green, of_v * red / green, of_u

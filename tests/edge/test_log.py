@@ -33,7 +33,7 @@ bundle = load_bundle(sys.argv[1])
 device = open_device("cpu", bundle)
 labels = []
 with open_source(sys.argv[2]) as source:
-    recognizer = Recognizer(bundle.manifest, device.open_feed(), RunConfig(), "clip")
+    recognizer = Recognizer(bundle.manifest, device.open_context(), RunConfig(), "clip")
     label_video(source, recognizer, labels.append)
 device.close()
 loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
@@ -61,7 +61,7 @@ def test_a_program_with_a_handler_of_its_own_gets_records(
     bundle, labels = load_bundle(demo_bundle), list[Label]()
     device = open_device("cpu", bundle)
     with open_source(str(broken_clip)) as source:
-        recognizer = Recognizer(bundle.manifest, device.open_feed(), RunConfig(), "clip")
+        recognizer = Recognizer(bundle.manifest, device.open_context(), RunConfig(), "clip")
         label_video(source, recognizer, labels.append)
     device.close()
     assert labels

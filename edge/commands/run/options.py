@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge.commands.run.arguments import RunArguments
 from edge.decision.events import EventRules, parse_thresholds
 from edge.decision.recognizer import RunConfig
 from edge.errors import OutputError
@@ -52,40 +53,38 @@ class RunOptions:
         return self.sources[0].live
 
 
-def run_options(asked: Mapping[str, Any]) -> RunOptions:
-    """From the parameters of the command, see edge.cli. Raises TwostreamError for what is wrong."""
-    given = [*(asked["sources"] or ()), *(asked["source"] or ())]
-    for number, elements in enumerate(asked["pipeline"] or ()):
+def run_options(asked: RunArguments) -> RunOptions:
+    """The parameters of the command, checked. Raises TwostreamError for what is wrong."""
+    given = [*(asked.sources or ()), *(asked.source or ())]
+    for number, elements in enumerate(asked.pipeline or ()):
         given.append(f"pipeline{number + 1}=pipeline:{elements}")
-    token = asked["token"] or ""
-    minutes, gigabytes, days = asked["segment"], asked["keep_gb"], asked["keep_days"]
+    token = asked.token
+    minutes, gigabytes, days = asked.segment, asked.keep_gb, asked.keep_days
     if minutes is None and (gigabytes is not None or days is not None):
         raise OutputError("--keep-gb and --keep-days are for files of --segment MINUTES")
-    if asked["webhook"] is not None:
-        parse_webhook(asked["webhook"])  # what is none is told now
+    if asked.webhook is not None:
+        parse_webhook(asked.webhook)  # what is none is told now
     return RunOptions(
-        bundle=Path(asked["bundle"]),
+        bundle=asked.bundle,
         sources=tuple(parse_sources(given)),
-        device=asked["device"],
-        config=RunConfig(
-            asked["every"], asked["max_frames"], asked["max_fps"], asked["standby_after"]
-        ),
+        device=asked.device,
+        config=RunConfig(asked.every, asked.max_frames, asked.max_fps, asked.standby_after),
         rules=EventRules(
-            parse_thresholds(asked["threshold"] or []), ignored=frozenset(asked["ignore"] or ())
+            parse_thresholds(asked.threshold or []), ignored=frozenset(asked.ignore or ())
         ),
-        patience=ReconnectPolicy(wait=asked["wait_for_cameras"], retries=asked["retries"]),
+        patience=ReconnectPolicy(wait=asked.wait_for_cameras, retries=asked.retries),
         outputs=Outputs(
-            video=None if asked["video"] is None else Path(asked["video"]),
-            json=asked["json"],
+            video=asked.video,
+            json=asked.json,
             segments=Segments(
                 None if minutes is None else 60 * minutes,
                 None if gigabytes is None else int(1e9 * gigabytes),
                 None if days is None else 86400 * days,
             ),
-            web=None if asked["web"] is None else parse_listen("--web", asked["web"], token),
-            rtsp=None if asked["rtsp"] is None else parse_listen("--rtsp", asked["rtsp"], token),
-            mqtt=None if asked["mqtt"] is None else parse_broker(asked["mqtt"]),
-            webhook=asked["webhook"],
+            web=None if asked.web is None else parse_listen("--web", asked.web, token),
+            rtsp=None if asked.rtsp is None else parse_listen("--rtsp", asked.rtsp, token),
+            mqtt=None if asked.mqtt is None else parse_broker(asked.mqtt),
+            webhook=asked.webhook,
         ),
     )
 

@@ -12,7 +12,7 @@ from edge.bundle.manifest import Bundle, load_bundle
 from edge.commands.run.options import RunOptions
 from edge.commands.run.session import Session, read, watch
 from edge.devices import open_device
-from edge.errors import OutputError
+from edge.errors import ConfigError, OutputError
 from edge.outputs.annotator import Annotator
 from edge.outputs.base import Output
 from edge.outputs.console import ConsoleLog, ProgressBar
@@ -33,11 +33,11 @@ from edge.terminal import stderr_console
 logger = logging.getLogger(__name__)
 
 
-def run(options: RunOptions, read_again: Callable[[], RunOptions] | None = None) -> None:
+def run(options: RunOptions, reload: Callable[[], RunOptions] | None = None) -> None:
     """Recognise until the sources end or a signal asks to stop; a second signal interrupts.
 
-    read_again: what SIGHUP brings; without it, SIGHUP stops. Raises TwostreamError for whatever the
-    user can mend.
+    reload: the options that SIGHUP brings; without it, SIGHUP stops. Raises TwostreamError for
+    whatever the user can mend.
     """
     check_outputs(
         _files(options), [spec.address.location for spec in options.sources if not spec.live]
@@ -45,10 +45,14 @@ def run(options: RunOptions, read_again: Callable[[], RunOptions] | None = None)
     bundle = load_bundle(options.bundle)
     if bundle.manifest.accepted_loss is not None:
         logger.warning("this bundle was made although %s", bundle.manifest.accepted_loss)
+    if options.config.standby_after_s is not None and not bundle.manifest.motions:
+        raise ConfigError(
+            f"--standby-after: {options.bundle} measures no motion; leave the option out"
+        )
     with ExitStack() as stack:
-        session = _open(options, read_again is not None, bundle, stack)
+        session = _open(options, reload, bundle, stack)
         if options.live:
-            watch(session, options, read_again)
+            watch(session, options)
         else:
             read(session, options.sources)
         session.finish()
@@ -76,21 +80,21 @@ def _files(options: RunOptions) -> list[tuple[str, Path]]:
 
 def _open(
     options: RunOptions,
-    may_change: bool,
+    reload: Callable[[], RunOptions] | None,
     bundle: Bundle,
     stack: ExitStack,
 ) -> Session:
-    """Outputs first: what cannot be had is told before anything is loaded. may_change: sources may
-    come and go."""
+    """Outputs first: what cannot be had is told before anything is loaded. reload: sources may come
+    and go."""
     outputs, manifest = options.outputs, bundle.manifest
     annotator = Annotator(manifest)
-    several = len(options.sources) > 1 or may_change
+    several = len(options.sources) > 1 or reload is not None
     opened: list[Output] = [ConsoleLog(), annotator]
     if outputs.json is not None:
-        lines = JsonLinesOutput(outputs.json, outputs.segments, manifest.classes)
+        lines = JsonLinesOutput(outputs.json, outputs.segments, manifest)
         opened.append(stack.enter_context(lines))
     if outputs.video is not None:
-        usual = 1 / manifest.flow.interval_s
+        usual = 1 / manifest.interval_s
         recorder = VideoRecorder(outputs.video, outputs.segments, several, usual, annotator)
         opened.append(stack.enter_context(recorder))
     if outputs.mqtt is not None:
@@ -102,11 +106,13 @@ def _open(
         opened.append(relay)
         logger.info("annotated pictures: %s", relay.url)
     if outputs.web is not None:
-        state = LiveState(manifest.classes, annotator)
+        state = LiveState(manifest, annotator)
         server = stack.enter_context(WebServer(outputs.web, state))
         opened.append(state)
         logger.info("live page: %s", server.url)
-    flow_wanted = outputs.pictured or options.config.standby_after_s is not None or may_change
+    flow_wanted = (
+        outputs.pictured or options.config.standby_after_s is not None or reload is not None
+    )
     device = open_device(options.device, bundle, flow_wanted)
     stack.callback(device.close)
     # before the cameras, which may be waited for: that is no reason to be restarted
@@ -119,6 +125,7 @@ def _open(
         options.rules,
         outputs.pictured,
         opened,
+        reload,
     )
 
 

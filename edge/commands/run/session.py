@@ -16,7 +16,7 @@ from edge.bundle.manifest import Manifest
 from edge.commands.run.options import RunOptions
 from edge.commands.run.source_run import SourceRun
 from edge.decision.events import EventRules, EventTracker
-from edge.decision.recognizer import Recognizer, RunConfig, answer, label_video
+from edge.decision.recognizer import Recognizer, RunConfig, label_frame, label_video
 from edge.devices import Device
 from edge.errors import SourceError, TwostreamError
 from edge.outputs.base import Output, SourceInfo
@@ -35,7 +35,8 @@ _NAMED_MAX = 5  # sources that a message names
 @dataclass
 class Session:
     """pictured: frames wait for their labels to be drawn on them. running: by name, the sources
-    that are open; failed: why a source was not read to its end.
+    that are open; failed: why a source was not read to its end. reload: the options as they are
+    now, asked for at SIGHUP; without it, SIGHUP stops.
     """
 
     manifest: Manifest
@@ -44,6 +45,7 @@ class Session:
     rules: EventRules
     pictured: bool
     outputs: list[Output]
+    reload: Callable[[], RunOptions] | None
     running: dict[str, SourceRun] = field(default_factory=dict)
     summaries: list[dict[str, Any]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
@@ -57,7 +59,7 @@ class Session:
         """Raises SourceError where the rules name an action that the bundle does not know."""
         name, manifest = spec.name, self.manifest
         tracker = EventTracker(name, manifest.classes, manifest.fusion.threshold, self.rules)
-        recognizer = Recognizer(manifest, self.device.open_feed(), self.config, name)
+        recognizer = Recognizer(manifest, self.device.open_context(), self.config, name)
         run = self.running[name] = SourceRun(source, recognizer, tracker, self.outputs)
         self.failed.pop(name, None)
         info = SourceInfo(name, spec.slug, source.live, source.frame_rate, source.expected_frames)
@@ -147,21 +149,18 @@ def _read_one(session: Session, spec: SourceSpec, signals: _Signals) -> None:
         session.end(spec.name)
 
 
-def watch(
-    session: Session, options: RunOptions, read_again: Callable[[], RunOptions] | None
-) -> None:
+def watch(session: Session, options: RunOptions) -> None:
     """Watch cameras until a signal asks to stop, or none is left.
 
-    read_again: the options as they are now, asked for at SIGHUP. Raises SourceError where a camera
-    gives nothing at the start and is not waited for.
+    Raises SourceError where a camera gives nothing at the start and is not waited for.
     """
-    with _signals(read_again is not None) as signals, CameraMultiplexer() as cameras:
+    with _signals(session.reload is not None) as signals, CameraMultiplexer() as cameras:
         for spec in options.sources:
             _begin_camera(session, cameras, spec, options.patience)
         while cameras.any_left() and not (signals.stop or session.done):
-            if signals.reload and read_again is not None:
+            if signals.reload:
                 signals.reload = False
-                options = _reload(session, cameras, options, read_again)
+                options = _reload(session, cameras, options)
             arrival = cameras.next(_LOOK_S)
             _pass_on(session, cameras)  # before the first frame of a camera its state is known
             _note_failed(session, cameras, options)
@@ -183,7 +182,7 @@ def _begin_camera(
 
 def _answer(session: Session, cameras: CameraMultiplexer, name: str, frame: Frame) -> None:
     run = session.running[name]
-    answer(session.frame(frame), run.recognizer, run.on_label)
+    label_frame(session.frame(frame), run.recognizer, run.on_label)
     limit = session.config.max_frames
     if limit and run.recognizer.statistics.frames >= limit:
         _end_camera(session, cameras, name)
@@ -221,15 +220,11 @@ def _note_failed(session: Session, cameras: CameraMultiplexer, options: RunOptio
         logger.warning("not read any further: %s", session.failed[name])
 
 
-def _reload(
-    session: Session,
-    cameras: CameraMultiplexer,
-    options: RunOptions,
-    read_again: Callable[[], RunOptions],
-) -> RunOptions:
+def _reload(session: Session, cameras: CameraMultiplexer, options: RunOptions) -> RunOptions:
     """Go on by the options as they are now: cameras, rules, and which frames are looked at."""
     try:
-        new = read_again()
+        assert session.reload is not None
+        new = session.reload()
         new.rules.check(session.manifest.classes)
         if not new.live:
             raise SourceError(f"{new.sources[0].name} is a file; cameras are watched here")

@@ -12,7 +12,7 @@ from edge.decision.label import Label
 from edge.decision.recognizer import Recognizer, RunConfig
 from edge.decision.statistics import SourceStatistics
 from edge.outputs.base import Output
-from edge.outputs.records import STAGES, summary_record
+from edge.outputs.records import stage_order, summary_record
 from edge.sources.gst_source import Source
 from edge.sources.reconnect import ReconnectingSource
 
@@ -58,7 +58,7 @@ class SourceRun:
         """Nothing more comes of the source: the summary of what did, if it is to have one."""
         self._emit(self.tracker.clear())
         self._emit_statistics()
-        self.recognizer.feed.close()
+        self.recognizer.context.close()
         source, summary = self.source, None
         if summarise:
             summary = summary_record(
@@ -75,6 +75,7 @@ class SourceRun:
 
     def _emit_statistics(self) -> None:
         counts, source = self.recognizer.statistics, self.source
+        order = stage_order(counts.stages_ms, self.recognizer.manifest.streams)
         snapshot = SourceStatistics(
             source=self.name,
             received=source.received,
@@ -83,7 +84,7 @@ class SourceRun:
             damaged=source.damaged,
             gaps=counts.gaps,
             standby=counts.standby,
-            stages={s: counts.stages_ms[s].times() for s in STAGES if s in counts.stages_ms},
+            stages={name: counts.stages_ms[name].times() for name in order},
         )
         for output in self.outputs:
             output.on_statistics(snapshot)

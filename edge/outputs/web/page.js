@@ -8,15 +8,18 @@ const make = (tag, text, name) => {
   if (name) one.className = name;
   return one;
 };
-const bars = (id, rows) => at(id).replaceChildren(...rows.map(([name, score]) => {
+const COLOURS = 5;
+const bars = (rows, stream) => rows.map(([name, score]) => {
   const bar = make("div", undefined, "bar"), track = make("div", undefined, "track");
   const fill = make("div", undefined, "fill");
   fill.style.width = 100 * score + "%";
-  fill.style.background = `var(--${id})`;
+  fill.style.background = `var(--stream${stream % COLOURS})`;
   track.append(fill);
   bar.append(make("span", name), track, make("span", Math.round(100 * score) + " %", "n"));
   return bar;
-}));
+});
+const streams = all => at("streams").replaceChildren(...Object.entries(all).flatMap(
+  ([name, rows], stream) => [make("h2", name), ...bars(rows, stream)]));
 const hue = name => [...name].reduce((sum, c) => (31 * sum + c.charCodeAt(0)) % 360, 7);
 let chosen = null;
 const show_live = name => {
@@ -90,8 +93,7 @@ const show = all => {
   at("label").className = unknown ? "unknown" : "";
   at("score").textContent = s.score === null ? "" : `${Math.round(100 * s.score)} %` +
     (unknown && s.top.length ? `, best guess ${s.top[0][0]}` : "");
-  bars("spatial", s.streams.spatial || []);
-  bars("temporal", s.streams.temporal || []);
+  streams(s.streams);
   const lost = s.source_state.state !== "running";
   at("camera").textContent = lost ? `${s.name} ${s.source_state.state}: ${s.source_state.reason}` : s.name;
   at("camera").className = lost ? "lost" : "";

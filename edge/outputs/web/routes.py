@@ -20,6 +20,7 @@ import edge.outputs.web.connections
 from edge.outputs.web.access import OPEN_PATH, Access, Asked
 from edge.outputs.web.answers import HEADERS, plain, whole
 from edge.outputs.web.connections import Connection
+from edge.outputs.web.metrics import metrics_text
 from edge.outputs.web.state import LiveState
 
 VIEWERS_MAX = 8  # of the picture stream
@@ -138,11 +139,12 @@ class Routes:
         return whole("application/json", json.dumps(record, separators=(",", ":")).encode())
 
     async def _metrics(self, _: Asked) -> web.Response:
-        text = await self._in_thread(self._state.metrics)
-        text += "# TYPE twostream_web_refused_total counter\n"
-        for reason in _REASONS:
-            text += f'twostream_web_refused_total{{reason="{reason}"}} {self._counts[reason]}\n'
-        return whole("text/plain; version=0.0.4; charset=utf-8", text.encode())
+        def text() -> bytes:
+            refused = {reason: self._counts[reason] for reason in _REASONS}
+            return metrics_text(self._state.metrics(), refused)
+
+        data = await self._in_thread(text)
+        return whole("text/plain; version=0.0.4; charset=utf-8", data)
 
     async def _still(self, asked: Asked) -> web.Response:
         """The newest picture of ?source=NAME."""

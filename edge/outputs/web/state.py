@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
-import numpy as np
 
+from edge.bundle.manifest import Manifest
 from edge.decision.events import Event
+from edge.decision.fusion import top_scores
 from edge.decision.label import Label
 from edge.decision.statistics import SourceStatistics
 from edge.outputs.base import Output, SourceInfo
 from edge.outputs.overlay import Picture
 from edge.outputs.records import event_record, state_record
+from edge.outputs.web.metrics import SourceMetrics
 from edge.sources.reconnect import SourceState
 
 EVENTS_KEPT = 200
@@ -52,8 +54,8 @@ class LiveState(Output):
     A picture is drawn and packed only where somebody looks, and once for all who do.
     """
 
-    def __init__(self, classes: tuple[str, ...], draw: Callable[[Label], Picture]) -> None:
-        self._classes, self._draw = classes, draw
+    def __init__(self, manifest: Manifest, draw: Callable[[Label], Picture]) -> None:
+        self._classes, self._streams, self._draw = manifest.classes, tuple(manifest.streams), draw
         self._news = threading.Condition()
         self._drawing = threading.Lock()
         self._sources: dict[str, _Seen] = {}
@@ -138,54 +140,39 @@ class LiveState(Output):
     def _record(self, seen: _Seen) -> dict[str, Any]:
         label, classes = seen.label, self._classes
         decision = label.decision if label is not None else None
-        streams = {} if label is None else {"spatial": label.spatial, "temporal": label.temporal}
+        streams = label.streams if label is not None else {}
         return {
             "name": seen.name,
             "source_state": {"state": seen.state.state, "reason": seen.state.reason},
             "state": label.state if label is not None else "starting",
             "label": decision.label if decision is not None else None,
             "score": round(decision.score, 4) if decision is not None else None,
-            "top": decision.top(classes, _TOP) if decision is not None else [],
+            "top": top_scores(decision.scores, classes, _TOP) if decision is not None else [],
             "streams": {
-                name: [] if scores is None else _best(scores, classes)
-                for name, scores in streams.items()
+                name: top_scores(streams[name], classes, _TOP) if name in streams else []
+                for name in self._streams
             },
             "latency_ms": round(label.latency_ms, 1) if label is not None else None,
             "counts": _counts(seen),
         }
 
-    def metrics(self) -> str:
-        """In Prometheus' text format: the lines of a metric together, one for each source."""
+    def metrics(self) -> list[SourceMetrics]:
         with self._news:
-            sources = list(self._sources.values())
-        rows: dict[tuple[str, str], list[str]] = {}
-        for seen in sources:
-            of = f'camera="{_escaped(seen.name)}"'
-            for name, value in _counts(seen).items():
-                rows.setdefault((f"{name}_total", "counter"), []).append(f"{{{of}}} {value}")
-            up = int(seen.state.state == "running" and seen.healthy)
-            rows.setdefault(("up", "gauge"), []).append(f"{{{of}}} {up}")
-            actions = rows.setdefault(("actions_total", "counter"), [])
-            actions += [
-                f'{{{of},action="{_escaped(action)}"}} {count}'
-                for action, count in sorted(seen.starts.copy().items())
+            return [
+                SourceMetrics(
+                    seen.name,
+                    seen.state.state == "running" and seen.healthy,
+                    seen.losses,
+                    dict(seen.starts),
+                    seen.statistics,
+                )
+                for seen in self._sources.values()
             ]
-            stages = rows.setdefault(("stage_seconds", "summary"), [])
-            stages += _stages(seen.statistics, of)
-        return "".join(
-            f"# TYPE twostream_{name} {kind}\n" + "".join(f"twostream_{name}{t}\n" for t in texts)
-            for (name, kind), texts in rows.items()
-        )
 
     def _look_up(self, source: str) -> _Seen | None:
         if not source:
             return next(iter(self._sources.values()), None)
         return self._sources.get(source)
-
-
-def _best(scores: np.ndarray, classes: tuple[str, ...]) -> list[tuple[str, float]]:
-    order = np.argsort(-scores, kind="stable")[:_TOP]
-    return [(classes[index], round(float(scores[index]), 4)) for index in order]
 
 
 def _counts(seen: _Seen) -> dict[str, int]:
@@ -201,16 +188,3 @@ def _counts(seen: _Seen) -> dict[str, int]:
         "standby": known.standby,
         "losses": seen.losses,
     }
-
-
-def _stages(statistics: SourceStatistics | None, of: str) -> list[str]:
-    known = {} if statistics is None else statistics.stages
-    return [
-        f'{{{of},stage="{stage}",quantile="{share}"}} {seconds:.6f}'
-        for stage, times in known.items()
-        for share, seconds in ((0.5, times.p50_s), (0.95, times.p95_s), (0.99, times.p99_s))
-    ]
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -54,6 +54,8 @@ HOSTILE = [
 ]
 FINE = ["Springen", "跳水", "شیرجه‌رفتن", "क्‍ष", "e\u0301", "Tae Kwon-Do (2)", "🏊", "Прыжок"]
 
+MOTION = "streams.temporal.input.motion"
+
 
 def stderr_of(*words: object) -> tuple[int, bytes]:
     done = subprocess.run(
@@ -72,7 +74,8 @@ def assert_harmless(errors: bytes) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize(
-    "key", ["name", "accepted_loss", "spatial.backbone", "temporal.backbone", "classes"]
+    "key",
+    ["name", "accepted_loss", "streams.spatial.backbone", "streams.temporal.backbone", "classes"],
 )
 def test_a_text_that_does_not_print_is_refused(tmp_path: Path, key: str, text: str) -> None:
     value: Any = ["Diving", text] if key == "classes" else text
@@ -89,7 +92,7 @@ def test_the_letters_of_all_scripts_are_names(tmp_path: Path, text: str) -> None
 
 
 @pytest.mark.parametrize("text", [" ", "Swing ", " Swing", "Swing\u00a0", "\u3000", "\u200d"])
-@pytest.mark.parametrize("key", ["name", "spatial.backbone", "classes"])
+@pytest.mark.parametrize("key", ["name", "streams.spatial.backbone", "classes"])
 def test_a_name_begins_and_ends_with_what_is_seen(tmp_path: Path, key: str, text: str) -> None:
     value: Any = ["Diving", text] if key == "classes" else text
     folder = write(tmp_path / "b", set_key(manifest(), key, value))
@@ -163,20 +166,20 @@ def test_the_command_escapes_names_of_files_and_sources(tmp_path: Path, demo_bun
 
 
 NUMBERS = [
-    "spatial.temperature",
+    "streams.spatial.temperature",
     "fusion.threshold",
-    "fusion.spatial_weight",
+    "streams.spatial.weight",
     "fusion.window_s",
     "parity.tolerance",
-    "flow.lambda",
-    "flow.theta",
-    "flow.tau",
-    "flow.interval_s",
-    "flow.bound_px",
+    f"{MOTION}.lambda",
+    f"{MOTION}.theta",
+    f"{MOTION}.tau",
+    f"{MOTION}.interval_s",
+    f"{MOTION}.bound_px",
 ]
 
 
-@pytest.mark.parametrize("key", [*NUMBERS, "temporal.normalisation.mean"])
+@pytest.mark.parametrize("key", [*NUMBERS, "streams.temporal.normalisation.mean"])
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
 def test_no_number_is_infinite_or_none(tmp_path: Path, key: str, literal: str) -> None:
     value = ["@"] if key.endswith("mean") else "@"
@@ -189,12 +192,16 @@ def test_no_number_is_infinite_or_none(tmp_path: Path, key: str, literal: str) -
     ("key", "value", "says"),
     [
         ("geometry.size_hw", [1026, 1024], "from 32 to 1024: (1026, 1024)"),
-        ("temporal.stack", 65, "less than or equal to 64, not 65"),
-        ("flow.warps", 21, "less than or equal to 20, not 21"),
-        ("flow.iterations", 10**300, "less than or equal to 200, not 1000"),
+        ("streams.temporal.input.stack", 65, "less than or equal to 64, not 65"),
+        (f"{MOTION}.warps", 21, "less than or equal to 20, not 21"),
+        (
+            f"{MOTION}.iterations",
+            10**300,
+            "less than or equal to 200, not 1000",
+        ),
         ("fusion.window_s", 61.0, "less than or equal to 60, not 61.0"),
-        ("spatial.temperature", 1e-300, "greater than or equal to 0.001, not 1e-300"),
-        ("temporal.normalisation.std", [1e-30], "std (1e-30,)"),
+        ("streams.spatial.temperature", 1e-300, "greater than or equal to 0.001, not 1e-300"),
+        ("streams.temporal.normalisation.std", [1e-30], "std (1e-30,)"),
         ("classes", [str(n) for n in range(10_001)], "10000 items"),
         ("files", {f"{n}.onnx": "0" * 64 for n in range(17)}, "16 items"),
         ("name", "x" * 129, "at most 128 characters"),
@@ -211,11 +218,15 @@ def test_what_asks_for_too_much_is_told_both_numbers(
 
 def test_the_whole_of_the_work_is_bounded(tmp_path: Path) -> None:
     large = set_key(manifest(), "geometry.size_hw", [1024, 1024])
-    slow = set_key(set_key(large, "flow.warps", 20), "flow.iterations", 200)
+    slow = set_key(
+        set_key(large, f"{MOTION}.warps", 20),
+        f"{MOTION}.iterations",
+        200,
+    )
     with pytest.raises(BundleError, match="5571 million pixel iterations, 400 million are allow"):
         load_bundle(write(tmp_path / "b", slow))
     with pytest.raises(BundleError, match="512 MiB, 128 are allowed"):
-        load_bundle(write(tmp_path / "c", set_key(large, "temporal.stack", 64)))
+        load_bundle(write(tmp_path / "c", set_key(large, "streams.temporal.input.stack", 64)))
 
 
 @pytest.mark.parametrize(

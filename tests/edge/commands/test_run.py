@@ -29,8 +29,7 @@ KEYS = [
     "label",
     "score",
     "top",
-    "spatial",
-    "temporal",
+    "streams",
     "latency_ms",
 ]
 
@@ -63,11 +62,11 @@ def test_it_warms_up_for_one_stack_and_then_runs(recorded: Path) -> None:
     labels, _ = read_lines(recorded / "out.jsonl")
     assert [line["state"] for line in labels] == ["warming up"] * 10 + ["running"] * 30
     for line in labels[:10]:
-        assert (line["label"], line["score"], line["top"], line["spatial"]) == (
+        assert (line["label"], line["score"], line["top"], line["streams"]) == (
             None,
             None,
             [],
-            None,
+            {"spatial": None, "temporal": None},
         )
     for line in labels[10:]:
         assert len(line["top"]) == 5
@@ -213,7 +212,7 @@ def labels_of(
     """The labels of a file, in this process."""
     loaded = load_bundle(bundle)
     device = open_device("cpu", loaded)
-    recognizer = Recognizer(loaded.manifest, device.open_feed(), config or RunConfig())
+    recognizer = Recognizer(loaded.manifest, device.open_context(), config or RunConfig())
     labels: list[Label] = []
     with open_source(str(path)) as source:
         label_video(source, recognizer, labels.append)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edge.bundle.manifest import FusionSpec
-from edge.decision.fusion import UNKNOWN, ScoreWindow, apply_temperature, decide, fuse, softmax
+from edge.bundle.manifest import load_bundle
+from edge.decision.fusion import (
+    UNKNOWN,
+    ScoreWindow,
+    apply_temperature,
+    decide,
+    fuse,
+    fuse_logits,
+    softmax,
+    top_scores,
+)
 
 CLASSES = ("Diving", "Drumming", "Surfing")
-PLAIN = {
-    "spatial_weight": 1.0,
-    "temporal_weight": 1.0,
-    "temperature": 1.0,
-    "window_s": 1.0,
-    "threshold": 0.5,
-    "false_alarm_rate": 0.05,
-}
 
 
 @given(arrays(np.float32, (4, 3), elements=st.floats(-1e4, 1e4, width=32)), st.floats(0.1, 10))
@@ -43,10 +45,27 @@ def test_to_temper_scores_is_to_divide_their_logits(logits: np.ndarray, t: float
 
 
 def test_fusion_is_the_weighted_mean() -> None:
-    spec = FusionSpec(**(PLAIN | {"temporal_weight": 3.0}))
-    spatial = np.array([1, 0, 0], np.float32)
-    temporal = np.array([0, 1, 0], np.float32)
-    np.testing.assert_allclose(fuse(spatial, temporal, spec), [0.25, 0.75, 0])
+    one_hot = np.eye(3, dtype=np.float32)
+    two = {"spatial": one_hot[0], "temporal": one_hot[1]}
+    np.testing.assert_allclose(fuse(two, {"spatial": 1, "temporal": 3}), [0.25, 0.75, 0])
+    three = two | {"slow": one_hot[2]}
+    weights = {"spatial": 1, "temporal": 2, "slow": 1}
+    np.testing.assert_allclose(fuse(three, weights), [0.25, 0.5, 0.25])
+    np.testing.assert_allclose(fuse({"slow": one_hot[2]}, weights), [0, 0, 1])
+
+
+def test_logits_become_scores_by_the_manifest(demo_bundle: Path) -> None:
+    manifest = load_bundle(demo_bundle).manifest
+    logits = {name: np.arange(8, dtype=np.float32) for name in manifest.streams}
+    scores = fuse_logits(logits, manifest)
+    assert list(scores.streams) == ["spatial", "temporal"]
+    for name, stream in manifest.streams.items():
+        np.testing.assert_array_equal(
+            scores.streams[name], softmax(logits[name], stream.temperature)
+        )
+    mean = sum(stream.weight * scores.streams[n] for n, stream in manifest.streams.items())
+    expected = apply_temperature(mean, manifest.fusion.temperature)
+    np.testing.assert_allclose(scores.fused, expected, atol=1e-6)
 
 
 def test_a_score_below_the_threshold_is_unknown_and_keeps_its_score() -> None:
@@ -54,7 +73,7 @@ def test_a_score_below_the_threshold_is_unknown_and_keeps_its_score() -> None:
     sure, unsure = decide(scores, CLASSES, 0.5), decide(scores, CLASSES, 0.51)
     assert (sure.label, sure.score) == ("Drumming", 0.5)
     assert (unsure.label, unsure.score) == (UNKNOWN, 0.5)
-    assert [name for name, _ in unsure.top(CLASSES, 2)] == ["Drumming", "Surfing"]
+    assert [name for name, _ in top_scores(unsure.scores, CLASSES, 2)] == ["Drumming", "Surfing"]
 
 
 def test_the_window_is_the_mean_of_the_last_second_and_no_more() -> None:
@@ -65,8 +84,3 @@ def test_the_window_is_the_mean_of_the_last_second_and_no_more() -> None:
     np.testing.assert_allclose(window.push(1.25, one_hot[1]), [0, 1, 0])
     window.clear()
     np.testing.assert_allclose(window.push(1.3, one_hot[2]), [0, 0, 1])
-
-
-def test_weights_that_are_both_zero_are_refused() -> None:
-    with pytest.raises(ValueError, match="both zero"):
-        FusionSpec(**(PLAIN | {"spatial_weight": 0.0, "temporal_weight": 0.0}))

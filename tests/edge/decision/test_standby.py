@@ -10,10 +10,10 @@ import pytest
 
 from edge.bundle.manifest import load_bundle
 from edge.decision.label import Label
-from edge.decision.recognizer import MOVING_SHARE, Recognizer, RunConfig, answer, label_video
+from edge.decision.recognizer import MOVING_SHARE, Recognizer, RunConfig, label_frame, label_video
 from edge.devices import open_device
+from edge.motion.quantise import moving_share, quantise
 from edge.motion.spec import PRESETS
-from edge.motion.stack import moving_share, quantise
 from edge.motion.tvl1 import TVL1
 from edge.video.frames import Frame
 from tests.support.command import assert_refused, twostream
@@ -37,7 +37,7 @@ def labels_of(
 ) -> tuple[list[Label], Recognizer]:
     loaded = load_bundle(bundle)
     device = open_device("cpu", loaded, flow_wanted=True)
-    recognizer = Recognizer(loaded.manifest, device.open_feed(), config)
+    recognizer = Recognizer(loaded.manifest, device.open_context(), config)
     labels: list[Label] = []
     label_video(frames, recognizer, labels.append)
     device.close()
@@ -62,12 +62,12 @@ def test_networks_rest_without_motion_and_wake_with_it(demo_bundle: Path) -> Non
 def test_a_configuration_without_rest_wakes_them(demo_bundle: Path) -> None:
     loaded = load_bundle(demo_bundle)
     device = open_device("cpu", loaded, flow_wanted=True)
-    recognizer = Recognizer(loaded.manifest, device.open_feed(), RunConfig(standby_after_s=1.0))
+    recognizer = Recognizer(loaded.manifest, device.open_context(), RunConfig(standby_after_s=1.0))
     labels: list[Label] = []
     for index in range(60):
         if index == 50:
             recognizer.change(RunConfig())
-        answer(scene(index, False), recognizer, labels.append)
+        label_frame(scene(index, False), recognizer, labels.append)
     device.close()
     assert labels[49].state == "standby"
     assert [label.state for label in labels[50:]] == ["running"] * 10

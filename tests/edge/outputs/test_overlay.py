@@ -16,7 +16,8 @@ from edge.video.frames import Frame, Matrix, Normalisation, rgb_tensor
 
 SPATIAL_BGR = (40, 160, 255)
 TEMPORAL_BGR = (255, 180, 70)
-VIEW = OverlayView("running", "Archery", 0.87, ("Archery", 0.93), ("TaiChi", 0.41))
+STREAMS = {"spatial": ("Archery", 0.93), "temporal": ("TaiChi", 0.41)}
+VIEW = OverlayView("running", "Archery", 0.87, STREAMS)
 
 
 def drawn(view: OverlayView, size_hw: tuple[int, int] = (480, 640)) -> np.ndarray:
@@ -36,10 +37,14 @@ def widest_run(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
 
 @pytest.mark.parametrize("size_hw", [(240, 320), (480, 640), (720, 1280), (640, 360)])
 def test_bars_follow_the_scores(size_hw: tuple[int, int]) -> None:
-    whole = widest_run(drawn(replace(VIEW, spatial=("a", 1.0)), size_hw), SPATIAL_BGR)
+    whole = widest_run(
+        drawn(replace(VIEW, streams=STREAMS | {"spatial": ("a", 1.0)}), size_hw), SPATIAL_BGR
+    )
     assert whole > size_hw[1] * 0.25
     for score in (0.1, 0.5, 0.93):
-        picture = drawn(replace(VIEW, spatial=("a", score), temporal=("a", 1 - score)), size_hw)
+        picture = drawn(
+            replace(VIEW, streams={"spatial": ("a", score), "temporal": ("a", 1 - score)}), size_hw
+        )
         assert widest_run(picture, SPATIAL_BGR) == pytest.approx(score * whole, abs=4)
         assert widest_run(picture, TEMPORAL_BGR) == pytest.approx((1 - score) * whole, abs=4)
 
@@ -60,7 +65,7 @@ def decision_colours(view: OverlayView) -> np.ndarray:
 def test_states_look_different() -> None:
     running = decision_colours(VIEW)
     unknown = decision_colours(replace(VIEW, label=None))
-    warming = decision_colours(OverlayView("warming up"))
+    warming = decision_colours(OverlayView("warming up", streams=dict.fromkeys(STREAMS)))
     assert running.min() > 235  # white
     assert np.ptp(unknown) < 3  # grey, well below white
     assert unknown.max() < 200
@@ -70,7 +75,7 @@ def test_states_look_different() -> None:
 def test_unknown_shows_no_score() -> None:
     """The fused score's place, at the right of the decision, stays empty."""
     place = np.s_[380:412, 540:]
-    empty = drawn(OverlayView("warming up"))[place]
+    empty = drawn(OverlayView("warming up", streams=dict.fromkeys(STREAMS)))[place]
     np.testing.assert_array_equal(drawn(replace(VIEW, label=None))[place], empty)
     assert (drawn(VIEW)[place] != empty).any()
 
@@ -88,14 +93,18 @@ def test_any_label_fits_any_picture(
 ) -> None:
     flow = None if flow_size is None else np.zeros((2, *flow_size), np.float32)
     streams = None if label is None else (label, score)
-    view = OverlayView("running", label, score, streams, streams, flow, label or "")
+    view = OverlayView("running", label, score, dict.fromkeys(STREAMS, streams), flow, label or "")
     assert drawn(view, (height, width)).shape == (height, width, 3)
 
 
 def test_a_long_label_leaves_the_score_alone() -> None:
     place = np.s_[420:450, 595:640]  # the spatial score
     short = drawn(VIEW)[place]
-    long = drawn(replace(VIEW, spatial=("HandstandPushups on a very long beam " * 3, 0.93)))[place]
+    long = drawn(
+        replace(
+            VIEW, streams=STREAMS | {"spatial": ("HandstandPushups on a very long beam " * 3, 0.93)}
+        )
+    )[place]
     np.testing.assert_array_equal(short, long)
 
 

@@ -1,0 +1,90 @@
+"""What a run counts, in Prometheus' text format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+
+from edge.decision.statistics import SourceStatistics
+
+_COUNTS = {
+    "received": "Frames that came from the decoder",
+    "labelled": "Frames with a decision",
+    "dropped": "Frames that were replaced by newer ones before their turn",
+    "damaged": "Pictures that the decoder could not restore",
+    "gaps": "Gaps that no flow was measured across",
+    "standby": "Frames that the networks were not run on, for want of motion",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceMetrics:
+    """One source at one moment. starts: actions that have started, by name; losses: how often the
+    camera was lost; up: whether labels come."""
+
+    name: str
+    up: bool
+    losses: int
+    starts: Mapping[str, int]
+    statistics: SourceStatistics | None
+
+
+def metrics_text(sources: Iterable[SourceMetrics], refused: Mapping[str, int]) -> bytes:
+    """refused: web requests that were not answered, by reason."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collected([*_of_sources(list(sources)), _of_requests(refused)]))  # type: ignore[arg-type]
+    return generate_latest(registry)
+
+
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    families: list[Metric]
+
+    def collect(self) -> list[Metric]:
+        return self.families
+
+
+def _of_sources(sources: list[SourceMetrics]) -> Iterable[Metric]:
+    up = GaugeMetricFamily("twostream_up", "Whether labels come of a camera", labels=["camera"])
+    losses = CounterMetricFamily("twostream_losses", "Times a camera was lost", labels=["camera"])
+    actions = CounterMetricFamily(
+        "twostream_actions", "Actions that have started", labels=["camera", "action"]
+    )
+    stages = SummaryMetricFamily(
+        "twostream_stage_seconds", "What each stage of a frame takes", labels=["camera", "stage"]
+    )
+    for source in sources:
+        up.add_metric([source.name], int(source.up))
+        losses.add_metric([source.name], source.losses)
+        for action, count in sorted(source.starts.items()):
+            actions.add_metric([source.name, action], count)
+        for stage, times in source.statistics.stages.items() if source.statistics else ():
+            of = {"camera": source.name, "stage": stage}
+            quantiles = {"0.5": times.p50_s, "0.95": times.p95_s, "0.99": times.p99_s}
+            for share, seconds in quantiles.items():
+                stages.add_sample("twostream_stage_seconds", of | {"quantile": share}, seconds)
+            stages.add_metric([source.name, stage], times.count, times.total_s)
+    yield from (up, losses, actions, stages)
+    for name, help_text in _COUNTS.items():
+        family = CounterMetricFamily(f"twostream_{name}", help_text, labels=["camera"])
+        for source in sources:
+            if source.statistics is not None:
+                family.add_metric([source.name], getattr(source.statistics, name))
+        yield family
+
+
+def _of_requests(refused: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(
+        "twostream_web_refused", "Web requests that were not answered", labels=["reason"]
+    )
+    for reason, count in refused.items():
+        family.add_metric([reason], count)
+    return family

@@ -1,0 +1,128 @@
+"""Bundles of any number of streams, with networks so small that they are made in the test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from export.parity import make_parity
+from onnx import TensorProto, helper, numpy_helper
+
+from edge.bundle.manifest import (
+    Bundle,
+    FusionSpec,
+    Manifest,
+    ParitySpec,
+    StreamSpec,
+    load_bundle,
+    sha256,
+    write_manifest,
+)
+from edge.bundle.network import INPUT, OUTPUT
+from edge.bundle.parity import write_parity
+from edge.inputs.flow_stack import FlowInput
+from edge.inputs.rgb import RGBInput
+from edge.motion.spec import PRESETS
+from edge.video.frames import Frame, Geometry, Normalisation
+
+CLASSES = ("Diving", "Drumming", "Surfing")
+SIDE = 64
+FAST = PRESETS["fast"]
+GENTLE = FAST.model_copy(update={"warps": 1})  # another method of motion, as far as keys go
+RGB = RGBInput(kind="rgb", frames=1, interval_s=FAST.interval_s)
+
+
+def flow_input(stack: int, motion: Any = FAST) -> FlowInput:
+    return FlowInput(kind="flow", stack=stack, layout="grouped", motion=motion)
+
+
+STREAMS: dict[str, dict[str, Any]] = {
+    "one": {"temporal": flow_input(3)},
+    "picture": {"spatial": RGB},
+    "three": {"spatial": RGB, "temporal": flow_input(5), "slow": flow_input(3, GENTLE)},
+}
+
+
+def tiny_network(channels: int, seed: int) -> bytes:
+    """(1, channels, SIDE, SIDE) -> (1, C): means of the channels through one layer, with Q/DQ."""
+    random = np.random.default_rng(seed)
+    weights = random.integers(-127, 128, (len(CLASSES), channels, 1, 1), np.int8)
+    tensors = {
+        "scale": np.float32(0.05),
+        "zero": np.int8(0),
+        "weight_scale": np.full(len(CLASSES), 0.01, np.float32),
+        "weight_zero": np.zeros(len(CLASSES), np.int8),
+        "weights": weights,
+        "shape": np.array([1, len(CLASSES)], np.int64),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", [INPUT, "scale", "zero"], ["q"], "q"),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["x"], "dq"),
+        helper.make_node(
+            "DequantizeLinear", ["weights", "weight_scale", "weight_zero"], ["w"], "wdq", axis=0
+        ),
+        helper.make_node("Conv", ["x", "w"], ["maps"], "conv"),
+        helper.make_node("GlobalAveragePool", ["maps"], ["means"], "pool"),
+        helper.make_node("Reshape", ["means", "shape"], [OUTPUT], "flat"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, (1, channels, SIDE, SIDE))],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, (1, len(CLASSES)))],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in tensors.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def noise_frames(count: int, size_hw: tuple[int, int]) -> list[Frame]:
+    """A texture that drifts, in limited range."""
+    random = np.random.default_rng(7)
+    height, width = size_hw
+    wide = random.integers(40, 200, (height, width + 4 * count), np.uint8)
+    chroma = random.integers(90, 160, (2, height // 2, width // 2), np.uint8)
+    return [
+        Frame(np.ascontiguousarray(wide[:, 2 * i : 2 * i + width]), *chroma, 0.04 * i, i)
+        for i in range(count)
+    ]
+
+
+def write_bundle(folder: Path, inputs: dict[str, Any]) -> Bundle:
+    """A bundle of these streams, with parity samples that this machine's CPU device gives."""
+    folder.mkdir()
+    streams, files = {}, {}
+    for seed, (name, spec) in enumerate(inputs.items()):
+        data = tiny_network(spec.channels, seed)
+        (folder / f"{name}.onnx").write_bytes(data)
+        files[f"{name}.onnx"] = sha256(data)
+        normalisation = Normalisation(mean=(0.5,) * spec.means, std=(0.25,) * spec.means)
+        streams[name] = StreamSpec(
+            file=f"{name}.onnx",
+            backbone="tiny",
+            input=spec,
+            normalisation=normalisation,
+            temperature=1.0,
+            weight=1.0 + seed,
+        )
+    manifest = Manifest(
+        schema_version=3,
+        name="tiny",
+        classes=CLASSES,
+        geometry=Geometry(aspect=(4, 3), size_hw=(SIDE, SIDE), interpolation="area"),
+        streams=streams,
+        fusion=FusionSpec(
+            kind="arithmetic", temperature=1.0, window_s=1.0, threshold=0.1, false_alarm_rate=0.05
+        ),
+        parity=ParitySpec(file="parity.npz", size_hw=(96, 128), tolerance=0.05),
+        accepted_loss=None,
+        files=files | {"parity.npz": "0" * 64},
+    )
+    run = make_parity(Bundle(folder, manifest), noise_frames(manifest.history + 4, (96, 128)))
+    write_parity(folder / "parity.npz", run)
+    known = files | {"parity.npz": sha256((folder / "parity.npz").read_bytes())}
+    write_manifest(folder, manifest.model_copy(update={"files": known}))
+    return load_bundle(folder)

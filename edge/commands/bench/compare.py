@@ -104,9 +104,7 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
         )
     for stream in _streams(rows):
         cells = (row["alone_ms"].get(stream, {}).get("p50") for row in rows)
-        shown.add_row(
-            f"{stream} alone", *("" if cell is None else f"{cell:.2f}" for cell in cells)
-        )
+        shown.add_row(f"{stream} alone", *("" if cell is None else f"{cell:.2f}" for cell in cells))
     return shown
 
 

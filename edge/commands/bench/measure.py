@@ -20,10 +20,10 @@ from typing import Any, cast
 import cv2
 import numpy as np
 
-from edge.bundle.manifest import Bundle, load_bundle
+from edge.bundle.manifest import Bundle, Manifest, load_bundle
 from edge.bundle.network import Precision
 from edge.decision.label import RUNNING, Label
-from edge.decision.recognizer import Recognizer, RunConfig, answer, label_video
+from edge.decision.recognizer import Recognizer, RunConfig, label_frame, label_video
 from edge.decision.statistics import Histogram
 from edge.devices import Device, open_device
 from edge.errors import SourceError, TwostreamError
@@ -57,7 +57,7 @@ class Request:
 class _Meter:
     """Takes labels: the time from one to the next, where no frame is missing between them."""
 
-    classes: tuple[str, ...]
+    manifest: Manifest
     periods: Histogram = field(default_factory=Histogram)
     labels: int = 0
     first_label_s: float | None = None
@@ -67,7 +67,7 @@ class _Meter:
     _tick_s: float = field(default_factory=time.monotonic)
 
     def show(self, label: Label) -> None:
-        json.dumps(label_record(label, self.classes))  # what a run does with it
+        json.dumps(label_record(label, self.manifest))  # what a run does with it
         if label.state != RUNNING:
             return
         now_s = time.monotonic()
@@ -114,11 +114,11 @@ def measure(request: Request) -> dict[str, Any]:
     device = open_device(request.device, bundle, precision=request.precision)
     try:
         run = _watch if spec.live else _read
-        warm = _Meter(bundle.manifest.classes)
+        warm = _Meter(bundle.manifest)
         run(bundle, device, spec, warm, WARM_UP_FRAMES, 0.0)
         if warm.first_label_s is None:
             raise SourceError(f"{spec.name} has too few frames to be measured")
-        meter = _Meter(bundle.manifest.classes)
+        meter = _Meter(bundle.manifest)
         spent_s = time.process_time()
         statistics = run(bundle, device, spec, meter, request.frames, request.seconds)
         spent_s = time.process_time() - spent_s
@@ -191,7 +191,7 @@ def _watch(
         while cameras.any_left() and (meter.labels < frames or time.monotonic() < until_s):
             arrival = cameras.next(0.2)
             if arrival is not None:
-                answer(arrival[1], recognizer, meter.show)
+                label_frame(arrival[1], recognizer, meter.show)
         for fault in cameras.faults().values():
             raise fault
     statistics = recognizer.statistics

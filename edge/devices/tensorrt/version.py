@@ -59,8 +59,8 @@ def load_tensorrt() -> ModuleType:
         raise _unloadable(error) from error
     if version_of(tensorrt)[:2] < OLDEST:
         raise DeviceError(
-            f"TensorRT {tensorrt.__version__} is too old, {OLDEST[0]}.{OLDEST[1]} or later is needed; on a Jetson that "
-            "is JetPack 5.1 or later"
+            f"TensorRT {tensorrt.__version__} is too old, {OLDEST[0]}.{OLDEST[1]} or later is "
+            "needed; on a Jetson that is JetPack 5.1 or later"
         )
     return tensorrt
 

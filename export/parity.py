@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from edge.bundle.manifest import Bundle
-from edge.bundle.parity import ParityRun
+from edge.bundle.parity import ParityRun, input_points, network_inputs
 from edge.devices import Device, Inference, open_device
 from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
@@ -36,7 +36,10 @@ def make_parity(bundle: Bundle, frames: Sequence[Frame]) -> ParityRun:
         for stream in bundle.manifest.streams:
             logits[stream, precision] = np.stack([each.logits[stream] for each in inferences])
     stacked = {spec: np.stack(values) for spec, values in flows.items()}  # (T - 1, 2, H, W) each
-    return ParityRun(tuple(frames), stacked, logits)
+    run = ParityRun(tuple(frames), stacked, {}, logits)
+    streams = bundle.manifest.streams
+    inputs = {stream: input_points(network_inputs(bundle, run, stream)) for stream in streams}
+    return replace(run, inputs=inputs)
 
 
 def _as_kept(bundle: Bundle, frame: Frame) -> Frame:

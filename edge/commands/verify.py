@@ -5,9 +5,10 @@ The parity run goes the way of live frames. Three things are held against each o
 
     flow     bytes of every method of motion, with the maker's
     scores   of each stream, with those of the maker's networks
-    input    of each stream: its logits with those that the same network gives here for an input
-             that the host built of the same frames and the device's own flows. Where two makers'
-             INT8 kernels round apart a wrong picture could hide among the scores; here it cannot
+    input    of each stream, in two steps, for where two makers' INT8 kernels round apart, a wrong
+             picture could hide among the scores: what the host builds of the maker's frames and
+             flows, with values that the maker kept; and the live logits, with those that the same
+             network gives for what the host builds of the same frames and the device's flows
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.bundle.network import Precision
-from edge.bundle.parity import ParityRun, load_parity, network_inputs
+from edge.bundle.parity import ParityRun, input_points, load_parity, network_inputs
 from edge.decision.fusion import softmax
 from edge.devices import Device, InferenceFuture, open_device
 from edge.errors import DeviceError
@@ -37,6 +38,9 @@ FLOW_FAR = 0.01  # and by more than one level
 # Root mean square, of the logits' spread between classes. A few pixels that were rounded apart move
 # an INT8 network by a hundredth; chroma that is half a level too dark, by a tenth.
 INPUT_DIFFERENCE = 0.05
+# Levels of 255 that a value of the host's input may be off, and the share of values that may be off
+# further: OpenCV rounds a few pixels apart from version to version.
+INPUT_LEVELS, INPUT_FAR = 0.25, 0.10
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,13 @@ def compare_inputs(found: NDArray[np.float32], expected: NDArray[np.float32]) ->
     return float((apart / np.sqrt((spread**2).mean(axis=1))).max())
 
 
+def compare_points(bundle: Bundle, run: ParityRun, stream: str) -> float:
+    """The share of the maker's values of one stream's inputs that the host's inputs do not have."""
+    expected, found = run.inputs[stream], input_points(network_inputs(bundle, run, stream))
+    levels = 255 * max(bundle.manifest.streams[stream].normalisation.std)
+    return float((np.abs(found - expected) * levels > INPUT_LEVELS).mean())
+
+
 def verify(path: Path, device_name: str) -> list[str]:
     """One line for each method of motion, one for each stream.
 
@@ -195,6 +206,13 @@ def _check_stream(
             f"{bundle.path}: on {device.description} the {stream} scores of parity sample "
             f"{result.sample} differ by {result.difference:.3f} (allowed: {tolerance:g}); do not "
             "use this bundle here, and report the device"
+        )
+    far = compare_points(bundle, run, stream)
+    if not far <= INPUT_FAR:
+        raise DeviceError(
+            f"{bundle.path}: the input of {stream} is wrong as this machine builds it: {far:.0%} of "
+            f"its values differ (allowed: {INPUT_FAR:.0%}); do not use this bundle here, and report "
+            "the machine"
         )
     inputs = network_inputs(bundle, replace(run, flows=live.flows), stream)
     alone = np.stack([device.logits(stream, tensor) for tensor in inputs])

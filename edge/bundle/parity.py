@@ -161,7 +161,7 @@ def input_points(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, channels, H, W) inputs to (N, INPUT_POINTS), values from all over each."""
     flat = inputs.reshape(len(inputs), -1)
     places = np.arange(INPUT_POINTS, dtype=np.uint64) * 2654435761 % flat.shape[1]
-    return flat[:, places.astype(np.int64)]
+    return np.ascontiguousarray(flat[:, places.astype(np.int64)])
 
 
 def _read_array(data: bytes, key: str, shape: tuple[int, ...], kind: type) -> NDArray[Any]:

@@ -210,9 +210,9 @@ def _check_stream(
     far = compare_points(bundle, run, stream)
     if not far <= INPUT_FAR:
         raise DeviceError(
-            f"{bundle.path}: the input of {stream} is wrong as this machine builds it: {far:.0%} of "
-            f"its values differ (allowed: {INPUT_FAR:.0%}); do not use this bundle here, and report "
-            "the machine"
+            f"{bundle.path}: the input of {stream} is wrong as this machine builds it: {far:.0%} "
+            f"of its values differ (allowed: {INPUT_FAR:.0%}); do not use this bundle here, and "
+            "report the machine"
         )
     inputs = network_inputs(bundle, replace(run, flows=live.flows), stream)
     alone = np.stack([device.logits(stream, tensor) for tensor in inputs])

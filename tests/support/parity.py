@@ -78,3 +78,10 @@ def copy_with_parity(
     if change is not None:
         bundle = change_manifest(bundle, change)
     return with_parity(bundle)
+
+
+def little_flow(raw: Json) -> None:
+    """Change a manifest to a flow that costs little: its kernels have tests of their own."""
+    for stream in raw["streams"].values():
+        if stream["input"]["kind"] == "flow":
+            stream["input"]["motion"] |= {"scales": 2, "warps": 1, "iterations": 3}

@@ -6,6 +6,7 @@ parity.npz holds, for T frames of a camera's size:
     frames              (T, 3/2 h w) uint8, I420 at `parity.size_hw` of the manifest, limited range
     times_s             (T, 1) float32, rising
     flow_K              (T - 1, 2, H, W) uint8, of the K-th method of motion, as bytes
+    STREAM_input        (N, 256) float32, of the network's input some values, see `input_points`
     STREAM_int8, _fp32  (N, C) float32, logits at the last N = T - history frames: of the file in
                         the bundle, and of the same network in float (see float_onnx.py)
 
@@ -29,11 +30,18 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import UNREADABLE_ZIP, Bundle
 from edge.errors import BundleError
 from edge.files import write_atomic
-from edge.inputs.builder import motions_of, open_input
-from edge.motion.preprocessor import Preprocessor
+from edge.inputs.builder import open_input
+from edge.motion.preprocessor import Step
 from edge.spec import Spec
-from edge.video.frames import Frame, default_matrix, pack_i420, unpack_i420
+from edge.video.frames import (
+    Frame,
+    default_matrix,
+    pack_i420,
+    resize_to_model,
+    unpack_i420,
+)
 
+INPUT_POINTS = 256  # of each input: one in ten that is off by a level shows
 _MAX_BYTES = 1 << 28
 # A .npy begins with Python, which numpy evaluates. What `write_parity` writes has this form alone.
 _HEADER = re.compile(
@@ -45,11 +53,12 @@ _HEADER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ParityRun:
-    """See the head of this file. flows: by the spec of their method; logits: by stream and "int8"
-    or "fp32"."""
+    """See the head of this file. flows: by the spec of their method; inputs: by stream; logits: by
+    stream and "int8" or "fp32"."""
 
     frames: tuple[Frame, ...]
     flows: Mapping[Spec, NDArray[np.uint8]]
+    inputs: Mapping[str, NDArray[np.float32]]
     logits: Mapping[tuple[str, str], NDArray[np.float32]]
 
     @property
@@ -65,6 +74,7 @@ def write_parity(path: Path, run: ParityRun) -> None:
         "times_s": np.array([[frame.time_s] for frame in run.frames], np.float32),
     }
     arrays |= {f"flow_{number}": flow for number, flow in enumerate(run.flows.values())}
+    arrays |= {f"{stream}_input": values for stream, values in run.inputs.items()}
     arrays |= {f"{stream}_{kind}": values for (stream, kind), values in run.logits.items()}
     with (
         write_atomic(path, BundleError) as file,
@@ -109,6 +119,7 @@ def load_parity(bundle: Bundle) -> ParityRun:
             times_s = read("times_s", (1,), np.float32)[:, 0]
             flow_shape = (2, *manifest.geometry.size_hw)
             flows = {m: read(f"flow_{k}", flow_shape, np.uint8) for k, m in enumerate(motions)}
+            inputs = {s: read(f"{s}_input", (INPUT_POINTS,), np.float32) for s in manifest.streams}
             logits = {
                 (stream, kind): read(f"{stream}_{kind}", (len(manifest.classes),), np.float32)
                 for stream in manifest.streams
@@ -121,29 +132,36 @@ def load_parity(bundle: Bundle) -> ParityRun:
         raise fault
     if any(len(flow) != count - 1 for flow in flows.values()):
         raise fault
-    if any(len(values) != samples for values in logits.values()):
+    if any(len(values) != samples for values in (*inputs.values(), *logits.values())):
         raise fault
     size_hw, matrix = manifest.parity.size_hw, default_matrix(height)
     frames = tuple(
         unpack_i420(planes, size_hw, float(time_s), index, matrix)
         for index, (planes, time_s) in enumerate(zip(packed, times_s, strict=True))
     )
-    return ParityRun(frames, flows, logits)
+    return ParityRun(frames, flows, inputs, logits)
 
 
 def network_inputs(bundle: Bundle, run: ParityRun, stream: str) -> NDArray[np.float32]:
     """(N, channels, H, W), what one network is fed at the frames that have logits: for checking a
-    network alone, with inputs that are built here."""
+    network alone, with inputs that are built here of the run's frames and flows."""
     manifest = bundle.manifest
     section = manifest.streams[stream]
-    preprocessor = Preprocessor(manifest.geometry, motions_of([section.input]))
     builder = open_input(section.input, manifest.geometry.size_hw, section.normalisation)
     out = np.empty((run.samples, *builder.shape), np.float32)
     for index, frame in enumerate(run.frames):
-        builder.push(preprocessor.push(frame))
+        flows = {spec: flow[index - 1] for spec, flow in run.flows.items()} if index else {}
+        builder.push(Step(resize_to_model(frame, manifest.geometry), flows))
         if index >= manifest.history:
             builder.fill(out[index - manifest.history])
     return out
+
+
+def input_points(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, channels, H, W) inputs to (N, INPUT_POINTS), values from all over each."""
+    flat = inputs.reshape(len(inputs), -1)
+    places = np.arange(INPUT_POINTS, dtype=np.uint64) * 2654435761 % flat.shape[1]
+    return np.ascontiguousarray(flat[:, places.astype(np.int64)])
 
 
 def _read_array(data: bytes, key: str, shape: tuple[int, ...], kind: type) -> NDArray[Any]:

@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from edge.bundle.manifest import Bundle, load_bundle
-from edge.bundle.network import STREAMS, Precision, Stream
-from edge.commands.verify import ParityResult, compare_stream, is_within
-from edge.devices.cuda.device import Network
+from edge.bundle.network import Precision
+from edge.bundle.parity import ParityRun, load_parity, network_inputs
+from edge.commands.verify import ScoreParity, compare_scores
 from edge.devices.cuda.driver import Driver, open_driver
+from edge.devices.cuda.network import Network
 from edge.devices.tensorrt.builder import BuildConfig
-from edge.devices.tensorrt.prepare import (
+from edge.devices.tensorrt.get_or_build import (
     engine_folder,
     get_or_build_engine,
     planted_engines,
-    write_tuning,
 )
+from edge.devices.tensorrt.tuning import write_tuning
 from edge.devices.tensorrt.version import load_tensorrt
 from edge.errors import DeviceError, TwostreamError
 
@@ -43,12 +46,12 @@ class _Candidate:
     """An engine that was tried. milliseconds: of one inference, the mean of TIMED_RUNS."""
 
     config: BuildConfig
-    parity: ParityResult
+    parity: ScoreParity
     milliseconds: float
 
     def line(self, bundle: Bundle) -> str:
         parity, allowed = self.parity, bundle.manifest.parity.tolerance
-        verdict = "right" if is_within(parity, bundle) else "WRONG"
+        verdict = "right" if parity.is_within(allowed) else "WRONG"
         return (
             f"{parity.stream}: {self.config.precision} {self.milliseconds:.3f} ms, {verdict}: "
             f"largest score difference {parity.difference:.4f} (allowed: {allowed:g})"
@@ -56,7 +59,7 @@ class _Candidate:
 
 
 def build(options: BuildOptions) -> None:
-    """Make both engines and note which ones `run` is to use on this device.
+    """Make all engines and note which ones `run` is to use on this device.
 
     Raises DeviceError where one cannot be built, or none gives the scores that it must.
     """
@@ -65,11 +68,15 @@ def build(options: BuildOptions) -> None:
         bundle.read(name)
     if planted := planted_engines(bundle):
         logger.warning("%s", planted)
+    run = load_parity(bundle)
     with open_driver() as driver:
         trt = load_tensorrt()
-        chosen = {stream: _choose(trt, bundle, driver, stream, options) for stream in STREAMS}
+        tuning = {
+            stream: _tune(_Bench(trt, bundle, driver, run), stream, options)
+            for stream in bundle.manifest.streams
+        }
         folder = engine_folder(bundle)
-        write_tuning(folder, driver.gpu, trt.__version__, chosen)
+        write_tuning(folder, driver.gpu, trt.__version__, tuning)
         for note in driver.notes:
             logger.warning("%s", note)
     logger.info(
@@ -77,9 +84,19 @@ def build(options: BuildOptions) -> None:
     )
 
 
-def _choose(
-    trt: Any, bundle: Bundle, driver: Driver, stream: Stream, options: BuildOptions
-) -> BuildConfig:
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """What an engine is tried on."""
+
+    trt: Any
+    bundle: Bundle
+    driver: Driver
+    run: ParityRun
+
+
+def _tune(bench: _Bench, stream: str, options: BuildOptions) -> BuildConfig:
+    """The configuration of the fastest engine that is right."""
+    bundle, tolerance = bench.bundle, bench.bundle.manifest.parity.tolerance
     asked: tuple[Precision, ...] = (
         ("int8", "fp16") if options.precision == "best" else (options.precision,)
     )
@@ -89,7 +106,7 @@ def _choose(
         if any(each.config.precision == precision for each in tried):
             continue  # INT8 became FP16 on a GPU that has no INT8
         try:
-            candidate = _try(trt, bundle, driver, stream, config)
+            candidate = _try(bench, stream, config)
         except TwostreamError as error:
             if precision == asked[-1] and not tried:
                 raise
@@ -97,7 +114,7 @@ def _choose(
             continue
         logger.info("%s", candidate.line(bundle))
         tried.append(candidate)
-    right = [candidate for candidate in tried if is_within(candidate.parity, bundle)]
+    right = [candidate for candidate in tried if candidate.parity.is_within(tolerance)]
     if not right:
         worst = max(tried, key=lambda each: each.parity.difference)
         raise DeviceError(
@@ -111,17 +128,18 @@ def _choose(
     return best.config
 
 
-def _try(
-    trt: Any, bundle: Bundle, driver: Driver, stream: Stream, config: BuildConfig
-) -> _Candidate:
-    prepared = get_or_build_engine(trt, bundle, stream, driver.gpu, config)
-    counts = Counter(layer.precision for layer in prepared.layers).most_common()
+def _try(bench: _Bench, stream: str, config: BuildConfig) -> _Candidate:
+    trt, bundle, driver = bench.trt, bench.bundle, bench.driver
+    ready = get_or_build_engine(trt, bundle, stream, driver.gpu, config)
+    counts = Counter(layer.precision for layer in ready.layers).most_common()
     layers = ", ".join(f"{count} {precision}" for precision, count in counts) or "not told"
     logger.info("%s: layers: %s", stream, layers)
-    network = Network(trt, bundle, driver, prepared)
+    network = Network(trt, bundle, driver, ready)
     try:
-        parity = compare_stream(bundle, stream, prepared.key.precision, network)
-        used = BuildConfig(prepared.key.precision, config.dla_core, config.workspace_mb)
+        inputs = network_inputs(bundle, bench.run, stream)
+        logits = np.concatenate([network.infer(batch[None]) for batch in inputs])
+        parity = compare_scores(bench.run, stream, ready.key.precision, logits)
+        used = BuildConfig(ready.key.precision, config.dla_core, config.workspace_mb)
         return _Candidate(used, parity, _time(network, driver))
     finally:
         driver.settle()

@@ -1,7 +1,9 @@
 """Where a bundle runs. A device is chosen once; what is above it does not know which one it is.
 
-cpu    numba TV-L1, OpenVINO
-cuda   CUDA kernels through pycuda, TensorRT
+A device is motion and inference side by side:
+
+cpu    edge.motion, and a back end of edge.devices.inference: OpenVINO
+cuda   CUDA kernels through pycuda, and TensorRT
 """
 
 from __future__ import annotations
@@ -99,7 +101,7 @@ def open_device(
     compiled during the first frame.
 
     `auto` is cuda where there is a GPU that can be used, else cpu. flow_wanted: flows can be asked
-    for. precision: of both networks; None is INT8, on a GPU that of the last `twostream build`.
+    for. precision: of all networks; None is INT8, on a GPU that of the last `twostream build`.
     Raises DeviceError when the device does not exist or cannot run the bundle.
     """
     if name not in NAMES:
@@ -117,8 +119,10 @@ def open_device(
                 raise
             fault = str(error)
             logger.warning("running on the CPU, for the GPU cannot be used: %s", fault)
+    from edge.devices.cpu import CPUDevice
+
     try:
-        from edge.devices.cpu import CPUDevice
+        from edge.devices import openvino as back_end
     except DeviceError as error:
         raise DeviceError(str(error) if fault is None else f"{fault}; {error}") from None
-    return CPUDevice(bundle, precision or "int8")
+    return CPUDevice(bundle, back_end, precision or "int8")

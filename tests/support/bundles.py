@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from export.parity import make_parity
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.bundle.manifest import (
@@ -26,6 +25,7 @@ from edge.inputs.flow_stack import FlowInput
 from edge.inputs.rgb import RGBInput
 from edge.motion.spec import PRESETS
 from edge.video.frames import Frame, Geometry, Normalisation
+from export.parity import make_parity
 
 CLASSES = ("Diving", "Drumming", "Surfing")
 SIDE = 64

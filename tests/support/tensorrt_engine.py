@@ -159,9 +159,9 @@ def _host_array(address: int, shape: tuple[int, ...]) -> np.ndarray:
 def _cpu_network(data: bytes, shape: tuple[int, ...], classes: int) -> Callable[..., Any]:
     """Q/DQ networks on OpenVINO, the variants without on onnxruntime."""
     if b"QuantizeLinear" in data:
-        from edge.devices.cpu import Network
+        from edge.devices.openvino import open_network
 
-        return Network(data, "the double's network", shape, classes)
+        return open_network(data, "the double's network", shape, classes).infer
     import onnxruntime
 
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])

@@ -21,7 +21,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from edge.commands.bench.measure import Request, request_json
+from edge.commands.bench.measure import Request, request_json, serial
 from edge.commands.bench.sensors import Sensors
 from edge.errors import BenchError
 from edge.log import current_level, read_line
@@ -31,21 +31,9 @@ logger = logging.getLogger(__name__)
 
 SLOWER_MAX = 1.25  # a stage whose ratio is so much larger has become slower
 _LEAST_MS = 0.5  # a stage shorter than that says more of the clock than of the program
-STAGES = (
-    "decode",
-    "queue",
-    "resize",
-    "host",
-    "flow",
-    "stack",
-    "spatial",
-    "temporal",
-    "wait",
-    "fusion",
-    "output",
-    "latency",
-    "end_to_end",
-)
+# Around the networks, which have the names of their streams.
+_BEFORE = ("decode", "queue", "resize", "host", "flow", "stack")
+_AFTER = ("wait", "fusion", "output", "latency", "end_to_end")
 
 
 def machine() -> dict[str, Any]:
@@ -114,14 +102,20 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
         shown.add_row(
             stage.replace("_", " "), *("" if cell is None else f"{cell:.2f}" for cell in cells)
         )
-    for stream in rows[0]["alone_ms"]:
-        cells = (row["alone_ms"][stream]["p50"] for row in rows)
-        shown.add_row(f"{stream} alone", *(f"{cell:.2f}" for cell in cells))
+    for stream in _streams(rows):
+        cells = (row["alone_ms"].get(stream, {}).get("p50") for row in rows)
+        shown.add_row(f"{stream} alone", *("" if cell is None else f"{cell:.2f}" for cell in cells))
     return shown
 
 
+def _streams(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(stream for row in rows for stream in row["alone_ms"]))
+
+
 def _known(rows: Sequence[dict[str, Any]]) -> list[str]:
-    return [stage for stage in STAGES if any(stage in row["stages_ms"] for row in rows)]
+    """The stages of these measurements, in the order of a frame's way."""
+    order = (*_BEFORE, *_streams(rows), *_AFTER)
+    return [stage for stage in order if any(stage in row["stages_ms"] for row in rows)]
 
 
 def lines(row: dict[str, Any]) -> list[str]:
@@ -138,8 +132,8 @@ def lines(row: dict[str, Any]) -> list[str]:
     if share is not None:
         fits = "" if abs(share - 1) <= 0.1 else ": THEY DO NOT ADD UP"
         found.append(
-            f"decode, resize, flow, stack, waiting, fusion and output add up to {share:.0%} of the "
-            f"time from label to label{fits}"
+            f"{', '.join(serial(row['stages_ms']))} add up to {share:.0%} of the time from label "
+            f"to label{fits}"
         )
     found.append(
         f"{row['processor_ms_a_frame']:.1f} ms of the processor's time a frame, of which "
@@ -165,8 +159,8 @@ def markdown(row: dict[str, Any], on: dict[str, Any]) -> str:
         row["precision"],
         "" if row["frames_per_second"] is None else f"{row['frames_per_second']:.0f}",
         f"{stages['latency']['p50']:.1f}, {stages['latency']['p95']:.1f}",
-        f"{stages['flow']['p50']:.1f}",
-        f"{row['alone_ms']['spatial']['p50']:.1f}, {row['alone_ms']['temporal']['p50']:.1f}",
+        f"{stages['flow']['p50']:.1f}" if "flow" in stages else "",
+        ", ".join(f"{name} {times['p50']:.1f}" for name, times in row["alone_ms"].items()),
         f"{row['peak_memory_mb']:.0f}",
         "" if row["sensors"]["power_w"] is None else f"{row['sensors']['power_w']:.1f}",
     ]
@@ -175,7 +169,7 @@ def markdown(row: dict[str, Any], on: dict[str, Any]) -> str:
 
 MARKDOWN_HEAD = (
     "| machine | device | bundle | precision | frames/s | latency p50, p95 ms | flow ms | "
-    "spatial, temporal alone ms | memory MB | power W |\n"
+    "networks alone ms | memory MB | power W |\n"
     "|---|---|---|---|---|---|---|---|---|---|"
 )
 

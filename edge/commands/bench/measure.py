@@ -20,10 +20,10 @@ from typing import Any, cast
 import cv2
 import numpy as np
 
-from edge.bundle.manifest import Bundle, load_bundle
-from edge.bundle.network import STREAMS, Precision
+from edge.bundle.manifest import Bundle, Manifest, load_bundle
+from edge.bundle.network import Precision
 from edge.decision.label import RUNNING, Label
-from edge.decision.recognizer import Recognizer, RunConfig, answer, label_video
+from edge.decision.recognizer import Recognizer, RunConfig, label_frame, label_video
 from edge.decision.statistics import Histogram
 from edge.devices import Device, open_device
 from edge.errors import SourceError, TwostreamError
@@ -57,7 +57,7 @@ class Request:
 class _Meter:
     """Takes labels: the time from one to the next, where no frame is missing between them."""
 
-    classes: tuple[str, ...]
+    manifest: Manifest
     periods: Histogram = field(default_factory=Histogram)
     labels: int = 0
     first_label_s: float | None = None
@@ -67,7 +67,7 @@ class _Meter:
     _tick_s: float = field(default_factory=time.monotonic)
 
     def show(self, label: Label) -> None:
-        json.dumps(label_record(label, self.classes))  # what a run does with it
+        json.dumps(label_record(label, self.manifest))  # what a run does with it
         if label.state != RUNNING:
             return
         now_s = time.monotonic()
@@ -114,11 +114,11 @@ def measure(request: Request) -> dict[str, Any]:
     device = open_device(request.device, bundle, precision=request.precision)
     try:
         run = _watch if spec.live else _read
-        warm = _Meter(bundle.manifest.classes)
+        warm = _Meter(bundle.manifest)
         run(bundle, device, spec, warm, WARM_UP_FRAMES, 0.0)
         if warm.first_label_s is None:
             raise SourceError(f"{spec.name} has too few frames to be measured")
-        meter = _Meter(bundle.manifest.classes)
+        meter = _Meter(bundle.manifest)
         spent_s = time.process_time()
         statistics = run(bundle, device, spec, meter, request.frames, request.seconds)
         spent_s = time.process_time() - spent_s
@@ -161,19 +161,19 @@ def _read(
     bundle: Bundle, device: Device, spec: SourceSpec, meter: _Meter, frames: int, seconds: float
 ) -> Any:
     """A file, again and again until there are enough labels."""
-    feed = device.open_feed()
-    recognizer = Recognizer(bundle.manifest, feed, RunConfig(), spec.name)
+    context = device.open_context()
+    recognizer = Recognizer(bundle.manifest, context, RunConfig(), spec.name)
     spent_s, until_s = 0.0, time.monotonic() + seconds
     while meter.labels < frames or time.monotonic() < until_s:
         before = meter.labels
-        feed.clear()
+        context.clear()
         with open_source(spec.uri) as source:
             recognizer.statistics.began_s = time.monotonic()
             label_video(source, recognizer, meter.show)
         spent_s += recognizer.statistics.seconds
         if meter.labels == before:
             break
-    feed.close()
+    context.close()
     recognizer.statistics.seconds = spent_s
     return recognizer.statistics
 
@@ -182,7 +182,7 @@ def _watch(
     bundle: Bundle, device: Device, spec: SourceSpec, meter: _Meter, frames: int, seconds: float
 ) -> Any:
     """A camera."""
-    recognizer = Recognizer(bundle.manifest, device.open_feed(), RunConfig(), spec.name)
+    recognizer = Recognizer(bundle.manifest, device.open_context(), RunConfig(), spec.name)
     until_s = time.monotonic() + seconds
     with CameraMultiplexer() as cameras:
         cameras.add(
@@ -191,7 +191,7 @@ def _watch(
         while cameras.any_left() and (meter.labels < frames or time.monotonic() < until_s):
             arrival = cameras.next(0.2)
             if arrival is not None:
-                answer(arrival[1], recognizer, meter.show)
+                label_frame(arrival[1], recognizer, meter.show)
         for fault in cameras.faults().values():
             raise fault
     statistics = recognizer.statistics
@@ -202,11 +202,10 @@ def _watch(
 def _alone(device: Device, bundle: Bundle) -> dict[str, Histogram]:
     """Each network by itself, nothing else running."""
     manifest = bundle.manifest
-    channels = {"spatial": 3, "temporal": 2 * manifest.temporal.stack}
-    found: dict[str, Histogram] = {stream: Histogram() for stream in STREAMS}
+    found: dict[str, Histogram] = {name: Histogram() for name in manifest.streams}
     random = np.random.default_rng(0)
-    for stream in STREAMS:
-        shape = (channels[stream], *manifest.geometry.size_hw)
+    for stream, section in manifest.streams.items():
+        shape = (section.input.channels, *manifest.geometry.size_hw)
         tensor = random.standard_normal(shape, np.float32)
         for run in range(_ALONE_RUNS + 5):
             began_s = time.monotonic()

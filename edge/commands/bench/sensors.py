@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge.commands.doctor.board import parse_power_mode
+
 _PERIOD_S = 1.0
 
 
@@ -36,10 +38,7 @@ def power_mode() -> str | None:
     if not shutil.which("nvpmodel"):
         return None
     done = subprocess.run(["nvpmodel", "-q"], capture_output=True, text=True, check=False)
-    for line in done.stdout.splitlines():
-        if line.startswith("NV Power Mode:"):
-            return line.partition(":")[2].strip()
-    return None
+    return parse_power_mode(done.stdout)
 
 
 def clocks_mhz(root: Path) -> list[float]:

@@ -118,15 +118,21 @@ def check_power(machine: Machine) -> Check:
     if jetson(machine) is None:
         return Check(name, "not on this board", "this is no Jetson")
     answer = machine.commands.get("nvpmodel -q")
-    mode = re.search(r"NV Power Mode: *(\S+)", answer.out) if answer else None
+    mode = parse_power_mode(answer.out) if answer else None
     if mode is None:
         where = " on the board, outside this container" if machine.in_container else ""
         return Check(name, "note", "unknown", f"see `sudo nvpmodel -q`{where}")
     fastest, number = _fastest_mode(machine.read("/etc/nvpmodel.conf"))
-    if mode[1] == fastest or mode[1].startswith("MAXN"):
-        return Check(name, "ok", mode[1])
-    meaning = f"{mode[1]}, which caps cores and clocks; {fastest} is the fastest"
+    if mode == fastest or mode.startswith("MAXN"):
+        return Check(name, "ok", mode)
+    meaning = f"{mode}, which caps cores and clocks; {fastest} is the fastest"
     return Check(name, "note", meaning, f"`sudo nvpmodel -m {number}`")
+
+
+def parse_power_mode(answer: str) -> str | None:
+    """The mode's name in what `nvpmodel -q` says; None where it says none."""
+    mode = re.search(r"NV Power Mode: *(\S+)", answer)
+    return mode[1] if mode else None
 
 
 def _fastest_mode(configuration: str) -> tuple[str, int]:

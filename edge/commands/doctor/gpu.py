@@ -8,9 +8,8 @@ from edge.commands.doctor.board import Board, has_gpu, jetson
 from edge.commands.doctor.check import Check
 from edge.commands.doctor.machine import Machine
 from edge.commands.doctor.python import hidden, show_hidden, version_pair
+from edge.devices.tensorrt.version import FIRST_TYPED_DLA, LAST_IMPLICIT_DLA, NEWEST, OLDEST
 
-OLDEST_TENSORRT, NEWEST_TENSORRT = (8, 5), (11, 4)
-_NO_DLA_FROM, _DLA_AGAIN_FROM = (10, 8), (11, 4, 1)
 _NVDLA = "libnvdla_compiler.so"
 _TOOLKIT = "/usr/local/cuda/bin"
 _JETPACK = "`sudo apt update && sudo apt install nvidia-jetpack`"
@@ -107,11 +106,11 @@ def _wheel(machine: Machine) -> str:
 
 def _check_version(text: str, board: Board | None) -> Check:
     version = version_pair(text)
-    known = ".".join(map(str, OLDEST_TENSORRT)) + " ... " + ".".join(map(str, NEWEST_TENSORRT))
-    if version is None or version > NEWEST_TENSORRT:
+    known = ".".join(map(str, OLDEST)) + " ... " + ".".join(map(str, NEWEST))
+    if version is None or version > NEWEST:
         found = f"{text}, outside of the {known} that twostream was made for"
         return Check("TensorRT", "note", found, "check the results with `twostream verify`")
-    if version >= OLDEST_TENSORRT:
+    if version >= OLDEST:
         return Check("TensorRT", "ok", text, needed_by=("cuda",))
     if board:
         return _old_release(f"{text} is too old, twostream needs {known}", board)
@@ -184,7 +183,7 @@ def check_dla(machine: Machine) -> Check:
     if not board.has_dla:
         return Check("DLA", "not on this board", "it has none; the GPU does all the work")
     version = tuple(map(int, re.findall(r"\d+", machine.imports["tensorrt"].out)))
-    if _NO_DLA_FROM <= version < _DLA_AGAIN_FROM:
+    if version[:2] > LAST_IMPLICIT_DLA and version[:3] < FIRST_TYPED_DLA:
         found = "the board has one, but TensorRT from 10.8 to 11.4.0 does not use it"
         return Check("DLA", "note", found)
     return Check("DLA", "ok", "the board has one")

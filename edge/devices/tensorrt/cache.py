@@ -3,7 +3,7 @@
     STREAM-KEY.plan     an engine; KEY is a digest of everything that it belongs to
     STREAM-KEY.json     what it is: stream, key, sha256 of the plan, layers, notes
     timing-DEVICE.bin   measurements of earlier builds, per TensorRT, GPU and compute capability
-    choice-DEVICE.json  what `twostream build` decided for this device (see tuning.py)
+    tuning-DEVICE.json  what `twostream build` decided for this device (see tuning.py)
 
 Each file is written under another name and renamed, the description last: what is there is whole or
 is found out by its sha256. The folder stays small: with each engine that is stored, all but the
@@ -25,7 +25,6 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from edge.bundle.network import Stream
 from edge.devices.tensorrt.builder import BuiltEngine
 from edge.devices.tensorrt.key import EngineKey
 from edge.devices.tensorrt.layers import LayerPrecision
@@ -44,7 +43,7 @@ class _Description(Spec):
     """Everything in STREAM-KEY.json; no field has a default."""
 
     schema_version: Literal[1]
-    stream: Stream
+    stream: str
     key: EngineKey
     plan_sha256: str
     summary: dict[str, int]  # "int8 CaskConvolution" -> how many, for people
@@ -65,7 +64,7 @@ class EngineCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def find(self, stream: Stream, key: EngineKey) -> StoredEngine | str:
+    def find(self, stream: str, key: EngineKey) -> StoredEngine | str:
         """The engine, or why there is none, as a sentence without its end."""
         path = self._path(stream, key)
         if not path.exists() and not path.with_suffix(".json").exists():
@@ -85,7 +84,7 @@ class EngineCache:
         layers = tuple(LayerPrecision(*layer) for layer in description.layers)
         return StoredEngine(plan, layers, tuple(description.notes))
 
-    def store(self, stream: Stream, key: EngineKey, built: BuiltEngine) -> None:
+    def store(self, stream: str, key: EngineKey, built: BuiltEngine) -> None:
         """Keep an engine and its device's timings. Raises OSError where the folder takes none."""
         make_private(self.folder)
         path = self._path(stream, key)
@@ -113,13 +112,13 @@ class EngineCache:
         digest, timings = data[:_SHA256_BYTES], data[_SHA256_BYTES:]
         return timings if hashlib.sha256(timings).digest() == digest else b""
 
-    def _path(self, stream: Stream, key: EngineKey) -> Path:
+    def _path(self, stream: str, key: EngineKey) -> Path:
         return self.folder / f"{stream}-{key.digest()}.plan"
 
     def _timings_path(self, key: EngineKey) -> Path:
         return self.folder / f"timing-{key.device_digest()}.bin"
 
-    def _nearest(self, stream: Stream, key: EngineKey) -> str:
+    def _nearest(self, stream: str, key: EngineKey) -> str:
         """Which part of the key keeps the closest engine of this stream from being used."""
         found = (_read_description(file) for file in self._files(f"{stream}-*.json"))
         keys = [d.key for d in found if isinstance(d, _Description) and d.stream == stream]
@@ -138,7 +137,7 @@ class EngineCache:
                 continue  # another process has just tidied up
         return [file for _, _, file in sorted(dated, reverse=True)]
 
-    def _tidy(self, stream: Stream, stored: Path) -> None:
+    def _tidy(self, stream: str, stored: Path) -> None:
         others = [file for file in self._files(f"{stream}-*.plan") if file != stored]
         gone = others[KEPT - 1 :] + self._files("timing-*.bin")[KEPT:]
         gone += [f for f in self._files(f"*{TEMPORARY}") if _age_s(f) > ABANDONED_S]

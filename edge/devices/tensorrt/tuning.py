@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
-from edge.bundle.network import Stream
 from edge.devices.tensorrt.builder import BuildConfig
 from edge.devices.tensorrt.key import GPU, device_digest
 from edge.errors import DeviceError
@@ -17,16 +16,19 @@ from edge.spec import Spec
 
 
 class _Tuning(Spec):
-    """Everything in choice-DEVICE.json; no field has a default."""
+    """Everything in tuning-DEVICE.json; no field has a default."""
 
     schema_version: Literal[1]
     tensorrt: str
     gpu: GPU
-    streams: dict[Stream, BuildConfig]
+    streams: dict[str, BuildConfig]
 
 
-def read_tuning(folder: Path, gpu: GPU, tensorrt_version: str) -> dict[Stream, BuildConfig] | None:
-    """What `twostream build` last decided for this device; None where it never did.
+def read_tuning(
+    folder: Path, gpu: GPU, tensorrt_version: str, streams: Collection[str]
+) -> dict[str, BuildConfig] | None:
+    """What `twostream build` last decided for these streams on this device; None where it never
+    did.
 
     Raises DeviceError for a file that does not say: running in another precision than was chosen
     would go unnoticed.
@@ -39,20 +41,22 @@ def read_tuning(folder: Path, gpu: GPU, tensorrt_version: str) -> dict[Stream, B
     except OSError as error:
         raise DeviceError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        choice = _Tuning.model_validate_json(data)
+        tuning = _Tuning.model_validate_json(data)
     except ValidationError:
         raise DeviceError(f"{path}: is damaged; delete it or run: twostream build") from None
-    if (choice.tensorrt, choice.gpu) != (tensorrt_version, gpu) or len(choice.streams) != 2:
+    if (tuning.tensorrt, tuning.gpu) != (tensorrt_version, gpu) or set(tuning.streams) != set(
+        streams
+    ):
         raise DeviceError(f"{path}: is of another device; delete it or run: twostream build")
-    return choice.streams
+    return tuning.streams
 
 
 def write_tuning(
-    folder: Path, gpu: GPU, tensorrt_version: str, choice: Mapping[Stream, BuildConfig]
+    folder: Path, gpu: GPU, tensorrt_version: str, streams: Mapping[str, BuildConfig]
 ) -> None:
-    """Keep what was decided, for both streams. Raises DeviceError where it cannot be written."""
+    """Keep what was decided, for all streams. Raises DeviceError where it cannot be written."""
     path = _path(folder, gpu, tensorrt_version)
-    data = _Tuning(schema_version=1, tensorrt=tensorrt_version, gpu=gpu, streams=dict(choice))
+    data = _Tuning(schema_version=1, tensorrt=tensorrt_version, gpu=gpu, streams=dict(streams))
     try:
         make_private(folder)
         with write_atomic(path) as file:
@@ -63,4 +67,4 @@ def write_tuning(
 
 def _path(folder: Path, gpu: GPU, tensorrt_version: str) -> Path:
     digest = device_digest(tensorrt_version, gpu.name, gpu.compute_capability, gpu.multiprocessors)
-    return folder / f"choice-{digest}.json"
+    return folder / f"tuning-{digest}.json"

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from edge.errors import DeviceError
 
 OLDEST = (8, 5)  # the first with execute_async_v3
+NEWEST = (11, 4)  # that has been tried
 LAST_IMPLICIT_DLA = (10, 7)  # DLA through calibrated INT8
 FIRST_TYPED_DLA = (11, 4, 1)  # DLA again, through Q/DQ; none in between
 ERRORS_KEPT = 4
@@ -58,8 +59,8 @@ def load_tensorrt() -> ModuleType:
         raise _unloadable(error) from error
     if version_of(tensorrt)[:2] < OLDEST:
         raise DeviceError(
-            f"TensorRT {tensorrt.__version__} is too old, 8.5 or later is needed; on a Jetson that "
-            "is JetPack 5.1 or later"
+            f"TensorRT {tensorrt.__version__} is too old, {OLDEST[0]}.{OLDEST[1]} or later is "
+            "needed; on a Jetson that is JetPack 5.1 or later"
         )
     return tensorrt
 

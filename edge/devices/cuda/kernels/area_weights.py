@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-# `struct Taps` of preprocess.cu: weight `head` for `first`, `tail` for `last`, `body` between.
-TAPS = np.dtype(
+# `struct AreaWeights` of preprocess.cu: weight `head` for `first`, `tail` for `last`, `body`
+# between.
+AREA_WEIGHTS = np.dtype(
     [("first", "<i4"), ("last", "<i4"), ("head", "<f4"), ("body", "<f4"), ("tail", "<f4")]
 )
 
@@ -14,7 +15,7 @@ TAPS = np.dtype(
 def area_weights(
     view_hw: tuple[int, int], out_hw: tuple[int, int], top: int, left: int
 ) -> list[NDArray]:
-    """Taps of the rows and of the columns, for a view of a plane that begins at `top`, `left`.
+    """Weights of the rows and of the columns, for a view of a plane that begins at `top`, `left`.
 
     INTER_AREA takes means where neither side grows; where one does, it is a bilinear interpolation
     of its own kind along both (cv::resize, imgproc/src/resize.cpp).
@@ -35,12 +36,12 @@ def _means(view: int, out: int, start: int) -> NDArray:
     first = np.floor(begin + 1e-3).astype(np.int64)  # slivers below 1e-3 of a pixel do not count
     last = np.ceil(end - 1e-3).astype(np.int64) - 1
     width = end - begin
-    taps = np.empty(out, TAPS)
-    taps["first"], taps["last"] = first + start, last + start
-    taps["head"] = np.where(last > first, np.minimum(first + 1 - begin, 1), width) / width
-    taps["body"] = 1 / width
-    taps["tail"] = np.minimum(end - last, 1) / width
-    return taps
+    weights = np.empty(out, AREA_WEIGHTS)
+    weights["first"], weights["last"] = first + start, last + start
+    weights["head"] = np.where(last > first, np.minimum(first + 1 - begin, 1), width) / width
+    weights["body"] = 1 / width
+    weights["tail"] = np.minimum(end - last, 1) / width
+    return weights
 
 
 def _bilinear(view: int, out: int, start: int) -> NDArray:
@@ -54,7 +55,7 @@ def _bilinear(view: int, out: int, start: int) -> NDArray:
     part = np.where(first >= view - 1, 0, part)
     first = np.minimum(first, view - 1)
     last = np.minimum(first + 1, view - 1)
-    taps = np.empty(out, TAPS)
-    taps["first"], taps["last"] = first + start, last + start
-    taps["head"], taps["body"], taps["tail"] = 1 - part, 0, part
-    return taps
+    weights = np.empty(out, AREA_WEIGHTS)
+    weights["first"], weights["last"] = first + start, last + start
+    weights["head"], weights["body"], weights["tail"] = 1 - part, 0, part
+    return weights

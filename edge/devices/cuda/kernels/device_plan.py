@@ -1,4 +1,4 @@
-"""What surrounds flow on the device: the view of a frame, stacks, scores; as launches.
+"""What surrounds flow on the device: the view of a frame, the ring of flows, stacks; as launches.
 
 Like flow_plan: buffers are given or taken once, and all launches of a frame are known beforehand.
 """
@@ -8,12 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import FusionSpec
-from edge.devices.cuda.kernels.area_weights import TAPS, area_weights
+from edge.devices.cuda.kernels.area_weights import AREA_WEIGHTS, area_weights
 from edge.devices.cuda.kernels.flow_plan import BLOCK, Allocate
 from edge.devices.cuda.kernels.launches import Launch, cover
-from edge.motion.spec import FlowSpec
-from edge.motion.stack import Layout
+from edge.motion.quantise import FlowScale
 from edge.video.frames import (
     Frame,
     Geometry,
@@ -24,7 +22,6 @@ from edge.video.frames import (
 )
 
 THREADS = 256  # a block, of kernels along one line
-FUSE_THREADS = 128  # THREADS of scores.cu
 
 
 def write_colour(matrix: Matrix, normalisation: Normalisation) -> NDArray[np.float32]:
@@ -33,27 +30,18 @@ def write_colour(matrix: Matrix, normalisation: Normalisation) -> NDArray[np.flo
     return np.array([*yuv_coefficients(matrix), *(1 / (255 * std)), *(-mean / std)], np.float32)
 
 
-def is_nv12(frame: Frame) -> bool:
-    """Whether U and V are the bytes of one plane of pairs, U first."""
-    apart = frame.v.ctypes.data - frame.u.ctypes.data
-    return frame.u.strides == frame.v.strides and frame.u.strides[1] == 2 and apart == 1
-
-
 class ViewPlan:
-    """How frames of one size and format are packed for upload, and become luma and RGB.
+    """How frames of one size and range are packed for upload, and become luma and RGB.
 
-    Only the rows in the field of view are uploaded: luma, then U and V apart (I420) or as pairs
-    (NV12).
-    frame_bytes: of a packed frame. taps: for the rows and columns of luma, then of chroma.
+    Only the rows in the field of view are uploaded: luma, then U, then V.
+    frame_bytes: of a packed frame. weights: for the rows and columns of luma, then of chroma.
     """
 
-    def __init__(
-        self, source_hw: tuple[int, int], nv12: bool, full_range: bool, geometry: Geometry
-    ) -> None:
+    def __init__(self, source_hw: tuple[int, int], full_range: bool, geometry: Geometry) -> None:
         top, left, view_h, view_w = center_crop(source_hw, geometry.aspect)
         out_h, out_w = geometry.size_hw
         self._size_hw = geometry.size_hw
-        self._full_range, self._nv12 = int(full_range), nv12
+        self._full_range = int(full_range)
         self._rows = slice(top, top + view_h)
         chroma_h, chroma_w = (view_h + 1) // 2, (view_w + 1) // 2
         self._chroma_rows = slice(top // 2, top // 2 + chroma_h)
@@ -63,103 +51,90 @@ class ViewPlan:
         self.frame_bytes = self._luma_bytes + 2 * self._chroma_bytes
         luma = area_weights((view_h, view_w), (out_h, out_w), 0, left)
         chroma = area_weights((chroma_h, chroma_w), (out_h // 2, out_w // 2), 0, left // 2)
-        self.taps = np.concatenate([*luma, *chroma])
+        self.weights = np.concatenate([*luma, *chroma])
 
     def pack(self, frame: Frame, out: NDArray[np.uint8]) -> None:
         """Copy what is seen of a frame to `out` (frame_bytes,)."""
         luma, chroma = out[: self._luma_bytes], out[self._luma_bytes : self.frame_bytes]
         luma.reshape(-1, self._pitch)[:] = frame.y[self._rows]
-        u, v = frame.u[self._chroma_rows], frame.v[self._chroma_rows]
-        if self._nv12:  # whole rows of pairs, not bytes of U and of V
-            shape = (u.shape[0], 2 * self._chroma_pitch)
-            pairs = np.lib.stride_tricks.as_strided(u, shape, (u.strides[0], 1), writeable=False)
-            chroma.reshape(shape)[:] = pairs
-        else:
-            both = chroma.reshape(2, -1, self._chroma_pitch)
-            both[0], both[1] = u, v
+        both = chroma.reshape(2, -1, self._chroma_pitch)
+        both[0], both[1] = frame.u[self._chroma_rows], frame.v[self._chroma_rows]
 
-    def luma(self, source: int, taps: int, out: int) -> Launch:
-        """source: address of a packed frame; taps: of self.taps; out: (H, W) float32."""
+    def luma(self, source: int, weights: int, out: int) -> Launch:
+        """source: address of a packed frame; weights: of self.weights; out: (H, W) float32."""
         height, width = self._size_hw
-        columns = taps + height * TAPS.itemsize
-        arguments = (source, self._pitch, taps, columns, self._full_range, height, width, out)
+        columns = weights + height * AREA_WEIGHTS.itemsize
+        arguments = (source, self._pitch, weights, columns, self._full_range, height, width, out)
         return Launch("resize_luma", cover(self._size_hw, BLOCK), BLOCK, arguments)
 
-    def rgb(self, source: int, taps: int, luma: int, colour: int, out: int) -> Launch:
+    def rgb(self, source: int, weights: int, luma: int, colour: int, out: int) -> Launch:
         """luma: what `luma` gave; colour: address of `write_colour`; out: (3, H, W) float32."""
         height, width = self._size_hw
-        rows = taps + (height + width) * TAPS.itemsize
-        columns = rows + height // 2 * TAPS.itemsize
+        rows = weights + (height + width) * AREA_WEIGHTS.itemsize
+        columns = rows + height // 2 * AREA_WEIGHTS.itemsize
         u = source + self._luma_bytes
-        step = 2 if self._nv12 else 1
-        v = u + (1 if self._nv12 else self._chroma_bytes)
-        planes = (u, v, step * self._chroma_pitch, step, rows, columns, self._full_range)
+        v = u + self._chroma_bytes
+        planes = (u, v, self._chroma_pitch, rows, columns, self._full_range)
         grid = cover((height // 2, width // 2), BLOCK)
         return Launch("rgb", grid, BLOCK, (*planes, luma, colour, height, width, out))
 
 
-class StackPlan:
-    """The ring of the last L flows as bytes, and the temporal network's input made of it.
+class RingPlan:
+    """The last flows of one method of motion as bytes, (slots, 2, H, W) uint8, flow number n in
+    slot n mod slots.
 
-    flow: address of (2, H, W) float32; out: of the input (2L, H, W) float32. ring: (L, 2, H, W)
-    uint8, flow number n in slot n mod L. stacks: the launch for the newest flow in each slot.
+    flow: address of the newest one, (2, H, W) float32. address: of the ring.
     """
 
     def __init__(
         self,
-        spec: FlowSpec,
+        scale: FlowScale,
         size_hw: tuple[int, int],
-        length: int,
-        layout: Layout,
-        normalisation: Normalisation,
+        slots: int,
         flow: int,
-        out: int,
         allocate: Allocate,
     ) -> None:
-        self._spec, self._length, self._flow = spec, length, flow
-        self._count = 2 * size_hw[0] * size_hw[1]
-        self.ring = allocate(length * self._count)
+        self._scale, self._flow = scale, flow
+        self.slots, self.pixels = slots, size_hw[0] * size_hw[1]
+        self.address = allocate(slots * 2 * self.pixels)
+
+    def slot(self, index: int) -> int:
+        """Address of the bytes (2, H, W) of flow number `index`."""
+        return self.address + index % self.slots * 2 * self.pixels
+
+    def quantise(self, index: int, interval_s: float) -> Launch:
+        """The flow, in px over `interval_s` seconds, into the ring as number `index`."""
+        scale = 127.5 / self._scale.bound_px * self._scale.interval_s / interval_s
+        count = 2 * self.pixels
+        grid = (-(-count // THREADS), 1)
+        arguments = (self._flow, scale, count, self.slot(index))
+        return Launch("quantise", grid, (THREADS, 1), arguments)
+
+
+class StackPlan:
+    """The input (2L, H, W) float32 of a network that sees the last L flows of a ring.
+
+    out: its address. stacks: the launch for the newest flow in each slot of the ring.
+    """
+
+    def __init__(self, ring: RingPlan, length: int, normalisation: Normalisation, out: int) -> None:
         (mean,), (std,) = normalisation.mean, normalisation.std
         values = (1 / (255 * std), -mean / std)
-        pixels = self._count // 2
-        grid = (-(-pixels // 4 // THREADS), 2 * length)
-        interleaved = int(layout == "interleaved")
+        grid = (-(-ring.pixels // 4 // THREADS), 2 * length)
         self.stacks = [
             Launch(
                 "stack",
                 grid,
                 (THREADS, 1),
-                (self.ring, (newest + 1) % length, length, interleaved, pixels, *values, out),
+                (
+                    ring.address,
+                    ring.slots,
+                    (newest + 1 - length) % ring.slots,
+                    length,
+                    ring.pixels,
+                    *values,
+                    out,
+                ),
             )
-            for newest in range(length)
+            for newest in range(ring.slots)
         ]
-
-    def slot(self, index: int) -> int:
-        """Address of the bytes (2, H, W) of flow number `index`."""
-        return self.ring + index % self._length * self._count
-
-    def quantise(self, index: int, interval_s: float) -> Launch:
-        """The flow, in px over `interval_s` seconds, into the ring as number `index`."""
-        scale = 127.5 / self._spec.bound_px * self._spec.interval_s / interval_s
-        grid = (-(-self._count // THREADS), 1)
-        arguments = (self._flow, scale, self._count, self.slot(index))
-        return Launch("quantise", grid, (THREADS, 1), arguments)
-
-
-class FusePlan:
-    """Both streams' logits (C,) to scores (3, C): spatial, temporal, fused."""
-
-    def __init__(
-        self,
-        classes: int,
-        temperatures: tuple[float, float],
-        fusion: FusionSpec,
-        spatial: int,
-        temporal: int,
-        allocate: Allocate,
-    ) -> None:
-        self.scores = allocate(3 * 4 * classes)
-        total = fusion.spatial_weight + fusion.temporal_weight
-        weights = (fusion.spatial_weight / total, fusion.temporal_weight / total)
-        arguments = (spatial, temporal, classes, *temperatures, *weights, self.scores)
-        self.launch = Launch("fuse", (1, 1), (FUSE_THREADS, 1), arguments)

@@ -4,10 +4,11 @@ frame costs the host nothing but the launches themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from edge.devices.cuda.kernels.launches import Launch, cover
-from edge.motion.spec import FlowSpec
+from edge.motion.spec import TVL1Spec
 
 Allocate = Callable[[int], int]  # bytes -> address of so much zeroed device memory
 
@@ -30,26 +31,36 @@ def split_iterations(iterations: int) -> list[int]:
     return [iterations // count + (k < iterations % count) for k in range(count)]
 
 
+def allocate_luma(size_hw: tuple[int, int], allocate: Allocate) -> list[int]:
+    """Pictures (H, W) float32 of the frame before and of this one, in turns."""
+    return [allocate(4 * size_hw[0] * size_hw[1]) for _ in range(SLOTS)]
+
+
 class FlowPlan:
     """Buffers of TV-L1 for pictures (H, W), and the launches that fill them.
 
-    luma: addresses of the two slots' pictures, (H, W) float32 each, which the caller fills.
+    luma: addresses of the SLOTS pictures, (H, W) float32 each, which the caller fills.
     flow: address of the result, (2, H, W) float32, valid until the next flow.
     """
 
-    def __init__(self, spec: FlowSpec, size_hw: tuple[int, int], allocate: Allocate) -> None:
+    def __init__(
+        self,
+        spec: TVL1Spec,
+        size_hw: tuple[int, int],
+        luma: Sequence[int],
+        allocate: Allocate,
+    ) -> None:
         self._spec = spec
         self._sizes = [size_hw]
         while len(self._sizes) < spec.scales:
             height, width = self._sizes[-1]
             self._sizes.append(((height + 1) // 2, (width + 1) // 2))
         areas = [height * width for height, width in self._sizes]
-        self._pyramids = [[allocate(4 * area) for area in areas] for _ in range(SLOTS)]
+        self._pyramids = [[fine, *(allocate(4 * area) for area in areas[1:])] for fine in luma]
         self._coefficients = allocate(4 * 4 * areas[0])
         self._flows = [allocate(2 * 4 * areas[0]) for _ in range(2)]
         self._duals = [allocate(4 * 4 * areas[0]) for _ in range(2)]
         self._zeros = allocate(4 * 4 * areas[0])  # the duals of a new level, the coarsest flow
-        self.luma = [pyramid[0] for pyramid in self._pyramids]
         self.pyramids = [self._pyramid(slot) for slot in range(SLOTS)]
         steps = [self._steps(1 - slot, slot) for slot in range(SLOTS)]
         self.flows = [launches for launches, _ in steps]
@@ -113,3 +124,9 @@ class FlowPlan:
         grid = (tiles(size[1], iterations), tiles(size[0], iterations))
         arguments = (self._coefficients, flow, duals, *size, iterations, int(smooth), *weights)
         return Launch("iterate", grid, (TILE, STRIPS), (*arguments, flow_out, duals_out))
+
+
+# By the method's name in the manifest: (spec, size_hw, luma, allocate) -> its launches.
+FLOW_PLANS: dict[str, Callable[[Any, tuple[int, int], Sequence[int], Allocate], FlowPlan]] = {
+    "tvl1": FlowPlan
+}

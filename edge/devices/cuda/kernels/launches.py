@@ -12,14 +12,13 @@ FOLDER = Path(__file__).parent
 # Kernel -> file and argument types: P an address, i an int32, f a float32 (as in module struct).
 KERNELS: dict[str, tuple[str, str]] = {
     "resize_luma": ("preprocess.cu", "PiPPiiiP"),
-    "rgb": ("preprocess.cu", "PPiiPPiPPiiP"),
+    "rgb": ("preprocess.cu", "PPiPPiPPiiP"),
     "halve": ("preprocess.cu", "PiiP"),
     "upsample": ("tvl1.cu", "PiiiiP"),
     "linearise": ("tvl1.cu", "PPPiiP"),
     "iterate": ("tvl1.cu", "PPPiiiifffPP"),
     "quantise": ("stack.cu", "PfiP"),
     "stack": ("stack.cu", "PiiiiffP"),
-    "fuse": ("scores.cu", "PPiffffP"),
 }
 FILES = tuple(dict.fromkeys(file for file, _ in KERNELS.values()))
 

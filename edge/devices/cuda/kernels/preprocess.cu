@@ -1,4 +1,4 @@
-// A decoded frame to what the two streams read: luma at the model's size with its pyramid, and RGB.
+// A decoded frame to what networks and flow read: luma at the model's size with its pyramid, and RGB.
 //
 // Geometry is that of OpenCV's INTER_AREA, which training used: each output pixel is a weighted mean
 // of a rectangle of source pixels. The weights are the product of one list for its row and one for
@@ -13,20 +13,20 @@
 
 // The source pixels of one output row or column: weight head for the first, tail for the last, body
 // for those between. first == last: head alone.
-struct Taps {
+struct AreaWeights {
     int first, last;
     float head, body, tail;
 };
 
-// Weighted mean of a plane, in its own levels. pitch: bytes from row to row; step: bytes from pixel to
-// pixel, 1 in I420 and 2 in the interleaved chroma of NV12.
-static __device__ float area_mean(const unsigned char* plane, int pitch, int step, Taps row, Taps column) {
+// Weighted mean of a plane, in its own levels. pitch: bytes from row to row.
+static __device__ float area_mean(
+    const unsigned char* plane, int pitch, AreaWeights row, AreaWeights column) {
     float total = 0.0f;
     for (int y = row.first; y <= row.last; ++y) {
         const unsigned char* line = plane + (size_t)y * pitch;
-        float sum = column.head * line[column.first * step];
-        for (int x = column.first + 1; x < column.last; ++x) sum += column.body * line[x * step];
-        if (column.last > column.first) sum += column.tail * line[column.last * step];
+        float sum = column.head * line[column.first];
+        for (int x = column.first + 1; x < column.last; ++x) sum += column.body * line[x];
+        if (column.last > column.first) sum += column.tail * line[column.last];
         const float weight = y == row.first ? row.head : y == row.last ? row.tail : row.body;
         total += weight * sum;
     }
@@ -36,12 +36,12 @@ static __device__ float area_mean(const unsigned char* plane, int pitch, int ste
 // luma (rows of `pitch` bytes, uint8) -> out (height, width), whole levels 16..235 as float.
 // full_range: the source's luma is 0..255.  One thread a pixel.
 extern "C" __global__ void resize_luma(
-    const unsigned char* luma, int pitch, const Taps* rows, const Taps* columns, int full_range,
-    int height, int width, float* out) {
+    const unsigned char* luma, int pitch, const AreaWeights* rows, const AreaWeights* columns,
+    int full_range, int height, int width, float* out) {
     const int x = blockIdx.x * blockDim.x + threadIdx.x;
     const int y = blockIdx.y * blockDim.y + threadIdx.y;
     if (x >= width || y >= height) return;
-    float level = rintf(area_mean(luma, pitch, 1, rows[y], columns[x]));
+    float level = rintf(area_mean(luma, pitch, rows[y], columns[x]));
     if (full_range) level = rintf(16.0f + level * (219.0f / 255.0f));
     out[y * width + x] = level;
 }
@@ -57,14 +57,14 @@ static __device__ float clip_level(float level) { return fminf(fmaxf(level, 0.0f
 // Chroma planes (see area_mean) and analysed luma (height, width) -> out (3, height, width), RGB,
 // normalised.  One thread a chroma sample, which serves 2 x 2 pixels.
 extern "C" __global__ void rgb(
-    const unsigned char* u, const unsigned char* v, int pitch, int step, const Taps* rows,
-    const Taps* columns, int full_range, const float* luma, const Colour* colour, int height,
+    const unsigned char* u, const unsigned char* v, int pitch, const AreaWeights* rows,
+    const AreaWeights* columns, int full_range, const float* luma, const Colour* colour, int height,
     int width, float* out) {
     const int x = blockIdx.x * blockDim.x + threadIdx.x;
     const int y = blockIdx.y * blockDim.y + threadIdx.y;
     if (2 * x >= width || 2 * y >= height) return;
-    float cb = rintf(area_mean(u, pitch, step, rows[y], columns[x])) - 128.0f;
-    float cr = rintf(area_mean(v, pitch, step, rows[y], columns[x])) - 128.0f;
+    float cb = rintf(area_mean(u, pitch, rows[y], columns[x])) - 128.0f;
+    float cr = rintf(area_mean(v, pitch, rows[y], columns[x])) - 128.0f;
     if (full_range) {
         cb = rintf(cb * (224.0f / 255.0f));
         cr = rintf(cr * (224.0f / 255.0f));

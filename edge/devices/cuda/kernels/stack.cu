@@ -1,4 +1,4 @@
-// Flow to bytes, bytes to the temporal network's input.
+// Flow to bytes, bytes to the input of a network that sees motion.
 //
 // Cost for N = H W pixels and L flows: quantise 8 N + 2 N bytes; stack 2 L N + 8 L N bytes (5 MB for
 // 10 flows of 224 x 224: 74 us of an Orin Nano's 68 GB/s, and as much for its instructions). The ring is
@@ -13,17 +13,16 @@ extern "C" __global__ void quantise(const float* flow, float scale, int count, u
     bytes[k] = (unsigned char)(level + 0.5f);
 }
 
-// ring (length, 2, pixels) bytes, the oldest flow in slot `oldest` -> out (2 length, pixels) float,
-// byte * scale + shift. Channels: u0 v0 u1 v1 ... if interleaved, else u0 u1 ... v0 v1 ..., oldest first.
+// ring (slots, 2, pixels) bytes, of which `length` flows from slot `oldest` on -> out (2 length, pixels)
+// float, byte * scale + shift. Channels: u0 u1 ... v0 v1 ..., oldest first.
 // pixels is a multiple of 4. Grid (pixels / 4, 2 length): one thread four pixels of a channel.
 extern "C" __global__ void stack(
-    const uchar4* ring, int oldest, int length, int interleaved, int pixels, float scale, float shift,
+    const uchar4* ring, int slots, int oldest, int length, int pixels, float scale, float shift,
     float4* out) {
     const int k = blockIdx.x * blockDim.x + threadIdx.x, channel = blockIdx.y;
     if (4 * k >= pixels) return;
-    const int flow = interleaved ? channel / 2 : channel % length;
-    const int component = interleaved ? channel % 2 : channel / length;
-    const int slot = (oldest + flow) % length;
+    const int flow = channel % length, component = channel / length;
+    const int slot = (oldest + flow) % slots;
     const uchar4 bytes = ring[(slot * 2 + component) * (pixels / 4) + k];
     float4 values;
     values.x = bytes.x * scale + shift;

@@ -10,39 +10,25 @@ from pathlib import Path
 from types import ModuleType
 
 from edge.bundle.manifest import Bundle
-from edge.bundle.network import Stream
 from edge.devices.tensorrt.builder import BuildConfig, BuiltEngine, build_engine
 from edge.devices.tensorrt.cache import EngineCache, StoredEngine
 from edge.devices.tensorrt.dla import check_dla_version
 from edge.devices.tensorrt.engine import open_engine
 from edge.devices.tensorrt.key import GPU, EngineKey
 from edge.devices.tensorrt.layers import LayerPrecision, convolutions, float_convolutions
-from edge.devices.tensorrt.tuning import read_tuning, write_tuning
 from edge.devices.tensorrt.version import capabilities, has_fast_int8, open_log, without_collection
 from edge.files import check_private, user_cache
 
-__all__ = [
-    "GPU",
-    "PreparedEngine",
-    "engine_folder",
-    "get_or_build_engine",
-    "planted_engines",
-    "read_tuning",
-    "write_tuning",
-]
-
 logger = logging.getLogger(__name__)
 
-# The original Nano and TX1, and TX2: no INT8 arithmetic, whatever their TensorRT says.
-WITHOUT_INT8 = ("5.3", "6.2")
 NAMED = 3  # float layers that a line names; more are counted
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedEngine:
+class ReadyEngine:
     """built: now, and not found in the cache."""
 
-    stream: Stream
+    stream: str
     plan: bytes
     key: EngineKey
     layers: tuple[LayerPrecision, ...]
@@ -72,10 +58,10 @@ def planted_engines(bundle: Bundle) -> str | None:
 def get_or_build_engine(
     trt: ModuleType,
     bundle: Bundle,
-    stream: Stream,
+    stream: str,
     gpu: GPU,
     config: BuildConfig,
-) -> PreparedEngine:
+) -> ReadyEngine:
     """Find or build.
 
     Raises BundleError for a network that cannot be used, DeviceError where this device cannot
@@ -83,10 +69,8 @@ def get_or_build_engine(
     """
     if config.dla_core is not None:
         check_dla_version(trt, capabilities(trt), config.precision)
-    if config.precision == "int8" and gpu.compute_capability in WITHOUT_INT8:
-        config = _without_int8(stream, gpu, config)
     manifest = bundle.manifest
-    file = (manifest.spatial if stream == "spatial" else manifest.temporal).file
+    file = manifest.streams[stream].file
     onnx = bundle.read(file)
     cache = EngineCache(engine_folder(bundle))
     found, key = _find(trt, cache, stream, _key(trt, manifest.files[file], gpu, config))
@@ -96,7 +80,7 @@ def get_or_build_engine(
     if isinstance(found, StoredEngine):
         logger.debug("%s: the engine of an earlier build, from %s", stream, cache.folder)
         _report(stream, key, found.layers)
-        return PreparedEngine(stream, found.plan, key, found.layers, built=False)
+        return ReadyEngine(stream, found.plan, key, found.layers, built=False)
     logger.info(
         "%s: building an engine for %s, which takes minutes: %s", stream, _target(key), found
     )
@@ -109,7 +93,7 @@ def get_or_build_engine(
         logger.warning("%s: %s", stream, note)
     _keep(cache, stream, key, built)
     _report(stream, key, built.layers)
-    return PreparedEngine(stream, built.plan, key, built.layers, built=True)
+    return ReadyEngine(stream, built.plan, key, built.layers, built=True)
 
 
 def _key(trt: ModuleType, onnx_sha256: str, gpu: GPU, config: BuildConfig) -> EngineKey:
@@ -125,7 +109,7 @@ def _key(trt: ModuleType, onnx_sha256: str, gpu: GPU, config: BuildConfig) -> En
 
 
 def _find(
-    trt: ModuleType, cache: EngineCache, stream: Stream, key: EngineKey
+    trt: ModuleType, cache: EngineCache, stream: str, key: EngineKey
 ) -> tuple[StoredEngine | str, EngineKey]:
     """As the cache finds it, and tried: an engine that is whole may still be one that this
     TensorRT does not take, after a change of driver for one."""
@@ -137,7 +121,7 @@ def _find(
     return found, key
 
 
-def _without_int8(stream: Stream, gpu: GPU, config: BuildConfig) -> BuildConfig:
+def _without_int8(stream: str, gpu: GPU, config: BuildConfig) -> BuildConfig:
     logger.warning(
         "%s: %s (compute capability %s) has no fast INT8; running in fp16 instead",
         stream,
@@ -147,7 +131,7 @@ def _without_int8(stream: Stream, gpu: GPU, config: BuildConfig) -> BuildConfig:
     return replace(config, precision="fp16")
 
 
-def _keep(cache: EngineCache, stream: Stream, key: EngineKey, built: BuiltEngine) -> None:
+def _keep(cache: EngineCache, stream: str, key: EngineKey, built: BuiltEngine) -> None:
     try:
         cache.store(stream, key, built)
     except OSError as error:
@@ -164,7 +148,7 @@ def _target(key: EngineKey) -> str:
     return f"{place} of {key.gpu}, {key.precision}, TensorRT {key.tensorrt}"
 
 
-def _report(stream: Stream, key: EngineKey, layers: tuple[LayerPrecision, ...]) -> None:
+def _report(stream: str, key: EngineKey, layers: tuple[LayerPrecision, ...]) -> None:
     """A line where an INT8 engine is not INT8 throughout, or does not let itself be asked."""
     if key.precision != "int8":
         return

@@ -1,0 +1,243 @@
+"""`twostream verify` finds what is wrong by a little, anywhere from the frame to the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.bundle.manifest import Bundle, load_bundle, sha256, write_manifest
+from edge.bundle.parity import load_parity, write_parity
+from edge.commands.verify import verify
+from edge.devices.cuda.kernels import device_plan, launches
+from edge.errors import DeviceError
+from edge.inputs import flow_stack, rgb
+from edge.motion import tvl1
+from edge.video.frames import Frame, Geometry, center_crop, resize_to_model, yuv_coefficients
+from tests.support.bundles import STREAMS, write_bundle
+from tests.support.cuda import on_cpu
+from tests.support.cuda.pycuda_double import GPU, install
+from tests.support.parity import copy_with_parity, little_flow
+
+Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: Patch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache-of-the-user"))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory, demo_bundle: Path) -> Bundle:
+    return copy_with_parity(demo_bundle, tmp_path_factory.mktemp("verify") / "b", little_flow)
+
+
+def on_cuda(patch: Patch) -> None:
+    install(patch, GPU())
+
+
+# The CPU ------------------------------------------------------------------------------------------
+
+
+def shifted(patch: Patch) -> None:
+    def resize(frame: Frame, geometry: Geometry) -> Frame:
+        right = resize_to_model(frame, geometry)
+        return replace(right, y=np.roll(right.y, 1, axis=1))
+
+    patch.setattr("edge.devices.cpu.resize_to_model", resize)
+
+
+def cut_luma(patch: Patch) -> None:
+    def resize(frame: Frame, geometry: Geometry) -> Frame:
+        top, left, height, width = center_crop(frame.size_hw, geometry.aspect)
+        seen = frame.y[top : top + height, left : left + width].astype(np.float32)
+        luma = cv2.resize(seen, geometry.size_hw[::-1], interpolation=cv2.INTER_AREA)
+        return replace(resize_to_model(frame, geometry), y=np.floor(luma).astype(np.uint8))
+
+    patch.setattr("edge.devices.cpu.resize_to_model", resize)
+
+
+def cut_flow(patch: Patch) -> None:
+    def quantise(flow: Any, spec: Any, interval_s: float) -> Any:
+        levels = flow * (127.5 / spec.bound_px * spec.interval_s / interval_s) + 127.5
+        return np.clip(levels, 0, 255).astype(np.uint8)
+
+    patch.setattr(tvl1, "quantise", quantise)
+
+
+def other_matrix(patch: Patch) -> None:
+    right = rgb.rgb_tensor
+    patch.setattr(
+        rgb, "rgb_tensor", lambda frame, *more: right(replace(frame, matrix="bt709"), *more)
+    )
+
+
+def blue_first(patch: Patch) -> None:
+    right = rgb.rgb_tensor
+
+    def tensor(frame: Frame, normalisation: Any, out: Any) -> None:
+        right(frame, normalisation, out)
+        out[:] = out[::-1].copy()
+
+    patch.setattr(rgb, "rgb_tensor", tensor)
+
+
+def newest_first(patch: Patch) -> None:
+    right = flow_stack.stack_tensor
+    patch.setattr(flow_stack, "stack_tensor", lambda flows, *more: right(list(flows)[::-1], *more))
+
+
+def v_before_u(patch: Patch) -> None:
+    right = flow_stack.stack_tensor
+    patch.setattr(
+        flow_stack, "stack_tensor", lambda flows, *more: right([f[::-1] for f in flows], *more)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (shifted, "tvl1 flow to parity frame"),
+        (cut_luma, "tvl1 flow to parity frame"),
+        (cut_flow, "tvl1 flow to parity frame"),
+        (other_matrix, "input of spatial is wrong as this machine builds it"),
+        (blue_first, "spatial"),
+        (newest_first, "temporal"),
+        (v_before_u, "temporal"),
+    ],
+)
+def test_a_cpu_that_is_wrong_by_a_little_is_found(
+    fault: Callable[[Patch], None], says: str, bundle: Bundle, monkeypatch: Patch
+) -> None:
+    fault(monkeypatch)
+    with pytest.raises(DeviceError, match=says):
+        verify(bundle.path, "cpu")
+
+
+# CUDA ---------------------------------------------------------------------------------------------
+
+LUMA = "rintf(area_mean(luma, pitch, rows[y], columns[x]))"
+BLUE = "rintf(area_mean(u, pitch, rows[y], columns[x]))"
+FAULTS = {  # name: file, what stands there, what would be wrong, what verify says
+    "luma cut": ("preprocess.cu", LUMA, LUMA.replace("rintf", "floorf"), "tvl1 flow"),
+    "luma not rounded": ("preprocess.cu", LUMA, LUMA.removeprefix("rintf"), "tvl1 flow"),
+    "luma a pixel off": (
+        "preprocess.cu",
+        LUMA,
+        LUMA.replace("columns[x]", "columns[min(x + 1, width - 1)]"),
+        "tvl1 flow",
+    ),
+    "chroma cut": ("preprocess.cu", BLUE, BLUE.replace("rintf", "floorf"), "spatial"),
+    "chroma a pixel off": (
+        "preprocess.cu",
+        BLUE,
+        BLUE.replace("columns[x]", "columns[min(x + 1, width / 2 - 1)]"),
+        "spatial",
+    ),
+    "other black": (
+        "preprocess.cu",
+        "(luma[at] - 16.0f) * (255.0f / 219.0f)",
+        "luma[at]",
+        "spatial",
+    ),
+    "RGB a pixel off": (
+        "preprocess.cu",
+        "= (luma[at]",
+        "= (luma[min(at + 1, plane - 1)]",
+        "spatial",
+    ),
+    "flow cut": ("stack.cu", "(level + 0.5f)", "level", "tvl1 flow"),
+    "newest first": (
+        "stack.cu",
+        "(oldest + flow) % slots",
+        "(oldest + length - 1 - flow) % slots",
+        "temporal",
+    ),
+    "a flow late": (
+        "stack.cu",
+        "(oldest + flow) % slots",
+        "(oldest + flow + 1) % slots",
+        "temporal",
+    ),
+    "v before u": ("stack.cu", "= channel / length", "= 1 - channel / length", "temporal"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_kernel_that_is_wrong_by_a_little_is_found(
+    name: str, bundle: Bundle, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    file, right, wrong, says = FAULTS[name]
+    on_cuda(monkeypatch)
+    text = launches.source(file)
+    assert text.count(right) == 1
+    for each in launches.FILES:
+        (tmp_path / each).write_text(launches.source(each))
+    (tmp_path / file).write_text(text.replace(right, wrong))
+    monkeypatch.setattr(on_cpu, "FOLDER", tmp_path)
+    with pytest.raises(DeviceError, match=says):
+        verify(bundle.path, "cuda")
+
+
+@pytest.mark.slow
+def test_a_gpu_with_the_other_matrix_is_found(bundle: Bundle, monkeypatch: Patch) -> None:
+    on_cuda(monkeypatch)
+    monkeypatch.setattr(device_plan, "yuv_coefficients", lambda matrix: yuv_coefficients("bt709"))
+    with pytest.raises(DeviceError, match="the input of spatial is wrong"):
+        verify(bundle.path, "cuda")
+
+
+# What is right ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("streams", STREAMS)
+def test_any_streams_are_right(
+    streams: str, device: str, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    """A line for each method of motion, a line for each stream."""
+    small = write_bundle(tmp_path / "b", STREAMS[streams])
+    if device == "cuda":
+        on_cuda(monkeypatch)
+    lines = verify(small.path, device)
+    names = ["tvl1"] * len(small.manifest.motions) + list(small.manifest.streams)
+    assert [line.split()[0] for line in lines[:-1]] == names
+    assert f"the bundle is right on {device}" in lines[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_real_networks_are_right(device: str, bundle: Bundle, monkeypatch: Patch) -> None:
+    if device == "cuda":
+        on_cuda(monkeypatch)
+    lines = verify(bundle.path, device)
+    assert [line.split()[0] for line in lines[:-1]] == ["tvl1", "spatial", "temporal"]
+    assert all("same top-1 3 of 3" in line for line in lines[1:-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", ["spatial", "temporal"])
+def test_a_network_that_computes_something_else_is_found(
+    stream: str, tmp_path: Path, demo_bundle: Path
+) -> None:
+    """Here the expectation is shifted in one sample, since the device is right."""
+    bundle = copy_with_parity(demo_bundle, tmp_path / "b", little_flow)
+    run = load_parity(bundle)
+    logits = run.logits[stream, "int8"].copy()
+    logits[2] = np.roll(logits[2], 1)
+    wrong = replace(run, logits=run.logits | {(stream, "int8"): logits})
+    write_parity(bundle.path / "parity.npz", wrong)
+    hashes = bundle.manifest.files | {
+        "parity.npz": sha256((bundle.path / "parity.npz").read_bytes())
+    }
+    write_manifest(bundle.path, bundle.manifest.model_copy(update={"files": hashes}))
+    with pytest.raises(DeviceError, match=f"the {stream} scores of parity sample 2 differ"):
+        verify(load_bundle(bundle.path).path, "cpu")

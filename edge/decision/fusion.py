@@ -58,6 +58,12 @@ def apply_temperature(scores: Scores, temperature: float) -> Scores:
     return softmax(np.log(np.maximum(scores, 1e-12)), temperature)
 
 
+def best_classes(scores: Scores, count: int) -> NDArray[np.intp]:
+    """The numbers of the best classes of scores (..., C), best first, (..., count); of equals the
+    first class wins."""
+    return np.argsort(-scores, axis=-1, kind="stable")[..., :count]
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """label: a class name or "unknown"; score: of the best class; scores: (C,), sum 1."""
@@ -67,7 +73,7 @@ class Decision:
     scores: Scores
 
     def top(self, classes: tuple[str, ...], count: int) -> list[tuple[str, float]]:
-        order = np.argsort(-self.scores, kind="stable")[:count]
+        order = best_classes(self.scores, count)
         return [(classes[index], float(self.scores[index])) for index in order]
 
 

@@ -8,16 +8,16 @@ without labels is anything that the camera has seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from edge.bundle.network import NetworkSpec
 from edge.errors import DataError
 from edge.sources.uri import VIDEOS
+from train.data.clips import Clip
 
 OTHER = "(other)"  # the label of all training clips that show none of the network's classes
 UNLABELLED = "(unlabelled)"
@@ -25,44 +25,15 @@ UNLABELLED = "(unlabelled)"
 T = TypeVar("T")
 
 
-class TrainingClip(Protocol):
-    """A clip of a data set: its name in the network's list, where it is, and what it shows."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def path(self) -> Path: ...
-    @property
-    def label(self) -> str: ...
-    @property
-    def group(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class UnlabelledVideo:
-    """A recording that nobody has labelled: its name below the folder given, and where it is."""
-
-    name: str
-    path: Path
-
-    @property
-    def label(self) -> str:
-        return UNLABELLED
-
-    @property
-    def group(self) -> str:
-        return self.name
-
-
-def find_unlabelled(path: Path, spec: NetworkSpec) -> list[UnlabelledVideo]:
-    """The recording at `path`, or those in the folder.
+def find_unlabelled(path: Path, spec: NetworkSpec) -> list[Clip]:
+    """The recording at `path`, or those in the folder, each a clip without a class.
 
     Raises DataError where there is none, or one has chosen the checkpoint.
     """
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     root = path if path.is_dir() else path.parent
     found = [
-        UnlabelledVideo(file.relative_to(root).as_posix(), file)
+        Clip(name := file.relative_to(root).as_posix(), file, UNLABELLED, name)
         for file in files
         if file.is_file() and file.suffix.lower() in VIDEOS
     ]
@@ -77,9 +48,7 @@ def find_unlabelled(path: Path, spec: NetworkSpec) -> list[UnlabelledVideo]:
     return found
 
 
-def order_clips(
-    spec: NetworkSpec, available: Sequence[TrainingClip], seed: int
-) -> list[TrainingClip]:
+def order_clips(spec: NetworkSpec, available: Sequence[Clip], seed: int) -> list[Clip]:
     """The network's training clips, so that any beginning of the list is spread evenly.
 
     Classes take turns, the clips of all other classes counting as one; within a class the groups
@@ -87,7 +56,7 @@ def order_clips(
     """
     rng = np.random.default_rng(seed)
     own = set(spec.train_clips)
-    groups: dict[str, dict[tuple[str, str], list[TrainingClip]]] = {}
+    groups: dict[str, dict[tuple[str, str], list[Clip]]] = {}
     for clip in sorted((c for c in available if c.name in own), key=lambda clip: clip.name):
         group = (clip.label, clip.group)
         groups.setdefault(known_label(clip.label, spec), {}).setdefault(group, []).append(clip)
@@ -111,7 +80,7 @@ def known_label(label: str, spec: NetworkSpec) -> str:
     return label if label in spec.classes else OTHER
 
 
-def order_unlabelled(footage: Sequence[UnlabelledVideo], seed: int) -> list[UnlabelledVideo]:
+def order_unlabelled(footage: Sequence[Clip], seed: int) -> list[Clip]:
     """Shuffled by the seed."""
     rng = np.random.default_rng(seed)
     return _shuffled(sorted(footage, key=lambda one: one.name), rng)

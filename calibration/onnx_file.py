@@ -6,13 +6,11 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from pydantic import ValidationError
 
-from edge.bundle.network import INPUT, METADATA_KEY, OUTPUT, NetworkSpec
+from edge.bundle.network import INPUT, METADATA_KEY, OUTPUT, NetworkSpec, parse_network
 from edge.bundle.self_contained import check_self_contained
 from edge.errors import BundleError, ExportError
 from edge.files import write_atomic
-from edge.spec import first_fault
 
 
 def load_model(path: Path) -> tuple[onnx.ModelProto, NetworkSpec]:
@@ -51,10 +49,9 @@ def read_spec(model: onnx.ModelProto, path: Path) -> NetworkSpec:
             f"{path}: has no {METADATA_KEY!r} metadata; give a file that twostream export wrote"
         )
     try:
-        return NetworkSpec.model_validate_json(metadata[METADATA_KEY])
-    except ValidationError as error:
-        fault = first_fault(error, METADATA_KEY)
-        raise ExportError(f"{path}: its metadata cannot be used ({fault})") from None
+        return parse_network(metadata[METADATA_KEY])
+    except ValueError as error:
+        raise ExportError(f"{path}: its metadata cannot be used ({error})") from None
 
 
 def write_model(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:

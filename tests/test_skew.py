@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.samples import draw_samples
+from calibration.samples import MOMENTS, draw_samples
 from edge.bundle.network import NetworkSpec
+from edge.inputs.builder import motions_of, open_input
 from edge.motion.preprocessor import Preprocessor
 from edge.motion.spec import PRESETS
-from edge.motion.stack import FlowRing, stack_tensor
 from edge.sources.gst_source import open_source
-from edge.video.frames import rgb_tensor
 from tests.support.clips import write_clip
-from train.data.cache import ClipCache
+from train.data.cache import CachedClip, open_cache
 from train.data.clips import Clip
 from train.data.decode import read_frames
 from train.data.snippets import tensor_at
 from train.models.spec import network_spec
+from train.streams import STREAMS
 
 
 @pytest.fixture(scope="module")
@@ -32,51 +32,58 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     return Clip("Diving/v_Diving_g08_c01.avi", path, "Diving", "08")
 
 
-def spec_of(stream: str, clip: Clip) -> NetworkSpec:
+def spec_of(stream: str, clip: Clip, stack: int = 10) -> NetworkSpec:
     classes = ("Diving", "Drumming")
-    return network_spec(stream, classes, PRESETS["fast"], 1, [clip], [])  # type: ignore[arg-type]
+    return network_spec(stream, classes, PRESETS["fast"], 1, [clip], [], stack=stack)
 
 
 def runtime_tensors(clip: Clip, spec: NetworkSpec) -> list[np.ndarray | None]:
-    """What the live path can feed the network at every frame; None before a stack is full."""
-    preprocessor, ring = Preprocessor(spec.geometry, spec.flow), FlowRing(spec.stack or 10)
+    """What the live path can feed the network at every frame; None before there is enough."""
+    preprocessor = Preprocessor(spec.geometry, motions_of([spec.input]))
+    builder = open_input(spec.input, spec.geometry.size_hw, spec.normalisation)
     tensors: list[np.ndarray | None] = []
     with open_source(str(clip.path)) as source:
         for frame in source:
-            step = preprocessor.push(frame)
-            if step.flow is not None:
-                ring.push(step.flow)
-            if spec.layout is None:
-                tensors.append(rgb_tensor(step.frame, spec.normalisation))
-            elif len(ring) < ring.length:
-                tensors.append(None)
-            else:
-                tensors.append(stack_tensor(ring.flows, spec.layout, spec.normalisation))
+            builder.push(preprocessor.push(frame))
+            tensors.append(np.empty(builder.shape, np.float32) if builder.ready else None)
+            if tensors[-1] is not None:
+                builder.fill(tensors[-1])
     return tensors
 
 
-@pytest.mark.parametrize("stream", ["spatial", "temporal"])
+def cached(clip: Clip, spec: NetworkSpec, root: Path) -> CachedClip:
+    (found,) = open_cache(root, spec).fill([clip], 1, spec.input.history)
+    assert isinstance(found, CachedClip)
+    return found
+
+
+@pytest.mark.parametrize(("stream", "stack"), [("spatial", 10), ("temporal", 10), ("temporal", 3)])
 def test_training_and_runtime_feed_the_same_tensors(
-    stream: str, clip: Clip, tmp_path: Path
+    stream: str, stack: int, clip: Clip, tmp_path: Path
 ) -> None:
-    spec = spec_of(stream, clip)
+    spec = spec_of(stream, clip, stack)
     live = runtime_tensors(clip, spec)
     assert len(live) == 36
     for _ in range(2):  # as it is computed, and as it comes back from the disk
-        (cached,) = ClipCache(tmp_path, spec.geometry, spec.flow).fill([clip], 1)
-        assert len(cached) == 36
-        for index in range(10, 36):
-            np.testing.assert_array_equal(tensor_at(cached, index, spec), live[index])
+        found = cached(clip, spec, tmp_path)
+        assert len(found) == 36
+        for index, wanted in enumerate(live):
+            if wanted is None:
+                assert index < stack
+                with pytest.raises(IndexError, match="frames end at frame"):
+                    tensor_at(found, index, spec)
+            else:
+                np.testing.assert_array_equal(tensor_at(found, index, spec), wanted)
 
 
-@pytest.mark.parametrize("stream", ["spatial", "temporal"])
+@pytest.mark.parametrize("stream", STREAMS)
 def test_calibration_feeds_tensors_that_the_runtime_would(
     stream: str, clip: Clip, tmp_path: Path
 ) -> None:
     spec = spec_of(stream, clip)
     live = {t.tobytes() for t in runtime_tensors(clip, spec) if t is not None}
-    samples = draw_samples(spec, [clip], 1, 1, tmp_path)
-    assert len(samples) > 0
+    samples = draw_samples(spec, [clip], 1, 1, open_cache(tmp_path, spec))
+    assert len(samples) == MOMENTS
     assert {tensor.tobytes() for tensor in samples} <= live
 
 

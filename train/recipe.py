@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from edge.bundle.network import STREAMS, Stream
 from edge.errors import DataError
-from edge.spec import Spec, first_fault
+from edge.spec import Spec, first_fault, parse_json
+from train.streams import STREAMS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -56,6 +56,8 @@ class SamplingRecipe(Spec):
 
     segments: moments a sample; their logits are averaged before the loss (the consensus of
         temporal segment networks, Wang et al., 2016). 1 is the classic single snippet.
+    stack: flows a stack: Simonyan and Zisserman's L. Moments begin where the first stack ends, for
+        every stream, so that all of them look at the same ones.
     repeats: samples that each clip gives an epoch. With one segment the repeats share the clip
         out among them.
     balance: a class with few clips gives up to this many times as many samples of each.
@@ -64,6 +66,7 @@ class SamplingRecipe(Spec):
     """
 
     segments: int = Field(ge=1, le=25)
+    stack: int = Field(ge=1, le=64)
     repeats: int = Field(ge=1)
     balance: float = Field(ge=1)
     others: float = Field(ge=0, le=1)
@@ -192,7 +195,7 @@ def recipe_names() -> list[str]:
     )
 
 
-def load_recipe(name: str, stream: Stream, changes: tuple[str, ...] = ()) -> Recipe:
+def load_recipe(name: str, stream: str, changes: tuple[str, ...] = ()) -> Recipe:
     """The recipe of that name, or in that TOML file, for one stream.
 
     changes: "section.key=value", the value in TOML's terms (a word needs no quotes); they win.
@@ -204,6 +207,14 @@ def load_recipe(name: str, stream: Stream, changes: tuple[str, ...] = ()) -> Rec
     for change in changes:
         _merge(tables, _change(change), change)
     return _validated(tables, name)
+
+
+def parse_recipe(text: str) -> Recipe:
+    """The recipe in a checkpoint. Raises ValueError where it is none."""
+    raw: Any = parse_json(text)
+    if isinstance(raw, dict) and isinstance(raw.get("sampling"), dict):
+        raw["sampling"].setdefault("stack", 10)  # as it was before recipes said it
+    return Recipe.model_validate(raw)
 
 
 def quantisation_aware(trained: Recipe, checkpoint: Path, changes: tuple[str, ...]) -> Recipe:

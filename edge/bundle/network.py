@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from edge.bundle.manifest import StreamName
 from edge.bundle.upgrade import upgrade_network
 from edge.inputs.builder import InputSpec
-from edge.spec import Spec, parse_json
+from edge.spec import Spec, first_fault, parse_json
 from edge.text import ClassName, ShortText
 from edge.video.frames import Geometry, Normalisation
 
@@ -45,8 +45,8 @@ class NetworkSpec(Spec):
 
 
 def parse_network(text: str) -> NetworkSpec:
-    """The specification in a checkpoint or an ONNX file, also of schema 2. Raises ValueError
-    (pydantic's ValidationError is one) where it is none."""
+    """The specification in a checkpoint or an ONNX file, also of schema 2. Raises ValueError, in
+    words for a person, where it is none."""
     raw: Any = parse_json(text)
     if not isinstance(raw, dict):
         raise ValueError("not an object")
@@ -54,4 +54,7 @@ def parse_network(text: str) -> NetworkSpec:
         raw = upgrade_network(raw)
     except (KeyError, TypeError) as error:
         raise ValueError(f"lacks {error}") from None
-    return NetworkSpec.model_validate(raw)
+    try:
+        return NetworkSpec.model_validate(raw)
+    except ValidationError as error:
+        raise ValueError(first_fault(error, METADATA_KEY)) from None

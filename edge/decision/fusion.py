@@ -58,6 +58,12 @@ def apply_temperature(scores: Scores, temperature: float) -> Scores:
     return softmax(np.log(np.maximum(scores, 1e-12)), temperature)
 
 
+def best_classes(scores: Scores, count: int) -> NDArray[np.intp]:
+    """The numbers of the best classes of scores (..., C), best first, (..., count); of equals the
+    first class wins."""
+    return np.argsort(-scores, axis=-1, kind="stable")[..., :count]
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """label: a class name or "unknown"; score: of the best class; scores: (C,), sum 1."""
@@ -69,8 +75,7 @@ class Decision:
 
 def top_scores(scores: Scores, classes: tuple[str, ...], count: int) -> list[tuple[str, float]]:
     """The best `count` of scores (C,), by class, rounded for people and JSON."""
-    order = np.argsort(-scores, kind="stable")[:count]
-    return [(classes[index], round(float(scores[index]), 4)) for index in order]
+    return [(classes[i], round(float(scores[i]), 4)) for i in best_classes(scores, count)]
 
 
 def decide(scores: Scores, classes: tuple[str, ...], threshold: float) -> Decision:

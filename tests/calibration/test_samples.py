@@ -13,11 +13,11 @@ from onnx import numpy_helper
 from calibration.clips import OTHER, UNLABELLED, find_unlabelled, order_clips
 from calibration.histogram import measure_magnitudes
 from calibration.samples import MOMENTS, Samples, draw_samples, draw_unlabelled
-from calibration.snippet_reader import read_moments
 from edge.bundle.network import NetworkSpec
 from edge.errors import DataError, ExportError
 from tests.support.clips import write_clip
 from tests.support.networks import CLASSES, STREAMS, make_spec, residual_network
+from train.data.cache import open_cache
 from train.data.clips import Clip
 from train.data.splits import hold_out
 from train.data.ucf101 import load_split
@@ -34,7 +34,7 @@ def made_videos(folder: Path, names: list[str], frames: int = 16) -> list[Clip]:
 
 
 def draw(spec: NetworkSpec, clips: list[Clip], count: int, folder: Path) -> Samples:
-    return draw_samples(spec, clips, count, 1, folder / "kept")
+    return draw_samples(spec, clips, count, 1, open_cache(folder / "kept", spec))
 
 
 @pytest.mark.parametrize("stream", STREAMS)
@@ -98,32 +98,23 @@ def test_ucf101_test_clips_are_never_drawn(ucf101: Path) -> None:
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_what_was_read_is_not_read_again(
-    stream: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run that stopped after two of four clips goes on with the third."""
+def test_what_training_has_read_is_not_read_again(stream: Any, tmp_path: Path) -> None:
+    """Nor is what an interrupted calibration has read; what was damaged since is."""
     names = [f"Biking/v_Biking_g0{group}_c01.avi" for group in range(1, 5)]
     clips = made_videos(tmp_path, names)
     spec = make_spec(stream, clips)
-    whole = draw(spec, clips, 4, tmp_path / "whole")
-    read: list[str] = []
-
-    def counted(*arguments: Any) -> Any:
-        if len(read) == 2 and not (tmp_path / "broken").exists():
-            raise KeyboardInterrupt
-        read.append(arguments[1].name)
-        return read_moments(*arguments)
-
-    monkeypatch.setattr("calibration.samples.read_moments", counted)
-    with pytest.raises(KeyboardInterrupt):
-        draw(spec, clips, 4, tmp_path)
-    (tmp_path / "broken").touch()
-    kept = sorted((tmp_path / "kept").iterdir())
-    kept[0].write_bytes(kept[0].read_bytes()[:100])  # and one was damaged since
+    store = open_cache(tmp_path / "kept", make_spec("temporal", clips))
+    list(store.fill(clips, 1, 10))
+    wanted = list(draw(spec, clips, 4, tmp_path))
+    for clip in clips[1:]:
+        content = clip.path.read_bytes()
+        clip.path.write_bytes(b"x" * len(content))  # of the same length: it is as if it were there
+    damaged = next((tmp_path / "kept").rglob("v_Biking_g01*/frames.npy"))
+    damaged.write_bytes(damaged.read_bytes()[:10_000])
     again = draw(spec, clips, 4, tmp_path)
-    assert len(read) == 5
-    assert again.clips == whole.clips
-    assert all((a == b).all() for a, b in zip(again, whole, strict=True))
+    assert again.skipped == ()
+    assert len(wanted) == len(again) == 4 * MOMENTS
+    assert all((a == b).all() for a, b in zip(again, wanted, strict=True))
 
 
 def test_a_sample_that_breaks_the_network_is_named(tmp_path: Path) -> None:
@@ -150,7 +141,7 @@ def test_footage_without_labels_is_spread_over_its_length(tmp_path: Path) -> Non
     spec = make_spec("temporal")
     footage = find_unlabelled(tmp_path, spec)
     assert [one.name for one in footage] == ["a/one.mp4", "two.mp4"]
-    samples = draw_unlabelled(spec, footage, 8, 1, tmp_path / "kept")
+    samples = draw_unlabelled(spec, footage, 8, 1, open_cache(tmp_path / "kept", spec))
     assert len(samples) == 8 * MOMENTS
     assert samples.label_spread == {UNLABELLED: 2}
     assert samples.warnings == []

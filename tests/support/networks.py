@@ -9,22 +9,23 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import nn
 
-from edge.bundle.network import NetworkSpec, Stream
+from edge.bundle.network import NetworkSpec
 from edge.motion.spec import PRESETS
 from train.data.clips import Clip
 from train.models.backbone import pretrained_network
 from train.models.spec import network_spec
+from train.streams import STREAMS as KNOWN
 
 CLASSES = ("Biking", "Diving", "Drumming")
-STREAMS: tuple[Stream, ...] = ("spatial", "temporal")
+STREAMS = tuple(KNOWN)
 
 
-def make_spec(stream: Stream, train: list[Clip] | None = None) -> NetworkSpec:
+def make_spec(stream: str, train: list[Clip] | None = None) -> NetworkSpec:
     placeholder = [Clip("Biking/v_Biking_g08_c01.avi", None, "Biking", "08")]  # type: ignore[arg-type]
     return network_spec(stream, CLASSES, PRESETS["fast"], 1, train or placeholder, [])
 
 
-def make_network(stream: Stream) -> nn.Module:
+def make_network(stream: str) -> nn.Module:
     torch.manual_seed(3)
     spec = make_spec(stream)
     network, _ = pretrained_network(spec.backbone, spec.channels, len(CLASSES), 0.0, "package")
@@ -33,7 +34,7 @@ def make_network(stream: Stream) -> nn.Module:
     return network
 
 
-def moving_patterns(stream: Stream, count: int) -> list[NDArray[np.float32]]:
+def moving_patterns(stream: str, count: int) -> list[NDArray[np.float32]]:
     """Inputs (channels, 224, 224): drifting waves and edges, in flow over a still background."""
     rng = np.random.default_rng(5)
     rows, columns = np.mgrid[0:224, 0:224] / 224.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.bundle.network import Stream
 from edge.motion.spec import PRESETS
 from tests.support.clips import write_clip
 from train.data.splits import hold_out
@@ -51,7 +50,7 @@ def options(*changes: str) -> list[str]:
     return [word for change in (*CHANGES, *changes) for word in ("--set", change)]
 
 
-def train(data: Path, out: Path, stream: Stream, *changes: str, split: int = 1) -> Path:
+def train(data: Path, out: Path, stream: str, *changes: str, split: int = 1) -> Path:
     """The best checkpoint of a run on such a data set."""
     recipe = load_recipe("default", stream, (*CHANGES, *changes))
     clips, held = hold_out(load_split(data, split).train, CLASSES, 0.15)

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 from pydantic import TypeAdapter, ValidationError
 
+from edge.bundle.manifest import StreamName
 from edge.errors import DataError
-from edge.motion.spec import PRESETS, FlowSpec
+from edge.motion.spec import PRESETS, TVL1Spec
 from edge.spec import first_fault
 from edge.text import ClassName, same_name
+from train.streams import STREAMS
 
 Data = Annotated[Path, typer.Argument(help="UCF101, its frames, folders of your own, or a CSV.")]
 Cache = Annotated[Path, typer.Option(help="Where resized frames and flow are kept.")]
@@ -32,7 +34,41 @@ Changes = Annotated[
 Flow = Annotated[str, typer.Option(help="TV-L1 preset: fast or accurate.")]
 
 
-def flow_preset(name: str) -> FlowSpec:
+Networks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--network", metavar="NAME=CHECKPOINT", help="A checkpoint, or folder of a run; repeatable."
+    ),
+]
+FUSED = "fused"  # what the scores of all streams together are called, in reports and on screens
+
+
+def networks_by_name(given: list[str] | None) -> dict[str, Path]:
+    """The checkpoints of --network, by stream. Raises DataError for a name that no bundle can have,
+    one that is given twice or that reports need."""
+    found: dict[str, Path] = {}
+    for text in given or ():
+        name, equals, path = text.partition("=")
+        if not equals or not path:
+            raise DataError(f"--network {text}: give NAME=CHECKPOINT, such as spatial=work/RUN")
+        try:
+            TypeAdapter(StreamName).validate_python(name)
+        except ValidationError as error:
+            raise DataError(f"--network {text}: {first_fault(error, 'the name')}") from None
+        if name in found or name == FUSED:
+            raise DataError(f"--network {text}: the name is taken; give another")
+        found[name] = Path(path)
+    return found
+
+
+def named_as_trained(file: Path, stream: str, name: str) -> None:
+    """Raises DataError where a network is called what the other kind is known by: a network of a
+    name of its own may be of any stream."""
+    if name in STREAMS and stream != name:
+        raise DataError(f"{file}: is a {stream} checkpoint, not a {name} one")
+
+
+def flow_preset(name: str) -> TVL1Spec:
     """Raises DataError where there is none of that name."""
     if name not in PRESETS:
         raise DataError(f"flow preset {name!r} does not exist; presets: {', '.join(PRESETS)}")

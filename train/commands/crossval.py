@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from edge.bundle.network import STREAMS
 from edge.text import print_line
 from train.commands.arguments import (
     Cache,
@@ -19,6 +18,7 @@ from train.commands.arguments import (
     class_list,
     flow_preset,
 )
+from train.streams import STREAMS
 
 
 def crossval_command(

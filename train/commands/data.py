@@ -14,14 +14,13 @@ import typer
 
 from edge.terminal import track
 from edge.text import print_line
-from edge.video.frames import Geometry
-from train.commands.arguments import Data, Flow, flow_preset
+from train.commands.arguments import Data, Flow, RecipeName, flow_preset
 
 if TYPE_CHECKING:
     from train.data.clips import Clip
 
 SHOWN = 10  # names of each kind of fault
-GEOMETRY = Geometry(aspect=(4, 3), size_hw=(224, 224), interpolation="area")
+SIZE_HW = 224, 224
 
 Split = Annotated[int, typer.Option(help="Official split, 1 to 3.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one a core by default.")]
@@ -31,15 +30,21 @@ def data_command(
     action: Annotated[Literal["check"], typer.Argument(help="check: list what is wrong.")],
     data: Data,
     split: Split = 1,
+    recipe: RecipeName = "default",
     every: Annotated[
         bool, typer.Option("--all", help="Name every clip, not the first few.")
     ] = False,
     workers: Workers = None,
 ) -> None:
-    """Look through a data set; exit code 0 if nothing is wrong with it, else 1."""
-    from train.data.check import check_dataset
+    """Look through a data set; exit code 0 if nothing is wrong with it, else 1.
 
-    found, findings = check_dataset(data, split, workers or _cores())
+    A clip is too short where it has no moment for a stack of the recipe's.
+    """
+    from train.data.check import check_dataset
+    from train.recipe import load_recipe
+
+    stack = load_recipe(recipe, "temporal").sampling.stack
+    found, findings = check_dataset(data, split, stack, workers or _cores())
     print_line(
         f"{data}: {len(found.train)} clips to train on, {len(found.test)} to test on, "
         f"{len({clip.label for clip in (*found.train, *found.test)})} classes"
@@ -74,13 +79,14 @@ def flow_command(
     """
     from train.data.dataset import open_dataset
     from train.data.flow_images import extract_or_say, is_extracted, open_flow_folder
+    from train.streams import training_view
 
-    spec = flow_preset(flow)
+    spec, geometry = flow_preset(flow), training_view(SIZE_HW)
     part = open_dataset(data, split)
     clips = [*part.train, *part.test]
-    open_flow_folder(out, GEOMETRY, spec)
+    open_flow_folder(out, geometry, spec)
     todo = [clip for clip in clips if not is_extracted(clip, out)]
-    work = partial(extract_or_say, out=out.resolve(), geometry=GEOMETRY, flow=spec)
+    work = partial(extract_or_say, out=out.resolve(), geometry=geometry, flow=spec)
     found: Iterator[int | str]
     if ray is None:
         found = _in_processes(work, todo, workers or _cores())

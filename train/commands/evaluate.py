@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
-from edge.bundle.network import NetworkSpec, Stream
+from edge.bundle.network import NetworkSpec
 from edge.errors import DataError
 from edge.terminal import track
 from edge.text import print_line
-from train.commands.arguments import Cache, Data
+from train.commands.arguments import (
+    FUSED,
+    Cache,
+    Data,
+    Networks,
+    named_as_trained,
+    networks_by_name,
+)
 
 if TYPE_CHECKING:
     from train.data.cache import CachedClip
@@ -30,8 +37,7 @@ Part = Literal["test", "validation", "train"]
 
 def evaluate_command(
     data: Data,
-    spatial: Annotated[Path | None, typer.Option(help="Checkpoint, or folder of a run.")] = None,
-    temporal: Annotated[Path | None, typer.Option(help="The same of the other stream.")] = None,
+    networks: Networks = None,
     split: Annotated[int, typer.Option(help="Official split; the one trained on.")] = 1,
     part: Annotated[Part, typer.Option(help="Which clips.")] = "test",
     samples: Annotated[int, typer.Option(min=1, help="Evenly spaced moments of each clip.")] = 19,
@@ -56,10 +62,9 @@ def evaluate_command(
     cache: Cache = Path("work/cache"),
 ) -> None:
     """Top-1 and top-5 by the protocols of the field: each stream, and their mean."""
-    given: dict[Stream, Path | None] = {"spatial": spatial, "temporal": temporal}
-    chosen = {stream: path for stream, path in given.items() if path is not None}
+    chosen = networks_by_name(networks)
     if not chosen:
-        raise DataError("nothing to evaluate; give --spatial, --temporal or both")
+        raise DataError("nothing to evaluate; give --network NAME=CHECKPOINT, one or more")
     if crops not in (1, 10):
         raise DataError(f"{crops} crops are no protocol; give 1 or 10")
     if for_fusion and scores is None:
@@ -82,7 +87,8 @@ def evaluate_command(
         logger.info("%s: %d clips; %d of other classes left out", name, len(clips[name]), others)
     if "test" in wanted and not other_split:
         _refuse_seen(clips["test"], specs)
-    protocol = Protocol(samples, crops)
+    history = max(spec.input.history for spec in specs.values())
+    protocol = Protocol(samples, crops, history)
     found = _score(clips, files, specs, protocol, cache, ray)
     saved = _saved(found, clips, files, classes, split, protocol)
     if scores is not None:
@@ -93,11 +99,10 @@ def evaluate_command(
 
 
 def _check_specs(
-    files: dict[Stream, Path], specs: dict[Stream, NetworkSpec], split: int, other: bool
+    files: dict[str, Path], specs: dict[str, NetworkSpec], split: int, other: bool
 ) -> None:
     for stream, spec in specs.items():
-        if spec.stream != stream:
-            raise DataError(f"{files[stream]}: is a {spec.stream} checkpoint, not a {stream} one")
+        named_as_trained(files[stream], spec.stream, stream)
         if spec.split != split and not other:
             raise DataError(
                 f"{files[stream]} was trained on split {spec.split}; test clips of split {split} "
@@ -117,7 +122,7 @@ def _parts(split: Split, spec: NetworkSpec) -> dict[str, list[Clip]]:
     }
 
 
-def _refuse_seen(clips: list[Clip], specs: dict[Stream, NetworkSpec]) -> None:
+def _refuse_seen(clips: list[Clip], specs: dict[str, NetworkSpec]) -> None:
     for stream, spec in specs.items():
         seen = [clip.name for clip in clips if clip.name in set(spec.train_clips)]
         if seen:
@@ -129,20 +134,20 @@ def _refuse_seen(clips: list[Clip], specs: dict[Stream, NetworkSpec]) -> None:
 
 def _score(
     clips: dict[str, list[Clip]],
-    files: dict[Stream, Path],
-    specs: dict[Stream, NetworkSpec],
+    files: dict[str, Path],
+    specs: dict[str, NetworkSpec],
     protocol: Protocol,
     cache: Path,
     ray: str | None,
-) -> dict[Stream, dict[str, ClipScores]]:
+) -> dict[str, dict[str, ClipScores]]:
     """By stream and clip name; clips that cannot be used are left out and told."""
     from train.data.cache import fill_cache, open_cache
     from train.evaluation.protocol import score_clip
 
-    found: dict[Stream, dict[str, ClipScores]] = {}
+    found: dict[str, dict[str, ClipScores]] = {}
     for stream, file in files.items():
         every = [clip for part in clips.values() for clip in part]
-        cached = fill_cache(open_cache(cache.resolve(), specs[stream]), every)
+        cached = fill_cache(open_cache(cache.resolve(), specs[stream]), every, protocol.history)
         work = partial(score_clip, checkpoint=file.resolve(), protocol=protocol)
         pairs = _work(work, cached, ray)
         shown = track(pairs, stream, total=len(cached))
@@ -159,9 +164,9 @@ def _work(work: Any, cached: list[CachedClip], ray: str | None) -> Any:
 
 
 def _saved(
-    found: dict[Stream, dict[str, ClipScores]],
+    found: dict[str, dict[str, ClipScores]],
     clips: dict[str, list[Clip]],
-    files: dict[Stream, Path],
+    files: dict[str, Path],
     classes: tuple[str, ...],
     split: int,
     protocol: Protocol,
@@ -204,8 +209,8 @@ def _report(
     from train.json_file import write_json
 
     means = {stream: values.mean(axis=1) for stream, values in saved.scores.items()}
-    if len(means) == 2:
-        means["fused"] = np.mean(list(means.values()), axis=0)
+    if len(means) > 1:
+        means[FUSED] = np.mean(list(means.values()), axis=0)
     header = saved.header
     print_line(
         f"{part}, split {header['split']}: {len(saved.names)} clips, {header['samples']} samples "

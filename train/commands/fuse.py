@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from edge.decision.fusion import fuse
 from edge.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def fuse_command(
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 1,
 ) -> None:
-    """Compare ways to fuse both streams: average, weights, SVM, and recurrent, causal and whole.
+    """Compare ways to fuse streams: average, weights, SVM, and recurrent, causal and whole.
 
     What is learnt is learnt on training clips and chosen on validation clips; test clips report.
     """
@@ -34,8 +35,8 @@ def fuse_command(
     from train.json_file import write_json
 
     saved = load_scores(scores)
-    if set(saved.scores) != {"spatial", "temporal"}:
-        raise DataError(f"{scores}: has the scores of one stream; fusion needs both")
+    if len(saved.scores) < 2:
+        raise DataError(f"{scores}: has the scores of one stream; fusion needs two or more")
     test = saved.part("test")
     for part in ("train", "test"):
         if part not in saved.parts:
@@ -48,7 +49,7 @@ def fuse_command(
     for name, rows in fused.items():
         figures[name] = {f"top{k}": round(top_k(rows, test.truth, k), 4) for k in (1, 5)}
         print(f"{name:18} top-1 {figures[name]['top1']:.4f}  top-5 {figures[name]['top5']:.4f}")
-    print(f"weights: spatial {notes['spatial_weight']}, temporal {1 - notes['spatial_weight']:.2g}")
+    print("weights:", ", ".join(f"{name} {weight}" for name, weight in notes["weights"].items()))
     if report is not None:
         write_json(report, figures)
     if out is not None:
@@ -59,33 +60,27 @@ def _fuse(
     saved: SavedScores, seed: int
 ) -> tuple[dict[str, Scores], dict[str, Any], RecurrentFusion]:
     """Scores of the test clips by method, what was chosen, and the causal network."""
-    from train.evaluation.fusion import fit_svm, search_weight, stacked, svm_scores, weighted
+    from train.evaluation.fusion import fit_svm, search_weights, stacked, svm_scores
     from train.evaluation.recurrent import KINDS, Sequences, clip_scores, fit_recurrent
 
     parts = {name: saved.part(name) for name in ("train", "validation", "test")}
     means = {
-        name: (part.scores["spatial"].mean(axis=1), part.scores["temporal"].mean(axis=1))
+        name: {stream: rows.mean(axis=1) for stream, rows in part.scores.items()}
         for name, part in parts.items()
     }
     truth = {name: part.truth for name, part in parts.items()}
-    spatial, temporal = means["test"]
+    equal = {stream: round(1 / len(saved.scores), 4) for stream in saved.scores}
     held = len(truth["validation"]) > 0
-    weight = search_weight(*means["validation"], truth["validation"]) if held else 0.5
-    machine = fit_svm(
-        stacked(*means["train"]), truth["train"], stacked(*means["validation"]), truth["validation"]
-    )
-    fused = {
-        "spatial": spatial,
-        "temporal": temporal,
-        "average": weighted(spatial, temporal, 0.5),
-        "weighted": weighted(spatial, temporal, weight),
-        "svm": svm_scores(machine, stacked(spatial, temporal), len(saved.classes)),
+    weights = search_weights(means["validation"], truth["validation"]) if held else equal
+    inputs = {name: stacked(scores) for name, scores in means.items()}
+    machine = fit_svm(inputs["train"], truth["train"], inputs["validation"], truth["validation"])
+    fused = means["test"] | {
+        "average": fuse(means["test"], equal),
+        "weighted": fuse(means["test"], weights),
+        "svm": svm_scores(machine, inputs["test"], len(saved.classes)),
     }
     sequences = {
-        name: Sequences(
-            np.concatenate([part.features[s] for s in ("spatial", "temporal")], axis=2),
-            truth[name],
-        )
+        name: Sequences(np.concatenate(list(part.features.values()), axis=2), truth[name])
         for name, part in parts.items()
     }
     networks = {
@@ -94,4 +89,4 @@ def _fuse(
     }
     for kind, network in networks.items():
         fused[f"recurrent {kind}"] = clip_scores(network, sequences["test"].features)
-    return fused, {"spatial_weight": weight, "svm_penalty": machine.C}, networks["causal"]
+    return fused, {"weights": weights, "svm_penalty": machine.C}, networks["causal"]

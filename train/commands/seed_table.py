@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 import typer
 
-from edge.bundle.network import Stream
 from edge.errors import TrainingError
 from edge.files import write_atomic
 from edge.log import current_level
@@ -29,7 +28,7 @@ logger = logging.getLogger(__name__)
 class Row:
     """published: top-1 on UCF101 split 1 in percent, from the project's page; 75 is "about"."""
 
-    stream: Stream
+    stream: str
     backbone: str
     published: float
 
@@ -112,20 +111,21 @@ def _evaluate(
 ) -> dict[str, Any]:
     report = out / f"{row.stream}-{row.backbone}.json"
     _command(
-        "evaluate", data, f"--{row.stream}", run, "--samples", samples, "--cache", cache,
-        "--report", report,
+        "evaluate", data, "--network", f"{row.stream}={run}", "--samples", samples,
+        "--cache", cache, "--report", report,
     )  # fmt: skip
     figures: dict[str, Any] = json.loads(report.read_text())
     return figures
 
 
 def _fuse(
-    runs: dict[Stream, Path], data: Path, out: Path, samples: int, cache: Path
+    runs: dict[str, Path], data: Path, out: Path, samples: int, cache: Path
 ) -> dict[str, Any]:
     scores, report = out / "scores.npz", out / "fusion.json"
+    networks = [word for name, run in runs.items() for word in ("--network", f"{name}={run}")]
     _command(
-        "evaluate", data, "--spatial", runs["spatial"], "--temporal", runs["temporal"],
-        "--for-fusion", "--samples", samples, "--cache", cache, "--scores", scores,
+        "evaluate", data, *networks, "--for-fusion", "--samples", samples,
+        "--cache", cache, "--scores", scores,
     )  # fmt: skip
     _command("fuse", scores, "--report", report)
     figures: dict[str, Any] = json.loads(report.read_text())

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge.bundle.network import STREAMS, Stream
 from edge.errors import DataError
 from edge.log import silence
-from edge.motion.spec import FlowSpec
+from edge.spec import Spec
 from train.commands.arguments import (
     Cache,
     Changes,
@@ -22,7 +21,9 @@ from train.commands.arguments import (
     RecipeName,
     class_list,
     flow_preset,
+    named_as_trained,
 )
+from train.streams import STREAMS
 
 if TYPE_CHECKING:
     from train.recipe import Recipe
@@ -68,12 +69,12 @@ def train_command(
     if os.environ.get("RANK", "0") != "0":  # of several processes of torchrun one speaks
         silence()
     if stream not in STREAMS:
-        raise DataError(f"stream {stream!r} does not exist; train spatial or temporal")
-    preset = flow_preset(flow)
+        raise DataError(f"stream {stream!r} does not exist; train {' or '.join(STREAMS)}")
+    preset: Spec = flow_preset(flow)
     if qat is None:
-        chosen = load_recipe(recipe, cast(Stream, stream), tuple(changes or ()))
+        chosen = load_recipe(recipe, stream, tuple(changes or ()))
     else:
-        chosen, preset, classes = _fine_tuning(qat, stream, tuple(changes or ()))
+        chosen, preset, classes = _fine_tuning(qat, stream, preset, tuple(changes or ()))
     part = open_dataset(data, split)  # before the slow imports: a wrong path is told at once
     names = class_list(classes, {clip.label for clip in part.train})
     train, validation = hold_out(part.train, names, chosen.validation.fraction)
@@ -88,22 +89,29 @@ def train_command(
         sum(clip.label in names for clip in validation),
         len(part.missing),
     )
-    job = Job(cast(Stream, stream), names, split, train, validation, chosen, preset)
+    job = Job(stream, names, split, train, validation, chosen, preset)
     options = JobOptions(out, resume, workers, save_every, keep, cache)
     logger.info("best checkpoint: %s", run_job(job, options))
 
 
 def _fine_tuning(
-    trained: Path, stream: str, changes: tuple[str, ...]
-) -> tuple[Recipe, FlowSpec, str]:
-    """The recipe, flow and classes of going on from a checkpoint with the rounding of INT8."""
+    trained: Path, stream: str, preset: Spec, changes: tuple[str, ...]
+) -> tuple[Recipe, Spec, str]:
+    """The recipe, motion and classes of going on from a checkpoint with the rounding of INT8."""
     from train.models.checkpoint import find_checkpoint, read_metadata, read_spec
-    from train.recipe import Recipe, quantisation_aware
+    from train.recipe import parse_recipe, quantisation_aware
 
     file = find_checkpoint(trained)
     metadata = read_metadata(file)
     spec = read_spec(file, metadata)
-    if spec.stream != stream:
-        raise DataError(f"{file}: is a {spec.stream} checkpoint, not a {stream} one")
-    recipe = Recipe.model_validate_json(metadata["recipe"])
-    return quantisation_aware(recipe, file, changes), spec.flow, ",".join(spec.classes)
+    named_as_trained(file, spec.stream, stream)
+    try:
+        recipe = quantisation_aware(parse_recipe(metadata["recipe"]), file, changes)
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{file}: says no recipe that can be gone on with ({error})") from None
+    motion = spec.input.motion or preset
+    if STREAMS[stream](recipe.sampling.stack, motion).channels != spec.channels:
+        raise DataError(
+            f"{file}: was trained on stacks of {spec.input.stack} flows; leave sampling.stack"
+        )
+    return recipe, motion, ",".join(spec.classes)

@@ -1,11 +1,13 @@
 """Resized frames and their flow, computed once a clip and kept without loss.
 
-    CACHE/<hash of geometry, flow and this format>/<Class>/<clip>-<hash of its name>/
-        frames.npy, flow.npy, clip.json
+    CACHE/<hash of geometry and format>/<Class>/<clip>-<hash of its name>/
+        frames.npy, clip.json               the frames, whatever is measured on them
+        flow-<hash of motion>.npy           of each method of motion that was asked for
 
-frames.npy: (T, 3/2 H W) uint8, the I420 planes of each resized frame; flow.npy: (T-1, 2, H, W)
-uint8. Both are memory-mapped, so a stack costs what it reads. The hash makes frames of another
-geometry or flow another cache: they can never be mixed up.
+frames.npy: (T, 3/2 H W) uint8, the I420 planes of each resized frame; flow-*.npy: (T-1, 2, H, W)
+uint8, measured on these frames. All are memory-mapped, so an input costs what it reads. The hashes
+make frames of another geometry another cache and flow of another kind another file: they can
+never be mixed up, and a clip is decoded once for all of them.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +31,12 @@ from numpy.typing import NDArray
 from edge.bundle.network import NetworkSpec
 from edge.errors import DataError
 from edge.files import make_private, why, write_atomic
-from edge.motion.preprocessor import Preprocessor
-from edge.motion.spec import FlowSpec
-from edge.motion.stack import FlowBytes
+from edge.inputs.builder import motions_of
+from edge.motion.method import open_motion
+from edge.motion.preprocessor import Step
+from edge.spec import Spec
 from edge.terminal import track
-from edge.video.frames import Frame, Geometry, Matrix, pack_i420, unpack_i420
+from edge.video.frames import Frame, Geometry, Matrix, pack_i420, resize_to_model, unpack_i420
 from edge.video.image_folder import list_images
 from train.data.clips import Clip
 from train.data.decode import read_frames
@@ -39,7 +44,8 @@ from train.data.decode import read_frames
 logger = logging.getLogger(__name__)
 
 SHOWN = 5  # clips that cannot be used, by name; the others are counted
-STACK = 10  # flows a stack: Simonyan and Zisserman's L, and what all peers use
+_FORMAT = 4
+_FRAMES, _NOTE = "frames.npy", "clip.json"
 
 
 @dataclass(frozen=True)
@@ -52,20 +58,27 @@ class CachedClip:
     matrix: Matrix
     folder: Path
     sha256: str  # of the video, or of all pictures one after another
+    motions: tuple[Spec, ...]
 
     def __len__(self) -> int:
         return len(self.times_s)
 
     def frame(self, index: int) -> Frame:
-        """Frame `index` at the model's size."""
-        packed = np.load(self.folder / "frames.npy", mmap_mode="r")[index]
-        return unpack_i420(np.array(packed), self.size_hw, self.times_s[index], index, self.matrix)
+        """Frame `index` at the model's size; its planes are read when they are looked at."""
+        packed = _open_rows(self.folder / _FRAMES)[index]
+        return unpack_i420(packed, self.size_hw, self.times_s[index], index, self.matrix)
 
-    def stack(self, index: int, length: int) -> NDArray[np.uint8]:
-        """The `length` flows up to frame `index`, (L, 2, H, W), oldest first. index >= length."""
-        if not length <= index < len(self):
-            raise IndexError(f"{self.clip.name}: no stack of {length} flows ends at frame {index}")
-        return np.array(np.load(self.folder / "flow.npy", mmap_mode="r")[index - length : index])
+    def steps(self, index: int, count: int) -> list[Step]:
+        """The `count` steps up to frame `index`, oldest first, as a camera would have given them.
+        Raises IndexError where there are not so many."""
+        first = index - count + 1
+        if not 0 <= first <= index < len(self):
+            raise IndexError(f"{self.clip.name}: no {count} frames end at frame {index}")
+        flows = {spec: _open_rows(self.folder / flow_file(spec)) for spec in self.motions}
+        return [
+            Step(self.frame(at), {spec: rows[at - 1] for spec, rows in flows.items()} if at else {})
+            for at in range(first, index + 1)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +90,31 @@ class Unusable:
 
 
 class ClipCache:
-    """The cache for one geometry and one flow."""
+    """The cache for one geometry and some methods of motion."""
 
-    def __init__(self, root: Path, geometry: Geometry, flow: FlowSpec) -> None:
-        key = json.dumps([3, geometry.model_dump(), flow.model_dump()], sort_keys=True)
-        self.geometry, self.flow = geometry, flow
-        self.root = root / hashlib.sha256(key.encode()).hexdigest()[:16]
+    def __init__(self, root: Path, geometry: Geometry, motions: Sequence[Spec] = ()) -> None:
+        self.geometry, self.motions = geometry, tuple(motions)
+        self.root = root / _digest([_FORMAT, geometry.model_dump(mode="json")])
 
-    def fill(self, clips: Iterable[Clip], workers: int) -> Iterator[CachedClip | Unusable]:
-        """Every clip, computed where it is not in the cache yet, in the order of `clips`; those
-        that cannot be used come as such. Raises DataError where the cache cannot be written.
+    def fill(
+        self, clips: Iterable[Clip], workers: int, history: int
+    ) -> Iterator[CachedClip | Unusable]:
+        """Every clip, computed where it is not in the cache yet, in the order of `clips`.
+
+        history: frames before the newest that an input needs. Clips that are too short for one or
+        cannot be read come as such. Raises DataError where the cache cannot be written.
         """
+        for found in self._fill(clips, workers):
+            reason = None
+            if isinstance(found, CachedClip):
+                reason = too_short(found.clip.path, len(found), history)
+            yield found if reason is None else Unusable(found.clip, reason)
+
+    def _fill(self, clips: Iterable[Clip], workers: int) -> Iterator[CachedClip | Unusable]:
         clips = list(clips)
         found = [self._load(clip) for clip in clips]  # once: the workers fill it meanwhile
         missing = [clip for clip, cached in zip(clips, found, strict=True) if cached is None]
-        if missing and workers > 1:
+        if len(missing) > 1 and workers > 1:
             with ProcessPoolExecutor(workers) as pool:
                 made = pool.map(self._make, missing)
                 yield from (next(made) if cached is None else cached for cached in found)
@@ -104,61 +127,142 @@ class ClipCache:
         return self.root / clip.label / f"{clip.path.stem}-{digest}"
 
     def _load(self, clip: Clip) -> CachedClip | None:
-        note = self._folder(clip) / "clip.json"
-        if not note.is_file():
+        """A clip with all its flow; None where a part is missing or damaged."""
+        cached = self._load_frames(clip)
+        if cached is None or any(not self._has_flow(cached, spec) for spec in self.motions):
             return None
-        entry = json.loads(note.read_text())
-        if entry["bytes"] != sum(file.stat().st_size for file in _files(clip)):
+        return cached
+
+    def _load_frames(self, clip: Clip) -> CachedClip | None:
+        folder, (height, width) = self._folder(clip), self.geometry.size_hw
+        try:
+            entry = json.loads((folder / _NOTE).read_text())
+            if entry["bytes"] != sum(file.stat().st_size for file in _files(clip)):
+                return None
+            times, matrix, digest = tuple(entry["times_s"]), entry["matrix"], entry["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        times = tuple(entry["times_s"])
-        size_hw, matrix = self.geometry.size_hw, entry["matrix"]
-        return CachedClip(clip, size_hw, times, matrix, note.parent, entry["sha256"])
+        if not _holds(folder / _FRAMES, (len(times), height * width * 3 // 2)):
+            return None
+        return CachedClip(clip, (height, width), times, matrix, folder, digest, self.motions)
+
+    def _has_flow(self, cached: CachedClip, spec: Spec) -> bool:
+        return _holds(cached.folder / flow_file(spec), (len(cached) - 1, 2, *cached.size_hw))
 
     def _make(self, clip: Clip) -> CachedClip | Unusable:
-        folder = self._folder(clip)
-        partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         try:
-            shutil.rmtree(partial, ignore_errors=True)
-            make_private(partial)
-            self._analyse(clip, partial)
-            replace_folder(partial, folder)
+            cached = self._load_frames(clip) or self._make_frames(clip)
+            for spec in self.motions:
+                if not self._has_flow(cached, spec):
+                    _write_flow(cached, spec)
         except DataError as error:
             return Unusable(clip, str(error))
         except OSError as error:
             raise DataError(
                 f"{self.root}: cannot be written ({why(error)}); give another --cache"
             ) from None
+        return cached
+
+    def _make_frames(self, clip: Clip) -> CachedClip:
+        """Decode a clip into a folder of its own. Raises DataError where it cannot be used."""
+        folder = self._folder(clip)
+        partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            make_private(partial)
+            self._decode(clip, partial)
+            # another process may have made the same meanwhile, and measure flow beside it already
+            if self._load_frames(clip) is None:
+                replace_folder(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        made = self._load(clip)
+        made = self._load_frames(clip)
         assert made is not None
         return made
 
-    def _analyse(self, clip: Clip, folder: Path) -> None:
-        """Write a clip's files. Raises DataError where it cannot be used."""
-        preprocessor = Preprocessor(self.geometry, self.flow)
-        frames: list[NDArray[np.uint8]] = []
-        flows: list[FlowBytes] = []
+    def _decode(self, clip: Clip, folder: Path) -> None:
         times: list[float] = []
         matrix: Matrix = "bt601"
-        for frame in read_frames(clip.path):
-            step = preprocessor.push(frame)
-            frames.append(pack_i420(step.frame))
-            times.append(frame.time_s)
-            matrix = frame.matrix
-            if step.flow is not None:
-                flows.append(step.flow)
-        if len(frames) <= STACK:
-            raise DataError(
-                f"{clip.path}: {len(frames)} frames; a stack of {STACK} flows needs {STACK + 1}"
-            )
-        for name, planes in (("frames.npy", frames), ("flow.npy", flows)):
-            with write_atomic(folder / name) as file:
-                np.save(file, np.stack(planes))
+        height, width = self.geometry.size_hw
+        with write_atomic(folder / _FRAMES) as file, _Rows(file, (height * width * 3 // 2,)) as out:
+            for frame in read_frames(clip.path):
+                out.append(pack_i420(resize_to_model(frame, self.geometry)))
+                times.append(frame.time_s)
+                matrix = frame.matrix
+        if len(times) < 2:
+            raise DataError(f"{clip.path}: has fewer than two frames")
+        if any(after <= before for before, after in pairwise(times)):
+            raise DataError(f"{clip.path}: the times of its frames do not rise")
         size, digest = _content(clip)
         entry = {"bytes": size, "times_s": times, "matrix": matrix, "sha256": digest}
-        with write_atomic(folder / "clip.json") as file:
+        with write_atomic(folder / _NOTE) as file:
             file.write(json.dumps(entry).encode())
+
+
+def flow_file(spec: Spec) -> str:
+    """The name of the file with the flow of a method of motion."""
+    return f"flow-{_digest(spec.model_dump(mode='json', by_alias=True))}.npy"
+
+
+def _write_flow(cached: CachedClip, spec: Spec) -> None:
+    """Measure the flow of a clip on its cached frames, which are those a camera would give."""
+    motion = open_motion(spec, cached.size_hw)
+    previous = cached.frame(0)
+    with (
+        write_atomic(cached.folder / flow_file(spec)) as file,
+        _Rows(file, (2, *cached.size_hw)) as out,
+    ):
+        for index in range(1, len(cached)):
+            current = cached.frame(index)
+            out.append(motion(previous, current))
+            previous = current
+
+
+class _Rows:
+    """A .npy of bytes that is written a row at a time: no clip has to fit into memory."""
+
+    def __init__(self, file: IO[bytes], shape: tuple[int, ...]) -> None:
+        self._file, self._shape, self._count = file, shape, 0
+
+    def __enter__(self) -> _Rows:
+        self._write_header()
+        self._start = self._file.tell()
+        return self
+
+    def append(self, row: NDArray[np.uint8]) -> None:
+        self._file.write(np.ascontiguousarray(row).tobytes())
+        self._count += 1
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._file.seek(0)
+            self._write_header()
+            # numpy leaves room in the header for a longer first axis
+            assert self._file.tell() == self._start
+            self._file.seek(0, os.SEEK_END)
+
+    def _write_header(self) -> None:
+        shape = (self._count, *self._shape)
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, header)  # type: ignore[arg-type]
+
+
+def _open_rows(file: Path) -> NDArray[np.uint8]:
+    """A .npy as it lies on the disk; what is changed of it in memory does not reach the file."""
+    return np.asarray(np.load(file, mmap_mode="c"))
+
+
+def _holds(file: Path, shape: tuple[int, ...]) -> bool:
+    """Whether a file is there whole, with bytes of that shape."""
+    try:
+        rows = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return rows.shape == shape and rows.dtype == np.uint8
+
+
+def _digest(parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _files(clip: Clip) -> list[Path]:
@@ -168,10 +272,11 @@ def _files(clip: Clip) -> list[Path]:
 def _content(clip: Clip) -> tuple[int, str]:
     """(bytes, SHA-256) of a clip's files."""
     size, digest = 0, hashlib.sha256()
-    for file in _files(clip):
-        content = file.read_bytes()
-        size += len(content)
-        digest.update(content)
+    for name in _files(clip):
+        with name.open("rb") as file:
+            while part := file.read(1 << 20):
+                size += len(part)
+                digest.update(part)
     return size, digest.hexdigest()
 
 
@@ -188,16 +293,26 @@ def replace_folder(partial: Path, folder: Path) -> None:
     shutil.rmtree(partial)  # the other one is as good
 
 
-def open_cache(root: Path, spec: NetworkSpec) -> ClipCache:
-    return ClipCache(root, spec.geometry, spec.flow)
+def open_cache(root: Path, *specs: NetworkSpec) -> ClipCache:
+    """The cache that holds what these networks, which are of one geometry, are fed from."""
+    return ClipCache(root, specs[0].geometry, motions_of(spec.input for spec in specs))
 
 
-def fill_cache(store: ClipCache, clips: list[Clip]) -> list[CachedClip]:
+def too_short(path: Path, frames: int, history: int) -> str | None:
+    """What is wrong with a clip of so many frames for an input that needs `history` frames before
+    its newest; None for nothing."""
+    if frames > history:
+        return None
+    return f"{path}: {frames} frames; an input needs {history + 1}"
+
+
+def fill_cache(store: ClipCache, clips: list[Clip], history: int) -> list[CachedClip]:
     """The clips' cached frames and flow, with a progress bar while they are computed.
 
-    Clips that cannot be used are left out and told. Raises DataError where a class has none left.
+    history: as for `fill`. Clips that cannot be used are left out and told. Raises DataError where
+    a class has none left.
     """
-    found = store.fill(clips, workers=os.cpu_count() or 1)
+    found = store.fill(clips, os.cpu_count() or 1, history)
     shown = list(track(found, "frames and flow", total=len(clips)))
     usable = [clip for clip in shown if isinstance(clip, CachedClip)]
     unusable = [clip for clip in shown if isinstance(clip, Unusable)]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from edge.errors import DataError
 from edge.sources.uri import VIDEOS
 from edge.terminal import track
-from train.data.cache import STACK
+from train.data.cache import too_short
 from train.data.clips import Clip, Split
 from train.data.dataset import open_dataset
 from train.data.decode import announced_frames, read_frames
@@ -28,16 +29,19 @@ class Finding:
     harmless: bool = False
 
 
-def check_dataset(root: Path, number: int, workers: int) -> tuple[Split, list[Finding]]:
+def check_dataset(
+    root: Path, number: int, history: int, workers: int
+) -> tuple[Split, list[Finding]]:
     """The data set at `root` and what is wrong with it; every clip is decoded.
 
-    Raises DataError where there is no data set at all.
+    history: frames before the newest that an input needs. Raises DataError where there is no data
+    set at all.
     """
     official = root.is_dir() and (root / LISTS).is_dir()
     split = read_split(root, number) if official else open_dataset(root, number)
     clips = [*split.train, *split.test]
     with ProcessPoolExecutor(workers) as pool:
-        judged = pool.map(judge, (clip.path for clip in clips))
+        judged = pool.map(partial(judge, history=history), (clip.path for clip in clips))
         verdicts = list(track(judged, "clips", total=len(clips)))
     faults: dict[str, list[str]] = {}
     for clip, verdict in zip(clips, verdicts, strict=True):
@@ -54,7 +58,7 @@ def check_dataset(root: Path, number: int, workers: int) -> tuple[Split, list[Fi
     return split, [finding for finding in findings if finding.names]
 
 
-def judge(path: Path) -> str:
+def judge(path: Path, history: int) -> str:
     """ "kind: detail" of what is wrong with a clip; nothing for a good one."""
     frames = 0
     try:
@@ -65,8 +69,8 @@ def judge(path: Path) -> str:
         return f"unreadable: {str(error).removeprefix(f'{path}: ')}"
     except OSError as error:
         return f"unreadable: {error.strerror}"
-    if frames <= STACK:
-        return f"too short: {frames} frames; a stack of {STACK} flows needs {STACK + 1}"
+    if (reason := too_short(path, frames, history)) is not None:
+        return f"too short: {reason.removeprefix(f'{path}: ')}"
     if announced is not None and frames < announced:
         return f"broken off: {frames} frames of {announced}"
     return ""

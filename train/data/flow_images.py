@@ -18,7 +18,7 @@ import cv2
 
 from edge.errors import DataError
 from edge.motion.preprocessor import Preprocessor
-from edge.motion.spec import FlowSpec
+from edge.spec import Spec
 from edge.video.frames import Geometry
 from train.data.cache import replace_folder
 from train.data.clips import Clip
@@ -29,7 +29,7 @@ QUALITY = 95  # of JPEG
 FORMAT = 1
 
 
-def open_flow_folder(out: Path, geometry: Geometry, flow: FlowSpec) -> None:
+def open_flow_folder(out: Path, geometry: Geometry, flow: Spec) -> None:
     """Make OUT, or check that its flow is of the same kind. Raises DataError where it is not."""
     note = out / "flow.json"
     sections = {"geometry": geometry, "flow": flow}
@@ -71,7 +71,7 @@ def is_extracted(clip: Clip, out: Path) -> bool:
     return (out / "u" / name).is_dir() and (out / "v" / name).is_dir()
 
 
-def extract_clip(clip: Clip, out: Path, geometry: Geometry, flow: FlowSpec) -> int:
+def extract_clip(clip: Clip, out: Path, geometry: Geometry, flow: Spec) -> int:
     """Write the flow of one clip and return how many there are of it.
 
     Safe to be done twice, also at once: a folder gets its name when it is whole. Raises DataError
@@ -85,15 +85,13 @@ def extract_clip(clip: Clip, out: Path, geometry: Geometry, flow: FlowSpec) -> i
         for folder in partial.values():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-        preprocessor = Preprocessor(geometry, flow)
+        preprocessor = Preprocessor(geometry, [flow])
         count = 0
         for frame in read_frames(clip.path):
-            levels = preprocessor.push(frame).flow  # (2, H, W)
-            if levels is None:
-                continue
-            count += 1
-            for axis, plane in zip(("u", "v"), levels, strict=True):
-                _write(partial[axis] / f"frame{count:06}.jpg", plane)
+            for levels in preprocessor.push(frame).flows.values():  # (2, H, W), of all but frame 0
+                count += 1
+                for axis, plane in zip(("u", "v"), levels, strict=True):
+                    _write(partial[axis] / f"frame{count:06}.jpg", plane)
         if not count:
             raise DataError(f"{clip.path}: has fewer than two frames")
         for axis, folder in partial.items():
@@ -117,7 +115,7 @@ def _stem(clip: Clip) -> str:
     return name if clip.path.is_dir() else name.rpartition(".")[0]
 
 
-def extract_or_say(clip: Clip, out: Path, geometry: Geometry, flow: FlowSpec) -> int | str:
+def extract_or_say(clip: Clip, out: Path, geometry: Geometry, flow: Spec) -> int | str:
     """The same, with the reason instead of an error: one bad clip must not stop the others."""
     try:
         return extract_clip(clip, out, geometry, flow)

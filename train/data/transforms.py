@@ -6,12 +6,15 @@ are drawn apart from a list of scales, its place from the four corners and the c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.motion.preprocessor import Step
+from edge.spec import Spec
 from edge.video.frames import Frame
 from train.recipe import AugmentationRecipe
 
@@ -110,3 +113,21 @@ def augment_stack(
         out[index, 0] = mirror_u(u) if crop.flip else u
         out[index, 1] = _zoom(_cut(v, crop, size_hw, 0), zoom_v)
     return out  # (L, 2, *size_hw)
+
+
+def augment_steps(
+    steps: Sequence[Step],
+    motion: Spec | None,
+    crop: Crop,
+    size_hw: tuple[int, int],
+    rng: np.random.Generator,
+    colour: float,
+) -> list[Step]:
+    """What an input is built from, cut alike in all steps: the flow of one method where the input
+    has a motion, else the frames. The other is not looked at, and stays.
+    """
+    if motion is None:
+        return [replace(s, frame=augment_frame(s.frame, crop, size_hw, rng, colour)) for s in steps]
+    moved = [step for step in steps if step.flows]
+    stack = augment_stack(np.stack([step.flows[motion] for step in moved]), crop, size_hw)
+    return [replace(s, flows={motion: flow}) for s, flow in zip(moved, stack, strict=True)]

@@ -1,12 +1,16 @@
-"""Late fusion of both streams' scores: average, weights, and a linear SVM."""
+"""Late fusion of the streams' scores: weights, and a linear SVM."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.svm import LinearSVC
 
-from edge.decision.fusion import Scores
+from edge.decision.fusion import Scores, fuse
 from edge.errors import DataError
 from train.evaluation.metrics import Truth, log_likelihood, top_k
 
@@ -14,28 +18,42 @@ STEPS = 20  # weights are searched in twentieths
 PENALTIES = (0.1, 1.0, 10.0, 100.0)  # of the SVM
 
 
-def weighted(spatial: Scores, temporal: Scores, spatial_weight: float) -> Scores:
-    """Scores (..., C) with weights that add up to 1."""
-    return (spatial_weight * spatial + (1 - spatial_weight) * temporal).astype(np.float32)
+Streams = Mapping[str, Scores]  # (N, C) each, by name
 
 
-def search_weight(spatial: Scores, temporal: Scores, truth: Truth, least: float = 0.0) -> float:
-    """The spatial weight with the best top-1 of these clips (N, C); among equals the one with the
-    best log-likelihood. Neither stream gets less than `least`.
+def search_weights(scores: Streams, truth: Truth, least: float = 0.0) -> dict[str, float]:
+    """The weights, which add up to 1, with the best top-1 of these clips; among equals those with
+    the best log-likelihood. No stream gets less than `least`.
+
+    From equal weights on, two streams at a time share what both have in the best way, until no
+    pair has a better one: of two streams that is every way there is.
     """
-    candidates = [step / STEPS for step in range(STEPS + 1)]
-    usable = [w for w in candidates if least <= w <= 1 - least]
+    names, fewest = list(scores), math.ceil(least * STEPS - 1e-9)
+    each, more = divmod(STEPS, len(names))
+    steps = {name: each + (index < more) for index, name in enumerate(names)}
 
-    def worth(weight: float) -> tuple[float, float]:
-        fused = weighted(spatial, temporal, weight)
+    def worth(steps: dict[str, int]) -> tuple[float, float]:
+        fused = fuse(scores, steps)
         return top_k(fused, truth, 1), log_likelihood(fused, truth)
 
-    return max(usable, key=worth)
+    best, improving = worth(steps), True
+    while improving:
+        improving = False
+        for one, other in combinations(names, 2):
+            both = steps[one] + steps[other]
+            ways = [
+                steps | {one: share, other: both - share}
+                for share in range(fewest, both - fewest + 1)
+            ]
+            way = max(ways, key=worth)
+            if worth(way) > best:
+                steps, best, improving = way, worth(way), True
+    return {name: count / STEPS for name, count in steps.items()}
 
 
-def stacked(spatial: Scores, temporal: Scores) -> NDArray[np.float32]:
-    """Both streams' scores (N, C), each clip's of length 1, side by side: (N, 2C)."""
-    parts = [s / np.linalg.norm(s, axis=1, keepdims=True) for s in (spatial, temporal)]
+def stacked(scores: Streams) -> NDArray[np.float32]:
+    """All streams' scores, each clip's of length 1, side by side: (N, streams C)."""
+    parts = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in scores.values()]
     return np.concatenate(parts, axis=1)
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.decision.fusion import Scores
+from edge.decision.fusion import Scores, best_classes
 
 Truth = NDArray[np.int64]
 
 
 def top_k(scores: Scores, truth: Truth, k: int) -> float:
     """The share of clips whose class is among their k best; of equals the first class wins."""
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return float((best == truth[:, None]).any(axis=1).mean())
+    return float((best_classes(scores, k) == truth[:, None]).any(axis=1).mean())
 
 
 def confusion(scores: Scores, truth: Truth) -> NDArray[np.int64]:

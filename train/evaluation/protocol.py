@@ -14,11 +14,9 @@ from torch import nn
 
 from edge.bundle.network import NetworkSpec
 from edge.decision.fusion import Scores, softmax
-from edge.motion.stack import stack_tensor
-from edge.video.frames import Frame, rgb_tensor
-from train.data.cache import STACK, CachedClip
-from train.data.snippets import evenly_spaced, tensor_at
-from train.data.transforms import Crop, augment_frame, augment_stack
+from train.data.cache import CachedClip
+from train.data.snippets import augmented_tensor, evenly_spaced, tensor_at
+from train.data.transforms import Crop
 from train.models.backbone import classifier, pooled_features
 from train.models.checkpoint import load_checkpoint
 from train.models.malloc import keep_freed_memory
@@ -33,11 +31,14 @@ BATCH = 32
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """samples: evenly spaced moments of a clip, 19 or 25 in print. crops: 1, the whole view as it
-    is live, or 10, the corners and the centre and their mirrors.
+    is live, or 10, the corners and the centre and their mirrors. history: frames before the first
+    moment: the most that any of the networks needs which are evaluated together, so that a network
+    of one frame and one of a stack are asked at the same moments and their scores can be fused.
     """
 
     samples: int
     crops: int
+    history: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +79,10 @@ def sample_scores(
 
 
 def mean_scores(
-    clips: list[CachedClip], spec: NetworkSpec, network: Network, samples: int
+    clips: list[CachedClip], spec: NetworkSpec, network: Network, samples: int, history: int
 ) -> Scores:
-    """The mean softmax scores of each clip in the whole view, (clips, C)."""
-    protocol = Protocol(samples, 1)
+    """The mean softmax scores of each clip in the whole view, (clips, C); see Protocol."""
+    protocol = Protocol(samples, 1, history)
     return np.stack([sample_scores(c, spec, network, protocol).mean(axis=0) for c in clips])
 
 
@@ -140,7 +141,7 @@ def _views(
     clip: CachedClip, spec: NetworkSpec, protocol: Protocol
 ) -> Iterator[NDArray[np.float32]]:
     """Inputs (channels, H, W), the crops of a moment one after another."""
-    for index in evenly_spaced(len(clip), STACK, protocol.samples):
+    for index in evenly_spaced(len(clip), protocol.history, protocol.samples):
         if protocol.crops == 1:
             yield tensor_at(clip, index, spec)
         else:
@@ -149,14 +150,9 @@ def _views(
 
 
 def _cropped(clip: CachedClip, index: int, spec: NetworkSpec, crop: Crop) -> NDArray[np.float32]:
-    if spec.stack is None:
-        frame: Frame = augment_frame(
-            clip.frame(index), crop, clip.size_hw, np.random.default_rng(0), 0.0
-        )
-        return rgb_tensor(frame, spec.normalisation)
-    assert spec.layout is not None
-    stack = augment_stack(clip.stack(index, spec.stack), crop, clip.size_hw)
-    return stack_tensor(list(stack), spec.layout, spec.normalisation)
+    """The input of a crop, brought to the size of the whole view; no colour is shifted."""
+    unused = np.random.default_rng(0)
+    return augmented_tensor(clip, index, spec, crop, clip.size_hw, unused, 0.0)
 
 
 def _batches(views: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:

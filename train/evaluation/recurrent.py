@@ -1,4 +1,4 @@
-"""Recurrent fusion: a GRU over both streams' pooled features, with attention over time.
+"""Recurrent fusion: a GRU over all streams' pooled features, with attention over time.
 
 After the Keras project that this one descends from: 19 moments of a clip, GRU of 128, attention,
 a dense layer of 64. It looks at the whole video there. Here there is also a causal form, whose
@@ -34,7 +34,7 @@ _EPOCHS, _BATCH, _RATE, _DROPOUT = 60, 16, 2e-3, 0.5
 
 
 class RecurrentFusion(nn.Module):
-    """(N, T, F) pooled features, spatial ones before temporal ones -> logits.
+    """(N, T, F) pooled features, of one stream after another -> logits.
 
     causal: (N, T, C), at each moment from those up to it; whole: (N, 1, C).
     """
@@ -82,11 +82,11 @@ class LiveFusion:
         self._sum = torch.zeros(1, 1, _HIDDEN)
         self._weight = torch.zeros(1, 1, 1)
 
-    def step(self, spatial: NDArray[np.float32], temporal: NDArray[np.float32]) -> Scores:
-        """The scores (C,) of this moment, from its pooled features (F_spatial,), (F_temporal,)."""
+    def step(self, features: NDArray[np.float32]) -> Scores:
+        """The scores (C,) of this moment, from its pooled features (F,)."""
         network = self.network
         with torch.inference_mode():
-            moment = torch.from_numpy(np.concatenate([spatial, temporal]))[None, None]
+            moment = torch.from_numpy(features)[None, None]
             moment = (moment - network.mean) / network.spread
             hidden, self._hidden = network.gru(moment, self._hidden)
             weight = network.query(hidden).exp()

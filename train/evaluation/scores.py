@@ -1,4 +1,4 @@
-"""Saved scores: what both networks say at each moment of each clip, in one .npz file.
+"""Saved scores: what some networks say at each moment of each clip, in one .npz file.
 
 names, labels, parts    (clips,) text; a part is train, validation or test
 STREAM_scores           (clips, samples, C) float32, softmax
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.network import STREAMS
 from edge.decision.fusion import Scores
 from edge.errors import DataError
 from edge.files import write_atomic
@@ -30,7 +29,7 @@ _DAMAGED = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedErr
 
 @dataclass(frozen=True)
 class SavedScores:
-    """Scores of some clips. scores, features: by stream; one stream may be absent."""
+    """Scores of some clips. scores, features: by the names of the streams, in order."""
 
     names: tuple[str, ...]
     labels: tuple[str, ...]
@@ -86,8 +85,8 @@ def load_scores(path: Path) -> SavedScores:
         saved = SavedScores(
             **text,
             header=header,
-            scores={s: arrays[f"{s}_scores"] for s in STREAMS if f"{s}_scores" in arrays},
-            features={s: arrays[f"{s}_features"] for s in STREAMS if f"{s}_features" in arrays},
+            scores=_of_kind(arrays, "_scores"),
+            features=_of_kind(arrays, "_features"),
         )
         _check(saved)
     except (
@@ -106,6 +105,12 @@ def load_scores(path: Path) -> SavedScores:
     return saved
 
 
+def _of_kind(arrays: dict[str, NDArray[Any]], ending: str) -> dict[str, NDArray[Any]]:
+    """By stream, the arrays whose names end so."""
+    names = (name.removesuffix(ending) for name in arrays if name.endswith(ending))
+    return {stream: arrays[f"{stream}{ending}"] for stream in names}
+
+
 def _check(saved: SavedScores) -> None:
     """Raises ValueError, KeyError or TypeError for what does not fit together."""
     if saved.header["format"] != FORMAT:
@@ -114,6 +119,8 @@ def _check(saved: SavedScores) -> None:
     samples = int(saved.header["samples"])
     if not saved.scores:
         raise ValueError("no stream's scores")
+    if set(saved.features) != set(saved.scores):
+        raise ValueError("scores and features are of different streams")
     if not len(saved.labels) == len(saved.parts) == clips:
         raise ValueError("names, labels and parts differ in length")
     if set(saved.labels) - set(saved.classes) or set(saved.parts) - set(PARTS):

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
-from edge.bundle.network import METADATA_KEY, NetworkSpec
+from edge.bundle.network import METADATA_KEY, NetworkSpec, parse_network
 from edge.errors import CheckpointError
 from edge.files import why, write_atomic
-from edge.spec import first_fault
 from train.data.cache import CachedClip
 from train.models.backbone import build_network
 from train.models.qat import plain_state
@@ -98,12 +96,8 @@ def epoch_of(file: Path) -> int:
 
 def read_spec(path: Path, metadata: dict[str, str]) -> NetworkSpec:
     try:
-        return NetworkSpec.model_validate_json(metadata[METADATA_KEY])
-    except ValidationError as error:
-        raise CheckpointError(
-            f"{path}: not a twostream checkpoint ({first_fault(error, METADATA_KEY)})"
-        ) from None
-    except KeyError as error:
+        return parse_network(metadata[METADATA_KEY])
+    except (KeyError, ValueError) as error:
         raise _not_one(path, error) from None
 
 

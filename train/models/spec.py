@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
-from edge.bundle.network import NetworkSpec, Stream
+from edge.bundle.network import NetworkSpec
 from edge.errors import CheckpointError
-from edge.motion.spec import FlowSpec
-from edge.video.frames import Geometry, Normalisation
+from edge.video.frames import Normalisation
 from train.data.clips import Clip
 from train.models.weights import normalisation_of, pretrained_config
-from train.training.dataset import STACK
+from train.streams import STREAMS, training_view
 
 logger = logging.getLogger(__name__)
 
@@ -19,33 +19,32 @@ FLOW_NORMALISATION = Normalisation(mean=(128 / 255,), std=(0.226,))
 
 
 def network_spec(
-    stream: Stream,
+    stream: str,
     classes: tuple[str, ...],
-    flow: FlowSpec,
+    motion: Any,
     split: int,
     train: list[Clip],
     validation: list[Clip],
     backbone: str = "efficientnet_lite0",
     weights: str = "imagenet",
     size_px: int = 0,
+    stack: int = 10,
 ) -> NetworkSpec:
     """The specification of a new network: a 4:3 view at the backbone's own size (or `size_px`),
     normalised as its weights want it.
 
-    Raises CheckpointError where the backbone is unknown or cannot be fed at that size.
+    stream: one of STREAMS; motion: how flow is measured; stack: flows a stack. Raises
+    CheckpointError where the backbone is unknown or cannot be fed at that size.
     """
-    temporal = stream == "temporal"
+    fed = STREAMS[stream](stack, motion)
+    pictures = fed.motion is None
     return NetworkSpec(
         stream=stream,
         backbone=backbone,
         classes=classes,
-        geometry=Geometry(
-            aspect=(4, 3), size_hw=input_size(backbone, size_px), interpolation="area"
-        ),
-        flow=flow,
-        normalisation=FLOW_NORMALISATION if temporal else normalisation_of(backbone, weights),
-        stack=STACK if temporal else None,
-        layout="grouped" if temporal else None,
+        geometry=training_view(input_size(backbone, size_px)),
+        input=fed,
+        normalisation=normalisation_of(backbone, weights) if pictures else FLOW_NORMALISATION,
         split=split,
         train_clips=tuple(clip.name for clip in train),
         validation_clips=tuple(clip.name for clip in validation),

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from timm.models import get_pretrained_cfg
 
-from edge.bundle.network import METADATA_KEY, NetworkSpec
+from edge.bundle.network import METADATA_KEY, NetworkSpec, parse_network
 from edge.errors import CheckpointError
 from edge.video.frames import Normalisation
 
@@ -39,11 +39,11 @@ class Weights:
 
 
 def normalisation_of(backbone: str, weights: str) -> Normalisation:
-    """How the pictures of the spatial stream are normalised for such weights."""
+    """How pictures are normalised for such weights."""
     path = Path(weights)
     if path.is_file():
         spec = _own_spec(path)
-        if spec is not None and spec.stream == "spatial":
+        if spec is not None and spec.input.motion is None:
             return spec.normalisation
     elif weights != "none" and _origin(backbone, weights) == "package":
         return _HALF  # the TensorFlow weights want it, whatever timm says of its own
@@ -178,6 +178,6 @@ def _own_spec(path: Path) -> NetworkSpec | None:
     try:
         with safe_open(path, "pt") as header:
             text = (header.metadata() or {}).get(METADATA_KEY)
-        return None if text is None else NetworkSpec.model_validate_json(text)
+        return None if text is None else parse_network(text)
     except (SafetensorError, OSError, ValueError):
         return None

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from edge.bundle.network import STREAMS, Stream
 from edge.decision.fusion import Scores
 from edge.errors import DataError
-from edge.motion.spec import FlowSpec
-from train.data.cache import CachedClip, fill_cache, open_cache
+from edge.spec import Spec
+from train.data.cache import fill_cache, open_cache
 from train.data.clips import Clip
 from train.data.splits import folds, hold_out
-from train.evaluation.metrics import top_k
+from train.evaluation.metrics import Truth, top_k
 from train.evaluation.protocol import mean_scores, torch_network, true_classes
 from train.models.checkpoint import load_checkpoint
 from train.recipe import Recipe
@@ -30,20 +29,20 @@ SAMPLES = 19  # moments of a test clip, as the Keras project has it
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is cross-validated: both streams on the same partitions."""
+    """What is cross-validated: streams by recipe, all on the same partitions."""
 
     classes: tuple[str, ...]
     clips: Sequence[Clip]
-    recipes: dict[Stream, Recipe]
-    flow: FlowSpec
+    recipes: dict[str, Recipe]
+    motion: Spec
     count: int
 
 
 def cross_validate(trial: Trial, options: JobOptions) -> dict[str, Any]:
-    """Train both streams on each partition, as `twostream train` would, and test them.
+    """Train all streams on each partition, as `twostream train` would, and test them.
 
     A fold's runs are kept in OUT/fold1, OUT/fold2, ...; what has been trained already is gone on
-    from. Returns top-1 a fold, their mean and spread, by stream and for the mean of both. Raises
+    from. Returns top-1 a fold, their mean and spread, by stream and for the mean of all. Raises
     DataError where a class has fewer groups than there are folds.
     """
     for label in trial.classes:
@@ -54,12 +53,9 @@ def cross_validate(trial: Trial, options: JobOptions) -> dict[str, Any]:
     sizes = []
     for number, (train, test) in enumerate(folds(trial.clips, trial.classes, trial.count), 1):
         within = replace(options, out=options.out / f"fold{number}", resume="auto")
-        scores = {
-            stream: _test(_train(stream, train, trial, within), test, options) for stream in STREAMS
-        }
-        truth = true_classes(scores["spatial"][1], trial.classes)
-        found: dict[str, Scores] = {stream: scores[stream][0] for stream in STREAMS}
-        found["fused"] = np.mean([found[stream] for stream in STREAMS], axis=0, dtype=np.float32)
+        runs = {stream: _train(stream, train, trial, within) for stream in trial.recipes}
+        found, truth = _test(runs, test, trial.classes, options)
+        found["fused"] = np.mean(list(found.values()), axis=0, dtype=np.float32)
         row = {name: top_k(means, truth, 1) for name, means in found.items()}
         figures = ", ".join(f"{k} {v:.3f}" for k, v in row.items())
         logger.info("fold %d: %s", number, figures)
@@ -74,19 +70,24 @@ def cross_validate(trial: Trial, options: JobOptions) -> dict[str, Any]:
     }
 
 
-def _train(stream: Stream, clips: list[Clip], trial: Trial, options: JobOptions) -> Path:
+def _train(stream: str, clips: list[Clip], trial: Trial, options: JobOptions) -> Path:
     recipe = trial.recipes[stream]
     train, validation = hold_out(clips, trial.classes, recipe.validation.fraction)
-    job = Job(stream, trial.classes, 1, train, validation, recipe, trial.flow)
+    job = Job(stream, trial.classes, 1, train, validation, recipe, trial.motion)
     return run_job(job, options)
 
 
 def _test(
-    checkpoint: Path, clips: list[Clip], options: JobOptions
-) -> tuple[Scores, list[CachedClip]]:
-    network, spec, _ = load_checkpoint(checkpoint)
-    cached = fill_cache(open_cache(options.cache, spec), clips)
-    return mean_scores(cached, spec, torch_network(network), SAMPLES), cached
+    runs: dict[str, Path], clips: list[Clip], classes: tuple[str, ...], options: JobOptions
+) -> tuple[dict[str, Scores], Truth]:
+    """The scores of each stream at the same moments, and the classes that are true."""
+    loaded = {stream: load_checkpoint(path)[:2] for stream, path in runs.items()}
+    history = max(spec.input.history for _, spec in loaded.values())
+    scores: dict[str, Scores] = {}
+    for stream, (network, spec) in loaded.items():
+        cached = fill_cache(open_cache(options.cache, spec), clips, history)
+        scores[stream] = mean_scores(cached, spec, torch_network(network), SAMPLES, history)
+    return scores, true_classes(cached, classes)
 
 
 def _summary(values: list[float]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from edge.bundle.network import NetworkSpec
-from train.data.cache import STACK, CachedClip
+from train.data.cache import CachedClip
 from train.data.snippets import augmented_tensor
 from train.data.transforms import draw_crop
 from train.recipe import Recipe
@@ -86,9 +86,11 @@ class TrainingSet(Dataset[Item]):
         sample = self.samples[number]
         rng = np.random.default_rng((self.recipe.seed, epoch, number))
         edges = np.linspace(sample.start, sample.end, self.recipe.sampling.segments + 1)
-        room = len(self.clips[sample.clip]) - STACK
+        # of a network that sees one frame, too: all streams learn from the same moments
+        first = self.recipe.sampling.stack
+        room = len(self.clips[sample.clip]) - first
         places = [int(room * rng.uniform(low, high)) for low, high in pairwise(edges)]
-        return [STACK + min(place, room - 1) for place in places]
+        return [first + min(place, room - 1) for place in places]
 
     def describe(self, draw: Draw) -> str:
         """Clip and frames of a sample, for a person who wants to look at it."""

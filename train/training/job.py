@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.bundle.network import NetworkSpec, Stream
+from edge.bundle.network import NetworkSpec
 from edge.errors import CheckpointError
-from edge.motion.spec import FlowSpec
+from edge.spec import Spec
 from train.data.cache import fill_cache, open_cache
 from train.data.clips import Clip
 from train.models.malloc import keep_freed_memory
@@ -25,16 +25,16 @@ class Job:
     """What is to be learnt, from what.
 
     Clips of other classes may be among both lists; those of `validation` choose nothing and are
-    only kept from training.
+    only kept from training. stream: one of train.streams.STREAMS; motion: how flow is measured.
     """
 
-    stream: Stream
+    stream: str
     classes: tuple[str, ...]
     split: int
     train: list[Clip]
     validation: list[Clip]
     recipe: Recipe
-    flow: FlowSpec
+    motion: Spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ def run_job(job: Job, options: JobOptions) -> Path:
         store = open_cache(options.cache, spec)
         chosen_by = [clip for clip in job.validation if clip.label in job.classes]
         with ranks.one_a_machine_first():
-            train = fill_cache(store, job.train)
-            validation = fill_cache(store, chosen_by)
+            train = fill_cache(store, job.train, job.recipe.sampling.stack)
+            validation = fill_cache(store, chosen_by, job.recipe.sampling.stack)
         workers = _workers(ranks) if options.workers is None else options.workers
         run = RunConfig(folder, state, workers, options.save_every_s, options.keep)
         return train_network(train, validation, spec, job.recipe, run, ranks)
@@ -75,13 +75,14 @@ def _spec(job: Job) -> NetworkSpec:
     return network_spec(
         job.stream,
         job.classes,
-        job.flow,
+        job.motion,
         job.split,
         job.train,
         job.validation,
         job.recipe.network.backbone,
         job.recipe.network.weights,
         job.recipe.network.size_px,
+        job.recipe.sampling.stack,
     )
 
 

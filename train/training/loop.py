@@ -213,7 +213,8 @@ class _Training:
         samples = self.recipe.validation.samples
         rows: list[Scores] = []
         if own:
-            rows = list(mean_scores(own, self.spec, torch_network(network), samples))
+            stack = self.recipe.sampling.stack
+            rows = list(mean_scores(own, self.spec, torch_network(network), samples, stack))
         parts = self.ranks.gather((rows, true_classes(own, self.spec.classes)))
         scores = np.stack([row for part, _ in parts for row in part])
         truth = np.concatenate([part for _, part in parts])

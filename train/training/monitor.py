@@ -84,7 +84,7 @@ class Watch:
     ) -> None:
         """Inputs (B, channels, H, W) with targets (B, C), as pictures with their classes' names."""
         shown = inputs[:SHOWN].float().cpu()
-        picture = rgb_grid(shown, spec) if spec.stack is None else flow_grid(shown, spec)
+        picture = GRIDS[spec.input.kind](shown, spec)
         labels = [_name(row, spec.classes) for row in targets[:SHOWN]]
         try:
             self._events.add_image("inputs", picture, number)  # type: ignore[no-untyped-call]
@@ -106,27 +106,27 @@ class Watch:
 
 
 def rgb_grid(inputs: torch.Tensor, spec: NetworkSpec) -> torch.Tensor:
-    """Spatial inputs (B, 3, H, W) side by side, (3, h, w) in 0..1."""
+    """Inputs of one frame (B, 3, H, W) side by side, (3, h, w) in 0..1."""
     mean = torch.tensor(spec.normalisation.mean).view(-1, 1, 1)
     std = torch.tensor(spec.normalisation.std).view(-1, 1, 1)
     return make_grid((inputs * std + mean).clamp(0, 1), nrow=4)
 
 
 def flow_grid(inputs: torch.Tensor, spec: NetworkSpec) -> torch.Tensor:
-    """First, middle and last flow of temporal inputs (B, 2L, H, W) in the colours of the
+    """First, middle and last flow of stacks (B, 2L, H, W) in the colours of the
     Middlebury benchmark (Baker et al., 2011), one row a sample: (3, h, w) in 0..1.
     """
-    assert spec.stack is not None
+    stack, bound_px = spec.input.stack, spec.input.motion.bound_px
     (mean,), (std,) = spec.normalisation.mean, spec.normalisation.std
     levels = (inputs * std + mean) * 255  # (B, 2L, H, W)
-    pixels = (levels - 127.5) * (spec.flow.bound_px / 127.5)
+    pixels = (levels - 127.5) * (bound_px / 127.5)
     pixels[levels.round() == 128] = 0  # no motion
-    if spec.layout == "grouped":
-        flows = pixels.unflatten(1, (2, spec.stack)).transpose(1, 2)  # (B, L, 2, H, W)
-    else:
-        flows = pixels.unflatten(1, (spec.stack, 2))
-    chosen = flows[:, [0, spec.stack // 2, spec.stack - 1]].flatten(0, 1)  # (3B, 2, H, W)
+    flows = pixels.unflatten(1, (2, stack)).transpose(1, 2)  # (B, L, 2, H, W)
+    chosen = flows[:, [0, stack // 2, stack - 1]].flatten(0, 1)  # (3B, 2, H, W)
     return make_grid(flow_to_image(chosen).float() / 255, nrow=3)
+
+
+GRIDS = {"rgb": rgb_grid, "flow": flow_grid}  # by the kind of input
 
 
 def write_curve(history: list[dict[str, float]], path: Path) -> None:

@@ -26,7 +26,7 @@ from train.models.checkpoint import (
     read_tensors,
     write_tensors,
 )
-from train.recipe import Recipe
+from train.recipe import Recipe, parse_recipe
 
 STATE_FILE = "resume.safetensors"
 
@@ -97,7 +97,7 @@ def load_state(path: Path, spec: NetworkSpec, origin: Origin) -> TrainingState:
     tensors, metadata = read_tensors(path)
     _check_same_spec(path, read_spec(path, metadata), spec)
     try:
-        recipe = Recipe.model_validate_json(metadata["recipe"])
+        recipe = parse_recipe(metadata["recipe"])
         position = Position(*json.loads(metadata["position"]))
         history = json.loads(metadata["history"])
         found = (metadata["train_sha256"], metadata["validation_sha256"])
@@ -105,7 +105,7 @@ def load_state(path: Path, spec: NetworkSpec, origin: Origin) -> TrainingState:
     except (KeyError, ValueError, TypeError, ValidationError) as error:
         reason = str(error).split("\n")[0]
         raise CheckpointError(f"{path}: not the state of a training run ({reason})") from None
-    _check_same_recipe(path, recipe, Recipe.model_validate_json(origin.recipe))
+    _check_same_recipe(path, recipe, parse_recipe(origin.recipe))
     if found != (origin.train_sha256, origin.validation_sha256):
         raise CheckpointError(
             f"{path}: the clips have other contents than those it was trained on; "

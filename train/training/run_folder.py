@@ -96,6 +96,7 @@ def only_run(work: Path, stream: str) -> Path:
     if len(runs) != 1:
         found = f"there are {', '.join(run.name for run in runs)}" if runs else "there is none"
         raise CheckpointError(
-            f"{work}: needs one {stream} run, {found}; name a checkpoint with --{stream}"
+            f"{work}: needs one {stream} run, {found}; name checkpoints with --network "
+            f"{stream}=CHECKPOINT"
         )
     return runs[0]

@@ -1,4 +1,4 @@
-"""The cache of resized clips gives each clip its own frames."""
+"""The cache of resized clips gives each clip its own frames, and each method its own flow."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from edge.motion.spec import PRESETS
-from edge.video.frames import Geometry
+from edge.motion.preprocessor import Preprocessor, Step
+from edge.motion.spec import PRESETS, TVL1Spec
+from edge.video.frames import Geometry, pack_i420
 from tests.support.clips import write_clip
-from train.data.cache import ClipCache
+from train.data.cache import CachedClip, ClipCache, Unusable
 from train.data.clips import Clip
+from train.data.decode import read_frames
 
 GEOMETRY = Geometry(aspect=(4, 3), size_hw=(32, 32), interpolation="area")
 
@@ -24,12 +26,75 @@ def test_clips_come_in_their_order_while_workers_are_ahead(tmp_path: Path) -> No
         Clip(f"A/{n}.avi", write_clip(tmp_path / f"{n}.avi", frames=n, size_hw=(48, 64)), "A", "1")
         for n in lengths
     ]
-    store = ClipCache(tmp_path / "cache", GEOMETRY, PRESETS["fast"])
-    list(store.fill(clips[3:], 1))
+    store = ClipCache(tmp_path / "cache", GEOMETRY, [PRESETS["fast"]])
+    list(store.fill(clips[3:], 1, 10))
     found = []
-    for cached in store.fill(clips, 2):
+    for cached in store.fill(clips, 2, 10):
         found.append(cached)
         time.sleep(0.2 if len(found) == 1 else 0.0)
     assert [cached.clip for cached in found] == clips
     assert [len(cached) for cached in found] == lengths
     assert len({cached.sha256 for cached in found}) == len(lengths)
+
+
+def test_flow_of_another_kind_is_measured_on_the_frames_that_are_there(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.avi", frames=14, size_hw=(48, 64))
+    clip = Clip("A/a.avi", path, "A", "1")
+    fast, accurate = PRESETS["fast"], PRESETS["accurate"]
+
+    def steps(*motions: TVL1Spec, root: str = "cache") -> list[Step]:
+        (found,) = ClipCache(tmp_path / root, GEOMETRY, motions).fill([clip], 1, 13)
+        assert isinstance(found, CachedClip)
+        assert found.motions == motions
+        return found.steps(13, 14)
+
+    assert all(not step.flows for step in steps())
+    path.write_bytes(b"x" * path.stat().st_size)  # it could not be decoded again
+    first, both = steps(fast), steps(fast, accurate)
+    assert [set(step.flows) for step in both] == [set(), *[{fast, accurate}] * 13]
+    for one, two in zip(first[1:], both[1:], strict=True):
+        assert (one.flows[fast] == two.flows[fast]).all()
+    assert any((step.flows[fast] != step.flows[accurate]).any() for step in both[1:])
+
+
+def test_the_cached_flow_is_that_of_a_camera(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.avi", frames=14, size_hw=(48, 64), rate="30000/1001")
+    fast = PRESETS["fast"]
+    store = ClipCache(tmp_path / "cache", GEOMETRY, [fast])
+    (found,) = store.fill([Clip("A/a.avi", path, "A", "1")], 1, 13)
+    assert isinstance(found, CachedClip)
+    preprocessor = Preprocessor(GEOMETRY, [fast])
+    for frame, cached in zip(read_frames(path), found.steps(13, 14), strict=True):
+        step = preprocessor.push(frame)
+        assert (pack_i420(step.frame) == pack_i420(cached.frame)).all()
+        assert step.frame.time_s == cached.frame.time_s
+        assert step.flows.keys() == cached.flows.keys()
+        assert all((step.flows[spec] == cached.flows[spec]).all() for spec in step.flows)
+
+
+@pytest.mark.parametrize("damaged", ["frames.npy", "flow-*.npy", "clip.json"])
+def test_what_is_damaged_is_made_again(damaged: str, tmp_path: Path) -> None:
+    clip = Clip("A/a.avi", write_clip(tmp_path / "a.avi", frames=12, size_hw=(48, 64)), "A", "1")
+    store = ClipCache(tmp_path / "cache", GEOMETRY, [PRESETS["fast"]])
+    (found,) = store.fill([clip], 1, 10)
+    assert isinstance(found, CachedClip)
+    (file,) = found.folder.glob(damaged)
+    whole = file.read_bytes()
+    for content in (b"", whole[:70]):
+        file.write_bytes(content)
+        list(store.fill([clip], 1, 10))
+        assert file.read_bytes() == whole
+
+
+def test_what_cannot_be_used_says_why(tmp_path: Path) -> None:
+    clip = Clip("A/a.avi", write_clip(tmp_path / "a.avi", frames=12, size_hw=(48, 64)), "A", "1")
+    gone = Clip("A/b.avi", tmp_path / "b.avi", "A", "1")
+    store = ClipCache(tmp_path / "cache", GEOMETRY)
+    assert [type(one) for one in store.fill([clip, gone], 1, 11)] == [CachedClip, Unusable]
+    short, _ = store.fill([clip, gone], 1, 12)
+    assert isinstance(short, Unusable)
+    assert short.reason == f"{clip.path}: 12 frames; an input needs 13"
+    clip.path.unlink()
+    (left,) = store.fill([clip], 1, 1)
+    assert isinstance(left, Unusable)
+    assert "not a readable video" in left.reason

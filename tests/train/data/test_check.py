@@ -46,7 +46,7 @@ def test_each_fault_is_named_and_counted(tmp_path: Path) -> None:
     assert lines[0].endswith("7 clips to train on, 1 to test on, 2 classes")
     for kind, name in (
         ("listed, not on disk: 1", "Diving/v_Diving_g20_c01.avi"),
-        ("too short: 1", "g10_c01.avi (9 frames; a stack of 10 flows needs 11)"),
+        ("too short: 1", "g10_c01.avi (9 frames; an input needs 11)"),
         ("group in training and in test: 1", "Diving 09"),
         ("on disk, in no list: 1", "Diving/v_Diving_g14_c01.avi"),
         ("class with too few groups to train on: 1", "HandstandPushups (1 in training)"),

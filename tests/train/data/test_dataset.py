@@ -158,7 +158,7 @@ def test_clips_that_cannot_be_used_do_not_stop_the_others(tmp_path: Path) -> Non
     assert [one.clip.path for one in found if isinstance(one, CachedClip)] == [good]
     reasons = [one.reason for one in found if isinstance(one, Unusable)]
     assert len(reasons) == 3
-    assert f"{short}: 10 frames; a stack of 10 flows needs 11" in reasons
+    assert f"{short}: 10 frames; an input needs 11" in reasons
     assert all("not a readable video" in r or "needs 11" in r for r in reasons)
     left = [path.name for path in (store.root / "wave").iterdir()]
     assert len(left) == 1

@@ -10,10 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.motion.spec import PRESETS
 from tests.support.clips import write_clip
 from tests.support.networks import make_spec
-from train.data.cache import CachedClip, ClipCache
+from train.data.cache import CachedClip, open_cache
 from train.data.clips import Clip
 from train.recipe import load_recipe
 from train.training.dataset import Batches, TrainingSet
@@ -59,13 +58,13 @@ def test_an_epoch_sees_every_sample_but_what_is_left_over_of_the_last_batch() ->
 def cached(tmp_path_factory: pytest.TempPathFactory) -> list[CachedClip]:
     """Three clips of Biking, one of Diving, one of no class."""
     root = tmp_path_factory.mktemp("clips")
-    store = ClipCache(root / "cache", make_spec("temporal").geometry, PRESETS["fast"])
+    store = open_cache(root / "cache", make_spec("temporal"))
     labels = ("Biking", "Biking", "Biking", "Diving", "Archery")
     clips = [
         Clip(f"{label}/{i}.avi", write_clip(root / f"{i}.avi", frames=14 + i), label, f"{i:02}")
         for i, label in enumerate(labels)
     ]
-    return list(store.fill(clips, 1))
+    return list(store.fill(clips, 1, 10))
 
 
 def test_a_sample_is_the_same_whenever_it_is_made(cached: list[CachedClip]) -> None:

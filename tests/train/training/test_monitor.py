@@ -13,7 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from edge.errors import TrainingError
 from edge.motion.spec import PRESETS
-from edge.motion.stack import Layout, quantise, stack_tensor
+from edge.motion.quantise import quantise
+from edge.motion.stack import stack_tensor
 from tests.support.networks import make_spec
 from train.training.monitor import Watch, flow_grid, rgb_grid, write_curve
 
@@ -69,15 +70,14 @@ def test_a_red_frame_is_red(tmp_path: Path) -> None:
     assert picture[16, 16].tolist() == [0, 0, 255]
 
 
-@pytest.mark.parametrize("layout", ["grouped", "interleaved"])
-def test_flow_to_the_right_and_to_the_left_have_opposite_colours(layout: Layout) -> None:
-    spec = make_spec("temporal").model_copy(update={"layout": layout})
+def test_flow_to_the_right_and_to_the_left_have_opposite_colours() -> None:
+    spec = make_spec("temporal")
     hues = []
     for speed in (5.0, -5.0):
         flow = np.zeros((2, 32, 32), np.float32)
         flow[0, :, 16:] = speed
         stack = [quantise(flow, PRESETS["fast"], PRESETS["fast"].interval_s)] * 10
-        inputs = torch.from_numpy(stack_tensor(stack, layout, spec.normalisation))
+        inputs = torch.from_numpy(stack_tensor(stack, spec.normalisation))
         grid = (flow_grid(inputs[None], spec) * 255).byte().permute(1, 2, 0).numpy()
         assert grid.shape[1] > 3 * 32  # first, middle and last
         assert grid[16, 8].min() > 250  # where nothing moves it is white

@@ -56,7 +56,19 @@ def imports(file: Path) -> set[str]:
     return names
 
 
-def modules(file: Path) -> set[str]:
+def sources(package: str) -> list[Path]:
+    return sorted((REPOSITORY / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_follow_the_data(package: str) -> None:
+    assert sources(package)
+    for file in sources(package):
+        siblings = imports(file) & set(PACKAGES) - {package}
+        assert siblings <= ALLOWED[package], f"{file} imports {siblings}"
+
+
+def imported(file: Path) -> set[str]:
     """What a file imports, by full name, at its head or within a function. `from a import b` gives
     both a and a.b, since b may be a module."""
     names: set[str] = set()
@@ -73,7 +85,7 @@ def arrows(package: str, root: Path = REPOSITORY) -> dict[tuple[str, str], set[s
     found: dict[tuple[str, str], set[str]] = {}
     for file in sorted((root / package).rglob("*.py")):
         place = file.relative_to(root / package).with_suffix("").parts
-        for name in modules(file):
+        for name in imported(file):
             first, _, rest = name.partition(".")
             room = rest.partition(".")[0]
             if first == package and room and room != place[0]:
@@ -89,18 +101,6 @@ def upward(package: str, root: Path = REPOSITORY) -> list[str]:
         for (room, other), files in arrows(package, root).items()
         if order.index(room) <= order.index(other)
     ]
-
-
-def sources(package: str) -> list[Path]:
-    return sorted((REPOSITORY / package).rglob("*.py"))
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_imports_follow_the_data(package: str) -> None:
-    assert sources(package)
-    for file in sources(package):
-        siblings = imports(file) & set(PACKAGES) - {package}
-        assert siblings <= ALLOWED[package], f"{file} imports {siblings}"
 
 
 @pytest.mark.parametrize("package", ROOMS)

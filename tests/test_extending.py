@@ -140,7 +140,9 @@ def test_an_output(example: Callable[[str], Any], tmp_path: Path) -> None:
     bundle = load_bundle(BUNDLE)
     device = open_device("cpu", bundle)
     with example("counter.py").LabelCounter() as counter:
-        session = Session(bundle.manifest, device, RunConfig(), EventRules(), False, [counter])
+        session = Session(
+            bundle.manifest, device, RunConfig(), EventRules(), False, [counter], None
+        )
         read(session, parse_sources([str(tmp_path / "clip.mp4")]))
         session.finish()
     device.close()
@@ -168,7 +170,8 @@ def test_a_command(tmp_path: Path) -> None:
     def twostream(*words: str, path: str) -> str:
         return subprocess.run(
             [str(TWOSTREAM), *words],
-            env=os.environ | {"PYTHONPATH": path},
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join([path, os.environ.get("PYTHONPATH", "")])},
             capture_output=True,
             text=True,
             check=True,

@@ -136,14 +136,14 @@ def test_an_inference_back_end(example: Callable[[str], Any]) -> None:
 
 
 def test_an_output(example: Callable[[str], Any], tmp_path: Path) -> None:
-    write_clip(tmp_path / "clip.mp4", frames=16)
+    write_clip(tmp_path / "clip.avi", frames=16)
     bundle = load_bundle(BUNDLE)
     device = open_device("cpu", bundle)
     with example("counter.py").LabelCounter() as counter:
         session = Session(
             bundle.manifest, device, RunConfig(), EventRules(), False, [counter], None
         )
-        read(session, parse_sources([str(tmp_path / "clip.mp4")]))
+        read(session, parse_sources([str(tmp_path / "clip.avi")]))
         session.finish()
     device.close()
     assert counter.counts.total() == 16 - bundle.manifest.history

@@ -156,7 +156,7 @@ def lines(row: dict[str, Any]) -> list[str]:
 
 
 def markdown(row: dict[str, Any], on: dict[str, Any]) -> str:
-    """A row for the README's table of results."""
+    """A row for the table in docs/figures.md."""
     stages = row["stages_ms"]
     cells = [
         on["board"] or f"{on['cpu']}, {on['cores']} cores",

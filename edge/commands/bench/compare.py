@@ -1,4 +1,4 @@
-"""Measurements side by side, as a person reads them, as a line for the README, and against an
+"""Measurements side by side, as a person reads them, as a row for docs/figures.md, and against an
 earlier file.
 
 What is compared with an earlier file are ratios: each stage's median over that of a yardstick (DIS

@@ -29,6 +29,19 @@ GATES = {
         "edge/outputs/web/routes.py",
     },
 }
+# Rooms of a package, each a folder or a file at its top, from the lowest up: imports lead down.
+# With one order for all of them there can be no circle.
+ROOMS = {
+    "edge": (
+        *("errors", "text", "files", "spec", "terminal", "log"),
+        *("video", "motion", "inputs", "bundle", "sources", "devices", "decision", "outputs"),
+        *("commands", "cli"),
+    ),
+    "train": (
+        *("json_file", "streams", "recipe"),
+        *("data", "models", "evaluation", "training", "commands"),
+    ),
+}
 # On a workstation onnx is everywhere; a device has it for one purpose only.
 ONNX_ON_A_DEVICE = {"edge/bundle/float_onnx.py"}
 
@@ -53,6 +66,67 @@ def test_imports_follow_the_data(package: str) -> None:
     for file in sources(package):
         siblings = imports(file) & set(PACKAGES) - {package}
         assert siblings <= ALLOWED[package], f"{file} imports {siblings}"
+
+
+def imported(file: Path) -> set[str]:
+    """What a file imports, by full name, at its head or within a function. `from a import b` gives
+    both a and a.b, since b may be a module."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def arrows(package: str, root: Path = REPOSITORY) -> dict[tuple[str, str], set[str]]:
+    """(room, room that it imports) -> the files that do."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for file in sorted((root / package).rglob("*.py")):
+        place = file.relative_to(root / package).with_suffix("").parts
+        for name in imported(file):
+            first, _, rest = name.partition(".")
+            room = rest.partition(".")[0]
+            if first == package and room and room != place[0]:
+                found.setdefault((place[0], room), set()).add(str(file.relative_to(root)))
+    return found
+
+
+def upward(package: str, root: Path = REPOSITORY) -> list[str]:
+    """The arrows that do not lead down."""
+    order = ROOMS[package]
+    return [
+        f"{room} imports {other} in {', '.join(sorted(files))}"
+        for (room, other), files in arrows(package, root).items()
+        if order.index(room) <= order.index(other)
+    ]
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_room_has_its_place(package: str) -> None:
+    folder = REPOSITORY / package
+    files = {file.stem for file in folder.glob("*.py")} - {"__init__"}
+    rooms = {file.relative_to(folder).parts[0] for file in folder.glob("*/**/*.py")}
+    assert files | rooms == set(ROOMS[package])
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_imports_between_rooms_lead_down(package: str) -> None:
+    assert len(arrows(package)) >= 10
+    assert upward(package) == []
+
+
+def test_an_arrow_upwards_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "edge" / "video").mkdir(parents=True)
+    for line in (
+        "import edge.motion.stack",
+        "from edge import motion",
+        "from edge.motion import x",
+    ):
+        code = f"def late():\n    {line}\n"
+        (tmp_path / "edge" / "video" / "frames.py").write_text(code)
+        assert upward("edge", tmp_path) == ["video imports motion in edge/video/frames.py"]
 
 
 @pytest.mark.parametrize("heavy", GATES)

@@ -29,7 +29,7 @@ def stage_order(stages: Iterable[str], streams: Iterable[str]) -> list[str]:
 
 
 def label_record(label: Label, manifest: Manifest) -> dict[str, Any]:
-    """One JSON line: see docs/outputs.md for every field."""
+    """One JSON line: see docs/cameras-and-outputs.md for every field."""
     decision, classes = label.decision, manifest.classes
     return {
         "source": label.source,

@@ -2,6 +2,6 @@
 
 measure.py    one bundle in one precision, in a process of its own
 sensors.py    clocks, temperatures and power meanwhile
-compare.py    tables, the line for the README, against an earlier measurement
+compare.py    tables, the line for docs/figures.md, against an earlier measurement
 plot.py       the same as pictures
 """

@@ -1,4 +1,4 @@
-"""Measurements side by side, as a person reads them, as a line for the README, and against an
+"""Measurements side by side, as a person reads them, as a row for docs/figures.md, and against an
 earlier file.
 
 What is compared with an earlier file are ratios: each stage's median over that of a yardstick (DIS
@@ -150,7 +150,7 @@ def lines(row: dict[str, Any]) -> list[str]:
 
 
 def markdown(row: dict[str, Any], on: dict[str, Any]) -> str:
-    """A row for the README's table of results."""
+    """A row for the table in docs/figures.md."""
     stages = row["stages_ms"]
     cells = [
         on["board"] or f"{on['cpu']}, {on['cores']} cores",

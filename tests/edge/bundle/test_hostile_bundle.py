@@ -20,8 +20,8 @@ from edge.bundle.manifest import MANIFEST, Bundle, load_bundle, sha256
 from edge.bundle.parity import load_parity
 from edge.errors import BundleError, ExportError
 from edge.text import LineConsole, is_printable, printable
-from tests.edge.bundle.test_manifest import manifest, set_key, write
 from tests.support.command import TWOSTREAM
+from tests.support.manifests import manifest, set_key, write
 
 # what steers a terminal, forges a line, or shows one name as another
 HOSTILE = [

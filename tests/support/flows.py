@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tests.support.paths import REPOSITORY
 
 FLOW_ROOT = Path(os.environ.get("FLOW_ROOT", REPOSITORY.parent / "shared" / "flow"))
+Planes = NDArray[np.uint8]  # (H, W)
 PAIRS = {
     "rubberwhale": (
         "rubberwhale_frame10.png",
@@ -50,9 +51,7 @@ def texture(size_hw: tuple[int, int], seed: int = 0) -> NDArray[np.float32]:
     return cv2.normalize(smooth, None, 20, 235, cv2.NORM_MINMAX)
 
 
-def moving_pair(
-    size_hw: tuple[int, int], u: float, v: float
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def moving_pair(size_hw: tuple[int, int], u: float, v: float) -> tuple[Planes, Planes]:
     """Two windows of one random texture; the second shows it moved by (u, v) px."""
     margin = 8
     large = texture((size_hw[0] + 2 * margin, size_hw[1] + 2 * margin))

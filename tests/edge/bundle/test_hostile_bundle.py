@@ -22,6 +22,7 @@ from edge.errors import BundleError, ExportError
 from edge.text import LineConsole, is_printable, printable
 from tests.support.command import TWOSTREAM
 from tests.support.manifests import manifest, set_key, write
+from tests.support.waiting import BOUND_S
 
 # what steers a terminal, forges a line, or shows one name as another
 HOSTILE = [
@@ -46,7 +47,7 @@ def stderr_of(*words: object) -> tuple[int, bytes]:
     done = subprocess.run(
         [os.fsencode(TWOSTREAM), *(w if isinstance(w, bytes) else str(w).encode() for w in words)],
         capture_output=True,
-        timeout=300,
+        timeout=5 * BOUND_S,
         check=False,
     )
     return done.returncode, done.stderr

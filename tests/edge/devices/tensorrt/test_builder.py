@@ -138,6 +138,7 @@ import gc
 from edge.devices.tensorrt.builder import build_engine
 from edge.devices.tensorrt.version import open_builder, open_log
 from tests.support.rtx import INT8, load_rtx
+from tests.support.waiting import BOUND_S
 gc.set_threshold(1 << 30)  # a collection comes where it is to come, and nowhere else
 rtx = load_rtx()
 left = [open_builder(rtx, open_log(rtx))]
@@ -155,7 +156,7 @@ build_engine(rtx, data, "network.onnx", INT8, b"")
 """
     command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(
-        command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60
+        command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=BOUND_S
     )
     assert done.returncode == 0, done.stderr
 

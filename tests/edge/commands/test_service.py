@@ -24,7 +24,7 @@ from edge.errors import OutputError
 from tests.support.command import TWOSTREAM, assert_refused, twostream
 from tests.support.paths import REPOSITORY
 from tests.support.rtsp import RtspServer
-from tests.support.waiting import BOUND_S
+from tests.support.waiting import BOUND_S, wait_until
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -254,11 +254,10 @@ def test_the_manager_is_told_what_happens(demo_bundle: Path, tmp_path: Path) -> 
         assert manager.recv(4096) == b"READY=1"
         assert manager.recv(4096) == b"WATCHDOG=1\nSTATUS=running"
         server.process.kill()
-        while b"camera lost" not in (text := manager.recv(4096)):
-            assert text.startswith(b"WATCHDOG=1")
+        lost = f"WATCHDOG=1\nSTATUS={server.url} lost: ".encode()
+        wait_until(lambda: manager.recv(4096).startswith(lost))
         process.send_signal(signal.SIGTERM)
-        while manager.recv(4096) != b"STOPPING=1":
-            pass
+        wait_until(lambda: manager.recv(4096) == b"STOPPING=1")
         assert process.wait(BOUND_S) == 0
 
 
@@ -276,6 +275,6 @@ def test_to_wait_for_a_camera_is_to_be_up(demo_bundle: Path, tmp_path: Path) -> 
         environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
         process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
         assert manager.recv(4096) == b"READY=1"
-        assert b"camera lost" in manager.recv(4096)
+        assert b"rtsp://127.0.0.1:9/none lost: " in manager.recv(4096)
         process.kill()
         process.wait()

@@ -23,6 +23,7 @@ from tests.support.engines import ORIN, STREAMS, break_weight, copy_bundle, netw
 from tests.support.logged import logged
 from tests.support.paths import REPOSITORY
 from tests.support.rtx import INT8, build, load_rtx
+from tests.support.waiting import BOUND_S
 
 CONVOLUTIONS = 49
 
@@ -137,6 +138,7 @@ def test_what_an_earlier_build_left_is_not_freed_within_the_next(demo_bundle: Pa
 import gc
 from edge.devices.tensorrt.builder import build_engine
 from edge.devices.tensorrt.version import open_builder, open_log
+from tests.support.waiting import BOUND_S
 from tests.support.rtx import INT8, load_rtx
 from tests.support.waiting import BOUND_S
 gc.set_threshold(1 << 30)  # a collection comes where it is to come, and nowhere else

@@ -132,6 +132,7 @@ def test_a_file_that_is_given_alone_is_used_and_others_are_kept(
     assert config.read_text() == "# mine\n"
 
 
+@pytest.mark.slow
 def test_a_run_warns_of_secrets_that_others_can_read(demo_bundle: Path, tmp_path: Path) -> None:
     run = ("run", demo_bundle, "test://?frames=12", "--web", "0")
     done = twostream(*run, "--token", "t0ken-0123456789")
@@ -244,6 +245,7 @@ def test_a_folder_cannot_write_directives_of_its_own(
             unit_text("yard", Path("/c.toml"))
 
 
+@pytest.mark.slow
 def test_the_manager_is_told_what_happens(demo_bundle: Path, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, RtspServer(25) as server:
         manager.bind(str(tmp_path / "notify"))

@@ -97,6 +97,7 @@ bench: $(VENV)/.bench
 	  --picture $(RESULTS)/growth.png
 	$(BIN)/python -m tests.benchmarks.kernels --json $(RESULTS)/kernels.json
 	$(BIN)/python -m tests.benchmarks.boards --json $(RESULTS)/boards.json
+	$(BIN)/python -m tests.benchmarks.overlay
 
 # The same of live runs; some twenty-five minutes.
 bench-live: $(VENV)/.test

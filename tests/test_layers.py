@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,14 @@ def test_heavy_packages_have_one_gate(heavy: str) -> None:
         if heavy in imports(file)
     }
     assert users == GATES[heavy]
+
+
+def test_no_test_is_imported() -> None:
+    """What several tests need is in tests/support, also of those that run a script."""
+    assert sources("tests")
+    for file in sources("tests"):
+        found = re.search(r"(from|import) tests\.[\w.]*\btest_\w+", file.read_text())
+        assert found is None, f"{file}: {found and found[0]}"
 
 
 def test_edge_meets_onnx_in_one_file() -> None:

@@ -91,7 +91,7 @@ def test_both_decoders_agree_on_planes_and_times(clip: Clip) -> None:
     with open_source(str(clip.path)) as source:
         live = [(f.y.copy(), f.u.copy(), f.v.copy(), f.time_s, f.matrix) for f in source]
     trained = list(read_frames(clip.path))
-    assert len(live) == len(trained)
+    assert len(live) == len(trained) > 10
     for (y, u, v, time_s, matrix), frame in zip(live, trained, strict=True):
         np.testing.assert_array_equal(y, frame.y)
         np.testing.assert_array_equal(u, frame.u)
@@ -109,7 +109,7 @@ def test_both_decoders_agree_on_real_clips(ucf101: Path) -> None:
         with open_source(str(path)) as source:
             live = [(frame.y.copy(), frame.time_s) for frame in source]
         trained = list(read_frames(path))
-        assert len(live) == len(trained)
+        assert len(live) == len(trained) > 10
         for (y, time_s), frame in zip(live, trained, strict=True):
             difference = np.abs(y.astype(int) - frame.y)
             assert difference.max() <= 1

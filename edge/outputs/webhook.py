@@ -49,8 +49,6 @@ class Webhook(Output):
         self._name = f"webhook at {host}"
         self._waiting: queue.Queue[bytes] = queue.Queue(BUFFER)
         self._over = threading.Event()
-        self._idle = threading.Event()
-        self._idle.set()
         self.lost = 0
 
     def __enter__(self) -> Webhook:
@@ -60,12 +58,17 @@ class Webhook(Output):
 
     def close(self) -> None:
         deadline_s = time.monotonic() + _END_S
-        while time.monotonic() < deadline_s and not (self._waiting.empty() and self._idle.is_set()):
+        while self.undelivered and time.monotonic() < deadline_s:
             time.sleep(0.01)
-        left = self._waiting.qsize() + (not self._idle.is_set())
+        left = self.undelivered
         self._over.set()
         if left or self.lost:
             logger.warning("%s: %d messages were not delivered", self._name, left + self.lost)
+
+    @property
+    def undelivered(self) -> int:
+        """Messages that wait, with the one that is under way."""
+        return self._waiting.unfinished_tasks
 
     def on_event(self, event: Event) -> None:
         self._enqueue(event_record(event))
@@ -86,9 +89,8 @@ class Webhook(Output):
                 data = self._waiting.get(timeout=0.2)
             except queue.Empty:
                 continue
-            self._idle.clear()
             self._deliver(data)
-            self._idle.set()
+            self._waiting.task_done()
 
     def _deliver(self, data: bytes) -> None:
         fault = ""

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from edge.motion.spec import PRESETS
 from edge.motion.tvl1 import TVL1
 from tests.benchmarks.result import write_result
-from tests.edge.motion.test_tvl1 import FLOW_ROOT, PAIRS, endpoint_error, read_flo, read_luma
+from tests.support.flows import FLOW_ROOT, PAIRS, endpoint_error, read_flo, read_luma
 
 Method = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]
 SIZES_HW = ((224, 224), (240, 320))

@@ -39,9 +39,10 @@ def test_a_table_has_the_scales_of_the_network(network: Path, table: Path) -> No
     assert len(scales) == len(lines) - 1 > 90
     model = onnx.load(network)
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "QuantizeLinear":
-            assert scales[node.input[0]] == np.float32(constants[node.input[1]])
+    quantised = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    assert quantised
+    for node in quantised:
+        assert scales[node.input[0]] == np.float32(constants[node.input[1]])
 
 
 def test_a_table_is_held_to_what_it_belongs_to(

@@ -22,6 +22,7 @@ from edge.sources.gst_source import open_source
 from tests.support.clips import write_clip
 from tests.support.command import TWOSTREAM, assert_refused, twostream
 from tests.support.paths import REPOSITORY
+from tests.support.waiting import BOUND_S
 
 EMBEDDED = """
 import logging, sys
@@ -80,7 +81,7 @@ def test_a_program_that_sets_nothing_up_is_left_as_it_is(
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=BOUND_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -136,14 +137,14 @@ def test_in_the_journal_each_line_has_its_priority(
         status = os.fstat(file.fileno())
         there = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
         words = run_words(demo_bundle, broken_clip, "--max-frames", "9")
-        subprocess.run(words, stderr=file, env=os.environ | there, timeout=120, check=True)
+        subprocess.run(words, stderr=file, env=os.environ | there, timeout=BOUND_S, check=True)
         code = "import edge.log, logging; edge.log.configure('debug'); "
         code += "logging.getLogger('edge.x').warning('one\\n<0>two')"
         subprocess.run(
             [sys.executable, "-c", code], stderr=file, env=os.environ | there, check=True
         )
         words = [str(TWOSTREAM), "run", str(tmp_path), "test://"]
-        subprocess.run(words, stderr=file, env=os.environ | there, timeout=120, check=False)
+        subprocess.run(words, stderr=file, env=os.environ | there, timeout=BOUND_S, check=False)
     lines = log.read_text().splitlines()
     assert any(line.startswith("<6>9 frames") for line in lines)
     assert lines[-2] == r"<4>one\n<0>two"
@@ -201,7 +202,9 @@ def test_a_line_of_another_process_keeps_its_level() -> None:
 
 @pytest.mark.parametrize("package", ["edge", "train", "calibration", "export"])
 def test_nothing_is_handed_a_way_to_speak(package: str) -> None:
-    for file in (REPOSITORY / package).rglob("*.py"):
+    files = list((REPOSITORY / package).rglob("*.py"))
+    assert files
+    for file in files:
         nodes = ast.walk(ast.parse(file.read_text()))
         names = {node.arg for node in nodes if isinstance(node, ast.arg)}
         assert not names & {"say", "console"}, file

@@ -54,7 +54,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.fixture(scope="module")
 def bundle(trained: Trained) -> Path:
     out = trained.work / "first" / "tiny"
-    done = twostream(*trained.arguments(out), timeout_s=300)
+    done = twostream(*trained.arguments(out))
     assert done.returncode == 0, done.stderr
     return out
 
@@ -66,7 +66,7 @@ def hashes(folder: Path) -> dict[str, str]:
 def test_the_same_inputs_give_the_same_bytes(trained: Trained, bundle: Path) -> None:
     """Whatever else is left beside it: here the networks for four inputs at once."""
     out = trained.work / "second" / "tiny"
-    done = twostream(*trained.arguments(out, "--batch", 4), timeout_s=300)
+    done = twostream(*trained.arguments(out, "--batch", 4))
     assert done.returncode == 0, done.stderr
     assert hashes(out) == hashes(bundle)
     model = onnx.load(trained.work / "temporal.int8.batch4.onnx")

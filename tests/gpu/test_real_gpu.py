@@ -28,9 +28,9 @@ from edge.motion.spec import PRESETS, FlowSpec
 from edge.motion.tvl1 import TVL1
 from edge.video.frames import Geometry, Normalisation, resize_to_model, rgb_tensor
 from tests.benchmarks.kernels import bytes_through_memory, peak_bandwidth
-from tests.edge.devices.cuda.test_device import STACK, assert_same, infer, street
-from tests.edge.devices.cuda.test_kernels import moving_pair, noise_frame
-from tests.edge.motion.test_tvl1 import FLOW_ROOT, PAIRS, read_luma
+from tests.support.answers import STACK, assert_same, infer
+from tests.support.flows import FLOW_ROOT, PAIRS, moving_pair, read_luma
+from tests.support.frames import noise_frame, street
 
 pytestmark = [
     pytest.mark.skipif(gpu_fault() is not None, reason=f"no GPU: {gpu_fault()}"),

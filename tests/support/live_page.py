@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -18,9 +17,9 @@ from edge.outputs.listen_address import parse_listen
 from edge.outputs.web.server import WebServer
 from edge.outputs.web.state import LiveState
 from tests.support.paths import REPOSITORY
+from tests.support.waiting import BOUND_S
 
 TOKEN = "open-sesame-0123456789"
-BOUND_S = 30.0
 
 
 class Page:
@@ -85,13 +84,6 @@ def is_closed(opened: socket.socket) -> bool:
     except ConnectionError:
         pass
     return True
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + BOUND_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "it has not come to that"
-        time.sleep(0.02)
 
 
 @contextmanager

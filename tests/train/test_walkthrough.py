@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 
 from tests.support.command import twostream
 from tests.support.paths import REPOSITORY
+from tests.support.waiting import BOUND_S
 
 NOTEBOOK = REPOSITORY / "train" / "walkthrough.ipynb"
 
@@ -24,7 +25,8 @@ def test_the_notebook_is_kept_without_outputs() -> None:
 @pytest.mark.slow
 def test_the_walkthrough_ends_in_labels(tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    place = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=int(20 * BOUND_S), resources=place).execute()
     work = tmp_path / "walkthrough"
     report = json.loads((work / "report.json").read_text())
     assert report["temporal"]["top1"] == 1.0  # motion tells the two apart

@@ -225,7 +225,9 @@ def test_inherited_scales_follow_the_rule(demo_bundle: Path) -> None:
     data = network_of(demo_bundle, "temporal").SerializeToString()
     scales = tensor_scales(data)
     measured = activation_scales(onnx.load_from_string(data))
-    for node in onnx.load_from_string(float_onnx(data, "fp32")).graph.node:
+    nodes = onnx.load_from_string(float_onnx(data, "fp32")).graph.node
+    assert {"Clip", "Add"} <= {node.op_type for node in nodes}
+    for node in nodes:
         if node.op_type == "Clip":
             assert scales[node.input[0]] == scales[node.output[0]]
         if node.op_type == "Add":

@@ -23,8 +23,9 @@ from edge.bundle.manifest import MANIFEST, Bundle, load_bundle, sha256
 from edge.bundle.parity import load_parity
 from edge.errors import BundleError, ExportError
 from edge.text import LineConsole, is_printable, printable
-from tests.edge.bundle.test_manifest import manifest, set_key, write
 from tests.support.command import TWOSTREAM, assert_refused, twostream
+from tests.support.manifests import MOTION, manifest, set_key, write
+from tests.support.waiting import BOUND_S
 
 # what steers a terminal, forges a line, or shows one name as another
 HOSTILE = [
@@ -54,14 +55,12 @@ HOSTILE = [
 ]
 FINE = ["Springen", "跳水", "شیرجه‌رفتن", "क्‍ष", "e\u0301", "Tae Kwon-Do (2)", "🏊", "Прыжок"]
 
-MOTION = "streams.temporal.input.motion"
-
 
 def stderr_of(*words: object) -> tuple[int, bytes]:
     done = subprocess.run(
         [os.fsencode(TWOSTREAM), *(w if isinstance(w, bytes) else str(w).encode() for w in words)],
         capture_output=True,
-        timeout=300,
+        timeout=5 * BOUND_S,
         check=False,
     )
     return done.returncode, done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,61 +12,7 @@ from hypothesis import strategies as st
 
 from edge.bundle.manifest import MANIFEST, load_bundle, sha256, write_manifest
 from edge.errors import BundleError
-from edge.motion.spec import PRESETS
-
-FILES = {"spatial.onnx": b"spatial", "temporal.onnx": b"temporal", "parity.npz": b"parity"}
-
-MOTION = "streams.temporal.input.motion"
-
-
-def manifest() -> dict[str, Any]:
-    return {
-        "schema_version": 3,
-        "name": "test",
-        "classes": ["Diving", "Drumming"],
-        "geometry": {"aspect": [4, 3], "size_hw": [224, 224], "interpolation": "area"},
-        "streams": {
-            "spatial": {
-                "file": "spatial.onnx",
-                "backbone": "any",
-                "input": {"kind": "rgb", "frames": 1, "interval_s": 0.04},
-                "normalisation": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
-                "temperature": 1.0,
-                "weight": 1.0,
-            },
-            "temporal": {
-                "file": "temporal.onnx",
-                "backbone": "any",
-                "input": {
-                    "kind": "flow",
-                    "stack": 10,
-                    "layout": "grouped",
-                    "motion": PRESETS["fast"].model_dump(by_alias=True),
-                },
-                "normalisation": {"mean": [0.5], "std": [0.25]},
-                "temperature": 1.0,
-                "weight": 1.0,
-            },
-        },
-        "fusion": {
-            "kind": "arithmetic",
-            "temperature": 0.5,
-            "window_s": 1.0,
-            "threshold": 0.5,
-            "false_alarm_rate": 0.05,
-        },
-        "parity": {"file": "parity.npz", "size_hw": [240, 320], "tolerance": 0.05},
-        "accepted_loss": None,
-        "files": {name: sha256(data) for name, data in FILES.items()},
-    }
-
-
-def write(folder: Path, content: Any) -> Path:
-    folder.mkdir(exist_ok=True)
-    for name, data in FILES.items():
-        (folder / name).write_bytes(data)
-    (folder / MANIFEST).write_text(content if isinstance(content, str) else json.dumps(content))
-    return folder
+from tests.support.manifests import FILES, MOTION, manifest, set_key, write
 
 
 def zipped(folder: Path) -> Path:
@@ -76,20 +21,6 @@ def zipped(folder: Path) -> Path:
         for file in sorted(folder.iterdir()):
             archive.write(file, file.name)
     return path
-
-
-def set_key(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """A copy with `a.b.c` set, or removed where value is None."""
-    content = json.loads(json.dumps(content))
-    *parents, last = key.split(".")
-    section = content
-    for name in parents:
-        section = section[name]
-    if value is None:
-        del section[last]
-    else:
-        section[last] = value
-    return content
 
 
 def test_a_folder_and_a_zip_read_the_same(tmp_path: Path) -> None:

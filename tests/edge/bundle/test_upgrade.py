@@ -15,7 +15,7 @@ from edge.errors import BundleError
 from edge.inputs.flow_stack import FlowInput
 from edge.inputs.rgb import RGBInput
 from edge.motion.spec import PRESETS
-from tests.edge.bundle.test_manifest import manifest, set_key, write
+from tests.support.manifests import manifest, set_key, write
 
 FLOW = PRESETS["fast"].model_dump(by_alias=True)
 FLOW["algorithm"] = FLOW.pop("method")

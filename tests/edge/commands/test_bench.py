@@ -92,6 +92,7 @@ def test_ratios_are_compared_and_not_seconds(
 
     told, worse = slower(rows, before(1, 3))  # a machine three times as slow
     assert not worse
+    assert told
     assert all(line.endswith("same") for line in told)
     told, worse = slower(rows, before(0.5, 1))
     assert worse

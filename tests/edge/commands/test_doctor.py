@@ -150,7 +150,9 @@ def test_a_board_as_it_answered(
 
 @pytest.mark.parametrize("name", MACHINES)
 def test_what_is_missing_says_what_mends_it_in_one_line(name: str) -> None:
-    for check in run_checks(MACHINES[name]):
+    checks = run_checks(MACHINES[name])
+    assert checks
+    for check in checks:
         assert "\n" not in check.text
         assert check.status != "missing" or check.remedy, check
         assert check.status != "ok" or not check.remedy, check

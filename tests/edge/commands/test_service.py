@@ -12,7 +12,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +27,7 @@ from edge.sources.reconnect import SourceState
 from tests.support.command import TWOSTREAM, assert_refused, twostream
 from tests.support.paths import REPOSITORY
 from tests.support.rtsp import RtspServer
+from tests.support.waiting import BOUND_S, wait_until
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -180,6 +180,7 @@ def test_a_manager_that_is_behind_is_not_waited_for(
         assert manager.recv(1000) == b"READY=1\nWATCHDOG=1\nSTATUS=running"
 
 
+@pytest.mark.slow
 def test_a_run_warns_of_secrets_that_others_can_read(demo_bundle: Path, tmp_path: Path) -> None:
     run = ("run", demo_bundle, "test://?frames=12", "--web", "0")
     done = twostream(*run, "--token", "t0ken-0123456789")
@@ -239,7 +240,7 @@ def test_systemd_itself_reads_the_words_as_they_were(open_folder: Path) -> None:
         [*user, str(SYSTEMD), "--test", "--user", "--unit=u.service"],
         env={"PATH": os.environ["PATH"], "HOME": home, "XDG_RUNTIME_DIR": home,
              "SYSTEMD_UNIT_PATH": f"{open_folder}:", "LC_ALL": "C.UTF-8"},
-        capture_output=True, text=True, check=False, timeout=120,
+        capture_output=True, text=True, check=False, timeout=BOUND_S,
     )  # fmt: skip
     if "Unit u.service" not in done.stdout:
         pytest.skip(f"systemd shows no units here: {(done.stderr or done.stdout)[-300:]}")
@@ -292,30 +293,27 @@ def test_a_folder_cannot_write_directives_of_its_own(
             unit_text("yard", Path("/c.toml"))
 
 
+@pytest.mark.slow
 def test_the_manager_is_told_what_happens(demo_bundle: Path, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, RtspServer(25) as server:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
+        manager.settimeout(BOUND_S)
         words = [str(TWOSTREAM), "run", str(demo_bundle), server.url]
         environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
         process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
         assert manager.recv(4096) == b"READY=1"
         assert manager.recv(4096) == b"WATCHDOG=1\nSTATUS=running"
         server.process.kill()
-        while b"cam lost" not in (text := manager.recv(4096)):
-            assert text.startswith(b"WATCHDOG=1")
+        wait_until(lambda: b"cam lost" in manager.recv(4096))
         process.send_signal(signal.SIGTERM)
-        asked = time.monotonic()
-        while manager.recv(4096) != b"STOPPING=1":
-            pass
-        assert process.wait(10) == 0
-        assert time.monotonic() - asked < 2
+        wait_until(lambda: manager.recv(4096) == b"STOPPING=1")
+        assert process.wait(BOUND_S) == 0
 
 
 def test_to_wait_for_a_camera_is_to_be_up(demo_bundle: Path, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
+        manager.settimeout(BOUND_S)
         words = [
             str(TWOSTREAM),
             "run",
@@ -328,4 +326,4 @@ def test_to_wait_for_a_camera_is_to_be_up(demo_bundle: Path, tmp_path: Path) -> 
         assert manager.recv(4096) == b"READY=1"
         assert b"none lost" in manager.recv(4096)
         process.kill()
-        process.wait(10)
+        process.wait()

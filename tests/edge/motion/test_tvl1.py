@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -14,46 +11,16 @@ from numpy.typing import NDArray
 
 from edge.motion.spec import PRESETS
 from edge.motion.tvl1 import TVL1, _flow
-from tests.support.paths import REPOSITORY
+from tests.support.flows import (
+    FLOW_ROOT,
+    PAIRS,
+    endpoint_error,
+    read_flo,
+    read_luma,
+    texture,
+)
 
-FLOW_ROOT = Path(os.environ.get("FLOW_ROOT", REPOSITORY.parent / "shared" / "flow"))
-PAIRS = {
-    "rubberwhale": (
-        "rubberwhale_frame10.png",
-        "rubberwhale_frame11.png",
-        "rubberwhale_flow10.flo",
-    ),
-    "flyingchairs": (
-        "flyingchairs_0000001-img0.png",
-        "flyingchairs_0000001-img1.png",
-        "flyingchairs_0000001-gt.flo",
-    ),
-}
 SIZE = (97, 131)
-
-
-def read_luma(path: Path) -> NDArray[np.uint8]:
-    return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2GRAY)
-
-
-def read_flo(path: Path) -> NDArray[np.float32]:
-    """Middlebury .flo: a tag, width, height, then (u, v) by rows -> (2, H, W)."""
-    raw = np.fromfile(path, np.float32)
-    width, height = raw[1:3].view(np.int32)
-    return raw[3:].reshape(height, width, 2).transpose(2, 0, 1)
-
-
-def endpoint_error(flow: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
-    """Mean over the pixels whose truth is known (unknown is above 1e9)."""
-    known = np.abs(truth).max(0) < 1e9
-    return float(np.hypot(*(flow - truth))[known].mean())
-
-
-def texture(size_hw: tuple[int, int], seed: int = 0) -> NDArray[np.float32]:
-    """A smooth random picture, 0..255, whose structures are some 6 px wide."""
-    noise = np.random.default_rng(seed).normal(size=size_hw).astype(np.float32)
-    smooth = cv2.GaussianBlur(noise, (0, 0), 2.5)
-    return cv2.normalize(smooth, None, 20, 235, cv2.NORM_MINMAX)
 
 
 def translated_pair(u: float, v: float) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,13 +23,8 @@ from edge.outputs.json_lines import JsonLines
 from edge.outputs.video_writer import VideoWriter, choose_encoder
 from edge.sources.gst_source import open_source
 from tests.support.paths import REPOSITORY
-
-
-def picture(number: int, size_hw: tuple[int, int] = (240, 320)) -> np.ndarray:
-    """(H, W, 3) BGR: a level that tells the number, and a square that moves."""
-    result = np.full((*size_hw, 3), 20 + 2 * number, np.uint8)
-    result[20:60, number : number + 40] = (0, 0, 255)
-    return result
+from tests.support.pictures import picture
+from tests.support.waiting import BOUND_S, wait_until
 
 
 def record(path: Path, times_s: list[float], size_hw: tuple[int, int] = (240, 320)) -> Path:
@@ -169,7 +163,7 @@ def test_a_link_at_the_growing_file_s_name_is_not_followed(name: str, tmp_path: 
 def test_standard_output_is_flushed_for_each_line() -> None:
     code = (
         "import time\nfrom edge.outputs.json_lines import JsonLines\n"
-        "with JsonLines('-') as out:\n out.write({'a': 1}); time.sleep(30)"
+        "with JsonLines('-') as out:\n out.write({'a': 1}); time.sleep(1000)"
     )
     process = run_python(code, stdout=subprocess.PIPE)
     try:
@@ -193,7 +187,7 @@ def test_a_reader_that_goes_ends_it_quietly() -> None:
     process = run_python(code, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.readline() == '{"n":0}\n'
     process.stdout.close()
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=BOUND_S)
     assert process.returncode == 0
     assert int(errors) < 10**6 - 1  # and no other word
 
@@ -272,25 +266,33 @@ def test_an_error_leaves_a_video_that_plays(tmp_path: Path, name: str) -> None:
 def test_a_power_cut_leaves_a_video_that_plays(tmp_path: Path, name: str, least: int) -> None:
     code = (
         "import sys, time\nfrom edge.outputs.video_writer import VideoWriter\n"
-        "from tests.edge.outputs.test_video_writer import picture\n"
+        "from tests.support.pictures import picture\n"
         "with VideoWriter(sys.argv[1], (240, 320), 25.0) as writer:\n"
         " for n in range(101):\n  writer.write(picture(n), n / 25)\n"
-        " time.sleep(1); print('recorded', flush=True); time.sleep(60)"
+        " print('recorded', flush=True); time.sleep(1000)"
     )
     process = run_python(code, str(tmp_path / name), stdout=subprocess.PIPE)
-    assert process.stdout.readline() == "recorded\n"
-    process.send_signal(signal.SIGKILL)
-    process.wait(10)
-    process.stdout.close()
+    part = tmp_path / f"{name}.part"
+
+    def on_the_disk() -> int:
+        with contextlib.suppress(av.error.FFmpegError):  # its head is not there yet
+            return len(decoded(part))
+        return 0
+
+    try:
+        assert process.stdout.readline() == "recorded\n"
+        wait_until(lambda: on_the_disk() >= least, pause_s=0.2)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
     assert not (tmp_path / name).exists()
-    assert len(decoded(tmp_path / f"{name}.part")) >= least
+    assert len(decoded(part)) >= least
 
 
 def test_a_full_disk_while_recording(tmp_path: Path) -> None:
-    begin_s = time.monotonic()
     with full_disk(2000), pytest.raises(OutputError, match=r"out\.mkv: .*(large|space|write)"):
         record(tmp_path / "out.mkv", [number / 25 for number in range(100)])
-    assert time.monotonic() - begin_s < 5
     assert not (tmp_path / "out.mkv").exists()
 
 
@@ -301,10 +303,8 @@ def test_an_encoder_that_stops_is_an_error(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(
         edge.outputs.video_writer.ENCODERS, "stuck", "identity sleep-time=1500000 ! x264enc"
     )
-    begin_s = time.monotonic()
     with pytest.raises(OutputError, match=r"has taken no picture for 0\.3 s"):
         record(tmp_path / "out.mkv", [number / 25 for number in range(20)])
-    assert time.monotonic() - begin_s < 4
 
 
 def test_the_encoder_is_the_first_that_encodes(monkeypatch: pytest.MonkeyPatch) -> None:

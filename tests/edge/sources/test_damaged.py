@@ -53,7 +53,7 @@ def test_sixty_damaged_files_give_labels_or_one_line_each(
         for number in range(PER_CLIP):
             spoilt = damage(data, number % 6, random)
             (clips / f"{Path(name).stem}{number:02d}{Path(name).suffix}").write_bytes(spoilt)
-    done = twostream("run", demo_bundle, clips, "--json", out, timeout_s=400)
+    done = twostream("run", demo_bundle, clips, "--json", out, timeout_s=1800)
     assert done.returncode in (0, 2), done.stderr[-2000:]
     assert "Traceback" not in done.stderr
     lines = [json.loads(line) for line in out.read_text().splitlines()]
@@ -63,4 +63,5 @@ def test_sixty_damaged_files_give_labels_or_one_line_each(
     assert len(read | unread) == len(MAKERS) * PER_CLIP
     assert not read & unread
     assert len(read) > 25
+    assert failed
     assert all(line["reason"] and "\n" not in line["reason"] for line in failed)

@@ -17,6 +17,7 @@ from edge.video.frames import Frame
 from edge.video.gstreamer import load_gstreamer
 from tests.support.clips import run_pipeline, turn_clip, write_clip, write_timed_clip
 from tests.support.rtsp import RtspServer
+from tests.support.waiting import BOUND_S, wait_until
 
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -92,6 +93,7 @@ def test_real_clips_match_pyav(ucf101: Path, position: float) -> None:
     path = clips[int(position * len(clips))]
     expected = planes_by_pyav(path)
     frames, source = read(path)
+    assert len(expected) > 20
     assert abs(len(frames) - len(expected)) <= 1
     for frame, wanted in zip(frames[:-2], expected[: len(frames) - 2], strict=False):
         differing = frame.y != wanted[0]
@@ -110,7 +112,7 @@ def test_a_file_is_never_hurried(tmp_path: Path) -> None:
         assert source.expected_frames == 20
         indices = []
         for frame in source:
-            time.sleep(0.02)  # a model far slower than the decoder
+            time.sleep(0.02)  # a model slower than the decoder, on most machines
             indices.append(frame.index)
         assert next(source, None) is None
     assert indices == list(range(20))
@@ -120,6 +122,7 @@ def test_a_file_is_never_hurried(tmp_path: Path) -> None:
 def test_frames_outlive_the_step_and_the_source(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", frames=40, codec="h264", pattern="snow")
     kept, _ = read(path)
+    assert len(kept) == 40
     for frame, wanted in zip(kept, planes_by_pyav(path), strict=True):
         assert not frame.y.flags.writeable
         for got, plane in zip(planes_of(frame), wanted, strict=True):
@@ -308,10 +311,8 @@ def test_damaged_header_is_found_at_once(tmp_path: Path, keep_bytes: int) -> Non
     """GStreamer loses the demuxer's error in some runs; several, so that such a run is met."""
     path = tmp_path / "head.avi"
     path.write_bytes(write_clip(tmp_path / "a.avi").read_bytes()[:keep_bytes])
-    for _ in range(5):
-        begin_s = time.monotonic()
-        refusal(str(path))
-        assert time.monotonic() - begin_s < 3
+    for _ in range(5):  # not by waiting for a frame in vain
+        assert "no frame for" not in refusal(str(path), timeout_s=BOUND_S)
 
 
 def test_file_cut_within_its_first_frame(tmp_path: Path) -> None:
@@ -344,9 +345,7 @@ def test_unknown_pattern() -> None:
 def test_leaving_early_ends_the_iteration() -> None:
     with open_source("test://") as source:
         next(source)
-    begin_s = time.monotonic()
     assert next(source, None) is None
-    assert time.monotonic() - begin_s < 1
 
 
 def test_live_drops_are_counted_exactly() -> None:
@@ -355,39 +354,40 @@ def test_live_drops_are_counted_exactly() -> None:
         assert source.live
         for frame in source:
             given_out.append(frame)
-            time.sleep(0.05)
+            newer = min(frame.index + 6, 60)  # a slow model
+            wait_until(lambda newer=newer: source.received >= newer)
     assert source.received == 60
-    assert 5 <= len(given_out) <= 30
+    assert len(given_out) > 1
     assert source.dropped == 60 - len(given_out)
     assert given_out[-1].index == 59  # the newest wins
     gaps = np.diff([frame.index for frame in given_out])
+    assert gaps[:-1].min(initial=5) >= 5
     steps_s = np.diff([frame.time_s for frame in given_out])
     np.testing.assert_allclose(steps_s, gaps / 60, atol=1e-6)
 
 
+def assert_the_newest_is_given(source: Source) -> int:
+    """Its number, after some others were not asked for."""
+    some = source.received + 5
+    wait_until(lambda: source.received >= some)
+    received = source.received
+    index = next(source).index
+    assert index >= received - 1
+    return index
+
+
 def test_a_live_source_does_not_hold_an_old_first_frame() -> None:
-    with open_source("test://?live=1&rate=50") as source:
-        time.sleep(0.5)  # an engine is being loaded
-        assert next(source).index >= 15
+    with open_source("test://?live=1&rate=50") as source:  # and an engine is being loaded
+        assert_the_newest_is_given(source)
 
 
 @pytest.mark.slow
 def test_rtsp_stays_fresh_with_a_slow_model() -> None:
     with RtspServer(rate=30) as server, open_source(server.url) as source:
         assert source.size_hw == (240, 320)
-        behind, lag_s = [], []
-        begin_s = None
-        for frame in source:
-            begin_s = begin_s or time.monotonic() - frame.time_s
-            behind.append(source.received - 1 - frame.index)
-            lag_s.append(time.monotonic() - begin_s - frame.time_s)
-            if len(behind) == 12:
-                break
-            time.sleep(0.1)
-    assert max(behind) <= 3
-    assert max(lag_s) < 0.3  # a queue would be 0.8 s behind by now
-    assert source.dropped >= 15
-    assert source.received - source.dropped - len(behind) in (0, 1)
+        indices = [assert_the_newest_is_given(source) for _ in range(12)]
+    assert np.diff(indices).min() >= 5
+    assert source.received - source.dropped - len(indices) in (0, 1)
 
 
 def test_rtsp_password_is_not_shown() -> None:
@@ -403,18 +403,17 @@ def test_rtsp_password_is_not_shown() -> None:
 
 
 def test_rtsp_server_killed() -> None:
-    with RtspServer() as server, open_source(server.url, timeout_s=3) as source:
+    with RtspServer() as server, open_source(server.url, timeout_s=BOUND_S) as source:
         next(source)
         server.process.kill()
-        begin_s = time.monotonic()
         reasons = []
         try:
             for _ in source:
                 pass
         except SourceError as fault:
             reasons = [str(fault)]
-        assert time.monotonic() - begin_s < 4
     assert any(server.url in reason for reason in reasons or source.warnings)
+    assert "no frame for" not in "".join(reasons)  # it is heard of, not waited for in vain
 
 
 @pytest.mark.slow
@@ -432,8 +431,6 @@ def test_rtsp_host_that_never_answers() -> None:
         mute.bind(("127.0.0.1", 0))
         mute.listen(1)
         uri = f"rtsp://bob:hunter2@127.0.0.1:{mute.getsockname()[1]}/cam"
-        begin_s = time.monotonic()
         message = refusal(uri, timeout_s=1)
-    assert time.monotonic() - begin_s < 3
     assert "no frame for 1 s" in message
     assert "hunter2" not in message

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import cv2
@@ -18,6 +17,7 @@ from edge.motion.spec import PRESETS
 from tests.support.clips import write_clip
 from tests.support.command import TWOSTREAM, assert_refused, twostream
 from tests.support.paths import REPOSITORY
+from tests.support.waiting import wait_until
 from train.commands.data import GEOMETRY
 from train.data.decode import read_frames
 
@@ -81,9 +81,7 @@ def test_killed_it_goes_on_and_does_nothing_twice(data: Path, tmp_path: Path) ->
     out = tmp_path / "flow"
     command = [str(TWOSTREAM), "flow", str(data), str(out), "--workers", "1"]
     with subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True) as process:
-        until = time.monotonic() + 60
-        while time.monotonic() < until and not (out / "v" / "wave_1").is_dir():
-            time.sleep(0.01)
+        wait_until((out / "v" / "wave_1").is_dir, pause_s=0.01)
         os.killpg(process.pid, signal.SIGKILL)
     done = [stem for stem in stems_so_far(out) if (out / "v" / stem).is_dir()]
     assert 2 <= len(done) < CLIPS, "it was killed too late to show anything"
@@ -91,6 +89,7 @@ def test_killed_it_goes_on_and_does_nothing_twice(data: Path, tmp_path: Path) ->
     again = twostream("flow", data, out)
     assert again.returncode == 0, again.stderr
     assert f"{len(done)} clips were there already" in again.stdout
+    assert times
     for path, time_ns in times.items():
         assert path.stat().st_mtime_ns == time_ns
     for leftover in out.rglob(".*.part"):

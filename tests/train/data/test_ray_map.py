@@ -13,6 +13,7 @@ import pytest
 from tests.support.clips import write_clip
 from tests.support.command import assert_refused, twostream
 from tests.support.paths import REPOSITORY
+from tests.support.waiting import BOUND_S
 
 # The killed worker leaves a mark, so that it is killed once; every call is noted.
 KILLING = """
@@ -48,7 +49,7 @@ def test_a_worker_that_dies_loses_nothing_and_the_others_are_not_done_again(
         env=os.environ | {"PYTHONPATH": f"{REPOSITORY}:{tmp_path}"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=5 * BOUND_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -264,7 +264,7 @@ def test_a_cluster_scores_clips_as_this_process_does(data: Path, runs: dict[str,
     cached = fill_cache(open_cache(data / "cache", spec), clips)
     work = partial(score_clip, checkpoint=file, protocol=Protocol(2, 1))
     there = {clip.clip.name: found for clip, found in map_on_cluster(work, cached, "local")}
-    assert sorted(there) == sorted(clip.name for clip in clips)
+    assert sorted(there) == sorted(clip.name for clip in clips) != []
     for clip in cached:
         here = work(clip)
         np.testing.assert_allclose(there[clip.clip.name].scores, here.scores, atol=1e-5)

@@ -77,7 +77,6 @@ def test_a_checkpoint_is_fine_tuned_and_stays_a_plain_one(tmp_path: Path) -> Non
     done = twostream(
         *("train", "spatial", data, "--qat", trained, "--out", tmp_path / "fine"),
         *("--cache", data / "cache", "--workers", 0, "--set", "schedule.epochs=1"),
-        timeout_s=300,
     )
     assert done.returncode == 0, done.stderr
     assert "50 layers round their inputs and weights" in done.stderr

@@ -12,34 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edge.devices.tensorrt.prepare import engine_folder
 
 from edge.bundle.manifest import Bundle, load_bundle, write_manifest
 from edge.commands.build import BuildOptions, build
 from edge.commands.verify import verify
-from edge.devices import Device, Feed, Inference, open_device
+from edge.devices import Device, open_device
 from edge.devices.cuda.driver import NO_DRIVER, open_driver
 from edge.devices.cuda.kernels.launches import FILES
-from edge.devices.tensorrt.prepare import engine_folder
 from edge.errors import BundleError, DeviceError
-from edge.motion.stack import FlowBytes
-from edge.video.frames import Frame
+from tests.support.answers import STACK, Answer, assert_same, infer
 from tests.support.cuda.pycuda_double import GPU, ORDERS, install
+from tests.support.frames import street
 from tests.support.logged import logged
-
-STACK = 10
-
-
-def street(index: int, nv12: bool = False, size_hw: tuple[int, int] = (240, 320)) -> Frame:
-    """A drifting pattern with colour, in any size."""
-    y, x = np.mgrid[: size_hw[0], : size_hw[1]]
-    luma = (126 + 60 * np.sin((x - 2 * index) / 9) * np.sin((y + index) / 11)).astype(np.uint8)
-    rows, columns = (size_hw[0] + 1) // 2, (size_hw[1] + 1) // 2
-    u = np.broadcast_to(np.linspace(60, 200, columns), (rows, columns)).astype(np.uint8)
-    v = np.full((rows, columns), 90 + index, np.uint8)
-    if nv12:
-        pairs = np.stack([u, v], axis=-1)
-        u, v = pairs[..., 0], pairs[..., 1]
-    return Frame(luma, u, v, index / 25, index)
 
 
 @pytest.fixture
@@ -60,35 +45,6 @@ def open_on_double(
     device = open_device("cuda", bundle, flow_wanted=flow)
     gpu.launched.clear()
     return device
-
-
-Answer = tuple[Inference | None, FlowBytes | None]
-
-
-def infer(feed: Feed, frames: list[Frame]) -> list[Answer]:
-    """Two frames under way at a time, as a file is run; scores and flows."""
-    results, waiting = [], None
-    for frame in frames:
-        pending = feed.submit(frame, infer=True)
-        if waiting is not None:
-            results.append((waiting.result(), waiting.flow()))
-        waiting = pending
-    assert waiting is not None
-    return [*results, (waiting.result(), waiting.flow())]
-
-
-def assert_same(found: list[Answer], expected: list[Answer], tolerance: float = 0.02) -> None:
-    assert [each[0] is None for each in found] == [each[0] is None for each in expected]
-    assert [each[1] is None for each in found] == [each[1] is None for each in expected]
-    for (mine, flow), (theirs, wanted_flow) in zip(found, expected, strict=True):
-        for stream in ("spatial", "temporal", "fused") if mine is not None else ():
-            wanted = getattr(theirs, stream)
-            np.testing.assert_allclose(getattr(mine, stream), wanted, atol=tolerance)
-        if flow is None or wanted_flow is None:
-            continue
-        apart = np.abs(flow.astype(int) - wanted_flow)
-        assert np.quantile(apart, 0.999) <= 1
-        assert (apart > 0).mean() < 0.01
 
 
 @pytest.mark.slow

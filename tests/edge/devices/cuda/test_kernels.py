@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -29,16 +27,17 @@ from edge.motion.spec import PRESETS, FlowSpec
 from edge.motion.stack import Layout, quantise, stack_tensor
 from edge.motion.tvl1 import TVL1
 from edge.video.frames import Frame, Geometry, Normalisation, resize_to_model, rgb_tensor
-from tests.edge.motion.test_tvl1 import (
+from tests.support.cuda import on_cpu
+from tests.support.cuda.on_cpu import Memory, run
+from tests.support.flows import (
     FLOW_ROOT,
     PAIRS,
     endpoint_error,
+    moving_pair,
     read_flo,
     read_luma,
-    texture,
 )
-from tests.support.cuda import on_cpu
-from tests.support.cuda.on_cpu import Memory, run
+from tests.support.frames import noise_frame
 
 ORDERS = (0, 1, 2, 3)  # as numbered, reversed, two shuffles
 Planes = NDArray[np.uint8]
@@ -55,18 +54,6 @@ def kernel_flow(
         run(launch, order)
     memory.check_guards()
     return memory.read(plan.flow, (2, *first.shape), np.float32).copy()
-
-
-def moving_pair(size_hw: tuple[int, int], u: float, v: float) -> tuple[Planes, Planes]:
-    """Two windows of one random texture; the second shows it moved by (u, v) px."""
-    margin = 8
-    large = texture((size_hw[0] + 2 * margin, size_hw[1] + 2 * margin))
-    moved = cv2.warpAffine(
-        large, np.float32([[1, 0, u], [0, 1, v]]), large.shape[::-1], flags=cv2.INTER_CUBIC
-    )
-    inside = (slice(margin, -margin), slice(margin, -margin))
-    first, second = (np.clip(np.rint(p[inside]), 0, 255).astype(np.uint8) for p in (large, moved))
-    return first, second
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -159,20 +146,6 @@ def test_the_amount_of_work_is_fixed() -> None:
 
 
 # Preprocessing -----------------------------------------------------------------------------------
-
-
-def noise_frame(height: int, width: int, nv12: bool = False, **changes: object) -> Frame:
-    """Half noise, half gradient, so that rounding and range both matter."""
-    rng = np.random.default_rng(height * width)
-    half = ((height + 1) // 2, (width + 1) // 2)
-    y = rng.integers(0, 256, (height, width), np.uint8)
-    y[: height // 2] = np.linspace(0, 255, width).astype(np.uint8)
-    u, v = (rng.integers(0, 256, half, np.uint8) for _ in range(2))
-    if nv12:
-        pair = np.stack([u, v], axis=-1)  # (h, w, 2)
-        u, v = pair[..., 0], pair[..., 1]
-    frame = Frame(y, u, v, 0.0, 0)
-    return replace(frame, **changes)  # type: ignore[arg-type]
 
 
 def kernel_view(

@@ -12,17 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from edge.devices.tensorrt.prepare import get_or_build_engine
 
 from edge.bundle.manifest import Bundle
 from edge.bundle.network import Stream
 from edge.devices.tensorrt.builder import BuildConfig, BuiltEngine, build_engine
 from edge.devices.tensorrt.layers import convolutions, float_convolutions
-from edge.devices.tensorrt.prepare import get_or_build_engine
 from edge.errors import BundleError, DeviceError
 from tests.support.engines import ORIN, STREAMS, break_weight, copy_bundle, network_of, with_network
 from tests.support.logged import logged
 from tests.support.paths import REPOSITORY
 from tests.support.rtx import INT8, build, load_rtx
+from tests.support.waiting import BOUND_S
 
 CONVOLUTIONS = 49
 
@@ -137,7 +138,9 @@ def test_what_an_earlier_build_left_is_not_freed_within_the_next(demo_bundle: Pa
 import gc
 from edge.devices.tensorrt.builder import build_engine
 from edge.devices.tensorrt.version import open_builder, open_log
+from tests.support.waiting import BOUND_S
 from tests.support.rtx import INT8, load_rtx
+from tests.support.waiting import BOUND_S
 gc.set_threshold(1 << 30)  # a collection comes where it is to come, and nowhere else
 rtx = load_rtx()
 left = [open_builder(rtx, open_log(rtx))]
@@ -155,7 +158,7 @@ build_engine(rtx, data, "network.onnx", INT8, b"")
 """
     command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(
-        command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60
+        command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=BOUND_S
     )
     assert done.returncode == 0, done.stderr
 

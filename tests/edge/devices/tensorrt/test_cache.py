@@ -14,15 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
-from edge.bundle.manifest import Bundle, load_bundle
-from edge.bundle.network import Stream
-from edge.devices.tensorrt.builder import BuildConfig, BuiltEngine
-from edge.devices.tensorrt.cache import ABANDONED_S, KEPT, EngineCache, StoredEngine
-from edge.devices.tensorrt.key import EngineKey
-from edge.devices.tensorrt.layers import LayerPrecision
 from edge.devices.tensorrt.prepare import (
     GPU,
     PreparedEngine,
@@ -30,15 +21,22 @@ from edge.devices.tensorrt.prepare import (
     get_or_build_engine,
     planted_engines,
 )
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge.bundle.manifest import Bundle, load_bundle
+from edge.bundle.network import Stream
+from edge.devices.tensorrt.builder import BuildConfig
+from edge.devices.tensorrt.cache import ABANDONED_S, KEPT, EngineCache, StoredEngine
+from edge.devices.tensorrt.key import EngineKey
 from edge.errors import DeviceError
+from tests.support.engine_entries import BUILT, KEY
 from tests.support.engines import ORIN, copy_bundle, network_of, with_network
 from tests.support.logged import logged
 from tests.support.paths import REPOSITORY
 from tests.support.tensorrt_surface import Surface
 
 INT8 = BuildConfig("int8", None, None)
-KEY = EngineKey("ab" * 32, "10.3.0", "Orin", "8.7", 8, "int8", None)
-BUILT = BuiltEngine(b"plan", (LayerPrecision("conv", "CaskConvolution", "int8"),), b"timings", ())
 
 KEYS = st.builds(
     EngineKey,
@@ -218,7 +216,8 @@ def test_a_process_killed_as_it_writes(tmp_path: Path, renamed: int) -> None:
     code = f"""
 import os
 from pathlib import Path
-from tests.edge.devices.tensorrt.test_cache import BUILT, KEY, EngineCache
+from edge.devices.tensorrt.cache import EngineCache
+from tests.support.engine_entries import BUILT, KEY
 left, rename = [{renamed}], Path.replace
 def replace(self, target):
     if not left[0]:

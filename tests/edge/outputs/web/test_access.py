@@ -11,7 +11,8 @@ import pytest
 from edge.errors import OutputError
 from edge.outputs.listen_address import parse_listen
 from edge.outputs.web.server import WebServer
-from tests.support.live_page import TOKEN, Page, page, wait_until
+from tests.support.live_page import TOKEN, Page, page
+from tests.support.waiting import wait_until
 
 PATHS = ["/", "/page.css", "/page.js", "/state.json", "/metrics", "/still.jpg", "/live.mjpg"]
 PATHS += ["/healthz", "/nothing", "/still.jpg?source=x", "/live.mjpg?source=x"]

@@ -1,0 +1,12 @@
+"""Pictures that tell their number."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def picture(number: int, size_hw: tuple[int, int] = (240, 320)) -> np.ndarray:
+    """(H, W, 3) BGR: a level that tells the number, and a square that moves."""
+    result = np.full((*size_hw, 3), 20 + 2 * number, np.uint8)
+    result[20:60, number : number + 40] = (0, 0, 255)
+    return result

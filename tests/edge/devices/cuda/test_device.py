@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edge.devices.tensorrt.prepare import engine_folder
 
 from edge.bundle.manifest import Bundle, load_bundle, write_manifest
 from edge.commands.build import BuildOptions, build
@@ -19,7 +20,6 @@ from edge.commands.verify import verify
 from edge.devices import Device, Feed, Inference, open_device
 from edge.devices.cuda.driver import NO_DRIVER, open_driver
 from edge.devices.cuda.kernels.launches import FILES
-from edge.devices.tensorrt.prepare import engine_folder
 from edge.errors import BundleError, DeviceError
 from edge.motion.stack import FlowBytes
 from edge.video.frames import Frame

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.float_onnx import float_onnx
 from edge.bundle.manifest import Bundle, load_bundle
-from edge.bundle.network import INPUT, OUTPUT
+from edge.bundle.network import INPUT, OUTPUT, Precision
 from edge.bundle.parity import load_parity
 from edge.devices import InferenceFuture, open_device
 from edge.devices.cpu import IN_FLIGHT, CPUDevice
@@ -151,58 +150,55 @@ def test_frames_that_need_no_label_are_remembered(any_streams: Bundle) -> None:
     device.close()
 
 
-class OnnxRuntime:
-    """A third back end, in one piece: what one has to bring."""
-
-    def open_network(
-        self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int, precision: str
-    ) -> OnnxRuntime:
-        import onnxruntime
-
-        data = onnx if precision == "int8" else float_onnx(onnx, "fp32")
-        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-        self._run: Callable[..., list[NDArray[np.float32]]] = session.run
-        self._batch = np.zeros(shape, np.float32)
-        return self
-
-    def describe(self, precision: str) -> str:
-        return f"onnxruntime, {precision}"
-
-    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self._run([OUTPUT], {INPUT: batch})[0]
-
-    def open_request(self) -> OnnxRuntime:
-        request = OnnxRuntime()
-        request._run, request._batch = self._run, self._batch.copy()
-        return request
+class OnnxRuntimeRequest:
+    def __init__(self, network: OnnxRuntimeNetwork, shape: tuple[int, ...]) -> None:
+        self._network, self._batch = network, np.zeros(shape, np.float32)
 
     @property
     def input(self) -> NDArray[np.float32]:
         return self._batch[0]
 
     def start(self) -> None:
-        self._logits = self.infer(self._batch)[0]
+        self._logits = self._network.infer(self._batch)[0]
 
     def wait(self) -> tuple[NDArray[np.float32], float]:
         return self._logits, 0.0
+
+
+class OnnxRuntimeNetwork:
+    def __init__(self, onnx: bytes, shape: tuple[int, ...]) -> None:
+        import onnxruntime
+
+        providers = ["CPUExecutionProvider"]
+        self._session, self._shape = onnxruntime.InferenceSession(onnx, providers=providers), shape
+
+    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._session.run([OUTPUT], {INPUT: batch})[0]
+
+    def open_request(self) -> OnnxRuntimeRequest:
+        return OnnxRuntimeRequest(self, self._shape)
 
     def close(self) -> None:
         """Nothing."""
 
 
-class OnnxRuntimes(OnnxRuntime):
-    def open_network(self, *arguments: object) -> OnnxRuntime:  # type: ignore[override]
-        return OnnxRuntime().open_network(*arguments)  # type: ignore[arg-type]
+class OnnxRuntimeBackEnd:
+    """A third back end: what one has to bring."""
+
+    def open_network(
+        self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int, precision: Precision
+    ) -> OnnxRuntimeNetwork:
+        return OnnxRuntimeNetwork(onnx if precision == "int8" else float_onnx(onnx, "fp32"), shape)
+
+    def describe(self, precision: Precision) -> str:
+        return f"onnxruntime, {precision}"
 
 
 def test_another_back_end_takes_its_place(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "b", STREAMS["three"])
     frames = noise_frames(bundle.manifest.history + 1, (96, 128))
-    found = []
-    for device in (
-        CPUDevice(bundle, OnnxRuntimes(), "fp32"),
-        open_device("cpu", bundle, precision="fp32"),
-    ):
+    mine, found = CPUDevice(bundle, OnnxRuntimeBackEnd(), "fp32"), []
+    for device in (mine, open_device("cpu", bundle, precision="fp32")):
         context = device.open_context()
         for frame in frames:
             future = context.submit(frame, infer=True)

@@ -26,9 +26,9 @@ from edge.motion.method import METHODS
 from edge.motion.preprocessor import Preprocessor
 from edge.sources.named import parse_sources
 from edge.video.frames import Frame
-from tests.edge.bundle.test_manifest import manifest, set_key
 from tests.support.clips import write_clip
 from tests.support.command import TWOSTREAM
+from tests.support.manifests import manifest, set_key
 from tests.support.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "extending.md").read_text()

@@ -22,7 +22,7 @@ ALLOWED = {
 # Heavy packages, and the only files that may import each.
 GATES = {
     "gi": {"edge/video/gstreamer.py"},
-    "openvino": {"edge/devices/cpu.py"},
+    "openvino": {"edge/devices/openvino.py"},
     "tensorrt": {"edge/devices/tensorrt/version.py"},
     "aiohttp": {
         "edge/outputs/web/answers.py",

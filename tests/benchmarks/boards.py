@@ -20,9 +20,9 @@ import numpy as np
 import onnx
 
 from edge.bundle.manifest import Bundle, load_bundle
-from edge.bundle.network import INPUT, OUTPUT, STREAMS, Stream
+from edge.bundle.network import INPUT, OUTPUT
 from edge.devices import open_device
-from edge.devices.cpu import Network
+from edge.devices.openvino import open_network
 from tests.benchmarks.kernels import BOARDS, LAUNCH_S, Board, cost, frame_launches
 from tests.benchmarks.result import write_result
 from tests.support.paths import REPOSITORY
@@ -65,7 +65,7 @@ def layers(data: bytes) -> list[Layer]:
     return found
 
 
-def predict(board: Board, networks: dict[Stream, list[Layer]]) -> dict[str, float]:
+def predict(board: Board, networks: dict[str, list[Layer]]) -> dict[str, float]:
     """Milliseconds of the stages of a frame of 320 x 240, one after the other."""
     launches = frame_launches((240, 320))
     flow = ("halve", "upsample", "linearise", "iterate")
@@ -80,14 +80,14 @@ def predict(board: Board, networks: dict[Stream, list[Layer]]) -> dict[str, floa
     return found | {"sum": sum(found.values())}
 
 
-def this_cpu(bundle: Bundle, networks: dict[Stream, list[Layer]]) -> dict[str, dict[str, float]]:
+def this_cpu(bundle: Bundle, networks: dict[str, list[Layer]]) -> dict[str, dict[str, float]]:
     """Predicted and measured ms of each network on one core of this machine."""
     device = open_device("cpu", bundle)
     bandwidth, rate = _copy_rate(), _int8_rate()
     print(f"this core: {bandwidth / 1e9:.1f} GB/s, {rate / 1e9:.0f} G INT8 operations a second")
     found = {}
     for stream, parts in networks.items():
-        channels = 3 if stream == "spatial" else 2 * bundle.manifest.temporal.stack
+        channels = bundle.manifest.streams[stream].input.channels
         tensor = np.zeros((channels, *bundle.manifest.geometry.size_hw), np.float32)
         times = []
         for _ in range(60):
@@ -145,12 +145,12 @@ def _int8_rate() -> float:
         constants,
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)])
-    network = Network(model.SerializeToString(), "rate", shape, channels)
+    network = open_network(model.SerializeToString(), "rate", shape, channels)
     tensor_in = np.ones(shape, np.float32)
     times = []
     for _ in range(10):
         began_s = time.perf_counter()
-        network(tensor_in)
+        network.infer(tensor_in)
         times.append(time.perf_counter() - began_s)
     return 2.0 * side * side * channels * channels * 9 / min(times)
 
@@ -163,8 +163,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     bundle = load_bundle(arguments.bundle)
-    networks: dict[Stream, list[Layer]] = {
-        stream: layers(bundle.read(getattr(bundle.manifest, stream).file)) for stream in STREAMS
+    networks: dict[str, list[Layer]] = {
+        name: layers(bundle.read(stream.file)) for name, stream in bundle.manifest.streams.items()
     }
     for stream, parts in networks.items():
         operations, moved = (sum(getattr(p, n) for p in parts) for n in ("operations", "bytes"))

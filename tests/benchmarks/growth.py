@@ -24,13 +24,14 @@ from calibration.quantise import quantise_model
 from edge.bundle.float_onnx import float_onnx, load_model
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.commands.bench.clip import write_bench_clip
-from edge.decision.fusion import apply_temperature, decide, fuse, softmax
-from edge.decision.recognizer import Recognizer, RunConfig, answer
+from edge.decision.fusion import decide, fuse_logits
+from edge.decision.recognizer import Recognizer, RunConfig, label_frame
 from edge.devices import open_device
 from edge.errors import BenchError
 from edge.files import write_atomic
+from edge.motion.quantise import FlowBytes
 from edge.motion.spec import PRESETS
-from edge.motion.stack import FlowBytes, stack_tensor
+from edge.motion.stack import stack_tensor
 from edge.motion.tvl1 import TVL1
 from edge.sources.gst_source import open_source
 from edge.video.frames import Frame, Geometry, resize_to_model
@@ -100,8 +101,9 @@ def by_model_size() -> dict[int, Work]:
 
 
 def by_window(bundle: Bundle) -> dict[int, Work]:
-    """Flows in a stack -> making the temporal network's input of them, in place, ten times."""
-    section = bundle.manifest.temporal
+    """Flows in a stack -> making a network's input of them, in place, ten times."""
+    streams = bundle.manifest.streams.values()
+    normalisation = next(s.normalisation for s in streams if s.input.motion is not None)
     works: dict[int, Work] = {}
     for length in (5, 10, 20, 40):
         flows = [np.full((2, 224, 224), 120 + k, np.uint8) for k in range(length)]
@@ -109,25 +111,26 @@ def by_window(bundle: Bundle) -> dict[int, Work]:
 
         def work(flows: list[FlowBytes] = flows, out: NDArray[np.float32] = out) -> None:
             for _ in range(10):
-                stack_tensor(flows, section.layout, section.normalisation, out)
+                stack_tensor(flows, normalisation, out)
 
         works[length] = work
     return works
 
 
 def by_classes(bundle: Bundle) -> dict[int, Work]:
-    """Classes -> from both networks' logits to a decision, 200 times."""
-    spec = bundle.manifest.fusion
+    """Classes -> from all networks' logits to a decision, 200 times."""
+    manifest = bundle.manifest
     random = np.random.default_rng(0)
     works: dict[int, Work] = {}
     for count in (10, 100, 1000, 10000):
         names = tuple(f"action {k}" for k in range(count))
-        logits = random.standard_normal((2, count)).astype(np.float32)
+        logits = {s: random.standard_normal(count).astype(np.float32) for s in manifest.streams}
 
-        def work(logits: NDArray[np.float32] = logits, names: tuple[str, ...] = names) -> None:
+        def work(
+            logits: dict[str, NDArray[np.float32]] = logits, names: tuple[str, ...] = names
+        ) -> None:
             for _ in range(200):
-                fused = fuse(softmax(logits[0], 1.0), softmax(logits[1], 1.0), spec)
-                decide(apply_temperature(fused, spec.temperature), names, spec.threshold)
+                decide(fuse_logits(logits, manifest).fused, names, manifest.fusion.threshold)
 
         works[count] = work
     return works
@@ -141,20 +144,25 @@ def by_cameras(bundle: Bundle) -> dict[int, Work]:
 
     def work(count: int) -> None:
         recognisers = [
-            Recognizer(bundle.manifest, device.open_feed(), RunConfig()) for _ in range(count)
+            Recognizer(bundle.manifest, device.open_context(), RunConfig()) for _ in range(count)
         ]
         for index, luma in enumerate(lumas):
             for recognizer in recognisers:
-                answer(Frame(luma, chroma, chroma, index / 25, index), recognizer, lambda _: None)
+                frame = Frame(luma, chroma, chroma, index / 25, index)
+                label_frame(frame, recognizer, lambda _: None)
 
     return {count: lambda count=count: work(count) for count in (1, 2, 4, 8)}  # type: ignore[misc]
 
 
 def by_calibration_clips(bundle: Bundle) -> dict[int, Work]:
-    """Samples -> ranges and INT8 of the spatial network by min-max, judged on four samples."""
-    model = load_model(float_onnx(bundle.read(bundle.manifest.spatial.file), "fp32"))
+    """Samples -> ranges and INT8 of the first network by min-max, judged on four samples."""
+    stream = next(iter(bundle.manifest.streams.values()))
+    model = load_model(float_onnx(bundle.read(stream.file), "fp32"))
     random = np.random.default_rng(0)
-    samples = [random.standard_normal((3, 224, 224)).astype(np.float32) for _ in range(64)]
+    samples = [
+        random.standard_normal((stream.input.channels, 224, 224)).astype(np.float32)
+        for _ in range(64)
+    ]
     return {
         count: lambda count=count: (
             quantise_model(  # type: ignore[misc]

@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from edge.bundle.manifest import load_bundle
-from edge.devices.cuda.kernels.device_plan import FusePlan, StackPlan, ViewPlan
-from edge.devices.cuda.kernels.flow_plan import TILE, FlowPlan
+from edge.devices.cuda.kernels.device_plan import RingPlan, StackPlan, ViewPlan
+from edge.devices.cuda.kernels.flow_plan import TILE, FlowPlan, allocate_luma
 from edge.devices.cuda.kernels.launches import Launch
-from edge.video.frames import Normalisation
 from tests.benchmarks.result import write_result
 from tests.support.cuda.nvrtc import ARCHITECTURES, compile_kernels
 from tests.support.paths import REPOSITORY
@@ -38,7 +37,6 @@ OTHER = {
     "linearise": 700,
     "quantise": 56,
     "stack": 120,
-    "fuse": 840,
 }
 
 
@@ -86,7 +84,7 @@ def bytes_of(launch: Launch) -> int:
         return int(blocks * TILE * TILE * 4 * 10 + 4 * 6 * height * width)
     threads = blocks * launch.block[0] * launch.block[1]
     each = {"linearise": 32, "upsample": 10, "halve": 4 * 5, "quantise": 5, "stack": 20}
-    each |= {"resize_luma": 8, "rgb": 4 * 12 + 32, "fuse": 64}
+    each |= {"resize_luma": 8, "rgb": 4 * 12 + 32}
     return threads * each[launch.kernel]
 
 
@@ -125,16 +123,21 @@ def frame_launches(source_hw: tuple[int, int]) -> list[Launch]:
     def allocate(size: int) -> int:
         return next(addresses)
 
-    flow = FlowPlan(manifest.flow, size_hw, allocate)
-    view = ViewPlan(source_hw, False, False, manifest.geometry)
-    temporal = manifest.temporal
-    plain = Normalisation(mean=temporal.normalisation.mean, std=temporal.normalisation.std)
-    stack = StackPlan(
-        manifest.flow, size_hw, temporal.stack, temporal.layout, plain, flow.flow, 0, allocate
-    )
-    fuse = FusePlan(len(manifest.classes), (1.0, 1.0), manifest.fusion, 0, 0, allocate)
-    before = [view.luma(0, 0, 0), view.rgb(0, 0, 0, 0, 0), *flow.pyramids[0], *flow.flows[0]]
-    return [*before, stack.quantise(0, 0.04), stack.stacks[0], fuse.launch]
+    view = ViewPlan(source_hw, False, manifest.geometry)
+    luma = allocate_luma(size_hw, allocate)
+    launches = [view.luma(0, 0, 0)]
+    for stream in manifest.streams.values():
+        if stream.input.motion is None:
+            launches.append(view.rgb(0, 0, 0, 0, 0))
+    for spec in manifest.motions:
+        flow = FlowPlan(spec, size_hw, luma, allocate)  # type: ignore[arg-type]
+        streams = [s for s in manifest.streams.values() if s.input.motion == spec]
+        slots = max(stream.input.stack for stream in streams)
+        ring = RingPlan(spec, size_hw, slots, flow.flow, allocate)  # type: ignore[arg-type]
+        launches += [*flow.pyramids[0], *flow.flows[0], ring.quantise(0, 0.04)]
+        for s in streams:
+            launches.append(StackPlan(ring, s.input.stack, s.normalisation, 0).stacks[0])
+    return launches
 
 
 def estimate(launches: Sequence[Launch]) -> list[dict[str, float | str]]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from edge.bundle.manifest import load_bundle
 from edge.decision.label import RUNNING, Label
-from edge.decision.recognizer import Recognizer, RunConfig, answer
+from edge.decision.recognizer import Recognizer, RunConfig, label_frame
 from edge.devices import Device, open_device
 from edge.sources.multiplexer import CameraMultiplexer
 from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy
@@ -132,13 +132,13 @@ def watch(
         recognisers = {}
         for number, url in enumerate(urls):
             name = f"camera{number + 1}"
-            recognisers[name] = Recognizer(manifest, device.open_feed(), RunConfig(), name)
+            recognisers[name] = Recognizer(manifest, device.open_context(), RunConfig(), name)
             cameras.add(name, ReconnectingSource(url, ReconnectPolicy(), cameras.tell, name=name))
         until_s = time.monotonic() + seconds
         while time.monotonic() < until_s:
             arrival = cameras.next(0.2)
             if arrival is not None:
-                answer(arrival[1], recognisers[arrival[0]], show)
+                label_frame(arrival[1], recognisers[arrival[0]], show)
     return ages
 
 

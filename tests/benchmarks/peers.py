@@ -25,7 +25,7 @@ import timm
 import torch
 
 from edge.bundle.manifest import Bundle, load_bundle
-from edge.bundle.network import INPUT, STREAMS
+from edge.bundle.network import INPUT
 from edge.commands.bench.clip import write_bench_clip
 from edge.devices import open_device
 from edge.sources.gst_source import open_source
@@ -81,10 +81,10 @@ def decoders(path: Path) -> dict[str, Work]:
 
 
 def networks(bundle: Bundle) -> dict[str, Work]:
-    """Both streams, one after the other."""
+    """All streams, one after the other."""
     manifest = bundle.manifest
     device = open_device("cpu", bundle)
-    shapes = {"spatial": 3, "temporal": 2 * manifest.temporal.stack}
+    shapes = {name: stream.input.channels for name, stream in manifest.streams.items()}
     tensors = {
         s: np.random.default_rng(0).standard_normal((c, *manifest.geometry.size_hw), np.float32)
         for s, c in shapes.items()
@@ -92,8 +92,8 @@ def networks(bundle: Bundle) -> dict[str, Work]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     sessions = {
-        "spatial": onnxruntime.InferenceSession(bundle.read(manifest.spatial.file), options),
-        "temporal": onnxruntime.InferenceSession(bundle.read(manifest.temporal.file), options),
+        name: onnxruntime.InferenceSession(bundle.read(stream.file), options)
+        for name, stream in manifest.streams.items()
     }
     torch.set_num_threads(1)
     seed = {
@@ -104,13 +104,13 @@ def networks(bundle: Bundle) -> dict[str, Work]:
 
     def predict() -> None:
         with torch.inference_mode():
-            for stream in STREAMS:
+            for stream in shapes:
                 seed[stream](frames[stream])
 
     return {
-        "twostream (OpenVINO), INT8": lambda: [device.logits(s, tensors[s]) for s in STREAMS],
+        "twostream (OpenVINO), INT8": lambda: [device.logits(s, tensors[s]) for s in shapes],
         "onnxruntime, the same INT8 files": lambda: [
-            sessions[s].run(None, {INPUT: tensors[s][None]}) for s in STREAMS
+            sessions[s].run(None, {INPUT: tensors[s][None]}) for s in shapes
         ],
         "the Keras project's networks: Xception, 299 px, FP32, torch": predict,
     }

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from edge.errors import DataError
-from tests.edge.bundle.test_hostile_network import with_network
 from tests.support.command import TWOSTREAM, assert_refused, twostream
+from tests.support.manifests import with_network
 from tests.support.paths import REPOSITORY
 from train.commands.arguments import class_list
 

@@ -19,18 +19,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import load_bundle
+from edge.commands.verify import verify
 from edge.devices import open_device
 from edge.devices.cuda.driver import Driver, gpu_fault, open_driver
 from edge.devices.cuda.kernels.device_plan import ViewPlan, write_colour
-from edge.devices.cuda.kernels.flow_plan import FlowPlan
-from edge.motion.spec import PRESETS, FlowSpec
+from edge.devices.cuda.kernels.flow_plan import FlowPlan, allocate_luma
+from edge.motion.spec import PRESETS, TVL1Spec
 from edge.motion.tvl1 import TVL1
 from edge.video.frames import Geometry, Normalisation, resize_to_model, rgb_tensor
 from tests.benchmarks.kernels import bytes_through_memory, peak_bandwidth
 from tests.support.answers import STACK, assert_same, infer
+from tests.support.engines import copy_bundle
 from tests.support.flows import FLOW_ROOT, PAIRS, moving_pair, read_luma
 from tests.support.frames import noise_frame, street
+from tests.support.parity import copy_with_parity
 
 pytestmark = [
     pytest.mark.skipif(gpu_fault() is not None, reason=f"no GPU: {gpu_fault()}"),
@@ -50,11 +52,12 @@ def driver() -> Iterator[Driver]:
 
 
 def gpu_flow(
-    driver: Driver, spec: FlowSpec, first: NDArray[np.uint8], second: NDArray[np.uint8]
+    driver: Driver, spec: TVL1Spec, first: NDArray[np.uint8], second: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    plan = FlowPlan(spec, first.shape, driver.allocate)
+    luma = allocate_luma(first.shape, driver.allocate)
+    plan = FlowPlan(spec, first.shape, luma, driver.allocate)
     for slot, plane in enumerate((first, second)):
-        driver.write(plan.luma[slot], plane.astype(np.float32))
+        driver.write(luma[slot], plane.astype(np.float32))
     stream = driver.stream()
     driver.launch([*plan.pyramids[0], *plan.pyramids[1], *plan.flows[1]], stream)
     stream.synchronize()
@@ -86,22 +89,19 @@ def test_flow_is_that_of_the_cpu_on_real_pairs(driver: Driver, name: str) -> Non
     assert_close(gpu_flow(driver, spec, first, second), TVL1(spec, first.shape)(first, second))
 
 
-@pytest.mark.parametrize("nv12", [False, True], ids=["i420", "nv12"])
 @pytest.mark.parametrize("size_hw", [(240, 320), (1080, 1920), (144, 176)])
-def test_frames_become_what_the_cpu_makes_of_them(
-    driver: Driver, size_hw: tuple[int, int], nv12: bool
-) -> None:
+def test_frames_become_what_the_cpu_makes_of_them(driver: Driver, size_hw: tuple[int, int]) -> None:
     geometry = Geometry(aspect=(4, 3), size_hw=(224, 224), interpolation="area")
     normalisation = Normalisation(mean=(0.4, 0.45, 0.5), std=(0.2, 0.25, 0.3))
-    frame = noise_frame(*size_hw, nv12=nv12)
-    plan = ViewPlan(size_hw, nv12, False, geometry)
+    frame = noise_frame(*size_hw)
+    plan = ViewPlan(size_hw, False, geometry)
     packed = np.empty(plan.frame_bytes, np.uint8)
     plan.pack(frame, packed)
-    source, taps = driver.place(packed), driver.place(plan.taps)
+    source, weights = driver.place(packed), driver.place(plan.weights)
     colour = driver.place(write_colour(frame.matrix, normalisation))
     luma, rgb = driver.allocate(4 * 224 * 224), driver.allocate(12 * 224 * 224)
     stream = driver.stream()
-    launches = [plan.luma(source, taps, luma), plan.rgb(source, taps, luma, colour, rgb)]
+    launches = [plan.luma(source, weights, luma), plan.rgb(source, weights, luma, colour, rgb)]
     driver.launch(launches, stream)
     stream.synchronize()
     expected = resize_to_model(frame, geometry)
@@ -119,7 +119,8 @@ def test_time_of_flow(
     driver: Driver, size_hw: tuple[int, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No bound on the time, which is the machine's affair: the figures are printed."""
-    plan = FlowPlan(PRESETS["fast"], size_hw, driver.allocate)
+    luma = allocate_luma(size_hw, driver.allocate)
+    plan = FlowPlan(PRESETS["fast"], size_hw, luma, driver.allocate)
     stream, begin, end = driver.stream(), driver.event(), driver.event()
     launches = [*plan.pyramids[1], *plan.flows[1]]
     times_ms = []
@@ -158,31 +159,37 @@ def opencv_tvl1_ms(size_hw: tuple[int, int]) -> float | None:
 
 
 @needs_tensorrt
-def test_the_device_says_what_the_cpu_says(demo_bundle: Path, tmp_path: Path) -> None:
-    import shutil
+def test_the_device_is_verified_from_the_frame_on(demo_bundle: Path, tmp_path: Path) -> None:
+    bundle = copy_with_parity(demo_bundle, tmp_path / "bundle")
+    lines = verify(bundle.path, "cuda")
+    assert "the bundle is right on cuda" in lines[-1]
 
-    bundle = load_bundle(shutil.copytree(demo_bundle, tmp_path / "bundle"))
+
+@needs_tensorrt
+def test_the_device_says_what_the_cpu_says(demo_bundle: Path, tmp_path: Path) -> None:
+    bundle = copy_bundle(demo_bundle, tmp_path / "bundle")
     frames = [street(index) for index in range(STACK + 5)]
     cpu = open_device("cpu", bundle, flow_wanted=True)
     with closing(open_device("cuda", bundle, flow_wanted=True)) as device:
-        found = infer(device.open_feed(), frames)
+        found = infer(device.open_context(), frames)
     # two makers' INT8 kernels round apart, as far as the bundle allows
-    assert_same(found, infer(cpu.open_feed(), frames), bundle.manifest.parity.tolerance)
+    assert_same(found, infer(cpu.open_context(), frames), bundle.manifest.parity.tolerance)
 
 
 def test_ten_thousand_frames_take_no_more_memory(driver: Driver) -> None:
     """Everything but the networks, as often as six minutes of video do it."""
     geometry = Geometry(aspect=(4, 3), size_hw=(224, 224), interpolation="area")
-    flow = FlowPlan(PRESETS["fast"], (224, 224), driver.allocate)
-    view = ViewPlan((240, 320), False, False, geometry)
-    taps, device_frame = driver.place(view.taps), driver.allocate(view.frame_bytes)
+    luma = allocate_luma((224, 224), driver.allocate)
+    flow = FlowPlan(PRESETS["fast"], (224, 224), luma, driver.allocate)
+    view = ViewPlan((240, 320), False, geometry)
+    weights, device_frame = driver.place(view.weights), driver.allocate(view.frame_bytes)
     pinned, stream = driver.pinned(view.frame_bytes), driver.stream()
 
     def push(index: int) -> None:
         view.pack(replace(street(0), index=index), pinned.array)
         driver.upload(device_frame, pinned.array, stream)
         turn = index % 2
-        driver.launch([view.luma(device_frame, taps, flow.luma[turn])], stream)
+        driver.launch([view.luma(device_frame, weights, luma[turn])], stream)
         driver.launch([*flow.pyramids[turn], *flow.flows[turn]], stream)
         stream.synchronize()
 

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from edge.devices import Feed, Inference
-from edge.motion.stack import FlowBytes
+from edge.decision.fusion import softmax
+from edge.devices import Inference, SourceContext
+from edge.motion.quantise import FlowBytes
+from edge.spec import Spec
 from edge.video.frames import Frame
 
 STACK = 10
-Answer = tuple[Inference | None, FlowBytes | None]
+Answer = tuple[Inference | None, Mapping[Spec, FlowBytes]]
 
 
-def infer(feed: Feed, frames: list[Frame]) -> list[Answer]:
-    """Two frames under way at a time, as a file is run; scores and flows."""
+def infer(context: SourceContext, frames: list[Frame]) -> list[Answer]:
+    """Two frames under way at a time, as a file is run; logits and flows."""
     results, waiting = [], None
     for frame in frames:
-        pending = feed.submit(frame, infer=True)
+        future = context.submit(frame, infer=True)
         if waiting is not None:
-            results.append((waiting.result(), waiting.flow()))
-        waiting = pending
+            results.append((waiting.result(), waiting.flows()))
+        waiting = future
     assert waiting is not None
-    return [*results, (waiting.result(), waiting.flow())]
+    return [*results, (waiting.result(), waiting.flows())]
 
 
 def assert_same(found: list[Answer], expected: list[Answer], tolerance: float = 0.02) -> None:
+    """tolerance: of a score."""
     assert [each[0] is None for each in found] == [each[0] is None for each in expected]
-    assert [each[1] is None for each in found] == [each[1] is None for each in expected]
-    for (mine, flow), (theirs, wanted_flow) in zip(found, expected, strict=True):
-        for stream in ("spatial", "temporal", "fused") if mine is not None else ():
-            wanted = getattr(theirs, stream)
-            np.testing.assert_allclose(getattr(mine, stream), wanted, atol=tolerance)
-        if flow is None or wanted_flow is None:
-            continue
-        apart = np.abs(flow.astype(int) - wanted_flow)
-        assert np.quantile(apart, 0.999) <= 1
-        assert (apart > 0).mean() < 0.01
+    assert [list(each[1]) for each in found] == [list(each[1]) for each in expected]
+    for (mine, flows), (theirs, wanted_flows) in zip(found, expected, strict=True):
+        if mine is not None and theirs is not None:
+            assert list(mine.logits) == list(theirs.logits)
+            for stream, wanted in theirs.logits.items():
+                scores = softmax(mine.logits[stream], 1.0)
+                np.testing.assert_allclose(scores, softmax(wanted, 1.0), atol=tolerance)
+        for spec, wanted_flow in wanted_flows.items():
+            apart = np.abs(flows[spec].astype(int) - wanted_flow)
+            assert np.quantile(apart, 0.999) <= 1
+            assert (apart > 0).mean() < 0.01

@@ -13,12 +13,13 @@ from onnx import helper, numpy_helper
 
 from calibration.placement import quantise_weight
 from edge.bundle.manifest import MANIFEST, Bundle, load_bundle, sha256
-from edge.bundle.network import Stream
-from edge.bundle.parity import load_parity, spatial_inputs, temporal_inputs
-from edge.devices.tensorrt.prepare import GPU
+from edge.devices.tensorrt.key import GPU
+from edge.inputs.builder import build_input
+from edge.motion.preprocessor import Preprocessor
+from tests.support.parity import panning_frames
 
 ORIN = GPU("Orin", "8.7", 8)
-STREAMS: tuple[Stream, ...] = ("spatial", "temporal")
+STREAMS = ("spatial", "temporal")
 
 
 def copy_bundle(source: Path, folder: Path) -> Bundle:
@@ -27,7 +28,7 @@ def copy_bundle(source: Path, folder: Path) -> Bundle:
     return load_bundle(folder)
 
 
-def with_network(bundle: Bundle, stream: Stream, network: onnx.ModelProto) -> Bundle:
+def with_network(bundle: Bundle, stream: str, network: onnx.ModelProto) -> Bundle:
     """The bundle, in its place, with another network."""
     data = network.SerializeToString()
     (bundle.path / f"{stream}.onnx").write_bytes(data)
@@ -37,15 +38,23 @@ def with_network(bundle: Bundle, stream: Stream, network: onnx.ModelProto) -> Bu
     return load_bundle(bundle.path)
 
 
-def network_of(bundle: Path | Bundle, stream: Stream) -> onnx.ModelProto:
+def network_of(bundle: Path | Bundle, stream: str) -> onnx.ModelProto:
     folder = bundle.path if isinstance(bundle, Bundle) else bundle
     return onnx.load_from_string((folder / f"{stream}.onnx").read_bytes())
 
 
-def inputs_of(bundle: Bundle, stream: Stream) -> NDArray[np.float32]:
-    """(N, channels, H, W), the parity samples."""
-    make = spatial_inputs if stream == "spatial" else temporal_inputs
-    return make(bundle, load_parity(bundle))
+def inputs_of(bundle: Bundle, stream: str) -> NDArray[np.float32]:
+    """(3, channels, H, W), of frames that move."""
+    manifest = bundle.manifest
+    frames = panning_frames(manifest.history + 3)
+    preprocessor = Preprocessor(manifest.geometry, manifest.motions)
+    section = manifest.streams[stream]
+    size_hw, normalisation = manifest.geometry.size_hw, section.normalisation
+    steps = [preprocessor.push(frame) for frame in frames]
+    ends = range(manifest.history + 1, len(steps) + 1)
+    return np.stack(
+        [build_input(section.input, size_hw, normalisation, steps[:end]) for end in ends]
+    )
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

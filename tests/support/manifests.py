@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,13 @@ def set_key(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     else:
         section[last] = value
     return content
+
+
+def with_network(demo: Path, folder: Path, data: bytes) -> Path:
+    """The demo's bundle with this as its spatial network."""
+    shutil.copytree(demo, folder)
+    (folder / "spatial.onnx").write_bytes(data)
+    content = json.loads((folder / MANIFEST).read_text())
+    content["files"]["spatial.onnx"] = sha256(data)
+    (folder / MANIFEST).write_text(json.dumps(content))
+    return folder

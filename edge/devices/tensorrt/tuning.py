@@ -44,10 +44,11 @@ def read_tuning(
         tuning = _Tuning.model_validate_json(data)
     except ValidationError:
         raise DeviceError(f"{path}: is damaged; delete it or run: twostream build") from None
-    if (tuning.tensorrt, tuning.gpu) != (tensorrt_version, gpu) or set(tuning.streams) != set(
-        streams
-    ):
-        raise DeviceError(f"{path}: is of another device; delete it or run: twostream build")
+    found = (tuning.tensorrt, tuning.gpu, set(tuning.streams))
+    if found != (tensorrt_version, gpu, set(streams)):
+        raise DeviceError(
+            f"{path}: is of another device or bundle; delete it or run: twostream build"
+        )
     return tuning.streams
 
 

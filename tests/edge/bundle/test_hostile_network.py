@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edge.bundle.manifest import MANIFEST, sha256
 from edge.bundle.network import INPUT, OUTPUT
 from tests.support.command import assert_refused, twostream
+from tests.support.manifests import with_network
 
 node = helper.make_node
 AXES = [0, 1, 2, 3]
@@ -88,16 +86,6 @@ def numberless() -> bytes:
         node("Add", ["nan", "mean"], [OUTPUT]),
     ]
     return network(nodes, {"minus": -np.ones((1, 8), np.float32)})
-
-
-def with_network(demo: Path, folder: Path, data: bytes) -> Path:
-    """The demo's bundle with this as its spatial network."""
-    shutil.copytree(demo, folder)
-    (folder / "spatial.onnx").write_bytes(data)
-    content = json.loads((folder / MANIFEST).read_text())
-    content["files"]["spatial.onnx"] = sha256(data)
-    (folder / MANIFEST).write_text(json.dumps(content))
-    return folder
 
 
 @pytest.mark.parametrize(

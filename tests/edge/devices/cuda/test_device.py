@@ -4,7 +4,6 @@ device says, however its streams take turns, and keeps nothing that grows.
 
 from __future__ import annotations
 
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,30 +11,34 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edge.devices.tensorrt.prepare import engine_folder
 
-from edge.bundle.manifest import Bundle, load_bundle, write_manifest
+from edge.bundle.manifest import Bundle
 from edge.commands.build import BuildOptions, build
 from edge.commands.verify import verify
 from edge.devices import Device, open_device
 from edge.devices.cuda.driver import NO_DRIVER, open_driver
 from edge.devices.cuda.kernels.launches import FILES
+from edge.devices.tensorrt.get_or_build import engine_folder
 from edge.errors import BundleError, DeviceError
 from tests.support.answers import STACK, Answer, assert_same, infer
+from tests.support.bundles import STREAMS, noise_frames, write_bundle
 from tests.support.cuda.pycuda_double import GPU, ORDERS, install
+from tests.support.engines import copy_bundle
 from tests.support.frames import street
 from tests.support.logged import logged
+from tests.support.parity import copy_with_parity, little_flow
+
+
+@pytest.fixture(scope="module")
+def packed(demo_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo bundle with little flow to compute: the kernels have tests of their own."""
+    return copy_with_parity(demo_bundle, tmp_path_factory.mktemp("cuda") / "b", little_flow).path
 
 
 @pytest.fixture
-def bundle(tmp_path: Path, demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    """The demo bundle with little flow to compute: the kernels have tests of their own."""
+def bundle(tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
-    manifest = load_bundle(folder).manifest
-    flow = manifest.flow.model_copy(update={"scales": 2, "warps": 1, "iterations": 1})
-    write_manifest(folder, manifest.model_copy(update={"flow": flow}))
-    return load_bundle(folder)
+    return copy_bundle(packed, tmp_path / "bundle")
 
 
 def open_on_double(
@@ -55,16 +58,16 @@ def test_it_says_what_the_cpu_says(
 ) -> None:
     frames = [street(index) for index in range(STACK + 5)]
     cpu = open_device("cpu", bundle, flow_wanted=True)
-    expected = infer(cpu.open_feed(), frames)
+    expected = infer(cpu.open_context(), frames)
     cpu.close()
     gpu = GPU(order, integrated)
     device = open_on_double(monkeypatch, gpu, bundle)
-    feed = device.open_feed()
-    found = infer(feed, frames)
+    context = device.open_context()
+    found = infer(context, frames)
     assert sum(each is not None for each, _ in found) == 5
     assert_same(found, expected)
-    feed.clear()  # as after a gap: the same frames give the same scores
-    again = infer(feed, [replace(frame, time_s=frame.time_s + 9) for frame in frames])
+    context.clear()  # as after a gap: the same frames give the same scores
+    again = infer(context, [replace(frame, time_s=frame.time_s + 9) for frame in frames])
     assert_same(again, found)
     gpu.memory.check_guards()
     device.close()
@@ -74,51 +77,84 @@ def test_it_says_what_the_cpu_says(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
-def test_feeds_share_the_networks_and_nothing_else(
+@pytest.mark.parametrize("streams", STREAMS)
+def test_any_streams_say_what_the_cpu_says(
+    streams: str, order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of each kind alone; two methods of motion and two lengths of stack at once."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bundle = write_bundle(tmp_path / "b", STREAMS[streams])
+    frames = noise_frames(bundle.manifest.history + 8, (96, 128))
+    cpu = open_device("cpu", bundle, flow_wanted=True)
+    expected = infer(cpu.open_context(), frames)
+    cpu.close()
+    gpu = GPU(order, integrated=False)
+    device = open_on_double(monkeypatch, gpu, bundle)
+    found = infer(device.open_context(), frames)
+    assert_same(found, expected)
+    last, flows = found[-1]
+    assert last is not None
+    assert list(last.logits) == list(bundle.manifest.streams)
+    assert list(flows) == list(bundle.manifest.motions)
+    assert set(bundle.manifest.streams) < set(last.stages_ms)
+    gpu.memory.check_guards()
+    device.close()
+
+
+def test_a_motion_without_kernels_is_refused(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, GPU())
+    monkeypatch.setattr("edge.devices.cuda.device.FLOW_PLANS", {})
+    with pytest.raises(DeviceError, match=r"no kernels for the motion of temporal \(tvl1\)"):
+        open_device("cuda", bundle)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ORDERS)
+def test_contexts_share_the_networks_and_nothing_else(
     order: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two cameras in turn, each with its own frames, say what each says alone."""
     device = open_on_double(monkeypatch, GPU(order), bundle)
     clips = [[street(start + index) for index in range(STACK + 3)] for start in (0, 30)]
-    alone = [infer(device.open_feed(), clip) for clip in clips]
-    feeds = [device.open_feed() for _ in clips]
-    pending = [[feeds[k].submit(clips[k][0], infer=True) for k in range(2)]]
+    alone = [infer(device.open_context(), clip) for clip in clips]
+    contexts = [device.open_context() for _ in clips]
+    pending = [[contexts[k].submit(clips[k][0], infer=True) for k in range(2)]]
     found: list[list[Answer]] = [[], []]
     for step in range(1, STACK + 3):
-        pending.append([feeds[k].submit(clips[k][step], infer=True) for k in range(2)])
+        pending.append([contexts[k].submit(clips[k][step], infer=True) for k in range(2)])
         for k, each in enumerate(pending.pop(0)):
-            found[k].append((each.result(), each.flow()))
+            found[k].append((each.result(), each.flows()))
     for k, each in enumerate(pending[0]):
-        found[k].append((each.result(), each.flow()))
+        found[k].append((each.result(), each.flows()))
     for k in range(2):
         assert_same(found[k], alone[k], tolerance=1e-6)
 
 
-def test_a_closed_feed_s_memory_is_the_next_one_s(
+def test_a_closed_context_s_memory_is_the_next_one_s(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu = GPU()
     device = open_on_double(monkeypatch, gpu, bundle)
     allocated = []
     for _ in range(3):
-        feed = device.open_feed()
+        context = device.open_context()
         for index in range(3):
-            feed.submit(street(index), infer=True)
-        feed.close()
+            context.submit(street(index), infer=True)
+        context.close()
         allocated.append(gpu.allocated)
     assert len(set(allocated)) == 1
 
 
 @pytest.mark.slow
-def test_sizes_and_formats_may_change_on_the_way(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sizes_may_change_on_the_way(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = [(240, 320), (480, 640), (360, 640)]
-    frames = [street(i, nv12=i % 2 == 1, size_hw=sizes[i % 3]) for i in range(STACK + 3)]
+    frames = [street(i, size_hw=sizes[i % 3]) for i in range(STACK + 3)]
     cpu = open_device("cpu", bundle, flow_wanted=True)
-    expected = infer(cpu.open_feed(), frames)
+    expected = infer(cpu.open_context(), frames)
     device = open_on_double(monkeypatch, GPU(ORDERS[2], integrated=False), bundle)
-    assert_same(infer(device.open_feed(), frames), expected)
+    assert_same(infer(device.open_context(), frames), expected)
 
 
 def test_a_frame_takes_the_same_launches_always(
@@ -126,29 +162,29 @@ def test_a_frame_takes_the_same_launches_always(
 ) -> None:
     gpu = GPU()
     device = open_on_double(monkeypatch, gpu, bundle, flow=False)
-    feed = device.open_feed()
+    context = device.open_context()
     counts = []
     for index in range(STACK + 4):
         gpu.launched.clear()
-        feed.submit(street(index), infer=True)
+        context.submit(street(index), infer=True)
         counts.append(len(gpu.launched))
-    # luma, pyramid; flow and quantise; RGB, stack and scores
-    assert counts == [1 + 1] + [2 + 5 + 1] * 9 + [8 + 3] * 4
+    # luma, pyramid; flow and quantise; RGB and stack
+    assert counts == [1 + 1] + [2 + 5 + 1] * 9 + [8 + 2] * 4
 
 
 def test_nothing_grows(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = GPU(integrated=False)
     device = open_on_double(monkeypatch, gpu, bundle)
-    feed = device.open_feed()
+    context = device.open_context()
     monkeypatch.setattr(
         "tests.support.cuda.on_cpu.run", lambda launch: None
     )  # what it keeps, not what it says
     for index in range(STACK + 4):
-        feed.submit(street(index), infer=True)
+        context.submit(street(index), infer=True)
     before = (gpu.allocated, gpu.pinned, gpu.events, len(gpu.streams))
     frame = street(0)
     for index in range(STACK + 4, 2000):
-        feed.submit(replace(frame, time_s=index / 25), infer=index % 50 == 0)
+        context.submit(replace(frame, time_s=index / 25), infer=index % 50 == 0)
     assert (gpu.allocated, gpu.pinned, gpu.events, len(gpu.streams)) == before
     assert max(len(stream.jobs) for stream in gpu.streams) < 200
 
@@ -158,18 +194,18 @@ def test_without_a_picture_no_flow_comes_back(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = open_on_double(monkeypatch, GPU(), bundle, flow=False)
-    last, flow = infer(device.open_feed(), [street(index) for index in range(STACK + 1)])[-1]
+    last, flows = infer(device.open_context(), [street(index) for index in range(STACK + 1)])[-1]
     assert last is not None
-    assert flow is None
-    assert set(last.stages_ms) == {"resize", "flow", "spatial", "temporal", "scores", "host"}
+    assert flows == {}
+    assert set(last.stages_ms) == {"resize", "flow", "spatial", "temporal", "host"}
 
 
 def test_times_must_rise(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     device = open_on_double(monkeypatch, GPU(), bundle)
-    feed = device.open_feed()
-    feed.submit(street(4), infer=True)
+    context = device.open_context()
+    context.submit(street(4), infer=True)
     with pytest.raises(ValueError, match="frame times must rise"):
-        feed.submit(street(3), infer=True)
+        context.submit(street(3), infer=True)
 
 
 @pytest.mark.slow
@@ -189,6 +225,7 @@ def test_build_then_verify_then_run(
     built = len(trt.builds)
     with logged() as lines:
         told = verify(bundle.path, "cuda")
+    assert [line.split()[0] for line in told[:-1]] == ["tvl1", "spatial", "temporal"]
     assert "the bundle is right on cuda: Double, TensorRT 10.3.0" in told[-1]
     if precision != "best":
         assert told[-1].endswith(f"{precision}/{precision}")
@@ -215,7 +252,7 @@ def test_engines_that_compute_something_else_are_not_chosen(
     )
     with pytest.raises(DeviceError, match=r"no spatial engine .* parity sample \d differs"):
         build(BuildOptions(bundle.path, "int8", None, None))
-    assert not list(engine_folder(bundle).glob("choice-*"))
+    assert not list(engine_folder(bundle).glob("tuning-*"))
 
 
 def refuse(error: Exception) -> Any:
@@ -298,7 +335,8 @@ def test_where_neither_device_can_be_used_both_reasons_are_told(
 ) -> None:
     install(monkeypatch, GPU())
     no_pycuda(monkeypatch)
-    monkeypatch.delitem(sys.modules, "edge.devices.cpu", raising=False)
+    monkeypatch.delitem(sys.modules, "edge.devices.openvino", raising=False)
+    monkeypatch.delattr("edge.devices.openvino", raising=False)
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(DeviceError, match=r"pycuda cannot be used .*OpenVINO is not installed"):
         open_device("auto", bundle)
@@ -309,10 +347,10 @@ def test_a_fault_in_the_middle_leaves_the_gpu_whole(
 ) -> None:
     gpu = GPU()
     device = open_on_double(monkeypatch, gpu, bundle)
-    feed = device.open_feed()
+    context = device.open_context()
     error = cuda_error("an illegal memory access was encountered")
     monkeypatch.setattr("pycuda.driver.Context.synchronize", refuse(error))
-    feed.submit(street(0), infer=True)
+    context.submit(street(0), infer=True)
     device.close()
     assert (gpu.contexts, gpu.allocated) == (0, 0)
 
@@ -321,14 +359,14 @@ def test_a_fault_in_the_middle_leaves_the_gpu_whole(
 def test_no_network_goes_while_it_runs(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = GPU()
     device = open_on_double(monkeypatch, gpu, bundle)
-    feed = device.open_feed()
+    context = device.open_context()
     under_way = []
     monkeypatch.setattr(
         "edge.devices.tensorrt.engine.Engine.close",
         lambda engine: under_way.append(sum(len(stream.jobs) for stream in gpu.streams)),
     )
     for index in range(STACK + 2):
-        feed.submit(street(index), infer=True)
+        context.submit(street(index), infer=True)
     device.close()
     assert under_way == [0, 0]
 
@@ -337,8 +375,8 @@ def test_a_result_that_came_too_late_is_not_another_frame_s(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = open_on_double(monkeypatch, GPU(), bundle)
-    feed = device.open_feed()
-    pending = [feed.submit(street(index), infer=True) for index in range(STACK + 3)]
+    context = device.open_context()
+    pending = [context.submit(street(index), infer=True) for index in range(STACK + 3)]
     with pytest.raises(RuntimeError, match="two frames later"):
         pending[STACK].result()
     assert pending[-1].result() is not None

@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from edge.devices.tensorrt.prepare import get_or_build_engine
 
 from edge.bundle.manifest import Bundle
-from edge.bundle.network import Stream
 from edge.devices.tensorrt.builder import BuildConfig, BuiltEngine, build_engine
+from edge.devices.tensorrt.get_or_build import get_or_build_engine
 from edge.devices.tensorrt.layers import convolutions, float_convolutions
 from edge.errors import BundleError, DeviceError
 from tests.support.engines import ORIN, STREAMS, break_weight, copy_bundle, network_of, with_network
@@ -31,13 +30,13 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def int8_engines(demo_bundle: Path) -> dict[Stream, BuiltEngine]:
+def int8_engines(demo_bundle: Path) -> dict[str, BuiltEngine]:
     return {s: build((demo_bundle / f"{s}.onnx").read_bytes()) for s in STREAMS}
 
 
 @pytest.mark.parametrize("stream", STREAMS)
 def test_every_convolution_of_a_shipped_stream_is_int8(
-    stream: Stream, int8_engines: dict[Stream, BuiltEngine]
+    stream: str, int8_engines: dict[str, BuiltEngine]
 ) -> None:
     built = int8_engines[stream]
     assert len(built.plan) > 1 << 20
@@ -58,7 +57,7 @@ def test_variants_are_taken_and_are_what_they_say(precision: str, demo_bundle: P
 @pytest.mark.parametrize("stream", STREAMS)
 def test_a_float_convolution_is_reported_by_name(
     how: str,
-    stream: Stream,
+    stream: str,
     demo_bundle: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,

@@ -12,11 +12,11 @@ import pytest
 
 from edge.bundle.float_onnx import float_onnx
 from edge.bundle.manifest import load_bundle
-from edge.devices.cpu import Network
+from edge.devices.openvino import open_network
 from edge.devices.tensorrt.builder import BuildConfig, build_engine
 from edge.devices.tensorrt.engine import Engine
+from edge.devices.tensorrt.get_or_build import get_or_build_engine
 from edge.devices.tensorrt.layers import convolutions, float_convolutions
-from edge.devices.tensorrt.prepare import get_or_build_engine
 from edge.devices.tensorrt.version import capabilities, open_log
 from edge.errors import BundleError, DeviceError
 from tests.support.engines import ORIN, copy_bundle, inputs_of, network_of, softmax
@@ -46,7 +46,7 @@ def batch(demo_bundle: Path) -> np.ndarray:
 @pytest.fixture(scope="module")
 def expected(spatial: bytes, batch: np.ndarray) -> np.ndarray:
     """(1, C), its logits by OpenVINO."""
-    return Network(spatial, "net", SHAPE, CLASSES)(batch)
+    return open_network(spatial, "net", SHAPE, CLASSES).infer(batch)
 
 
 def plan_of(trt: Surface, data: bytes, precision: Any = "int8") -> bytes:

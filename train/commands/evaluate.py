@@ -16,13 +16,13 @@ from edge.errors import DataError
 from edge.terminal import track
 from edge.text import print_line
 from train.commands.arguments import (
-    FUSED,
     Cache,
     Data,
     Networks,
     named_as_trained,
     networks_by_name,
 )
+from train.streams import FUSED
 
 if TYPE_CHECKING:
     from train.data.cache import CachedClip

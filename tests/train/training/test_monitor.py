@@ -12,8 +12,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from edge.errors import TrainingError
-from edge.motion.spec import PRESETS
 from edge.motion.quantise import quantise
+from edge.motion.spec import PRESETS
 from edge.motion.stack import stack_tensor
 from tests.support.networks import make_spec
 from train.training.monitor import Watch, flow_grid, rgb_grid, write_curve

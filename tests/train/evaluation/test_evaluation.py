@@ -216,7 +216,7 @@ def test_both_streams_are_evaluated_saved_and_fused(
     data: Path, runs: dict[str, Path], tmp_path: Path
 ) -> None:
     words = ["evaluate", data, "--cache", data / "cache", "--samples", 3, "--for-fusion"]
-    words += [word for stream, run in runs.items() for word in (f"--{stream}", run)]
+    words += [word for stream, run in runs.items() for word in ("--network", f"{stream}={run}")]
     files = {"scores": "s.npz", "report": "r.json", "confusion": "c.png"}
     words += [word for key, name in files.items() for word in (f"--{key}", tmp_path / name)]
     done = twostream(*words)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from edge.text import print_line
+from train.commands.arguments import Cache
 
 if TYPE_CHECKING:
     import onnx
@@ -46,7 +47,7 @@ def calibrate_command(
             metavar="VERSION", help="Write OUT.cache, a calibration cache for this TensorRT, too."
         ),
     ] = None,
-    cache: Annotated[Path, typer.Option(help="Where the samples are kept.")] = Path("work/cache"),
+    cache: Cache = Path("work/cache"),
 ) -> None:
     """Make the INT8 (Q/DQ) version of an FP32 network from its own training clips."""
     from calibration.clips import find_unlabelled
@@ -54,17 +55,18 @@ def calibrate_command(
     from calibration.quantise import calibrate
     from calibration.samples import draw_samples, draw_unlabelled
     from calibration.table import write_table
+    from train.data.cache import open_cache
     from train.data.dataset import open_dataset
 
     out = out or model.with_name(f"{model.stem}.int8.onnx")
     fp32, spec = load_model(model)
-    folder = cache / "calibration"
+    store = open_cache(cache, spec)
     if unlabelled:
         footage = find_unlabelled(data, spec)
-        samples = draw_unlabelled(spec, footage, clips, seed, folder)
+        samples = draw_unlabelled(spec, footage, clips, seed, store)
     else:
         known = open_dataset(data, spec.split).train
-        samples = draw_samples(spec, known, clips, seed, folder)
+        samples = draw_samples(spec, known, clips, seed, store)
     made = calibrate(fp32, samples, ranges)
     write_model(made.model, spec, out)
     for line in describe(spec, samples, made):

@@ -1,7 +1,8 @@
-"""From both networks' scores to a decision: temperatures, weights, threshold, and their worth."""
+"""From the networks' scores to a decision: temperatures, weights, threshold, and their worth."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,26 +19,26 @@ from export.confidence import (
     reliability,
 )
 from export.measure import PRECISIONS, SAMPLES, ClipScores
-from train.data.cache import STACK
 from train.data.snippets import evenly_spaced
-from train.evaluation.fusion import search_weight
+from train.evaluation.fusion import search_weights
 from train.evaluation.metrics import Truth
+from train.streams import FUSED
 
 WINDOW_S = 1.0
+LEAST = 0.6  # of an equal share: of two streams each has 0.3 or more
 
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """Temperatures of the streams, and the fusion with its own."""
+    """temperatures, weights: of the streams, by name. fusion: with a temperature of its own."""
 
-    spatial: float
-    temporal: float
+    temperatures: Mapping[str, float]
+    weights: Mapping[str, float]
     fusion: FusionSpec
 
     def of(self, stream: str) -> float:
         """The temperature of a stream, or of "fused"."""
-        known = {"spatial": self.spatial, "temporal": self.temporal}
-        return known.get(stream, self.fusion.temperature)
+        return self.fusion.temperature if stream == FUSED else self.temperatures[stream]
 
 
 def fit_fusion(known: ClipScores, others: ClipScores, false_alarms: float) -> Confidence:
@@ -45,61 +46,60 @@ def fit_fusion(known: ClipScores, others: ClipScores, false_alarms: float) -> Co
 
     known: clips of the bundle's classes; others: of other actions.
     """
-    spatial, temporal = (
-        fit_temperature(*_rows(known, stream, "int8")) for stream in ("spatial", "temporal")
-    )
+    temperatures = {name: fit_temperature(*_rows(known, name, "int8")) for name in known.streams}
     plain = FusionSpec(
-        spatial_weight=1.0,
-        temporal_weight=1.0,
+        kind="arithmetic",
         temperature=1.0,
         window_s=WINDOW_S,
         threshold=0.0,
         false_alarm_rate=false_alarms,
     )
-    found = Confidence(spatial, temporal, plain)
-    weight = _spatial_weight(known, found)
-    weights = {"spatial_weight": weight, "temporal_weight": round(1 - weight, 2)}
-    found = replace(found, fusion=plain.model_copy(update=weights))
-    fused = fit_temperature(*_rows(fuse_moments(known, found), "fused", "int8"))
+    found = Confidence(temperatures, {}, plain)
+    found = replace(found, weights=_weights(known, found))
+    fused = fit_temperature(*_rows(fuse_moments(known, found), FUSED, "int8"))
     found = replace(found, fusion=found.fusion.model_copy(update={"temperature": fused}))
     negatives = windowed(fuse_moments(others, found), WINDOW_S).max(axis=-1).ravel()
     threshold = choose_threshold(negatives, false_alarms)
     return replace(found, fusion=found.fusion.model_copy(update={"threshold": threshold}))
 
 
-def _spatial_weight(scores: ClipScores, confidence: Confidence) -> float:
-    """In twentieths, the one with the best INT8 top-1 of these clips; among equals that with the
-    best log-likelihood. Neither stream gets less than 0.3: with few clips one could be shut out.
+def _weights(scores: ClipScores, confidence: Confidence) -> dict[str, float]:
+    """In twentieths, those with the best INT8 top-1 of these clips; among equals those with the
+    best log-likelihood. No stream gets less than LEAST of an equal share: with few clips one could
+    be shut out.
     """
-    spatial, temporal = (
-        apply_temperature(scores.moments[stream, "int8"], confidence.of(stream)).mean(axis=1)
-        for stream in ("spatial", "temporal")
-    )
-    return search_weight(spatial, temporal, scores.truth, least=0.3)
+    means = {
+        name: apply_temperature(scores.moments[name, "int8"], confidence.of(name)).mean(axis=1)
+        for name in scores.streams
+    }
+    return search_weights(means, scores.truth, least=LEAST / len(means))
 
 
 def fuse_moments(scores: ClipScores, confidence: Confidence) -> ClipScores:
     """The same with the stream "fused", as it is live."""
-    fusion = confidence.fusion
 
     def fused(precision: str) -> Scores:
-        spatial, temporal = (
-            apply_temperature(scores.moments[stream, precision], confidence.of(stream))
-            for stream in ("spatial", "temporal")
-        )
-        return apply_temperature(fuse(spatial, temporal, fusion), fusion.temperature)
+        rows = {
+            stream: apply_temperature(scores.moments[stream, precision], confidence.of(stream))
+            for stream in scores.streams
+        }
+        return apply_temperature(fuse(rows, confidence.weights), confidence.fusion.temperature)
 
-    made = {("fused", precision): fused(precision) for precision in PRECISIONS}
+    made = {(FUSED, precision): fused(precision) for precision in PRECISIONS}
     return replace(scores, moments=scores.moments | made)
 
 
 def confidence_report(scores: ClipScores, confidence: Confidence) -> dict[str, Any]:
     """Expected calibration error of each stream's INT8 scores at temperature 1 and at its own, and
-    of the fusion without any temperature and with all three.
+    of the fusion without any temperature and with all of them.
     """
-    plain = Confidence(1.0, 1.0, confidence.fusion.model_copy(update={"temperature": 1.0}))
+    plain = replace(
+        confidence,
+        temperatures=dict.fromkeys(scores.streams, 1.0),
+        fusion=confidence.fusion.model_copy(update={"temperature": 1.0}),
+    )
     report: dict[str, Any] = {}
-    for stream in ("spatial", "temporal", "fused"):
+    for stream in (*scores.streams, FUSED):
         before, after = (
             calibration_error(
                 reliability(*_rows(fuse_moments(scores, which), stream, "int8", which))
@@ -124,7 +124,7 @@ def _rows(
 ) -> tuple[Scores, Truth]:
     """All moments (N, C), at the stream's temperature where it is given; their classes (N,)."""
     moments = scores.moments[stream, precision]
-    if confidence is not None and stream != "fused":  # which has its temperature already
+    if confidence is not None and stream != FUSED:  # which has its temperature already
         moments = apply_temperature(moments, confidence.of(stream))
     return moments.reshape(-1, moments.shape[-1]), np.repeat(scores.truth, moments.shape[1])
 
@@ -132,9 +132,9 @@ def _rows(
 def windowed(scores: ClipScores, window_s: float) -> Scores:
     """The INT8 scores that the runtime's window would hold at each moment, (clips, SAMPLES, C)."""
     rows = []
-    for clip, fused in zip(scores.clips, scores.moments["fused", "int8"], strict=True):
+    for clip, fused in zip(scores.clips, scores.moments[FUSED, "int8"], strict=True):
         window = ScoreWindow(window_s)
-        moments = evenly_spaced(len(clip), STACK, SAMPLES)
+        moments = evenly_spaced(len(clip), scores.history, SAMPLES)
         rows.append([window.push(clip.times_s[i], s) for i, s in zip(moments, fused, strict=True)])
     return np.array(rows, np.float32)
 

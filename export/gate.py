@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from calibration.quantise import DIFFERENCE_MAX
+from train.streams import FUSED
 
 TOP1_LOSS_MAX = 0.01  # one point
 SCORE_DIFFERENCE_MAX = DIFFERENCE_MAX
 
 
-def too_much_lost(validation: dict[str, Any]) -> str | None:
+def too_much_lost(validation: dict[str, Any], streams: Sequence[str]) -> str | None:
     """What INT8 loses against FP32 on the validation clips where that is too much, else None.
 
-    validation: what `accuracy_report` found. A top-1 that rises is no loss.
+    validation: what `accuracy_report` found of the streams and of "fused". A top-1 that rises is no
+    loss.
     """
     reasons = []
-    for stream in ("spatial", "temporal", "fused"):
+    for stream in (*streams, FUSED):
         row = validation[stream]
         lost = round(row["top1_fp32"] - row["top1_int8"], 4)
         if lost > TOP1_LOSS_MAX:

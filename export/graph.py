@@ -12,7 +12,6 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 from torch import nn
 
 from calibration.onnx_file import write_model
@@ -94,29 +93,3 @@ def check_against(
             )
     if np.ptp(np.stack(wanted), axis=0).max() == 0:
         raise ExportError(f"{path}: the logits are the same whatever the input; is it trained?")
-
-
-def batched(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
-    """The network for `batch` inputs at once: (N, channels, H, W) -> logits (N, C).
-
-    Raises ExportError where the graph is made for one input only, which shows in its outputs.
-    """
-    wider = onnx.ModelProto()
-    wider.CopyFrom(model)
-    del wider.graph.value_info[:]
-    for value in (*wider.graph.input, *wider.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = batch
-    shape = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
-    inputs = np.random.default_rng(0).standard_normal((batch, *shape[1:]), np.float32)
-    one, all_ = (
-        onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"])
-        for m in (model, wider)
-    )
-    try:
-        found = all_.run([OUTPUT], {INPUT: inputs})[0]
-    except (Fail, InvalidArgument, RuntimeException):
-        raise ExportError(f"the network takes one input at a time only, not {batch}") from None
-    wanted = np.concatenate([one.run([OUTPUT], {INPUT: row[None]})[0] for row in inputs])
-    if found.shape != wanted.shape or np.abs(found - wanted).max() > 0.05 * np.ptp(wanted):
-        raise ExportError(f"the network gives other logits with {batch} inputs at once")
-    return wider

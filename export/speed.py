@@ -12,7 +12,7 @@ import numpy as np
 from edge.bundle.manifest import Bundle
 from edge.decision.recognizer import Recognizer, RunConfig, label_video
 from edge.devices import open_device
-from edge.motion.tvl1 import TVL1
+from edge.motion.method import open_motion
 from edge.outputs.records import summary_record
 from edge.sources.gst_source import open_source
 from train.data.cache import CachedClip
@@ -24,11 +24,11 @@ def run_speed(bundle: Bundle, videos: list[Path]) -> dict[str, Any]:
     frames, seconds, duration_s = 0, 0.0, 0.0
     try:
         for video in videos:
-            feed = device.open_feed()
-            recognizer = Recognizer(bundle.manifest, feed, RunConfig(), str(video))
+            context = device.open_context()
+            recognizer = Recognizer(bundle.manifest, context, RunConfig(), str(video))
             with open_source(str(video)) as source:
                 label_video(source, recognizer, lambda label: None)
-            feed.close()
+            context.close()
             summary = summary_record(recognizer, device.description, 0, None, [])
             frames += summary["frames"]
             seconds += summary["seconds"]
@@ -45,29 +45,33 @@ def run_speed(bundle: Bundle, videos: list[Path]) -> dict[str, Any]:
     }
 
 
-def flow_speed(bundle: Bundle, clip: CachedClip, pairs: int = 40) -> dict[str, float]:
-    """TV-L1 at the model's size beside OpenCV's DIS (medium), in turns, one thread each."""
+def flow_speed(bundle: Bundle, clip: CachedClip, pairs: int = 40) -> dict[str, Any]:
+    """The bundle's flow beside OpenCV's DIS (medium), in turns, one thread each; nothing where it
+    measures none."""
     manifest = bundle.manifest
-    tvl1 = TVL1(manifest.flow, manifest.geometry.size_hw)
-    tvl1.warm_up()
+    if not manifest.motions:
+        return {}
+    motion = open_motion(manifest.motions[0], manifest.geometry.size_hw)
+    motion.warm_up()
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     blank = np.zeros((*manifest.geometry.size_hw, 2), np.float32)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    times: dict[str, list[float]] = {"tvl1": [], "dis": []}
+    times: dict[str, list[float]] = {"own": [], "dis": []}
     for index in range(min(pairs, len(clip) - 1)):
-        before, after = clip.frame(index).y, clip.frame(index + 1).y
+        before, after = clip.frame(index), clip.frame(index + 1)
         for name, measure in (
-            ("tvl1", lambda a=before, b=after: tvl1(a, b)),
-            ("dis", lambda a=before, b=after: dis.calc(a, b, blank)),
+            ("own", lambda a=before, b=after: motion(a, b)),
+            ("dis", lambda a=before, b=after: dis.calc(a.y, b.y, blank)),
         ):
             started = time.perf_counter()
             measure()
             times[name].append((time.perf_counter() - started) * 1e3)
     cv2.setNumThreads(threads)
-    ours, theirs = (float(np.median(times[name])) for name in ("tvl1", "dis"))
+    own, dis_ms = (float(np.median(times[name])) for name in ("own", "dis"))
     return {
-        "tvl1_ms": round(ours, 2),
-        "dis_medium_ms": round(theirs, 2),
-        "ratio_to_dis_medium": round(ours / theirs, 2),
+        "method": manifest.motions[0].method,  # type: ignore[attr-defined]
+        "ms": round(own, 2),
+        "dis_medium_ms": round(dis_ms, 2),
+        "ratio_to_dis_medium": round(own / dis_ms, 2),
     }

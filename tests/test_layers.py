@@ -16,7 +16,7 @@ PACKAGES = ("edge", "export", "train", "calibration")
 ALLOWED = {
     "edge": set(),
     "train": {"edge"},
-    "calibration": {"edge"},
+    "calibration": {"edge", "train"},  # of which train.data alone, see below
     "export": {"edge", "train", "calibration"},
 }
 # Heavy packages, and the only files that may import each.
@@ -47,14 +47,20 @@ ROOMS = {
 ONNX_ON_A_DEVICE = {"edge/bundle/float_onnx.py"}
 
 
-def imports(file: Path) -> set[str]:
+def modules(file: Path) -> set[str]:
+    """The modules that a file imports, by their whole names."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names.add((node.module or "").partition(".")[0])
+            names.add(node.module or "")
     return names
+
+
+def imports(file: Path) -> set[str]:
+    """The packages that it imports from."""
+    return {name.partition(".")[0] for name in modules(file)}
 
 
 def sources(package: str) -> list[Path]:
@@ -149,6 +155,14 @@ def test_no_test_is_imported() -> None:
         assert found is None, f"{file}: {found and found[0]}"
 
 
+def test_calibration_takes_from_training_what_needs_no_torch() -> None:
+    """Clips and their cache: an INT8 file can be made where torch is not installed."""
+    for file in sources("calibration"):
+        taken = {name for name in modules(file) if name.partition(".")[0] == "train"}
+        assert all(name.startswith("train.data.") for name in taken), f"{file} imports {taken}"
+    assert_imports_without(("torch", "torchvision", "timm", "export"), sources("calibration"))
+
+
 def test_edge_meets_onnx_in_one_file() -> None:
     users = {
         str(file.relative_to(REPOSITORY)) for file in sources("edge") if "onnx" in imports(file)
@@ -164,13 +178,16 @@ def test_edge_and_calibration_do_not_know_torch() -> None:
 
 def test_every_module_of_edge_imports_alone() -> None:
     blocked = ("torch", "torchvision", "timm", "av", "onnx", "onnxruntime", *PACKAGES[1:])
-    modules = [
-        ".".join(file.relative_to(REPOSITORY).with_suffix("").parts) for file in sources("edge")
-    ]
+    assert_imports_without(blocked, sources("edge"))
+
+
+def assert_imports_without(blocked: tuple[str, ...], files: list[Path]) -> None:
+    """Each of the files can be imported where none of the blocked packages is."""
+    names = [".".join(file.relative_to(REPOSITORY).with_suffix("").parts) for file in files]
     code = (
         "import importlib, sys\n"
         f"for name in {blocked!r}: sys.modules[name] = None\n"
-        f"for name in {modules!r}: importlib.import_module(name.removesuffix('.__init__'))\n"
+        f"for name in {names!r}: importlib.import_module(name.removesuffix('.__init__'))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False

@@ -21,6 +21,7 @@ def _flow(stack: int, motion: Any) -> FlowInput:
 
 # (flows a stack, the method that measures them) -> the spec of an input (see edge/inputs)
 STREAMS: dict[str, Callable[[int, Any], Any]] = {"spatial": _rgb, "temporal": _flow}
+FUSED = "fused"  # what the scores of all streams together are called in reports
 
 
 def training_view(size_hw: tuple[int, int]) -> Geometry:

@@ -18,7 +18,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from edge.bundle.network import INPUT, OUTPUT, STREAMS, Stream
+from edge.bundle.network import INPUT, OUTPUT
 from edge.motion.spec import PRESETS
 from export.graph import export_graph
 from train.data.clips import Clip
@@ -26,6 +26,7 @@ from train.json_file import write_json
 from train.models.backbone import classifier, pretrained_network
 from train.models.spec import network_spec
 from train.models.weights import PACKAGES
+from train.streams import STREAMS
 
 BACKBONES = (
     "vgg19",
@@ -37,7 +38,7 @@ BACKBONES = (
 CLIP = Clip("Diving/v_Diving_g08_c01.avi", Path(), "Diving", "08")
 
 
-def measure(backbone: str, stream: Stream) -> dict[str, Any]:
+def measure(backbone: str, stream: str) -> dict[str, Any]:
     """Loss of one step on a batch of two, and the largest difference of a logit after it."""
     started = time.monotonic()
     torch.manual_seed(1)

@@ -1,7 +1,8 @@
 """What accuracy costs when test clips come as JPEG pictures: the published frames, or one's own.
 
     python -m tests.benchmarks.jpeg_quality --data ../shared/ucf101 \\
-        --spatial work/heavy-spatial-... --temporal work/heavy-temporal-... --json out/jpeg.json
+        --network spatial=work/heavy-spatial-... --network temporal=work/heavy-temporal-... \\
+        --json out/jpeg.json
 
 Published results of this field have moved by ten points with the quality of the pictures that the
 flow was computed from. Here the networks stay and the test clips change: as videos, and as
@@ -21,10 +22,12 @@ from typing import Any
 import cv2
 
 from tests.support.command import TWOSTREAM
+from train.commands.arguments import networks_by_name
 from train.data.dataset import open_dataset
 from train.data.ucf101 import FRAMES, LISTS
 from train.json_file import write_json
 from train.models.checkpoint import find_checkpoint, read_metadata, read_spec
+from train.streams import FUSED
 
 QUALITIES = (100, 75)
 
@@ -44,32 +47,33 @@ def write_frames(data: Path, classes: tuple[str, ...], quality: int, out: Path) 
             number += 1
 
 
-def evaluate(data: Path, streams: list[str], folder: Path) -> dict[str, float]:
+def evaluate(data: Path, networks: dict[str, Path], folder: Path) -> dict[str, float]:
     """Top-1 of each stream and of their mean."""
     report = folder / "report.json"
     where = ["--report", str(report), "--cache", str(folder / "cache")]
+    streams = [f"--network={name}={path}" for name, path in networks.items()]
     command = [str(TWOSTREAM), "evaluate", str(data), *streams, *where]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     found: dict[str, Any] = json.loads(report.read_text())
-    return {name: found[name]["top1"] for name in ("spatial", "temporal", "fused")}
+    return {name: found[name]["top1"] for name in (*networks, FUSED) if name in found}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("data", "spatial", "temporal"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--network", action="append", required=True)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    streams = [f"--spatial={arguments.spatial}", f"--temporal={arguments.temporal}"]
-    file = find_checkpoint(arguments.spatial)
+    networks = networks_by_name(arguments.network)
+    file = find_checkpoint(next(iter(networks.values())))
     classes = read_spec(file, read_metadata(file)).classes
     rows: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        rows["video"] = evaluate(arguments.data, streams, Path(folder))
+        rows["video"] = evaluate(arguments.data, networks, Path(folder))
         for quality in QUALITIES:
             out = Path(folder) / f"q{quality}"
             write_frames(arguments.data, classes, quality, out)
-            rows[f"jpeg {quality}"] = evaluate(out, streams, out)
+            rows[f"jpeg {quality}"] = evaluate(out, networks, out)
     for name, row in rows.items():
         print(f"{name:9}", "  ".join(f"{stream} {top1:.3f}" for stream, top1 in row.items()))
     if arguments.json:

@@ -100,12 +100,13 @@ QUANTISERS: dict[str, Callable[[Path, Samples, Path], onnx.ModelProto]] = {
 def measure(file: Path, data: Path, cache: Path) -> dict[str, Any]:
     fp32, spec = load_model(file)
     split = open_dataset(data, spec.split)
-    samples = draw_samples(spec, split.train, CLIPS, 1, cache / "calibration")
+    store, history = open_cache(cache, spec), spec.input.history
+    samples = draw_samples(spec, split.train, CLIPS, 1, store)
     clips = [clip for clip in split.test if clip.label in spec.classes]
     inputs = [
         tensor_at(clip, index, spec)
-        for clip in fill_cache(open_cache(cache, spec), clips)
-        for index in evenly_spaced(len(clip), 10, MOMENTS)
+        for clip in fill_cache(store, clips, history)
+        for index in evenly_spaced(len(clip), history, MOMENTS)
     ]
     rows: dict[str, Any] = {}
     plain = _median_ms(fp32, spec, inputs)

@@ -19,10 +19,9 @@ import numpy as np
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from edge.bundle.network import STREAMS, Stream
 from edge.motion.preprocessor import Preprocessor
 from edge.motion.spec import PRESETS
-from train.data.cache import CachedClip, ClipCache
+from train.data.cache import fill_cache, open_cache
 from train.data.clips import Clip
 from train.data.dataset import open_dataset
 from train.data.decode import read_frames
@@ -30,6 +29,7 @@ from train.json_file import write_json
 from train.models.malloc import keep_freed_memory
 from train.models.spec import network_spec
 from train.recipe import load_recipe
+from train.streams import STREAMS
 from train.training.dataset import TrainingSet
 from train.training.distributed import Ranks
 from train.training.job import Job, JobOptions, run_job
@@ -39,7 +39,7 @@ from train.training.optim import class_weights, consensus_loss
 CLIPS, STEPS = 8, 6
 
 
-def measure(stream: Stream, data: Path) -> dict[str, Any]:
+def measure(stream: str, data: Path) -> dict[str, Any]:
     """Milliseconds a sample (a frame, for decode and flow)."""
     recipe = load_recipe("default", stream)
     clips = list(open_dataset(data, 1).train[:CLIPS])
@@ -49,15 +49,14 @@ def measure(stream: Stream, data: Path) -> dict[str, Any]:
     started = time.perf_counter()
     frames = [frame for clip in clips[:2] for frame in list(read_frames(clip.path))[:60]]
     times["decode"] = (time.perf_counter() - started) / len(frames)
-    preprocessor = Preprocessor(spec.geometry, spec.flow)
+    preprocessor = Preprocessor(spec.geometry, [PRESETS["fast"]])
     preprocessor.warm_up()
     started = time.perf_counter()
     for index, frame in enumerate(frames[:60]):
         preprocessor.push(frame) if index else preprocessor.clear()
     times["resize_and_flow"] = (time.perf_counter() - started) / 60
     with tempfile.TemporaryDirectory() as folder:
-        store = ClipCache(Path(folder), spec.geometry, spec.flow)
-        cached = [clip for clip in store.fill(clips, 2) if isinstance(clip, CachedClip)]
+        cached = fill_cache(open_cache(Path(folder), spec), clips, recipe.sampling.stack)
         times |= _steps(TrainingSet(cached, spec, recipe), stream)
         waited = _waited(stream, clips, classes, Path(folder))
     per_sample = times["augment"] + times["forward"] + times["backward"] + times["optimiser"]
@@ -73,7 +72,7 @@ def measure(stream: Stream, data: Path) -> dict[str, Any]:
     }
 
 
-def _steps(samples: TrainingSet, stream: Stream) -> dict[str, float]:
+def _steps(samples: TrainingSet, stream: str) -> dict[str, float]:
     recipe, spec = samples.recipe, samples.spec
     ranks = Ranks(0, 1, 0, torch.device("cpu"))
     parts, _, _ = build_parts(spec, recipe, ranks)
@@ -100,7 +99,7 @@ def _steps(samples: TrainingSet, stream: Stream) -> dict[str, float]:
     return times
 
 
-def _waited(stream: Stream, clips: list[Clip], classes: tuple[str, ...], folder: Path) -> float:
+def _waited(stream: str, clips: list[Clip], classes: tuple[str, ...], folder: Path) -> float:
     """The share of an epoch's steps that went by in waiting for samples, the first step, in which
     the loader's processes start, left out.
     """

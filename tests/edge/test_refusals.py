@@ -123,7 +123,7 @@ def test_outputs_that_cannot_be_written(tmp_path: Path, demo_bundle: Path) -> No
         (("train", "both", "nowhere"), "train spatial or temporal"),
         (("train", "spatial", "nowhere"), "nowhere: no such folder; give a data set"),
         (("evaluate", "nowhere"), "nothing to evaluate"),
-        (("evaluate", "nowhere", "--spatial", "none.safetensors"), "none.safetensors"),
+        (("evaluate", "nowhere", "--network", "spatial=none.safetensors"), "none.safetensors"),
         (("calibrate", "none.onnx", "nowhere"), "none.onnx"),
         (("export", "nowhere", "out", "--parity-video", "none.mp4"), "none.mp4"),
     ],
@@ -138,7 +138,7 @@ def test_a_checkpoint_is_never_unpickled(tmp_path: Path) -> None:
 
     trap = tmp_path / "trap.safetensors"
     torch.save({"weights": torch.zeros(3)}, trap)
-    done = twostream("evaluate", tmp_path, "--spatial", trap)
+    done = twostream("evaluate", tmp_path, "--network", f"spatial={trap}")
     assert_refused(done, "trap.safetensors", "not a twostream checkpoint")
 
 

@@ -7,22 +7,16 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
 from typer.testing import CliRunner
 
-from calibration.lint import lint
 from edge.bundle.manifest import load_bundle
 from edge.cli import app
 from edge.errors import ExportError
 from export.cli import export_command
-from export.graph import batched
 from tests.support import tiny
 from tests.support.clips import write_clip
 from tests.support.command import twostream
-from tests.support.networks import residual_network
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +31,8 @@ class Trained:
 
     def arguments(self, out: Path, *more: object) -> list[str]:
         words = ["export", self.data, out, "--parity-video", self.footage, "--clips", 8]
-        words += ["--spatial", self.spatial, "--temporal", self.temporal]
+        words += ["--network", f"spatial={self.spatial}"]
+        words += ["--network", f"temporal={self.temporal}"]
         words += ["--work", self.work, "--cache", self.data / "cache", *more]
         return [str(word) for word in words]
 
@@ -64,15 +59,10 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def test_the_same_inputs_give_the_same_bytes(trained: Trained, bundle: Path) -> None:
-    """Whatever else is left beside it: here the networks for four inputs at once."""
     out = trained.work / "second" / "tiny"
-    done = twostream(*trained.arguments(out, "--batch", 4))
+    done = twostream(*trained.arguments(out), timeout_s=300)
     assert done.returncode == 0, done.stderr
     assert hashes(out) == hashes(bundle)
-    model = onnx.load(trained.work / "temporal.int8.batch4.onnx")
-    dims = model.graph.input[0].type.tensor_type.shape.dim
-    assert [dim.dim_value for dim in dims] == [4, 20, 64, 64]
-    assert lint(model) == []
 
 
 def test_a_bundle_says_what_it_was_made_from(trained: Trained, bundle: Path) -> None:
@@ -86,7 +76,7 @@ def test_a_bundle_says_what_it_was_made_from(trained: Trained, bundle: Path) -> 
         tried = found["mean_score_difference_by_ranges"]
         assert tried[found["ranges"]] == min(tried.values())
         temperature = report["validation"]["confidence"][stream]["temperature"]
-        assert getattr(manifest, stream).temperature == temperature
+        assert manifest.streams[stream].temperature == temperature
     page = bundle.with_name("tiny.html").read_text()
     for words in (
         "data:image/png;base64",
@@ -133,7 +123,7 @@ def test_calibrate_ranks_layers_and_takes_footage(trained: Trained, bundle: Path
     assert len(rows) == 50
     assert losses == sorted(losses, reverse=True)
     assert picture.read_bytes()[:4] == b"\x89PNG"
-    assert twostream("export", "--check", out, "--table", f"{out}.cache").returncode == 0
+    assert twostream("lint", out, "--table", f"{out}.cache").returncode == 0
     folder = trained.work / "recordings"
     folder.mkdir()
     for name in ("a.mp4", "b.mp4", "c.mp4", "d.mp4"):
@@ -144,14 +134,3 @@ def test_calibrate_ranks_layers_and_takes_footage(trained: Trained, bundle: Path
     )
     assert done.returncode == 0, done.stderr
     assert "(unlabelled) 4" in done.stderr
-
-
-def test_a_network_for_one_input_only_is_refused() -> None:
-    model = residual_network()
-    shape = numpy_helper.from_array(np.array([1, 4], np.int64), "one")
-    model.graph.initializer.append(shape)
-    flatten = next(node for node in model.graph.node if node.op_type == "Flatten")
-    flatten.op_type = "Reshape"
-    flatten.input.append("one")
-    with pytest.raises(ExportError, match="one input at a time only"):
-        batched(model, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.bundle.network import STREAMS, Stream
 from edge.errors import DataError
 from tests.support.command import assert_refused, twostream
 from tests.support.paths import REPOSITORY
-from train.recipe import Recipe, load_recipe, recipe_names
+from train.recipe import Recipe, load_recipe, parse_recipe, recipe_names
+from train.streams import STREAMS
 
 DEFAULT = REPOSITORY / "train" / "recipes" / "default.toml"
 
 
 @pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize("name", recipe_names())
-def test_packaged_recipes_are_whole_and_name_their_source(name: str, stream: Stream) -> None:
+def test_packaged_recipes_are_whole_and_name_their_source(name: str, stream: str) -> None:
     recipe = load_recipe(name, stream)
     assert len(recipe.source) > 20
     assert Recipe.model_validate_json(recipe.to_json()) == recipe
@@ -89,3 +90,11 @@ def test_a_recipe_that_is_not_there_or_no_toml_is_one_line(tmp_path: Path) -> No
     ):
         done = twostream("train", "spatial", tmp_path, "--recipe", name)
         assert_refused(done, name, says)
+
+
+def test_a_recipe_of_before_stacks_were_free_is_read() -> None:
+    """Those of older checkpoints, all of them of ten flows a stack."""
+    recipe = load_recipe("default", "temporal")
+    raw = json.loads(recipe.to_json())
+    assert raw["sampling"].pop("stack") == 10
+    assert parse_recipe(json.dumps(raw)) == recipe == parse_recipe(recipe.to_json())

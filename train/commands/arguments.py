@@ -13,7 +13,7 @@ from edge.errors import DataError
 from edge.motion.spec import PRESETS, TVL1Spec
 from edge.spec import first_fault
 from edge.text import ClassName, same_name
-from train.streams import STREAMS
+from train.streams import FUSED, STREAMS
 
 Data = Annotated[Path, typer.Argument(help="UCF101, its frames, folders of your own, or a CSV.")]
 Cache = Annotated[Path, typer.Option(help="Where resized frames and flow are kept.")]
@@ -40,7 +40,6 @@ Networks = Annotated[
         "--network", metavar="NAME=CHECKPOINT", help="A checkpoint, or folder of a run; repeatable."
     ),
 ]
-FUSED = "fused"  # what the scores of all streams together are called, in reports and on screens
 
 
 def networks_by_name(given: list[str] | None) -> dict[str, Path]:

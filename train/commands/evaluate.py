@@ -16,13 +16,13 @@ from edge.errors import DataError
 from edge.terminal import track
 from edge.text import print_line
 from train.commands.arguments import (
-    FUSED,
     Cache,
     Data,
     Networks,
     named_as_trained,
     networks_by_name,
 )
+from train.streams import FUSED
 
 if TYPE_CHECKING:
     from train.data.cache import CachedClip
@@ -79,12 +79,9 @@ def evaluate_command(
     classes = next(iter(specs.values())).classes
     parts = _parts(open_dataset(data, split), next(iter(specs.values())))
     wanted = list(parts) if for_fusion else [part]
-    clips = {name: [c for c in parts[name] if c.label in classes] for name in wanted}
-    for name in wanted:
-        if not clips[name] and name == part:
-            raise DataError(f"{data}: holds no {name} clip of {', '.join(classes)}")
-        others = len(parts[name]) - len(clips[name])
-        logger.info("%s: %d clips; %d of other classes left out", name, len(clips[name]), others)
+    clips = {name: _of_classes(name, parts[name], classes) for name in wanted}
+    if not clips[part]:
+        raise DataError(f"{data}: holds no {part} clip of {', '.join(classes)}")
     if "test" in wanted and not other_split:
         _refuse_seen(clips["test"], specs)
     history = max(spec.input.history for spec in specs.values())
@@ -120,6 +117,13 @@ def _parts(split: Split, spec: NetworkSpec) -> dict[str, list[Clip]]:
         "validation": [clip for clip in split.train if clip.name in held],
         "test": list(split.test),
     }
+
+
+def _of_classes(part: str, clips: list[Clip], classes: tuple[str, ...]) -> list[Clip]:
+    found = [clip for clip in clips if clip.label in classes]
+    others = len(clips) - len(found)
+    logger.info("%s: %d clips; %d of other classes left out", part, len(found), others)
+    return found
 
 
 def _refuse_seen(clips: list[Clip], specs: dict[str, NetworkSpec]) -> None:

@@ -27,6 +27,7 @@ from train.streams import STREAMS
 
 if TYPE_CHECKING:
     from train.recipe import Recipe
+    from train.training.job import Job
 
 logger = logging.getLogger(__name__)
 
@@ -80,18 +81,22 @@ def train_command(
     train, validation = hold_out(part.train, names, chosen.validation.fraction)
     from train.training.job import Job, JobOptions, run_job
 
+    job = Job(stream, names, split, train, validation, chosen, preset)
+    _tell(job, len(part.missing))
+    options = JobOptions(out, resume, workers, save_every, keep, cache)
+    logger.info("best checkpoint: %s", run_job(job, options))
+
+
+def _tell(job: Job, missing: int) -> None:
     logger.info(
         "%s: %d clips to train on (%d of other classes), %d to choose by, "
         "%d listed clips not on disk",
-        stream,
-        len(train),
-        sum(clip.label not in names for clip in train),
-        sum(clip.label in names for clip in validation),
-        len(part.missing),
+        job.stream,
+        len(job.train),
+        sum(clip.label not in job.classes for clip in job.train),
+        sum(clip.label in job.classes for clip in job.validation),
+        missing,
     )
-    job = Job(stream, names, split, train, validation, chosen, preset)
-    options = JobOptions(out, resume, workers, save_every, keep, cache)
-    logger.info("best checkpoint: %s", run_job(job, options))
 
 
 def _fine_tuning(

@@ -65,8 +65,7 @@ class CachedClip:
 
     def frame(self, index: int) -> Frame:
         """Frame `index` at the model's size; its planes are read when they are looked at."""
-        packed = _open_rows(self.folder / _FRAMES)[index]
-        return unpack_i420(packed, self.size_hw, self.times_s[index], index, self.matrix)
+        return self._unpack(_open_rows(self.folder / _FRAMES), index)
 
     def steps(self, index: int, count: int) -> list[Step]:
         """The `count` steps up to frame `index`, oldest first, as a camera would have given them.
@@ -74,11 +73,18 @@ class CachedClip:
         first = index - count + 1
         if not 0 <= first <= index < len(self):
             raise IndexError(f"{self.clip.name}: no {count} frames end at frame {index}")
+        frames = _open_rows(self.folder / _FRAMES)
         flows = {spec: _open_rows(self.folder / flow_file(spec)) for spec in self.motions}
         return [
-            Step(self.frame(at), {spec: rows[at - 1] for spec, rows in flows.items()} if at else {})
+            Step(
+                self._unpack(frames, at),
+                {spec: rows[at - 1] for spec, rows in flows.items()} if at else {},
+            )
             for at in range(first, index + 1)
         ]
+
+    def _unpack(self, frames: NDArray[np.uint8], index: int) -> Frame:
+        return unpack_i420(frames[index], self.size_hw, self.times_s[index], index, self.matrix)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from train.evaluation.metrics import Truth, top_k
 from train.evaluation.protocol import mean_scores, torch_network, true_classes
 from train.models.checkpoint import load_checkpoint
 from train.recipe import Recipe
+from train.streams import FUSED
 from train.training.job import Job, JobOptions, run_job
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def cross_validate(trial: Trial, options: JobOptions) -> dict[str, Any]:
         within = replace(options, out=options.out / f"fold{number}", resume="auto")
         runs = {stream: _train(stream, train, trial, within) for stream in trial.recipes}
         found, truth = _test(runs, test, trial.classes, options)
-        found["fused"] = np.mean(list(found.values()), axis=0, dtype=np.float32)
+        found[FUSED] = np.mean(list(found.values()), axis=0, dtype=np.float32)
         row = {name: top_k(means, truth, 1) for name, means in found.items()}
         figures = ", ".join(f"{k} {v:.3f}" for k, v in row.items())
         logger.info("fold %d: %s", number, figures)

@@ -18,8 +18,9 @@ from tests.support.clips import write_clip
 from tests.support.command import TWOSTREAM, assert_refused, twostream
 from tests.support.paths import REPOSITORY
 from tests.support.waiting import wait_until
-from train.commands.data import GEOMETRY
+from train.commands.data import SIZE_HW
 from train.data.decode import read_frames
+from train.streams import training_view
 
 CLIPS = 6
 FRAMES = 60
@@ -56,11 +57,10 @@ def test_the_pictures_are_the_runtimes_flow(data: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert f"{CLIPS * (FRAMES - 1)} flows of {CLIPS} clips written, 0 clips" in done.stdout
     assert_whole(out)
-    preprocessor = Preprocessor(GEOMETRY, PRESETS["fast"])
+    preprocessor = Preprocessor(training_view(SIZE_HW), [PRESETS["fast"]])
     steps = [preprocessor.push(frame) for frame in read_frames(data / "wave" / "2.avi")]
     for index in (1, 30, FRAMES - 1):
-        flow = steps[index].flow
-        assert flow is not None
+        (flow,) = steps[index].flows.values()
         for axis, plane in zip(("u", "v"), flow, strict=True):
             file = out / axis / "wave_2" / f"frame{index:06}.jpg"
             picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.motion.quantise import quantise
 from edge.motion.spec import PRESETS
-from edge.motion.stack import quantise
 from edge.motion.tvl1 import TVL1
 from edge.video.frames import Frame
 from train.data.transforms import Crop, augment_frame, augment_stack, draw_crop, mirror_u

@@ -6,6 +6,7 @@ import json
 import shutil
 from contextlib import suppress
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 
 import cv2
@@ -14,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.decision.fusion import Scores
+from edge.decision.fusion import Scores, fuse, softmax
 from edge.errors import DataError
 from tests.support import tiny
 from tests.support.command import assert_refused, twostream
-from train.evaluation.fusion import fit_svm, search_weight, stacked, svm_scores, weighted
-from train.evaluation.metrics import confusion, right_by_class, top_k
+from train.evaluation.fusion import fit_svm, search_weights, stacked, svm_scores
+from train.evaluation.metrics import confusion, log_likelihood, right_by_class, top_k
 from train.evaluation.plots import draw_confusion
 from train.evaluation.protocol import ten_crops
 from train.evaluation.scores import SavedScores, load_scores, write_scores
@@ -72,10 +73,31 @@ def one_hot(numbers: list[int], sure: float, classes: int = 3) -> Scores:
 
 def test_the_weight_goes_to_the_stream_that_is_right() -> None:
     right, wrong = one_hot([0, 1, 2, 2], 0.8), one_hot([1, 2, 0, 0], 0.8)
-    assert search_weight(right, wrong, TRUTH) == 1.0
-    assert search_weight(wrong, right, TRUTH) == 0.0
-    assert search_weight(right, wrong, TRUTH, least=0.3) == 0.7
-    np.testing.assert_allclose(weighted(right, wrong, 0.25), 0.25 * right + 0.75 * wrong)
+    assert search_weights({"a": right, "b": wrong}, TRUTH) == {"a": 1.0, "b": 0.0}
+    assert search_weights({"a": wrong, "b": right}, TRUTH) == {"a": 0.0, "b": 1.0}
+    assert search_weights({"a": right, "b": wrong}, TRUTH, least=0.3) == {"a": 0.7, "b": 0.3}
+    assert search_weights({"a": wrong}, TRUTH) == {"a": 1.0}
+    three = search_weights({"a": wrong, "b": right, "c": wrong}, TRUTH, least=0.2)
+    assert three == {"a": 0.2, "b": 0.6, "c": 0.2}
+
+
+@given(st.integers(1, 5), st.integers(0, 2**16))
+def test_no_way_to_share_weights_between_two_streams_is_better(count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 3, 12)
+    scores = {f"s{n}": softmax(rng.normal(0, 2, (12, 3)), 1.0) for n in range(count)}
+    weights = search_weights(scores, truth, least=0.6 / count)
+    assert sum(weights.values()) == pytest.approx(1)
+    assert min(weights.values()) >= 0.6 / count - 1e-9
+
+    def worth(weights: dict[str, float]) -> tuple[float, float]:
+        fused = fuse(scores, weights)
+        return top_k(fused, truth, 1), log_likelihood(fused, truth) - 1e-5
+
+    for one, other in permutations(scores, 2):
+        if weights[one] - 0.05 >= 0.6 / count:
+            moved = weights | {one: weights[one] - 0.05, other: weights[other] + 0.05}
+            assert worth(moved) <= (worth(weights)[0], worth(weights)[1] + 1e-5)
 
 
 def test_the_svm_learns_what_the_average_cannot() -> None:
@@ -86,8 +108,8 @@ def test_the_svm_learns_what_the_average_cannot() -> None:
     temporal = one_hot(list(truth), 0.5)
     noise = rng.uniform(0, 0.02, (2, 90, 3)).astype(np.float32)
     spatial, temporal = spatial + noise[0], temporal + noise[1]
-    average = top_k(weighted(spatial, temporal, 0.5), truth, 1)
-    inputs = stacked(spatial, temporal)
+    average = top_k(fuse({"s": spatial, "t": temporal}, {"s": 0.5, "t": 0.5}), truth, 1)
+    inputs = stacked({"s": spatial, "t": temporal})
     np.testing.assert_allclose(np.linalg.norm(inputs[:, :3], axis=1), 1, rtol=1e-5)
     machine = fit_svm(inputs[:60], truth[:60], inputs[60:], truth[60:])
     svm = top_k(svm_scores(machine, inputs[60:], 3), truth[60:], 1)
@@ -97,13 +119,16 @@ def test_the_svm_learns_what_the_average_cannot() -> None:
 
 def test_a_class_that_the_svm_has_not_seen_comes_last() -> None:
     truth = np.array([0, 2] * 10)
-    inputs = stacked(one_hot(list(truth), 0.9), one_hot(list(truth), 0.8))
+    inputs = stacked({"s": one_hot(list(truth), 0.9), "t": one_hot(list(truth), 0.8)})
     machine = fit_svm(inputs, truth, inputs[:0], truth[:0])
     scores = svm_scores(machine, inputs, 3)
     assert top_k(scores, truth, 1) == 1.0
     assert (scores[:, 1] == -np.inf).all()
     with pytest.raises(DataError, match="two classes"):
         fit_svm(inputs[::2], truth[::2], inputs[:0], truth[:0])
+
+
+NAMES = ["spatial", "slow_flow", "x_scores"]
 
 
 def saved(clips: int = 4, samples: int = 2) -> SavedScores:
@@ -114,8 +139,8 @@ def saved(clips: int = 4, samples: int = 2) -> SavedScores:
         ("a", "b") * (clips // 2),
         ("train", "test") * (clips // 2),
         header,
-        {"spatial": rng.random((clips, samples, 2), np.float32)},
-        {"spatial": rng.random((clips, samples, 5), np.float32)},
+        {name: rng.random((clips, samples, 2), np.float32) for name in NAMES},
+        {name: rng.random((clips, samples, 5), np.float32) for name in NAMES},
     )
 
 
@@ -123,7 +148,9 @@ def test_saved_scores_come_back_whole(tmp_path: Path) -> None:
     write_scores(tmp_path / "s.npz", saved())
     back = load_scores(tmp_path / "s.npz")
     assert (back.names, back.labels, back.parts) == (saved().names, saved().labels, saved().parts)
-    np.testing.assert_array_equal(back.scores["spatial"], saved().scores["spatial"])
+    assert list(back.scores) == list(back.features) == NAMES
+    for name in NAMES:
+        np.testing.assert_array_equal(back.scores[name], saved().scores[name])
     assert back.part("test").truth.tolist() == [1, 1]
 
 
@@ -189,7 +216,7 @@ def test_both_streams_are_evaluated_saved_and_fused(
     data: Path, runs: dict[str, Path], tmp_path: Path
 ) -> None:
     words = ["evaluate", data, "--cache", data / "cache", "--samples", 3, "--for-fusion"]
-    words += [word for stream, run in runs.items() for word in (f"--{stream}", run)]
+    words += [word for stream, run in runs.items() for word in ("--network", f"{stream}={run}")]
     files = {"scores": "s.npz", "report": "r.json", "confusion": "c.png"}
     words += [word for key, name in files.items() for word in (f"--{key}", tmp_path / name)]
     done = twostream(*words)
@@ -221,7 +248,7 @@ def test_both_streams_are_evaluated_saved_and_fused(
 
 @pytest.mark.slow
 def test_what_was_trained_on_is_no_test(data: Path, runs: dict[str, Path]) -> None:
-    words = ("evaluate", data, "--spatial", runs["spatial"], "--cache", data / "cache")
+    words = ("evaluate", data, "--network", f"spatial={runs['spatial']}", "--cache", data / "cache")
     assert_refused(twostream(*words, "--split", 2), "was trained on split 1", "--other-split")
     done = twostream(*words, "--split", 2, "--other-split", "--samples", 1, "--crops", 10)
     assert done.returncode == 0, done.stderr
@@ -243,10 +270,16 @@ def test_what_was_trained_on_is_no_test(data: Path, runs: dict[str, Path]) -> No
 
 @pytest.mark.slow
 def test_calls_that_make_no_sense_are_one_line(data: Path, runs: dict[str, Path]) -> None:
-    spatial = ("--spatial", runs["spatial"])
+    spatial = ("--network", f"spatial={runs['spatial']}")
     assert_refused(twostream("evaluate", data, *spatial, "--crops", 5), "5 crops")
     assert_refused(twostream("evaluate", data, *spatial, "--for-fusion"), "--scores FILE.npz")
-    assert_refused(twostream("evaluate", data, "--temporal", runs["spatial"]), "not a temporal one")
+    for network, said in (
+        (f"temporal={runs['spatial']}", "not a temporal one"),
+        (str(runs["spatial"]), "give NAME=CHECKPOINT"),
+        (f"Tempo ral={runs['spatial']}", "should match pattern"),
+        (f"fused={runs['spatial']}", "the name is taken"),
+    ):
+        assert_refused(twostream("evaluate", data, "--network", network), said)
     assert_refused(twostream("fuse", data / "none.npz"), "none.npz", "No such file")
 
 
@@ -261,8 +294,8 @@ def test_a_cluster_scores_clips_as_this_process_does(data: Path, runs: dict[str,
     file = find_checkpoint(runs["temporal"])
     spec = load_checkpoint(file)[1]
     clips = [clip for clip in load_split(data, 1).test if clip.label in spec.classes]
-    cached = fill_cache(open_cache(data / "cache", spec), clips)
-    work = partial(score_clip, checkpoint=file, protocol=Protocol(2, 1))
+    cached = fill_cache(open_cache(data / "cache", spec), clips, 10)
+    work = partial(score_clip, checkpoint=file, protocol=Protocol(2, 1, 10))
     there = {clip.clip.name: found for clip, found in map_on_cluster(work, cached, "local")}
     assert sorted(there) == sorted(clip.name for clip in clips) != []
     for clip in cached:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from edge.bundle.network import METADATA_KEY, STREAMS, NetworkSpec, Stream
+from edge.bundle.network import METADATA_KEY, NetworkSpec
 from edge.errors import CheckpointError
 from edge.motion.spec import PRESETS
 from export.graph import export_graph
@@ -36,6 +36,7 @@ from train.models.checkpoint import (
 )
 from train.models.spec import network_spec
 from train.models.weights import load_weights, normalisation_of
+from train.streams import STREAMS
 
 CLASSES = ("Diving", "Drumming")
 CLIP = Clip("Diving/v_Diving_g08_c01.avi", Path(), "Diving", "08")
@@ -43,7 +44,7 @@ ORIGIN = Origin("{}", "none", "0" * 64, "0" * 64)
 LIGHT = ("efficientnet_lite0", "mobilenetv2_100", "resnet18")
 
 
-def spec_of(stream: Stream, backbone: str = "efficientnet_lite0", size_px: int = 0) -> NetworkSpec:
+def spec_of(stream: str, backbone: str = "efficientnet_lite0", size_px: int = 0) -> NetworkSpec:
     flow = PRESETS["fast"]
     return network_spec(stream, CLASSES, flow, 1, [CLIP], [], backbone, "imagenet", size_px)
 
@@ -75,7 +76,7 @@ def test_cross_modality_sees_grey_as_the_rgb_kernel_did() -> None:
 @pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize("backbone", LIGHT)
 def test_a_backbone_starts_from_a_file_learns_a_step_and_exports(
-    backbone: str, stream: Stream, tmp_path: Path
+    backbone: str, stream: str, tmp_path: Path
 ) -> None:
     """RGB weights in a file; the temporal network's first layer is made of theirs."""
     torch.manual_seed(1)
@@ -229,7 +230,7 @@ def test_backbone_and_classifier_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_a_checkpoint_comes_back_whole(stream: Stream, tmp_path: Path) -> None:
+def test_a_checkpoint_comes_back_whole(stream: str, tmp_path: Path) -> None:
     spec = spec_of(stream)
     network, _ = pretrained_network(spec.backbone, spec.channels, 2, 0.0, "package")
     nn.init.normal_(classifier(network.eval()).weight)  # type: ignore[arg-type]

@@ -14,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edge.bundle.network import Stream
 from edge.errors import CheckpointError, TrainingError
 from edge.motion.spec import PRESETS
 from tests.support import tiny
@@ -41,7 +40,7 @@ def train(
     data: Path,
     out: Path,
     *changes: str,
-    stream: Stream = "spatial",
+    stream: str = "spatial",
     resume: str = "",
     classes: tuple[str, ...] = tiny.CLASSES,
     keep: int = 3,
@@ -82,7 +81,7 @@ def test_a_run_leaves_checkpoints_curve_and_events(unbroken: Path) -> None:
     assert float(best) in {round(row["top1"], 5) for row in json.loads(metadata["history"])}
     assert spec.classes == tiny.CLASSES
     assert json.loads(metadata["recipe"])["schedule"]["epochs"] == 2
-    assert spec.flow == PRESETS["fast"]
+    assert spec.input.motion == PRESETS["fast"]
     assert len(metadata["train_sha256"]) == 64
     seen = {name.partition("/")[0] for name in spec.train_clips}
     held = {name.partition("/")[0] for name in spec.validation_clips}
@@ -190,7 +189,7 @@ def test_a_run_that_gets_no_better_stops_early(data: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", ["spatial", "temporal"])
-def test_every_choice_of_a_recipe_trains(stream: Stream, data: Path, tmp_path: Path) -> None:
+def test_every_choice_of_a_recipe_trains(stream: str, data: Path, tmp_path: Path) -> None:
     choices = (
         "sampling.segments=3",
         "network.batch_norm=partial",

@@ -19,7 +19,6 @@ from onnx import TensorProto, helper, numpy_helper
 from calibration.placement import place
 from edge.bundle.float_onnx import activation_scales, float_onnx
 from edge.bundle.manifest import Bundle, load_bundle
-from edge.bundle.network import Stream
 from edge.devices.openvino import open_network
 from edge.devices.tensorrt.builder import BuildConfig, build_engine
 from edge.devices.tensorrt.dla import calibration_cache, tensor_scales
@@ -53,7 +52,7 @@ def op_types(data: bytes) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", STREAMS)
-def test_variants_score_as_the_int8_network(stream: Stream, bundle: Bundle) -> None:
+def test_variants_score_as_the_int8_network(stream: str, bundle: Bundle) -> None:
     data, inputs = bundle.read(f"{stream}.onnx"), inputs_of(bundle, stream)
     network = open_network(data, stream, (1, *inputs.shape[1:]), len(bundle.manifest.classes))
     int8 = softmax(np.concatenate([network(batch[None]) for batch in inputs]))
@@ -237,7 +236,7 @@ def test_inherited_scales_follow_the_rule(demo_bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_the_scales_keep_the_scores(stream: Stream, bundle: Bundle) -> None:
+def test_the_scales_keep_the_scores(stream: str, bundle: Bundle) -> None:
     """The float network with every tensor of the table rounded to it, which is what implicit
     quantisation does at worst."""
     data, inputs = bundle.read(f"{stream}.onnx"), inputs_of(bundle, stream)

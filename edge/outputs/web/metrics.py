@@ -44,7 +44,7 @@ def metrics_text(sources: Iterable[SourceMetrics], refused: Mapping[str, int]) -
     return generate_latest(registry)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)  # a registry keeps its collectors by identity
 class _Collected:
     families: list[Metric]
 

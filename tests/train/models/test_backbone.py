@@ -294,6 +294,6 @@ def test_a_checkpoint_of_schema_2_is_read(stream: str, tmp_path: Path) -> None:
     old["stack"], old["layout"] = fed.get("stack"), fed.get("layout")
     text = json.dumps(old)
     assert read_spec(tmp_path / "c.safetensors", {METADATA_KEY: text}) == spec
-    for broken in (text.replace('"tvl1"', '"other"'), '{"flow": 1}', "[]", "no JSON"):
+    for broken in (text.replace('"split"', '"splot"'), '{"flow": 1}', "[]", "no JSON"):
         with pytest.raises(CheckpointError, match="not a twostream checkpoint"):
             read_spec(tmp_path / "c.safetensors", {METADATA_KEY: broken})

@@ -97,7 +97,7 @@ def test_versions_without_tables_are_refused(version: str, network: Path, tmp_pa
 def test_check_lists_faults_and_holds_a_table_to_its_file(
     network: Path, table: Path, tmp_path: Path
 ) -> None:
-    done = twostream("export", "--check", network, "--table", table)
+    done = twostream("lint", network, "--table", table)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "50 of 50 layers in INT8"
     model = onnx.load(network)
@@ -106,11 +106,11 @@ def test_check_lists_faults_and_holds_a_table_to_its_file(
     quantise = next(n for n in model.graph.node if n.output[0] == convolution.input[0])
     convolution.input[0] = quantise.input[0].removesuffix("_q")
     onnx.save(model, plain)
-    done = twostream("export", "--check", plain)
+    done = twostream("lint", plain)
     assert done.returncode == 2
     assert done.stdout.splitlines()[0] == f"{convolution.name}: its input is not quantised"
     assert "1 fault in its" in done.stderr
-    assert_refused(twostream("export", "--check", tmp_path / "none.onnx"), "no such file")
+    assert_refused(twostream("lint", tmp_path / "none.onnx"), "no such file")
 
 
 def test_a_float_network_has_no_table(fp32_files: dict[str, Path], tmp_path: Path) -> None:

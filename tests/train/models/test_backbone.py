@@ -32,6 +32,7 @@ from train.models.checkpoint import (
     Origin,
     load_checkpoint,
     read_metadata,
+    read_spec,
     write_checkpoint,
 )
 from train.models.spec import network_spec
@@ -281,3 +282,18 @@ def test_weights_of_another_architecture_are_named(tmp_path: Path) -> None:
     write_checkpoint(path, network, spec_of("spatial"), ORIGIN, [], True)
     with pytest.raises(CheckpointError, match="weights do not fit efficientnet_lite0"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_a_checkpoint_of_schema_2_is_read(stream: str, tmp_path: Path) -> None:
+    spec = spec_of(stream)
+    old = json.loads(spec.to_json())
+    fed = old.pop("input")
+    old["flow"] = PRESETS["fast"].model_dump(mode="json", by_alias=True)
+    old["flow"]["algorithm"] = old["flow"].pop("method")
+    old["stack"], old["layout"] = fed.get("stack"), fed.get("layout")
+    text = json.dumps(old)
+    assert read_spec(tmp_path / "c.safetensors", {METADATA_KEY: text}) == spec
+    for broken in (text.replace('"split"', '"splot"'), '{"flow": 1}', "[]", "no JSON"):
+        with pytest.raises(CheckpointError, match="not a twostream checkpoint"):
+            read_spec(tmp_path / "c.safetensors", {METADATA_KEY: broken})

@@ -31,7 +31,7 @@ class Page:
 
     def label(self, source: str = "yard") -> None:
         frame = cast(Any, None)
-        self.state.on_label(Label(source, frame, RUNNING, None, None, None, None, 1.0))
+        self.state.on_label(Label(source, frame, RUNNING, None, {}, None, 1.0))
 
     def connect(self, data: bytes = b"", peer: str = "127.0.0.1") -> socket.socket:
         """peer: the loopback address that it comes from."""
@@ -90,7 +90,7 @@ def is_closed(opened: socket.socket) -> bool:
 def page(token: str = "", side_px: int = 64) -> Iterator[Page]:
     manifest = load_bundle(REPOSITORY / "edge/bundles/ucf101-mini").manifest
     noise = np.random.default_rng(0).integers(0, 255, (side_px, side_px, 3), np.uint8)
-    state = LiveState(manifest.classes, lambda label: noise)
+    state = LiveState(manifest, lambda label: noise)
     with WebServer(parse_listen("--web", "0", token), state) as server:
         running = Page(server.url, state)
         state.begin(SourceInfo("yard", "yard", live=True))

@@ -50,10 +50,10 @@ def test_networks_rest_without_motion_and_wake_with_it(demo_bundle: Path) -> Non
     labels, recognizer = labels_of(frames, demo_bundle, RunConfig(standby_after_s=1.0))
     states = [label.state for label in labels]
     assert states[10:60] == ["running"] * 50
-    assert states[70:100] == ["idle"] * 30  # a second after the last motion
+    assert states[70:100] == ["standby"] * 30  # a second after the last motion
     assert states[106:] == ["running"] * 14  # flows went on: no warming up
     assert all(label.decision is None for label in labels[70:100])
-    standby = states.count("idle")
+    standby = states.count("standby")
     assert 30 <= standby <= 43
     assert recognizer.statistics.standby == standby
     assert recognizer.statistics.decisions == states.count("running")
@@ -69,7 +69,7 @@ def test_a_configuration_without_rest_wakes_them(demo_bundle: Path) -> None:
             recognizer.change(RunConfig())
         answer(scene(index, False), recognizer, labels.append)
     device.close()
-    assert labels[49].state == "idle"
+    assert labels[49].state == "standby"
     assert [label.state for label in labels[50:]] == ["running"] * 10
 
 

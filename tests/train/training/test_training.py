@@ -146,7 +146,7 @@ def test_two_processes_learn_what_one_learns(data: Path, tmp_path: Path) -> None
     still = ("network.batch_norm=frozen", "optimiser.average=0.5")
     alone, _ = train(data, tmp_path / "alone", *still)
     torchrun = Path(sys.executable).with_name("torchrun")
-    command = [str(torchrun), "--nproc-per-node=2", "--master-port=29617", "--no-python"]
+    command = [str(torchrun), "--standalone", "--nproc-per-node=2", "--no-python"]
     done = subprocess.run(
         [*command, str(TWOSTREAM), *arguments(data, tmp_path / "two", *still)],
         cwd=REPOSITORY,
@@ -275,7 +275,8 @@ def test_a_disk_that_fills_up_leaves_the_checkpoints_before(
     data: Path, unbroken: Path, tmp_path: Path
 ) -> None:
     """A file may grow to 20 MB: the checkpoint of 13 MB fits, the state of 40 MB does not."""
-    done = limited("RLIMIT_FSIZE", 20_000_000, arguments(data, tmp_path, "schedule.epochs=1"))
+    words = [*arguments(data, tmp_path, "schedule.epochs=1"), "--save-every", "1000"]
+    done = limited("RLIMIT_FSIZE", 20_000_000, words)
     assert done.returncode == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("twostream: ")

@@ -19,7 +19,6 @@ import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +26,10 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import Bundle, Manifest
 from edge.bundle.network import Precision
 from edge.devices.cuda.driver import Driver, open_driver
-from edge.devices.cuda.kernels.device_plan import ViewPlan, write_colour
 from edge.devices.cuda.kernels.flow_plan import FLOW_PLANS
-from edge.devices.cuda.kernels.launches import Launch
 from edge.devices.cuda.network import Network
-from edge.devices.cuda.source_context import CUDASourceContext, Slot
+from edge.devices.cuda.shared import Shared
+from edge.devices.cuda.source_context import CUDASourceContext
 from edge.devices.tensorrt.builder import BuildConfig
 from edge.devices.tensorrt.get_or_build import (
     engine_folder,
@@ -43,83 +41,37 @@ from edge.devices.tensorrt.version import load_tensorrt
 from edge.errors import DeviceError
 from edge.inputs.flow_stack import FlowInput
 from edge.inputs.rgb import RGBInput
-from edge.video.frames import Frame, Matrix
+from edge.video.frames import Frame
 
 logger = logging.getLogger(__name__)
 
 DEFAULT = BuildConfig(precision="int8", dla_core=None, workspace_mb=None)
 
 
-class View:
-    """Frames of one size and range: their plan, and its weights on the GPU."""
-
-    def __init__(self, driver: Driver, plan: ViewPlan) -> None:
-        self.plan = plan
-        self.weights = driver.place(plan.weights)
-
-
 class CUDADevice:
-    """See edge.devices.Device. resources: what `close` gives back, in turn. spare: contexts that
-    have been closed, for the next cameras: memory on the GPU is given back with the device alone.
-    """
+    """See edge.devices.Device. resources: what `close` gives back, in turn."""
 
     def __init__(
         self, bundle: Bundle, driver: Driver, networks: Mapping[str, Network], flow_wanted: bool
     ) -> None:
-        manifest = bundle.manifest
-        self.driver, self.networks, self.manifest = driver, networks, manifest
-        self.flow_wanted = flow_wanted
-        self.resources = ExitStack()
-        self.spare: list[CUDASourceContext] = []
-        self._colours = {  # of the streams that see RGB, by matrix
-            name: {
-                matrix: driver.place(write_colour(matrix, stream.normalisation))
-                for matrix in get_args(Matrix)
-            }
-            for name, stream in manifest.streams.items()
-            if stream.input.motion is None
-        }
-        self._views: dict[tuple[tuple[int, int], bool], View] = {}
-        self.main, self._side = driver.stream(), driver.stream()
+        self.manifest, self.resources = bundle.manifest, ExitStack()
+        self._shared = Shared(bundle.manifest, driver, networks, flow_wanted)
+        # Contexts that were closed, for the next cameras: memory on the GPU is given back with the
+        # device alone.
+        self._spare: list[CUDASourceContext] = []
         self.precisions: Mapping[str, Precision] = {
             stream: network.precision for stream, network in networks.items()
         }
         self.description = f"cuda: {driver.gpu.name}"
 
     def open_context(self) -> CUDASourceContext:
-        return self.spare.pop() if self.spare else CUDASourceContext(self)
+        return self._spare.pop() if self._spare else CUDASourceContext(self._shared, self._spare)
 
     def logits(self, stream: str, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self.networks[stream].infer(tensor[None])[0]
+        return self._shared.networks[stream].infer(tensor[None])[0]
 
     def close(self) -> None:
         self.resources.close()
-
-    def view(self, frame: Frame) -> View:
-        key = (frame.size_hw, frame.full_range)
-        if key not in self._views:
-            self._views[key] = View(self.driver, ViewPlan(*key, self.manifest.geometry))
-        return self._views[key]
-
-    def start_still(self, view: View, matrix: Matrix, slot: Slot, source: int, luma: int) -> None:
-        """The networks that see no motion. source: address of the packed frame; luma: of its
-        picture, (H, W) float32."""
-        side = self._side
-        side.wait_for_event(slot.marks["seen"])
-        for name, colours in self._colours.items():
-            out = self.networks[name].input
-            rgb = view.plan.rgb(source, view.weights, luma, colours[matrix], out)
-            self.start(name, rgb, slot, side)
-        slot.marks["side"].record(side)
-
-    def start(self, name: str, make_input: Launch, slot: Slot, stream: Any) -> None:
-        """One network on a CUDA stream, and its logits to the host."""
-        network = self.networks[name]
-        self.driver.launch([make_input], stream)
-        slot.began[name].record(stream)
-        network.enqueue(stream)
-        slot.ended[name].record(stream)
-        self.driver.download(slot.logits[name].array, network.logits, stream)
 
 
 def open_cuda(bundle: Bundle, flow_wanted: bool, precision: Precision | None) -> CUDADevice:

@@ -5,56 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.devices import Inference
-from edge.devices.cuda.driver import Driver, Pinned
+from edge.devices.cuda.driver import Driver
 from edge.devices.cuda.kernels.device_plan import RingPlan, StackPlan
 from edge.devices.cuda.kernels.flow_plan import FLOW_PLANS, SLOTS, FlowPlan, allocate_luma
+from edge.devices.cuda.shared import Shared, View
+from edge.devices.cuda.slot import Slot
 from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
 from edge.video.frames import Frame
-
-if TYPE_CHECKING:
-    from edge.devices.cuda.device import CUDADevice, View
-
-_MARKS = ("begin", "seen", "flow", "side", "done")
-
-
-class Slot:
-    """What a frame has for itself while it is under way: memory to come and go, and events.
-
-    logits: (C,) float32 by stream, flows: (2 H W,) uint8 by method, both pinned. marks: besides
-    those of the frame, `input` and `logits` of each stream: before and after its network.
-    free: nothing is under way in it. serial: of the frame that it was last taken for.
-    """
-
-    def __init__(self, device: CUDADevice) -> None:
-        driver, manifest = device.driver, device.manifest
-        height, width = manifest.geometry.size_hw
-        self.frame: Pinned | None = None
-        self.device_frame = 0
-        classes = len(manifest.classes)
-        self.logits = {name: driver.pinned(4 * classes) for name in manifest.streams}
-        self.flows = {spec: driver.pinned(2 * height * width) for spec in manifest.motions}
-        self.marks = {name: driver.event() for name in _MARKS}
-        self.began = {name: driver.event() for name in manifest.streams}
-        self.ended = {name: driver.event() for name in manifest.streams}
-        self.free = True
-        self.serial = -1
-
-    def take(self, serial: int) -> None:
-        """For another frame, once the one before is done."""
-        self.wait()
-        self.free, self.serial = False, serial
-
-    def wait(self) -> None:
-        if not self.free:
-            self.marks["done"].synchronize()
-            self.free = True
 
 
 @dataclass(slots=True)
@@ -107,15 +70,15 @@ class _Motion:
     stacks: Mapping[str, StackPlan]
 
 
-def _plan_motion(device: CUDADevice, spec: Spec, luma: list[int]) -> _Motion:
-    manifest, driver = device.manifest, device.driver
+def _plan_motion(shared: Shared, spec: Spec, luma: list[int]) -> _Motion:
+    manifest, driver = shared.manifest, shared.driver
     size_hw = manifest.geometry.size_hw
     streams = {k: s for k, s in manifest.streams.items() if s.input.motion == spec}
     flow = FLOW_PLANS[spec.method](spec, size_hw, luma, driver.allocate)  # type: ignore[attr-defined]
     slots = max(stream.input.stack for stream in streams.values())
     ring = RingPlan(spec, size_hw, slots, flow.flow, driver.allocate)  # type: ignore[arg-type]
     stacks = {
-        name: StackPlan(ring, s.input.stack, s.normalisation, device.networks[name].input)
+        name: StackPlan(ring, s.input.stack, s.normalisation, shared.networks[name].input)
         for name, s in streams.items()
     }
     return _Motion(flow, ring, stacks)
@@ -123,22 +86,24 @@ def _plan_motion(device: CUDADevice, spec: Spec, luma: list[int]) -> _Motion:
 
 class CUDASourceContext:
     """See edge.devices.SourceContext. Pictures, rings of flows and slots are its own; networks and
-    both CUDA streams are the device's, whose order keeps the sources apart as it does frames."""
+    both CUDA streams are shared, whose order keeps the sources apart as it does frames."""
 
     depth = SLOTS
 
-    def __init__(self, device: CUDADevice) -> None:
-        self._device, manifest = device, device.manifest
-        self._driver: Driver = device.driver
+    def __init__(self, shared: Shared, spare: list[CUDASourceContext]) -> None:
+        """spare: where it goes when it is closed."""
+        self._spare = spare
+        self._shared, manifest = shared, shared.manifest
+        self._driver: Driver = shared.driver
         self._luma = allocate_luma(manifest.geometry.size_hw, self._driver.allocate)
-        self._motions = {spec: _plan_motion(device, spec, self._luma) for spec in manifest.motions}
-        self._slots = [Slot(device) for _ in range(SLOTS)]
+        self._motions = {spec: _plan_motion(shared, spec, self._luma) for spec in manifest.motions}
+        self._slots = [Slot(self._driver, manifest) for _ in range(SLOTS)]
         self._frames = 0  # pictures and slots take turns
         self._known = 0  # frames since the last discontinuity
         self._previous_s = 0.0
 
     def submit(self, frame: Frame, infer: bool) -> _CUDAFuture:
-        device, driver, main = self._device, self._driver, self._device.main
+        shared, driver, main = self._shared, self._driver, self._shared.main
         interval_s = frame.time_s - self._previous_s
         if self._known and interval_s <= 0:
             raise ValueError(f"frame times must rise: {self._previous_s} then {frame.time_s}")
@@ -146,20 +111,20 @@ class CUDASourceContext:
         slot, luma = self._slots[turn], self._luma[turn]
         slot.take(self._frames)
         waited = time.perf_counter()
-        view = device.view(frame)
-        infer = infer and self._known >= device.manifest.history
+        view = shared.view(frame)
+        infer = infer and self._known >= shared.manifest.history
         source = self._upload(view, frame, slot)
         driver.launch([view.plan.luma(source, view.weights, luma)], main)
         slot.marks["seen"].record(main)
         if infer:
-            device.start_still(view, frame.matrix, slot, source, luma)
+            shared.start_still(view, frame.matrix, slot, source, luma)
         flow_shape = self._measure(slot, turn, interval_s)
         slot.marks["flow"].record(main)
         if infer:
             for motion in self._motions.values():
                 newest = (self._known - 1) % motion.ring.slots
                 for name, plan in motion.stacks.items():
-                    device.start(name, plan.stacks[newest], slot, main)
+                    shared.start(name, plan.stacks[newest], slot, main)
             main.wait_for_event(slot.marks["side"])
         slot.marks["done"].record(main)
         self._frames += 1
@@ -173,22 +138,22 @@ class CUDASourceContext:
 
     def close(self) -> None:
         self.clear()
-        self._device.spare.append(self)
+        self._spare.append(self)
 
     def _measure(self, slot: Slot, turn: int, interval_s: float) -> tuple[int, int, int] | None:
         """Start all flows that lead to the frame; their shape where they come to the host."""
-        device, driver, main = self._device, self._driver, self._device.main
+        shared, driver, main = self._shared, self._driver, self._shared.main
         for spec, motion in self._motions.items():
             driver.launch(motion.flow.pyramids[turn], main)
             if self._known:
                 index = self._known - 1
                 driver.launch(motion.flow.flows[turn], main)
                 driver.launch([motion.ring.quantise(index, interval_s)], main)
-                if device.flow_wanted:
+                if shared.flow_wanted:
                     driver.download(slot.flows[spec].array, motion.ring.slot(index), main)
-        if not (self._known and self._motions and device.flow_wanted):
+        if not (self._known and self._motions and shared.flow_wanted):
             return None
-        return (2, *device.manifest.geometry.size_hw)
+        return (2, *shared.manifest.geometry.size_hw)
 
     def _upload(self, view: View, frame: Frame, slot: Slot) -> int:
         """The address at which the GPU will find the packed frame."""
@@ -199,8 +164,8 @@ class CUDASourceContext:
                 slot.device_frame = driver.allocate(size)
         packed: NDArray[np.uint8] = slot.frame.array[:size]
         view.plan.pack(frame, packed)
-        slot.marks["begin"].record(self._device.main)
+        slot.marks["begin"].record(self._shared.main)
         if driver.integrated:
             return slot.frame.address
-        driver.upload(slot.device_frame, packed, self._device.main)
+        driver.upload(slot.device_frame, packed, self._shared.main)
         return slot.device_frame

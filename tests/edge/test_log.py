@@ -191,8 +191,8 @@ def test_a_service_takes_the_level_of_its_run(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     done = twostream("service", "yard", demo_bundle, "test://", "--log-level", "warning")
     assert done.returncode == 0, done.stderr
-    (unit,) = tmp_path.rglob("twostream-yard.service")
-    assert "--log-level warning" in unit.read_text()
+    (config,) = tmp_path.rglob("yard.toml")
+    assert 'log_level = "warning"' in config.read_text()
 
 
 def test_a_line_of_another_process_keeps_its_level() -> None:

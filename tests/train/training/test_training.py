@@ -145,8 +145,8 @@ def test_two_processes_learn_what_one_learns(data: Path, tmp_path: Path) -> None
     """torchrun on gloo, with the same global batch: the same loss curve, written once."""
     still = ("network.batch_norm=frozen", "optimiser.average=0.5")
     alone, _ = train(data, tmp_path / "alone", *still)
-    torchrun = Path(sys.executable).with_name("torchrun")
-    command = [str(torchrun), "--standalone", "--nproc-per-node=2", "--no-python"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*torchrun, "--nproc-per-node=2", "--no-python"]
     done = subprocess.run(
         [*command, str(TWOSTREAM), *arguments(data, tmp_path / "two", *still)],
         cwd=REPOSITORY,

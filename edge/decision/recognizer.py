@@ -194,8 +194,7 @@ def label_video(
     needed = recognizer.manifest.history + 1
     if statistics.frames < needed and not limit:
         raise SourceError(
-            f"{recognizer.name} has {statistics.frames} frames; the networks of this bundle need "
-            f"{needed}"
+            f"{recognizer.name} has {statistics.frames} frames; this bundle needs {needed}"
         )
 
 

@@ -22,7 +22,7 @@ CONFIGS = {
     "frames": ("max_frames = " + "9" * 4000, "max-frames: 99999999999999999999 is no number here"),
     "user": ('video = "~nosuchuser/o.mp4"', "there is no such user"),
     "nul": ('json = "a\\u0000b"', "has a NUL in it"),
-    "nul in a list": ('mute = ["a\\u0000b"]', "has a NUL in it"),
+    "nul in a list": ('ignore = ["a\\u0000b"]', "has a NUL in it"),
     "name": (f'video = "{"n" * 256}.mp4"', "File name too long"),
     "loop": ('json = "loop/o.jsonl"', "Too many levels of symbolic links"),
 }

@@ -55,7 +55,7 @@ def op_types(data: bytes) -> set[str]:
 def test_variants_score_as_the_int8_network(stream: str, bundle: Bundle) -> None:
     data, inputs = bundle.read(f"{stream}.onnx"), inputs_of(bundle, stream)
     network = open_network(data, stream, (1, *inputs.shape[1:]), len(bundle.manifest.classes))
-    int8 = softmax(np.concatenate([network(batch[None]) for batch in inputs]))
+    int8 = softmax(np.concatenate([network.infer(batch[None]) for batch in inputs]))
     fp32 = softmax(run(float_onnx(data, "fp32"), inputs))
     fp16 = softmax(run(float_onnx(data, "fp16"), inputs))
     assert 0 < np.abs(int8 - fp32).max() < INT8_TOLERANCE

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle.network import STREAMS
 from tests.support import tiny
 from tests.support.command import assert_refused, twostream
 from train.commands import seed_table as table_cli
 from train.commands.seed_table import ROWS, Row
+from train.streams import STREAMS
 
 
 @pytest.mark.slow

@@ -123,7 +123,7 @@ def test_metrics_are_prometheus_text(run: PageRun) -> None:
     values = {row.rpartition(" ")[0].split("{")[0]: float(row.rpartition(" ")[2]) for row in rows}
     assert values["twostream_up"] == 1
     assert values["twostream_labelled_total"] >= 1
-    assert 'stage="latency",quantile="0.95"' in text.decode()
+    assert 'quantile="0.95",stage="latency"' in text.decode()
 
 
 def test_no_password_is_told_and_no_other_file_given(run: PageRun) -> None:

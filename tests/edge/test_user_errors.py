@@ -16,10 +16,10 @@ from tests.support.paths import REPOSITORY
 from train.commands.arguments import class_list
 
 CONFIGS = {
-    "size": ('video = "o.mp4"\nsegment = 1\nkeep_gb = 1e300', "keep-gb: 1e+300 is no number here"),
+    "size": ('video = "o.mp4"\nsegment = 1\nkeep_gb = 1e300', "keep-gb: 1e+300 is out of range"),
     "depth": ("every = " + "[" * 5000, "is not TOML (nested too deeply)"),
     "digits": ("every = " + "9" * 5000, "is not TOML"),
-    "frames": ("max_frames = " + "9" * 4000, "max-frames: 99999999999999999999 is no number here"),
+    "frames": ("max_frames = " + "9" * 4000, "max-frames: 99999999999999999999 is out of range"),
     "user": ('video = "~nosuchuser/o.mp4"', "there is no such user"),
     "nul": ('json = "a\\u0000b"', "has a NUL in it"),
     "nul in a list": ('mute = ["a\\u0000b"]', "has a NUL in it"),

@@ -31,7 +31,7 @@ class WebServer:
             self._listener = connections.listen(address.host, address.port)
         except OSError as error:
             raise OutputError(
-                f"--web: {address.host}:{address.port} cannot be listened on ({error.strerror})"
+                f"--web: cannot listen on {address.host}:{address.port} ({error.strerror})"
             ) from None
         port = self._listener.getsockname()[1]
         self.url = f"http://{address.url_host}:{port}/"

@@ -131,7 +131,7 @@ def test_a_file_that_is_given_alone_is_used_and_others_are_kept(
     environment = os.environ | {"XDG_CONFIG_HOME": str(tmp_path)}
     words = [str(TWOSTREAM), "service", "yard", "--config", str(mine), "--every", "5"]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert_refused(done, config, "is a file of yours")
+    assert_refused(done, config, "was not written by twostream")
     assert config.read_text() == "# mine\n"
 
 

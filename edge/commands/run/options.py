@@ -45,7 +45,7 @@ class RunOptions:
     device: str
     config: RunConfig
     rules: EventRules
-    patience: ReconnectPolicy
+    reconnect: ReconnectPolicy
     outputs: Outputs
 
     @property
@@ -74,7 +74,7 @@ def run_options(arguments: RunArguments) -> RunOptions:
         rules=EventRules(
             parse_thresholds(arguments.threshold or []), ignored=frozenset(arguments.ignore or ())
         ),
-        patience=ReconnectPolicy(wait=arguments.wait_for_cameras, retries=arguments.retries),
+        reconnect=ReconnectPolicy(wait=arguments.wait_for_cameras, retries=arguments.retries),
         outputs=Outputs(
             video=arguments.video,
             json=arguments.json,

@@ -160,7 +160,7 @@ def watch(session: Session, options: RunOptions) -> None:
     """
     with _signals(session.reload is not None) as signals, CameraMultiplexer() as cameras:
         for spec in options.sources:
-            _begin_camera(session, cameras, spec, options.patience)
+            _begin_camera(session, cameras, spec, options.reconnect)
         while cameras.any_left() and not (signals.stop or session.done):
             if signals.reload:
                 signals.reload = False
@@ -177,9 +177,9 @@ def watch(session: Session, options: RunOptions) -> None:
 
 
 def _begin_camera(
-    session: Session, cameras: CameraMultiplexer, spec: SourceSpec, patience: ReconnectPolicy
+    session: Session, cameras: CameraMultiplexer, spec: SourceSpec, policy: ReconnectPolicy
 ) -> None:
-    camera = ReconnectingSource(spec.uri, patience, cameras.tell, name=spec.name)
+    camera = ReconnectingSource(spec.uri, policy, cameras.on_state, name=spec.name)
     session.begin(spec, camera)
     cameras.add(spec.name, camera)
 
@@ -201,7 +201,7 @@ def _end_camera(session: Session, cameras: CameraMultiplexer, name: str) -> None
 
 
 def _pass_on(session: Session, cameras: CameraMultiplexer) -> None:
-    for state in cameras.notices():
+    for state in cameras.states():
         if state.name in session.running:
             session.note(state)
 
@@ -218,7 +218,7 @@ def _note_failed(session: Session, cameras: CameraMultiplexer, options: RunOptio
         if (
             isinstance(camera, ReconnectingSource)
             and camera.connections == 0
-            and not options.patience.wait
+            and not options.reconnect.wait
         ):
             raise fault
         logger.warning("not read any further: %s", session.failed[name])
@@ -245,7 +245,7 @@ def _reload(session: Session, cameras: CameraMultiplexer, options: RunOptions) -
         run.change(new.rules, new.config)
     for spec in new.sources:
         if spec.name not in session.running:
-            _begin_camera(session, cameras, spec, new.patience)
+            _begin_camera(session, cameras, spec, new.reconnect)
     unchanged = replace(new, sources=options.sources, config=options.config, rules=options.rules)
     note = "" if unchanged == options else "; other changed options need a restart"
     logger.info("reloaded: %d cameras%s", len(new.sources), note)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What a missing module means to a user.
+# The extra that installs a missing module.
 _EXTRAS = {
     "torch": "train",
     "torchvision": "train",
@@ -50,23 +50,23 @@ _UsageFault: type[Exception] = next(
 
 
 class FiniteCommand(typer.core.TyperCommand):
-    """A command whose numbers are numbers and whose paths can be paths, from the command line and
-    from a file: the bounds of an option let NaN pass, and most of them infinity."""
+    """A command that refuses NaN, infinity and impossible paths, from the command line and from a
+    configuration file: the min and max of an option let NaN through, and mostly infinity too."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["words"] = tuple(args)  # a reload parses them again
-        left = super().parse_args(ctx, args)
-        words = {param.name: param.opts[0] for param in self.params}
+        remaining = super().parse_args(ctx, args)
+        option_names = {param.name: param.opts[0] for param in self.params}
         for name, value in ctx.params.items():
             if fault := _value_fault(name, value):
-                raise typer.BadParameter(f"{words[name]}: {fault}")
-        return left
+                raise typer.BadParameter(f"{option_names[name]}: {fault}")
+        return remaining
 
 
 def _value_fault(name: str, value: Any) -> str | None:
-    """What no option can mean, in one line."""
+    """Why no option accepts this value, in one line; None: it is acceptable."""
     if isinstance(value, int | float) and not abs(value) <= _NUMBER_MAX:  # NaN, too
-        return f"{str(value)[:20]} is no number here"
+        return f"{str(value)[:20]} is out of range"
     for text in value if isinstance(value, list | tuple) else (value,):
         if isinstance(text, str | Path) and "\0" in str(text):
             return f"{str(text)[:80]!r} has a NUL in it"
@@ -75,7 +75,7 @@ def _value_fault(name: str, value: Any) -> str | None:
             Path(value).stat()
         except OSError as error:
             if error.errno in _NEVER_A_PATH:
-                return f"{str(value)[:80]}...: {error.strerror}; give another name"
+                return f"{str(value)[:80]}...: {error.strerror}; choose another name"
     return None
 
 
@@ -87,7 +87,7 @@ def _configure(context: typer.Context, level: Level) -> Level:
 
 @cache
 def _log_level() -> Any:
-    """The parameter --log-level, made by typer, so that it is of the click that typer uses."""
+    """The parameter --log-level. Typer creates it, so that it belongs to the click typer uses."""
     alone = typer.Typer(add_completion=False)
 
     @alone.command()
@@ -95,7 +95,7 @@ def _log_level() -> Any:
         log_level: Annotated[
             Level,
             typer.Option(
-                help="Show records of this level and above.",
+                help="Show log messages of this level and above.",
                 callback=_configure,
                 expose_value=False,
             ),
@@ -107,12 +107,12 @@ def _log_level() -> Any:
 
 
 class _Commands(typer.core.TyperGroup):
-    """Gives every command --log-level: those of the other packages, too."""
+    """Adds --log-level to every command, including those of the other packages."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         for name, command in self.commands.items():
-            if name != "service":  # which passes it on to `run`, with all that follows its name
+            if name != "service":  # it passes --log-level on to `run` with the other options
                 command.params.append(_log_level())
 
 
@@ -121,7 +121,7 @@ app = typer.Typer(cls=_Commands, add_completion=False, pretty_exceptions_enable=
 
 @app.callback(invoke_without_command=True)
 def _root(context: typer.Context) -> None:
-    """Two-stream action recognition: train, calibrate to INT8, run on live video."""
+    """Two-stream action recognition: train, quantise to INT8, run on live video."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -129,7 +129,7 @@ def _root(context: typer.Context) -> None:
 @app.command("run", cls=FiniteCommand)
 @takes(RunArguments)
 def run_command(context: typer.Context, arguments: RunArguments) -> None:
-    """Recognise actions in videos or live streams."""
+    """Recognise actions in video files or live cameras."""
     from edge.commands.run.options import run_options
     from edge.commands.run.run import run
 
@@ -141,13 +141,13 @@ def run_command(context: typer.Context, arguments: RunArguments) -> None:
         return run_options(RunArguments(**again.params))
 
     options = run_options(arguments)
-    for line in _exposed(context):
+    for line in _secret_warnings(context):
         logger.warning("%s", line)
     run(options, None if arguments.config is None else reload)
 
 
-def _exposed(context: typer.Context) -> list[str]:
-    """What to warn of where others can read a secret of the run."""
+def _secret_warnings(context: typer.Context) -> list[str]:
+    """A warning for each place where other users can read a secret of the run."""
     from edge.commands.run.secrets import command_line_warning, config_warning
 
     lines = [command_line_warning(_given(context, "COMMANDLINE"))]
@@ -157,7 +157,8 @@ def _exposed(context: typer.Context) -> list[str]:
 
 
 def _given(context: typer.Context, *places: str) -> dict[str, Any]:
-    """The parameters that come from the command line, the environment or a file (DEFAULT_MAP)."""
+    """The parameters that were set in one of `places`: COMMANDLINE, ENVIRONMENT or DEFAULT_MAP (a
+    configuration file)."""
     values = context.params | {"log_level": context.meta["log_level"]}
     sources = {name: context.get_parameter_source(name) for name in values}
     return {
@@ -172,7 +173,7 @@ def verify_command(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder or .zip.")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Check that this device gives the scores that the bundle's maker measured."""
+    """Check that this device reproduces the scores stored in the bundle."""
     from edge.commands.verify import verify
 
     for line in verify(bundle, device):
@@ -184,19 +185,19 @@ def build_command(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder or .zip.")],
     precision: Annotated[
         Literal["int8", "fp16", "fp32", "best"],
-        typer.Option(help="best: of INT8 and FP16 the faster that gives the right scores."),
+        typer.Option(help="best: the faster of INT8 and FP16 that passes the parity check."),
     ] = "int8",
     dla: Annotated[
         int | None, typer.Option(min=0, help="Run the networks on this DLA core.")
     ] = None,
     workspace: Annotated[
-        int | None, typer.Option(min=1, help="Memory that TensorRT may use for a layer, in MiB.")
+        int | None, typer.Option(min=1, help="TensorRT's workspace limit for one layer, in MiB.")
     ] = None,
     remote: Annotated[
-        str | None, typer.Option(help="Build and verify on this board: user@host, over ssh.")
+        str | None, typer.Option(help="Build and verify on another machine over ssh: user@host.")
     ] = None,
 ) -> None:
-    """Make the TensorRT engines of this device, check their scores and time them."""
+    """Build TensorRT engines for this device, check their scores and time them."""
     from edge.commands.build import BuildOptions, build
     from edge.commands.remote.build import build_remote
 
@@ -213,9 +214,9 @@ def build_command(
 @app.command("service", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def service_command(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Of the service.")],
+    name: Annotated[str, typer.Argument(help="Name of the service.")],
 ) -> None:
-    """Make a systemd service of yours that does `twostream run` with what follows NAME."""
+    """Create a systemd user service that runs `twostream run` with the arguments after NAME."""
     from edge.commands.run.options import placed_options, run_options
     from edge.commands.run.secrets import config_warning
     from edge.commands.service import check_name, install
@@ -223,7 +224,7 @@ def service_command(
     check_name(name)
     command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
     run_context = command.make_context("twostream run", list(context.args))
-    run_options(RunArguments(**run_context.params))  # what it would refuse is told now
+    run_options(RunArguments(**run_context.params))  # report invalid options now, not at start
     config = run_context.params["config"]
     words = _given(run_context, "COMMANDLINE", "ENVIRONMENT")
     if set(words) == {"config"}:
@@ -233,11 +234,9 @@ def service_command(
     else:
         values = words | _given(run_context, "DEFAULT_MAP")
         unit, config = install(name, placed_options(values), config)
-    print_line(
-        f"wrote {unit}; its options are in {config}; start it, now and after each log-in, with"
-    )
+    print_line(f"wrote {unit}; its options are in {config}; start it now and at every log-in with")
     print(f"  systemctl --user daemon-reload && systemctl --user enable --now {unit.name}")
-    print("and, to have it run without a log-in: loginctl enable-linger")
+    print("to run it without a log-in: loginctl enable-linger")
 
 
 @app.command("bench", cls=FiniteCommand)
@@ -245,29 +244,29 @@ def bench_command(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder or .zip.")],
     source: Annotated[
         str | None,
-        typer.Argument(help="File or camera; without it, a clip is made.", show_default=False),
+        typer.Argument(help="File or camera; default: a generated clip.", show_default=False),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[
-        str, typer.Option(metavar="LIST", help="Side by side, of int8, fp16, fp32.")
+        str, typer.Option(metavar="LIST", help="Precisions to compare: int8, fp16, fp32.")
     ] = "int8,fp16,fp32",
-    frames: Annotated[int, typer.Option(min=20, help="Labels to measure.")] = 500,
+    frames: Annotated[int, typer.Option(min=20, help="Number of labels to measure.")] = 500,
     compare: Annotated[
-        Path | None, typer.Option(metavar="BUNDLE", help="Another bundle beside it.")
+        Path | None, typer.Option(metavar="BUNDLE", help="Measure a second bundle too.")
     ] = None,
     soak: Annotated[
-        float, typer.Option(metavar="MINUTES", min=0, help="Go on for so long, and plot it.")
+        float, typer.Option(metavar="MINUTES", min=0, help="Run this long and plot the latency.")
     ] = 0.0,
-    json: Annotated[Path | None, typer.Option(help="File for all figures.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write all results to this file.")] = None,
     picture: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Stages and latency as a picture.")
+        Path | None, typer.Option(metavar="PNG", help="Plot stage times and latency.")
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option(metavar="JSON", help="An earlier file; exit code 1 where a stage is slower."),
+        typer.Option(metavar="JSON", help="Earlier results; exit code 1 if a stage is slower."),
     ] = None,
 ) -> None:
-    """Measure what each stage of a bundle costs here."""
+    """Measure how long each stage takes on this machine."""
     from edge.commands.bench.command import BenchOptions, bench, parse_precisions
 
     bundles = (bundle,) if compare is None else (bundle, compare)
@@ -287,16 +286,16 @@ def bench_command(
 
 @app.command("doctor", cls=FiniteCommand)
 def doctor_command() -> None:
-    """Show what this machine has and lacks; exit code 0 if a device can run a bundle, else 1."""
+    """Check what is installed on this machine; exit code 0 if a device can run, else 1."""
     from edge.commands.doctor.report import doctor
 
     raise typer.Exit(doctor())
 
 
 def main() -> None:
-    """Entry point: user errors are one line and exit code 2, bugs keep their traceback."""
+    """Entry point. User errors are one line and exit code 2; bugs keep their traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # of another encoding than UTF-8: what it does not have is escaped, as on stderr
+        # if it is not UTF-8, escape what it cannot encode, as stderr does
         sys.stdout.reconfigure(errors="backslashreplace")
     for entry in entry_points(group="twostream.commands"):
         app.command(entry.name, cls=FiniteCommand)(entry.load())
@@ -309,10 +308,10 @@ def main() -> None:
         command = context.command_path if context else "twostream"
         _fail(f"{error.format_message().rstrip('.')}; see: {command} --help")  # type: ignore[attr-defined]
     except OSError as error:
-        # a name that was in order until something was added to it, such as .part or a time
+        # the name was valid until a suffix such as .part or a time was added
         if error.errno not in _NEVER_A_PATH:
             raise
-        _fail(f"{error.filename}: {error.strerror}; give another name")
+        _fail(f"{error.filename}: {error.strerror}; choose another name")
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except ModuleNotFoundError as error:

@@ -22,34 +22,36 @@ logger = logging.getLogger(__name__)
 
 RangeMethod = Literal["auto", "mse", "min-max", "percentile", "entropy"]
 Ranges = Annotated[
-    RangeMethod, typer.Option(help="How activations are clipped; auto takes the best of the four.")
+    RangeMethod, typer.Option(help="How activation ranges are chosen; auto: the best method.")
 ]
 
 
 def calibrate_command(
     model: Annotated[Path, typer.Argument(help="FP32 ONNX file from twostream export.")],
     data: Annotated[
-        Path, typer.Argument(help="Data set that the network was trained on, or recordings.")
+        Path, typer.Argument(help="Data set that the network was trained on, or videos.")
     ],
-    out: Annotated[Path | None, typer.Option(help="INT8 ONNX file; MODEL.int8.onnx.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="INT8 ONNX file; default: MODEL.int8.onnx.")
+    ] = None,
     clips: Annotated[int, typer.Option(min=1, help="Training clips to calibrate on.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Which clips are drawn.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for choosing clips.")] = 1,
     ranges: Ranges = "auto",
     unlabelled: Annotated[
-        bool, typer.Option("--unlabelled", help="DATA is a recording, or a folder of them.")
+        bool, typer.Option("--unlabelled", help="DATA is an unlabelled video, or a folder of them.")
     ] = False,
     sensitivity: Annotated[
-        Path | None, typer.Option(help="Rank the layers by what each does alone; .png.")
+        Path | None, typer.Option(help="Plot the error of quantising each layer alone: .png.")
     ] = None,
     table: Annotated[
         str | None,
         typer.Option(
-            metavar="VERSION", help="Write OUT.cache, a calibration cache for this TensorRT, too."
+            metavar="VERSION", help="Also write OUT.cache, a calibration cache for this TensorRT."
         ),
     ] = None,
     cache: Cache = Path("work/cache"),
 ) -> None:
-    """Make the INT8 (Q/DQ) version of an FP32 network from its own training clips."""
+    """Quantise an FP32 network to INT8 (Q/DQ), calibrated on its training clips."""
     from calibration.clips import find_unlabelled
     from calibration.onnx_file import load_model, write_model
     from calibration.quantise import calibrate
@@ -62,14 +64,14 @@ def calibrate_command(
     fp32, spec = load_model(model)
     store = open_cache(cache, spec)
     if unlabelled:
-        footage = find_unlabelled(data, spec)
-        samples = draw_unlabelled(spec, footage, clips, seed, store)
+        videos = find_unlabelled(data, spec)
+        samples = draw_unlabelled(spec, videos, clips, seed, store)
     else:
-        known = open_dataset(data, spec.split).train
-        samples = draw_samples(spec, known, clips, seed, store)
-    made = calibrate(fp32, samples, ranges)
-    write_model(made.model, spec, out)
-    for line in describe(spec, samples, made):
+        labelled = open_dataset(data, spec.split).train
+        samples = draw_samples(spec, labelled, clips, seed, store)
+    quantised = calibrate(fp32, samples, ranges)
+    write_model(quantised.model, spec, out)
+    for line in describe(spec, samples, quantised):
         logger.info("%s", line)
     logger.info("wrote %s", out)
     if table is not None:
@@ -77,7 +79,7 @@ def calibrate_command(
         write_table(out, table, file)
         logger.info("wrote %s and %s.json, for TensorRT %s", file, file.name, table)
     if sensitivity is not None:
-        _show_sensitivity(fp32, spec, samples, made, sensitivity)
+        _show_sensitivity(fp32, spec, samples, quantised, sensitivity)
         logger.info("wrote %s", sensitivity)
 
 

@@ -28,38 +28,38 @@ def export_command(
     out: Annotated[Path, typer.Argument(help="Bundle folder to write.")],
     parity_video: Annotated[
         Path,
-        typer.Option(help="Footage that may be passed on: parity samples are taken from it."),
+        typer.Option(help="Video to take parity samples from; they ship in the bundle."),
     ],
     networks: Networks = None,
     work: Annotated[
-        Path, typer.Option(help="Where runs are looked for, and FP32 graphs are left.")
+        Path, typer.Option(help="Folder to find runs in and to write FP32 graphs to.")
     ] = Path("work"),
     clips: Annotated[int, typer.Option(help="Training clips to calibrate on.")] = 64,
     seed: int = 1,
     ranges: Ranges = "auto",
     false_alarms: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Share of moments of other actions that may show a label."),
+        typer.Option(min=0, max=1, help="Accepted false-alarm rate on snippets of other actions."),
     ] = 0.01,
     accept_loss: Annotated[
-        bool, typer.Option("--accept-loss", help="Write the bundle even where INT8 loses much.")
+        bool, typer.Option("--accept-loss", help="Write the bundle even if INT8 loses accuracy.")
     ] = False,
     measured: Annotated[
-        Path | None, typer.Option(help="JSON of a benchmark to put into the report.")
+        Path | None, typer.Option(help="Benchmark JSON to include in the report.")
     ] = None,
     cache: Cache = Path("work/cache"),
 ) -> None:
-    """Make a bundle: INT8 networks, decision, parity samples and a report, and a page beside it.
+    """Write a bundle (INT8 networks, decision, parity samples, report) and a page about it.
 
-    Calibration reads training clips, the decision is fitted on validation clips, and test clips are
-    only reported on.
+    Networks are calibrated on training clips, the decision is fitted on validation clips, and test
+    clips are only reported on.
     """
     from export.package import ExportOptions, check_target, load_networks, write_bundle
     from export.page import write_page
     from train.training.run_folder import only_run
 
     if not parity_video.is_file():
-        raise DataError(f"{parity_video}: no such video; give footage that may be passed on")
+        raise DataError(f"{parity_video}: no such video; give one that may be published")
     check_target(out)
     extra = {"benchmarks": json.loads(measured.read_text())} if measured else {}
     files = networks_by_name(networks) or {name: only_run(work, name) for name in STREAMS}
@@ -67,17 +67,17 @@ def export_command(
     specs = [spec for _, spec in loaded.values()]
     exported = _export_data(data, specs, work, cache, parity_video)
     options = ExportOptions(clips, seed, ranges, false_alarms, accept_loss)
-    made = write_bundle(loaded, exported, out, options, extra)
+    result = write_bundle(loaded, exported, out, options, extra)
     logger.info("speed")
-    page = write_page(made, exported.test, files, f"twostream {shlex.join(sys.argv[1:])}")
-    _tell(made, page)
+    page = write_page(result, exported.test, files, f"twostream {shlex.join(sys.argv[1:])}")
+    _log_results(result, page)
 
 
-def _tell(made: Exported, page: Path) -> None:
-    manifest = made.bundle.manifest
+def _log_results(result: Exported, page: Path) -> None:
+    manifest = result.bundle.manifest
     for part in ("validation", "test"):
         for stream in (*manifest.streams, FUSED):
-            row = made.report[part][stream]
+            row = result.report[part][stream]
             logger.info(
                 "%-10s %-8s top-1 FP32 %.4f, INT8 %.4f; mean score difference %.4f",
                 part,
@@ -91,7 +91,7 @@ def _tell(made: Exported, page: Path) -> None:
     weights = ", ".join(f"{name} {stream.weight}" for name, stream in manifest.streams.items())
     threshold = manifest.fusion.threshold
     logger.info(
-        "wrote %s and %s: weights %s; threshold %s", made.bundle.path, page, weights, threshold
+        "wrote %s and %s: weights %s; threshold %s", result.bundle.path, page, weights, threshold
     )
 
 
@@ -104,25 +104,25 @@ def _export_data(
 
     spec = specs[0]
     split = open_dataset(data, spec.split)
-    held = set(spec.validation_clips)
+    validation = set(spec.validation_clips)
     parts = {
-        "validation": [clip for clip in split.train if clip.name in held],
+        "validation": [clip for clip in split.train if clip.name in validation],
         "test": list(split.test),
     }
     store, history = open_cache(cache, *specs), max(each.input.history for each in specs)
     cached = {name: fill_cache(store, clips, history) for name, clips in parts.items()}
-    known = {n: [c for c in cs if c.clip.label in spec.classes] for n, cs in cached.items()}
-    others = {n: [c for c in cs if c.clip.label not in spec.classes] for n, cs in cached.items()}
+    positives = {n: [c for c in cs if c.clip.label in spec.classes] for n, cs in cached.items()}
+    negatives = {n: [c for c in cs if c.clip.label not in spec.classes] for n, cs in cached.items()}
     for name in parts:
-        if not known[name] or not others[name]:
+        if not positives[name] or not negatives[name]:
             raise DataError(f"{data}: needs {name} clips of the classes and of other actions")
     return ExportData(
         split.train,
         work,
         store,
-        known["validation"],
-        others["validation"],
-        known["test"],
-        others["test"],
+        positives["validation"],
+        negatives["validation"],
+        positives["test"],
+        negatives["test"],
         parity_video,
     )

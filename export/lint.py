@@ -14,10 +14,10 @@ from edge.text import print_line
 def lint_command(
     model: Annotated[Path, typer.Argument(help="INT8 (Q/DQ) ONNX file.")],
     table: Annotated[
-        Path | None, typer.Option(help="A calibration cache that is to fit the file.")
+        Path | None, typer.Option(help="Check this TensorRT calibration cache against the file.")
     ] = None,
 ) -> None:
-    """List what is wrong with the Q/DQ of a network: what TensorRT would pass over in silence."""
+    """Check the Q/DQ nodes of a network for faults that TensorRT ignores without a warning."""
     from calibration.lint import layer_precisions, lint
     from calibration.onnx_file import read_model
     from calibration.table import read_table

@@ -1,1 +1,1 @@
-"""The commands of `twostream`: they join the rooms."""
+"""The commands of `twostream`, each built from the other packages of `edge`."""

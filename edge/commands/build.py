@@ -1,4 +1,4 @@
-"""`twostream build`: the engines of a bundle, made, checked and timed on this device."""
+"""`twostream build`: builds a bundle's TensorRT engines on this device, checks and times them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WARM_RUNS, TIMED_RUNS = 20, 200
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """precision `best`: of INT8 and FP16 the faster that passes the bundle's parity check."""
+    """precision `best`: the faster of INT8 and FP16 that passes the bundle's parity check."""
 
     bundle: Path
     precision: Literal["int8", "fp16", "fp32", "best"]
@@ -43,7 +43,7 @@ class BuildOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """An engine that was tried. milliseconds: of one inference, the mean of TIMED_RUNS."""
+    """An engine that was built and measured. milliseconds: of one inference, mean of TIMED_RUNS."""
 
     config: BuildConfig
     parity: ScoreParity
@@ -59,9 +59,9 @@ class _Candidate:
 
 
 def build(options: BuildOptions) -> None:
-    """Make all engines and note which ones `run` is to use on this device.
+    """Build all engines and record which ones `run` uses on this device.
 
-    Raises DeviceError where one cannot be built, or none gives the scores that it must.
+    Raises DeviceError if one cannot be built or none passes the parity check.
     """
     bundle = load_bundle(options.bundle)
     for name in bundle.manifest.files:
@@ -80,13 +80,13 @@ def build(options: BuildOptions) -> None:
         for note in driver.notes:
             logger.warning("%s", note)
     logger.info(
-        "engines are in %s, each with a .json that names its layers and their precision", folder
+        "engines are in %s, each with a .json that lists its layers and their precision", folder
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """What an engine is tried on."""
+    """What is needed to build and measure an engine."""
 
     trt: Any
     bundle: Bundle
@@ -95,20 +95,20 @@ class _Bench:
 
 
 def _tune(bench: _Bench, stream: str, options: BuildOptions) -> BuildConfig:
-    """The configuration of the fastest engine that is right."""
+    """The configuration of the fastest engine that passes the parity check."""
     bundle, tolerance = bench.bundle, bench.bundle.manifest.parity.tolerance
-    asked: tuple[Precision, ...] = (
+    precisions: tuple[Precision, ...] = (
         ("int8", "fp16") if options.precision == "best" else (options.precision,)
     )
     tried: list[_Candidate] = []
-    for precision in asked:
+    for precision in precisions:
         config = BuildConfig(precision, options.dla_core, options.workspace_mb)
         if any(each.config.precision == precision for each in tried):
-            continue  # INT8 became FP16 on a GPU that has no INT8
+            continue  # INT8 falls back to FP16 on a GPU without INT8
         try:
             candidate = _try(bench, stream, config)
         except TwostreamError as error:
-            if precision == asked[-1] and not tried:
+            if precision == precisions[-1] and not tried:
                 raise
             logger.warning("%s: %s cannot be used: %s", stream, precision, error)
             continue
@@ -118,13 +118,13 @@ def _tune(bench: _Bench, stream: str, options: BuildOptions) -> BuildConfig:
     if not right:
         worst = max(tried, key=lambda each: each.parity.difference)
         raise DeviceError(
-            f"{bundle.path}: no {stream} engine of this device gives the scores that the bundle's "
-            f"maker measured ({worst.config.precision}: parity sample {worst.parity.sample} "
-            f"differs by {worst.parity.difference:.3f}); nothing was chosen, try --precision fp32"
+            f"{bundle.path}: no {stream} engine on this device reproduces the scores in the bundle "
+            f"({worst.config.precision}: parity sample {worst.parity.sample} "
+            f"differs by {worst.parity.difference:.3f}); no engine was chosen, try --precision fp32"
         )
     best = min(right, key=lambda each: each.milliseconds)
     if len(tried) > 1:
-        logger.info("%s: %s is used, the fastest that is right", stream, best.config.precision)
+        logger.info("%s: using %s, the fastest that is right", stream, best.config.precision)
     return best.config
 
 
@@ -132,7 +132,7 @@ def _try(bench: _Bench, stream: str, config: BuildConfig) -> _Candidate:
     trt, bundle, driver = bench.trt, bench.bundle, bench.driver
     ready = get_or_build_engine(trt, bundle, stream, driver.gpu, config)
     counts = Counter(layer.precision for layer in ready.layers).most_common()
-    layers = ", ".join(f"{count} {precision}" for precision, count in counts) or "not told"
+    layers = ", ".join(f"{count} {precision}" for precision, count in counts) or "unknown"
     logger.info("%s: layers: %s", stream, layers)
     network = Network(trt, bundle, driver, ready)
     try:

@@ -1,9 +1,9 @@
-"""A run as a systemd service: its unit and its options, and what the manager wants to be told.
+"""`twostream service`: writes a systemd user service, as a unit and a configuration file.
 
-    ~/.config/systemd/user/twostream-NAME.service    only says: twostream run --config FILE
-    ~/.config/twostream/NAME.toml                    the options; mode 0600, passwords stand in it
+    ~/.config/systemd/user/twostream-NAME.service    runs: twostream run --config FILE
+    ~/.config/twostream/NAME.toml                    the options; mode 0600, it may hold passwords
 
-A command line can be read by everybody on the machine, so no option stands there.
+All users of a machine can read command lines, so the options are in the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge.errors import OutputError
 from edge.files import SECRET, read_start, user_config, why, write_atomic
 
 WATCHDOG_S = 60
-# systemd takes more, but a name beyond ASCII only seems to be one
+# systemd accepts more, but non-ASCII names do not work reliably
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _WRITTEN = "# Written by: twostream service {name}"
 _UNIT = """\
@@ -49,17 +49,17 @@ WantedBy=default.target
 
 
 def check_name(name: str) -> None:
-    """Raises OutputError where `name` cannot be a service's."""
+    """Raises OutputError if `name` cannot be the name of a service."""
     if not _NAME.fullmatch(name):
         raise OutputError(
-            f"{name!r}: a service's name is up to 64 ASCII letters, digits, - and _, and begins "
+            f"{name!r}: a service name is up to 64 ASCII letters, digits, - and _, and starts "
             "with a letter or digit"
         )
 
 
 def unit_text(name: str, config: Path) -> str:
-    """The unit of a service that does `twostream run --config CONFIG` from this environment and
-    folder. Raises OutputError where systemd cannot be told one of the paths."""
+    """The unit file of a service that runs `twostream run --config CONFIG` with this Python
+    environment and in this folder. Raises OutputError if a path cannot be written in a unit."""
     program = str(Path(sys.executable).with_name("twostream"))
     words = [quote_program(program), *map(quote_word, ("run", "--config", str(config.absolute())))]
     return _UNIT.format(
@@ -69,44 +69,44 @@ def unit_text(name: str, config: Path) -> str:
 
 
 def quote_word(text: str) -> str:
-    """One argument in ExecStart=. Raises OutputError for what no unit may hold.
+    """Quote one argument of ExecStart=. Raises OutputError for characters that no unit may hold.
 
-    In double quotes a backslash begins an escape, % a specifier and $ a variable (systemd.syntax,
-    systemd.unit, systemd.service); all else stands for itself.
+    In double quotes a backslash starts an escape, % a specifier and $ a variable (systemd.syntax,
+    systemd.unit, systemd.service); everything else is literal.
     """
     return quote_program(text).replace("$", "$$")
 
 
 def quote_program(text: str) -> str:
-    """The first word in ExecStart=, in which a $ stands for itself. Raises OutputError as above."""
+    """Quote the program of ExecStart=, in which $ is literal. Raises OutputError as quote_word."""
     _check(text)
     return '"' + text.replace("\\", r"\\").replace('"', r"\"").replace("%", "%%") + '"'
 
 
 def quote_path(text: str) -> str:
-    """A path as the whole of a setting, such as WorkingDirectory=: neither quotes nor escapes are
-    known there. Raises OutputError for what cannot be said so."""
+    """Quote a path that is a whole setting, such as WorkingDirectory=, where neither quotes nor
+    escapes are recognised. Raises OutputError for a path that cannot be written this way."""
     _check(text)
     if text != text.strip() or text.endswith("\\"):
-        raise OutputError(f"{text!r}: systemd takes no folder that ends so; rename it")
+        raise OutputError(f"{text!r}: systemd does not accept this folder name; rename it")
     return text.replace("%", "%%")
 
 
 def _check(text: str) -> None:
-    # a line break would begin a setting of its own; half of a surrogate pair is a byte of a file
-    # name that is not UTF-8
+    # a line break would start a new setting; a lone surrogate is a byte of a file name that is not
+    # UTF-8
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
         raise OutputError(
-            f"{text!r}: has control characters or is not UTF-8, which systemd takes in no path; "
-            "rename it"
+            f"{text!r}: has control characters or is not UTF-8, which systemd does not accept in a "
+            "path; rename it"
         )
 
 
 def install(name: str, options: Mapping[str, Any] | None, config: Path | None) -> tuple[Path, Path]:
-    """Write the unit of a service of yours, no root needed, and return it and its configuration.
+    """Write a user service (no root needed); return the paths of its unit and configuration file.
 
-    options: for a configuration file of its own, see edge.commands.run.config; None: `config` is
-    used as it is. Raises OutputError where they cannot be written.
+    options: written to a new configuration file, see edge.commands.run.config; None: `config` is
+    used as it is. Raises OutputError if a file cannot be written.
     """
     check_name(name)
     unit = user_config() / "systemd" / "user" / f"twostream-{name}.service"
@@ -131,6 +131,9 @@ def _write_config(path: Path, name: str, options: Mapping[str, Any]) -> None:
     except OSError as error:
         raise OutputError(f"{path}: cannot be read ({why(error)})") from None
     if not ours:
-        raise OutputError(f"{path}: is a file of yours; give it alone as --config, or another name")
+        raise OutputError(
+            f"{path}: was not written by twostream; give --config with this file and no other "
+            "option, or choose another name"
+        )
     with write_atomic(path, OutputError, SECRET) as file:
         file.write(f"{head}\n{config_text(options)}".encode())

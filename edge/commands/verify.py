@@ -30,23 +30,25 @@ from edge.errors import DeviceError
 from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
 
-# Two right implementations of TV-L1 sum in another order: what that moves, it moves by a level, but
-# for a few pixels between two solutions. Bytes that are cut instead of rounded differ by one, half
-# of them; a picture that is shifted or rounded otherwise moves more of them further.
+# Two correct implementations of TV-L1 add in different orders, which changes bytes by one level,
+# except at a few pixels between two solutions. Truncating instead of rounding changes half of the
+# bytes by one; a shifted or differently rounded image changes more of them by more.
 FLOW_DIFFERENT = 0.10  # share of bytes that differ at all
 FLOW_FAR = 0.01  # and by more than one level
-# Root mean square, of the logits' spread between classes. A few pixels that were rounded apart move
-# an INT8 network by a hundredth; chroma that is half a level too dark, by a tenth.
+# Root mean square, as a share of the logits' spread between classes. A few pixels that were rounded
+# differently change an INT8 network's logits by 1 %; chroma half a level too dark, by 10 %.
 INPUT_DIFFERENCE = 0.05
-# Levels of 255 that a value of the host's input may be off, and the share of values that may be off
-# further: OpenCV rounds a few pixels apart from version to version.
+# How many levels of 255 a value of the host's input may be off, and the share of values that may be
+# off by more: OpenCV versions round a few pixels differently.
 INPUT_LEVELS, INPUT_FAR = 0.25, 0.10
 
 
 @dataclass(frozen=True, slots=True)
 class FlowParity:
-    """different, far: shares of bytes that differ at all and by more than a level, in the flow to
-    the frame where that is most."""
+    """A device's flows compared with those in the bundle.
+
+    different, far: shares of the bytes that differ at all and by more than one level, in the worst
+    flow; frame: the second frame of that flow."""
 
     name: str
     flows: int
@@ -67,9 +69,10 @@ class FlowParity:
 
 @dataclass(frozen=True, slots=True)
 class ScoreParity:
-    """The largest difference of one stream's scores from those of the maker's network.
+    """The largest difference between one stream's scores and those stored in the bundle.
 
-    sample: where it is, from 0. same_top1: how many of `samples` have the same best class.
+    sample: the index of the sample where it occurs. same_top1: how many of `samples` have the same
+    best class.
     """
 
     stream: str
@@ -79,7 +82,7 @@ class ScoreParity:
     same_top1: int
 
     def is_within(self, tolerance: float) -> bool:
-        """NaN never is."""
+        """Whether the difference is allowed; NaN is not."""
         return self.difference <= tolerance
 
     def line(self, tolerance: float) -> str:
@@ -92,20 +95,20 @@ class ScoreParity:
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """What a device gave for a parity run: flows (T - 1, 2, H, W), logits (N, C) by stream."""
+    """A device's results for a parity run: flows (T - 1, 2, H, W), logits (N, C) by stream."""
 
     flows: Mapping[Spec, NDArray[np.uint8]]
     logits: Mapping[str, NDArray[np.float32]]
 
 
 def run_live(device: Device, run: ParityRun) -> LiveRun:
-    """Send a parity run through a device as a live source is, with as many frames under way as it
-    takes."""
+    """Send a parity run through a device like a live source, with as many frames in flight as the
+    device allows."""
     context = device.open_context()
     flows: list[Mapping[Spec, FlowBytes]] = []
     logits: list[Mapping[str, NDArray[np.float32]]] = []
 
-    def take(future: InferenceFuture) -> None:
+    def collect(future: InferenceFuture) -> None:
         inference = future.result()
         if inference is not None:
             logits.append(inference.logits)
@@ -115,10 +118,10 @@ def run_live(device: Device, run: ParityRun) -> LiveRun:
     waiting: deque[InferenceFuture] = deque()
     for frame in run.frames:
         if len(waiting) == context.depth - 1:
-            take(waiting.popleft())
+            collect(waiting.popleft())
         waiting.append(context.submit(frame, infer=True))
     for future in waiting:
-        take(future)
+        collect(future)
     context.close()
     return LiveRun(
         {spec: np.stack([each[spec] for each in flows]) for spec in run.flows},
@@ -126,10 +129,10 @@ def run_live(device: Device, run: ParityRun) -> LiveRun:
     )
 
 
-def compare_flow(spec: Spec, expected: FlowBytes, found: FlowBytes) -> FlowParity:
-    """Flows (T - 1, 2, H, W) uint8 of a device with the maker's."""
-    apart = np.abs(found.astype(np.int16) - expected).reshape(len(expected), -1)
-    different, far = (apart > 0).mean(axis=1), (apart > 1).mean(axis=1)
+def compare_flow(spec: Spec, expected: FlowBytes, actual: FlowBytes) -> FlowParity:
+    """Compare a device's flows (T - 1, 2, H, W) uint8 with those in the bundle."""
+    difference = np.abs(actual.astype(np.int16) - expected).reshape(len(expected), -1)
+    different, far = (difference > 0).mean(axis=1), (difference > 1).mean(axis=1)
     worst = int(np.maximum(different / FLOW_DIFFERENT, far / FLOW_FAR).argmax())
     name = str(spec.method)  # type: ignore[attr-defined]
     return FlowParity(name, len(expected), worst + 1, float(different[worst]), float(far[worst]))
@@ -148,25 +151,25 @@ def compare_scores(
     return ScoreParity(stream, len(expected), worst, float(apart[worst]), same)
 
 
-def compare_inputs(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """How far logits (N, C) of inputs that the device made are from those of inputs that the host
-    made, as a share of the spread between classes, root mean square; of the worst sample."""
+def compare_inputs(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """The difference between logits (N, C) of inputs built on the device and of inputs built on the
+    host: root mean square, as a share of the spread between classes, of the worst sample."""
     spread = expected - expected.mean(axis=1, keepdims=True)
-    apart = np.sqrt(((found - expected) ** 2).mean(axis=1))
-    return float((apart / np.sqrt((spread**2).mean(axis=1))).max())
+    difference = np.sqrt(((actual - expected) ** 2).mean(axis=1))
+    return float((difference / np.sqrt((spread**2).mean(axis=1))).max())
 
 
 def compare_points(bundle: Bundle, run: ParityRun, stream: str) -> float:
-    """The share of the maker's values of one stream's inputs that the host's inputs do not have."""
-    expected, found = run.inputs[stream], input_points(network_inputs(bundle, run, stream))
+    """The share of the stored input values of one stream that this host's inputs do not match."""
+    expected, actual = run.inputs[stream], input_points(network_inputs(bundle, run, stream))
     levels = 255 * max(bundle.manifest.streams[stream].normalisation.std)
-    return float((np.abs(found - expected) * levels > INPUT_LEVELS).mean())
+    return float((np.abs(actual - expected) * levels > INPUT_LEVELS).mean())
 
 
 def verify(path: Path, device_name: str) -> list[str]:
-    """One line for each method of motion, one for each stream.
+    """Check a bundle on a device; returns one line for each motion method and each stream.
 
-    Raises DeviceError where something is further off than allowed.
+    Raises DeviceError if a difference is larger than allowed.
     """
     bundle = load_bundle(path)
     for name in bundle.manifest.files:
@@ -215,13 +218,13 @@ def _check_stream(
             "report the machine"
         )
     inputs = network_inputs(bundle, replace(run, flows=live.flows), stream)
-    alone = np.stack([device.logits(stream, tensor) for tensor in inputs])
-    apart = compare_inputs(live.logits[stream], alone)
-    if not apart <= INPUT_DIFFERENCE:
+    host_logits = np.stack([device.logits(stream, tensor) for tensor in inputs])
+    difference = compare_inputs(live.logits[stream], host_logits)
+    if not difference <= INPUT_DIFFERENCE:
         raise DeviceError(
             f"{bundle.path}: on {device.description} the input of {stream} is wrong: its logits "
-            f"differ by {apart:.1%} from those of an input built on the host (allowed: "
+            f"differ by {difference:.1%} from those of an input built on the host (allowed: "
             f"{INPUT_DIFFERENCE:.0%}); do not use this bundle here, and report the device"
         )
-    input_part = f"input difference {apart:.2%} (allowed: {INPUT_DIFFERENCE:.0%})"
+    input_part = f"input difference {difference:.2%} (allowed: {INPUT_DIFFERENCE:.0%})"
     return f"{result.line(tolerance)}, {input_part}"

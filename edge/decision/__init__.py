@@ -1,1 +1,1 @@
-"""From logits to actions."""
+"""Turns logits into labels and events."""

@@ -1,4 +1,4 @@
-"""From scores over time to actions that start and end."""
+"""Turns scores over time into events: the start and end of actions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from edge.errors import SourceError
 
 @dataclass(frozen=True, slots=True)
 class EventRules:
-    """thresholds: scores at which an action may start, for those that do not take the bundle's.
+    """When an action starts and ends.
 
-    release: it ends once its score is so far below that, so that a score at the edge does not
-    flicker. min_s: it must hold so long to be told. cooldown_s: so long after its end the same
-    action is not told again. ignored: actions that are never told.
+    thresholds: minimum scores of actions that do not use the bundle's threshold. release: an action
+    ends once its score is this much below its threshold (hysteresis). min_s: how long the score
+    must hold before the action is reported. cooldown_s: for how long after its end the same action
+    is not reported again. ignored: actions that are never reported.
     """
 
     thresholds: Mapping[str, float] = field(default_factory=dict)
@@ -28,32 +29,34 @@ class EventRules:
     ignored: frozenset[str] = frozenset()
 
     def check(self, classes: tuple[str, ...]) -> None:
-        """Raises SourceError for a name that is no class of the bundle."""
+        """Raises SourceError for a name that is not a class of the bundle."""
         for name in (*self.thresholds, *sorted(self.ignored)):
             if name not in classes:
                 raise SourceError(
-                    f"{name!r} is no action of this bundle; it knows {', '.join(classes)}"
+                    f"{name!r} is not an action of this bundle; its actions: {', '.join(classes)}"
                 )
 
 
 def parse_thresholds(texts: list[str]) -> dict[str, float]:
-    """ "Diving=0.9" and so on. Raises SourceError for what is not an action and a score."""
-    found = {}
+    """Parse "Diving=0.9" and the like. Raises SourceError if one is not ACTION=SCORE."""
+    thresholds = {}
     for text in texts:
         label, equals, score = text.rpartition("=")
         try:
-            found[label] = float(score)
+            thresholds[label] = float(score)
         except ValueError:
             equals = ""
-        if not equals or not 0 <= found[label] <= 1:
+        if not equals or not 0 <= thresholds[label] <= 1:
             raise SourceError(f"--threshold {text}: give ACTION=SCORE, the score from 0 to 1")
-    return found
+    return thresholds
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """The start or the end of an action. started_s: stream time at which its score rose; time_s: at
-    which this was known; score: the highest so far.
+    """The start or end of an action.
+
+    started_s: stream time at which its score passed the threshold; time_s: stream time of this
+    event; score: the highest so far.
     """
 
     source: str
@@ -69,35 +72,35 @@ class _Action:
     index: int
     since_s: float
     score: float
-    told: bool = False
+    reported: bool = False
 
 
 class EventTracker:
-    """One action at a time: the best of those above their thresholds."""
+    """Tracks one action at a time: the best of those above their thresholds."""
 
     def __init__(
         self, source: str, classes: tuple[str, ...], threshold: float, rules: EventRules
     ) -> None:
         """source: its name; threshold: of the bundle.
 
-        Raises SourceError where the rules name an unknown class.
+        Raises SourceError if the rules name an unknown class.
         """
         rules.check(classes)
         self._source, self._classes, self._rules = source, classes, rules
         self._thresholds = np.array([rules.thresholds.get(c, threshold) for c in classes])
-        self._heard = np.array([name not in rules.ignored for name in classes])
+        self._enabled = np.array([name not in rules.ignored for name in classes])
         self._action: _Action | None = None
-        self._quiet_until_s: dict[int, float] = {}
+        self._cooldown_until_s: dict[int, float] = {}
         self._last_s = 0.0
 
     @property
     def active(self) -> str | None:
-        """The action that has been told and has not ended."""
+        """The action that was reported and has not ended."""
         action = self._action
-        return self._classes[action.index] if action is not None and action.told else None
+        return self._classes[action.index] if action is not None and action.reported else None
 
     def push(self, time_s: float, scores: Scores) -> list[Event]:
-        """Scores (C,) at a stream time, which rises. Returns what is to be told now."""
+        """Add scores (C,) at a stream time, which must rise; returns the events they cause."""
         self._last_s = time_s
         events: list[Event] = []
         best = self._best(scores)
@@ -113,25 +116,25 @@ class EventTracker:
         if action is None:
             return events
         action.score = max(action.score, float(scores[action.index]))
-        quiet = time_s < self._quiet_until_s.get(action.index, -np.inf)
-        if not action.told and not quiet and time_s - action.since_s >= self._rules.min_s:
-            action.told = True
+        cooling = time_s < self._cooldown_until_s.get(action.index, -np.inf)
+        if not action.reported and not cooling and time_s - action.since_s >= self._rules.min_s:
+            action.reported = True
             events.append(self._event("start", action, time_s))
         return events
 
     def clear(self) -> list[Event]:
-        """The stream has a gap or is over: what is under way ends with its last frame."""
+        """End the current action with its last frame, after a gap or the end of the stream."""
         return self._end(self._last_s)
 
     def _best(self, scores: Scores) -> int | None:
-        above = self._heard & (scores >= self._thresholds)
+        above = self._enabled & (scores >= self._thresholds)
         return int(np.where(above, scores, -1.0).argmax()) if above.any() else None
 
     def _end(self, time_s: float) -> list[Event]:
         action, self._action = self._action, None
-        if action is None or not action.told:
+        if action is None or not action.reported:
             return []
-        self._quiet_until_s[action.index] = time_s + self._rules.cooldown_s
+        self._cooldown_until_s[action.index] = time_s + self._rules.cooldown_s
         return [self._event("end", action, time_s)]
 
     def _event(self, kind: Literal["start", "end"], action: _Action, time_s: float) -> Event:

@@ -1,4 +1,5 @@
-"""Logits of all streams to one label: softmax, weighted mean, temperature, window, threshold."""
+"""Turns the logits of all streams into one label: softmax, weighted mean, temperature, window,
+threshold."""
 
 from __future__ import annotations
 
@@ -14,13 +15,13 @@ from edge.bundle.manifest import Manifest
 from edge.text import NO_CLASS
 
 Scores = NDArray[np.float32]
-UNKNOWN: Final = NO_CLASS  # where no class is sure enough
+UNKNOWN: Final = NO_CLASS  # the label if no class reaches the threshold
 
 
 def softmax(logits: NDArray[np.float32], temperature: float) -> Scores:
     """(..., C) logits to scores that sum to 1."""
     scaled = np.asarray(logits, np.float64) / temperature
-    with np.errstate(invalid="ignore"):  # of infinite logits; whoever takes the scores looks
+    with np.errstate(invalid="ignore"):  # infinite logits; callers check that scores are finite
         scaled -= scaled.max(axis=-1, keepdims=True)
     exponentials = np.exp(scaled)
     return (exponentials / exponentials.sum(axis=-1, keepdims=True)).astype(np.float32)
@@ -34,7 +35,7 @@ def fuse(scores: Mapping[str, Scores], weights: Mapping[str, float]) -> Scores:
 
 
 def fuse_logits(logits: Mapping[str, NDArray[np.float32]], manifest: Manifest) -> StreamScores:
-    """What a bundle says of one frame: each stream's scores (C,), and the fused ones."""
+    """The scores of one frame: each stream's (C,) and the fused ones (C,)."""
     streams = manifest.streams
     scores = {name: softmax(values, streams[name].temperature) for name, values in logits.items()}
     fused = fuse(scores, {name: stream.weight for name, stream in streams.items()})
@@ -50,17 +51,17 @@ class StreamScores:
 
 
 def apply_temperature(scores: Scores, temperature: float) -> Scores:
-    """Scores (..., C) made surer (below 1) or less sure (above) in the same order; sums stay 1.
+    """Apply a softmax temperature to scores (..., C): sharper below 1, flatter above; sums stay 1.
 
-    What a temperature does to logits, for scores (Guo et al., "On Calibration of Modern Neural
-    Networks", 2017).
+    Temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", 2017) of the
+    logarithms of the scores.
     """
     return softmax(np.log(np.maximum(scores, 1e-12)), temperature)
 
 
 def best_classes(scores: Scores, count: int) -> NDArray[np.intp]:
-    """The numbers of the best classes of scores (..., C), best first, (..., count); of equals the
-    first class wins."""
+    """The indices (..., count) of the best classes of scores (..., C), best first; the first of
+    equal classes wins."""
     return np.argsort(-scores, axis=-1, kind="stable")[..., :count]
 
 
@@ -74,12 +75,12 @@ class Decision:
 
 
 def top_scores(scores: Scores, classes: tuple[str, ...], count: int) -> list[tuple[str, float]]:
-    """The best `count` of scores (C,), by class, rounded for people and JSON."""
+    """The best `count` classes of scores (C,) with their scores, rounded for display and JSON."""
     return [(classes[i], round(float(scores[i]), 4)) for i in best_classes(scores, count)]
 
 
 def decide(scores: Scores, classes: tuple[str, ...], threshold: float) -> Decision:
-    """The best class of (C,) scores, or "unknown" when it scores below the threshold."""
+    """The best class of scores (C,), or "unknown" if its score is below the threshold."""
     best = int(np.argmax(scores))
     score = float(scores[best])
     return Decision(classes[best] if score >= threshold else UNKNOWN, score, scores)

@@ -1,4 +1,4 @@
-"""What is said of one frame."""
+"""The label of one frame."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ STANDBY: State = "standby"
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What is said of one frame.
+    """The label of one frame.
 
-    source: its name. decision: None while warming up or on standby. streams: each one's own scores
-    (C,), by name; empty then. flow: (2, H, W) uint8, for a picture of it; None where there is none.
-    latency_ms: from the frame's arrival to this label.
+    source: its name. decision: None while warming up or on standby. streams: each stream's scores
+    (C,), by name; empty without a decision. flow: (2, H, W) uint8, for display; None if there is
+    none. latency_ms: from the frame's arrival to this label.
     """
 
     source: str

@@ -1,7 +1,8 @@
-"""Labels from frames: source -> device -> fusion -> outputs. In order, causal, bounded.
+"""Labels frames: source -> device -> fusion -> outputs. In order, causal, with bounded memory.
 
-A camera is answered frame by frame. A file keeps some frames in flight, so that the networks of one
-frame run while the flow of the next is measured; labels are the same, only more of them a second.
+A camera's frames are labelled one by one. For a file some frames are in flight, so that the
+networks run while the flow of the next frame is computed; the labels are the same, at a higher
+rate.
 """
 
 from __future__ import annotations
@@ -23,22 +24,25 @@ from edge.motion.quantise import FlowBytes, moving_share
 from edge.spec import Spec
 from edge.video.frames import Frame
 
-# A pair of frames further apart than this has no motion worth the name: start afresh.
+# Between frames further apart than this, flow means nothing: start again.
 MAX_GAP_S = 0.25
-# Frames that come faster than this share of the training interval are skipped: at 60 frames a
-# second a stack would span less than half the time that the network was trained on.
+# Frames closer together than this share of the training interval are skipped: at 60 frames a second
+# a stack would span less than half the time that the network was trained on.
 MIN_INTERVAL_SHARE = 0.6
-# So much of the picture has to move, by a pixel or more, for the networks not to rest where they
-# may: an arm that waves in the distance does. Noise with a deviation of 8 levels on a textured
-# picture, or of 4 on a flat one, stays below it; at half a pixel 2 levels in the dark did not.
+# The share of pixels that must move by a pixel or more to count as motion, which keeps a run out of
+# standby: an arm that waves in the distance is enough. Noise with a deviation of 8 levels on a
+# textured picture, or 4 on a flat one, stays below it; with a limit of half a pixel, 2 levels of
+# noise in the dark did not.
 MOVING_SHARE = 0.002
 
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """every: the networks run on each N-th frame, flow is measured on all. max_frames: 0 is all.
-    max_fps: frames that come faster are skipped; None takes all. standby_after_s: the networks rest
-    once the flow has shown no motion for so long; None never.
+    """Which frames are labelled.
+
+    every: the networks run on every N-th frame; flow is computed on all. max_frames: 0 is no limit.
+    max_fps: frames above this rate are skipped; None: none. standby_after_s: the networks pause
+    after no motion for this long; None: never.
     """
 
     every: int = 1
@@ -49,7 +53,7 @@ class RunConfig:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A frame under way. infer: whether the networks were asked for; emit: whether a label is."""
+    """A frame in flight. infer: whether the networks run on it; emit: whether it gets a label."""
 
     frame: Frame
     future: InferenceFuture
@@ -58,7 +62,7 @@ class Submitted:
 
 
 class Recognizer:
-    """One source's labels: holds what must be remembered from one frame to the next."""
+    """Labels the frames of one source; holds the state between frames."""
 
     def __init__(
         self, manifest: Manifest, context: SourceContext, config: RunConfig, name: str = ""
@@ -67,17 +71,17 @@ class Recognizer:
         self.statistics = RunStatistics()
         self._window = ScoreWindow(manifest.fusion.window_s)
         self._last_time_s: float | None = None
-        self._due_s = -np.inf  # before that time a frame comes too fast
-        self._moved_s: float | None = None  # when there was motion last, or none is known yet
+        self._due_s = -np.inf  # frames before this stream time are skipped
+        self._moved_s: float | None = None  # stream time of the last motion; None: not known yet
         self._standby = False
 
     def change(self, config: RunConfig) -> None:
-        """Look at frames by another configuration from the next one on."""
+        """Use another configuration from the next frame on."""
         self.config = config
         self._standby, self._due_s = False, -np.inf
 
     def submit(self, frame: Frame) -> Submitted | None:
-        """Start on a frame; None when it is skipped because it came too soon."""
+        """Start processing a frame; None if it is skipped because it came too soon."""
         statistics = self.statistics
         since = None if self._last_time_s is None else frame.time_s - self._last_time_s
         if (
@@ -91,7 +95,7 @@ class Recognizer:
         if since is not None and (frame.discontinuity or not 0 < since <= MAX_GAP_S):
             statistics.gaps += 1
             self.context.clear()
-            self._forget(None)
+            self._reset(None)
         self._last_time_s = frame.time_s
         if self.config.max_fps is not None:
             period_s = 1 / self.config.max_fps
@@ -102,13 +106,13 @@ class Recognizer:
         return Submitted(frame, self.context.submit(frame, infer), infer, emit)
 
     def label(self, submitted: Submitted) -> Label | None:
-        """The label of a submitted frame; None where none is to be emitted."""
+        """Wait for the label of a submitted frame; None if it gets none."""
         frame = submitted.frame
-        asked = time.monotonic()
+        waited_from = time.monotonic()
         inference = submitted.future.result()
         flows = submitted.future.flows()
         if self.config.standby_after_s is not None:
-            self._look_for_motion(frame.time_s, flows, self.config.standby_after_s)
+            self._update_standby(frame.time_s, flows, self.config.standby_after_s)
         if not submitted.emit:
             return None
         started = time.monotonic()
@@ -124,7 +128,7 @@ class Recognizer:
         self.statistics.add_stages(
             inference.stages_ms
             | {
-                "wait": (started - asked) * 1e3,
+                "wait": (started - waited_from) * 1e3,
                 "fusion": (ended - started) * 1e3,
                 "latency": latency_ms,
             }
@@ -136,7 +140,7 @@ class Recognizer:
         least_s = MIN_INTERVAL_SHARE * self.manifest.interval_s
         return since_s < least_s or frame.time_s < self._due_s - 1e-3
 
-    def _look_for_motion(
+    def _update_standby(
         self, time_s: float, flows: Mapping[Spec, FlowBytes], standby_after_s: float
     ) -> None:
         if not flows:
@@ -145,11 +149,11 @@ class Recognizer:
         if self._moved_s is None or moving:
             self._moved_s, self._standby = time_s, False
         elif not self._standby and time_s - self._moved_s >= standby_after_s:
-            self._forget(self._moved_s)
+            self._reset(self._moved_s)
             self._standby = True
 
-    def _forget(self, moved_s: float | None) -> None:
-        """What has been seen so far says nothing of what comes."""
+    def _reset(self, moved_s: float | None) -> None:
+        """Forget earlier frames, which say nothing about later ones."""
         self._window.clear()
         self._moved_s, self._standby = moved_s, False
 
@@ -157,8 +161,8 @@ class Recognizer:
         spec = self.manifest.fusion
         if not np.isfinite(fused).all():
             raise BundleError(
-                f"{self.manifest.name}: its networks give scores that are no numbers; see what "
-                "`twostream verify` says of the bundle"
+                f"{self.manifest.name}: its networks give scores that are not finite; check the "
+                "bundle with `twostream verify`"
             )
         self.statistics.add_fused(fused)
         scores = self._window.push(time_s, fused)
@@ -168,17 +172,16 @@ class Recognizer:
 def label_video(
     frames: Iterable[Frame], recognizer: Recognizer, emit: Callable[[Label], None]
 ) -> None:
-    """Label every frame of a file that the networks are asked for, and hand the labels to `emit`,
-    in order.
+    """Label the frames of a file and pass the labels to `emit`, in order.
 
-    Raises SourceError when the frames end before the networks have as many as they need.
+    Raises SourceError if the file has fewer frames than the networks need.
     """
     statistics = recognizer.statistics
     limit = recognizer.config.max_frames
-    asked = time.monotonic()
+    decode_from = time.monotonic()
     waiting: deque[Submitted] = deque()
     for frame in frames:
-        statistics.add_stages({"decode": (time.monotonic() - asked) * 1e3})
+        statistics.add_stages({"decode": (time.monotonic() - decode_from) * 1e3})
         submitted = recognizer.submit(frame)
         if submitted is not None:
             if len(waiting) == recognizer.context.depth - 1:
@@ -187,7 +190,7 @@ def label_video(
         statistics.last_time_s = frame.time_s
         if limit and statistics.frames >= limit:
             break
-        asked = time.monotonic()
+        decode_from = time.monotonic()
     while waiting:
         finish(recognizer, waiting.popleft(), emit)
     statistics.seconds = time.monotonic() - statistics.began_s
@@ -199,7 +202,7 @@ def label_video(
 
 
 def label_frame(frame: Frame, recognizer: Recognizer, emit: Callable[[Label], None]) -> None:
-    """Label a camera's frame, and hand the label to `emit` before the next frame is looked at."""
+    """Label one frame of a camera and pass the label to `emit` before returning."""
     statistics = recognizer.statistics
     statistics.add_stages({"queue": (time.monotonic() - frame.arrived_s) * 1e3})
     submitted = recognizer.submit(frame)
@@ -209,7 +212,7 @@ def label_frame(frame: Frame, recognizer: Recognizer, emit: Callable[[Label], No
 
 
 def finish(recognizer: Recognizer, submitted: Submitted, emit: Callable[[Label], None]) -> None:
-    """Wait for a frame's label and hand it to `emit`."""
+    """Wait for a frame's label and pass it to `emit`."""
     label = recognizer.label(submitted)
     if label is None:
         return

@@ -1,4 +1,4 @@
-"""Counts and stage times of a source, at a fixed size."""
+"""Counts and stage times of a source, in constant memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge.decision.fusion import Scores
 
 @dataclass
 class RunStatistics:
-    """Counts and stage times of a source. Times are kept in fixed bins, so weeks cost no memory."""
+    """Counts and stage times of a source. Times are in histograms, so memory does not grow."""
 
     frames: int = 0
     skipped: int = 0
@@ -39,7 +39,7 @@ class RunStatistics:
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """How often a stage has run, how long altogether, and the quantiles of one time."""
+    """How often a stage has run, its total time, and quantiles of a single time."""
 
     count: int
     total_s: float
@@ -50,7 +50,7 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True)
 class SourceStatistics:
-    """Counts and stage times of a source at one moment. stages: by name."""
+    """A snapshot of a source's counts and stage times. stages: by name."""
 
     source: str
     received: int
@@ -63,7 +63,7 @@ class SourceStatistics:
 
 
 class Histogram:
-    """Milliseconds in bins 2 % wide, from 1 us to 100 s: quantiles to 1 %, at a fixed size."""
+    """Milliseconds in bins 2 % wide from 1 us to 100 s: quantiles to 1 % in constant memory."""
 
     EDGES = np.geomspace(1e-3, 1e5, int(np.log(1e8) / np.log(1.02)))
 
@@ -78,7 +78,7 @@ class Histogram:
 
     @property
     def mean(self) -> float:
-        """0 where there are no entries."""
+        """0 if there are no entries."""
         return self.total / max(int(self.counts.sum()), 1)
 
     def times(self) -> StageTimes:
@@ -86,7 +86,7 @@ class Histogram:
         return StageTimes(int(self.counts.sum()), self.total / 1e3, p50_s, p95_s, p99_s)
 
     def quantile(self, share: float) -> float:
-        """The value below which `share` of the entries lie; 0 when there are none."""
+        """The value below which `share` of the entries lie; 0 if there are none."""
         cumulated = np.cumsum(self.counts)
         if cumulated[-1] == 0:
             return 0.0

@@ -1,1 +1,1 @@
-"""What a network is fed: built once, from frames and flow, for training and live video alike."""
+"""Builds network inputs from frames and flow, for training and live video alike."""

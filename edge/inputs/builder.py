@@ -1,4 +1,4 @@
-"""Inputs of networks, by kind: each kind is a file, and a line in INPUTS."""
+"""The kinds of network inputs. Each kind is one module and one line in INPUTS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edge.video.frames import Normalisation
 
 
 class InputBuilder(Protocol):
-    """Builds one network's input from the steps of one camera or clip, the newest last.
+    """Builds one network's input from the steps of one camera or clip, in order.
 
     shape: (channels, H, W) of the input.
     """
@@ -27,23 +27,24 @@ class InputBuilder(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether enough steps have come for an input."""
+        """Whether there were enough steps for an input."""
 
     def push(self, step: Step) -> None:
-        """Take the next step. The builder keeps what it needs of it."""
+        """Add the next step; the builder keeps what it needs of it."""
 
     def fill(self, out: NDArray[np.float32]) -> None:
-        """Write the input, `shape` float32, normalised. Only where `ready`."""
+        """Write the normalised input, `shape` float32. Call only if `ready`."""
 
     def clear(self) -> None:
-        """Forget all steps: there was a gap."""
+        """Forget all steps, after a gap."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputKind:
-    """spec: what a manifest says of it; it has `kind`, `channels`, `means` (of its normalisation),
-    `history` (frames before the newest that it needs), `interval_s` (between frames in training)
-    and `motion` (a spec, or None). open: (spec, size_hw, normalisation) -> InputBuilder."""
+    """spec: its entry in a manifest, with `kind`, `channels`, `means` (number of means in its
+    normalisation), `history` (frames that it needs before the newest), `interval_s` (between frames
+    in training) and `motion` (a spec, or None). open: (spec, size_hw, normalisation) ->
+    InputBuilder."""
 
     spec: type[Spec]
     open: Callable[[Any, tuple[int, int], Normalisation], InputBuilder]
@@ -56,7 +57,7 @@ INPUTS: dict[str, InputKind] = {
 
 
 def parse_input(value: Any) -> Any:
-    """The spec of an input from a manifest. Raises ValueError where it is none, or not known."""
+    """The spec of an input in a manifest. Raises ValueError if it is invalid or of unknown kind."""
     if isinstance(value, tuple(kind.spec for kind in INPUTS.values())):
         return value
     name = value.get("kind") if isinstance(value, Mapping) else None
@@ -73,15 +74,15 @@ InputSpec = Annotated[SerializeAsAny[Any], PlainValidator(parse_input)]
 
 
 def open_input(spec: Any, size_hw: tuple[int, int], normalisation: Normalisation) -> InputBuilder:
-    """What builds the input that `spec` describes, at `size_hw`."""
+    """The builder of the input that `spec` describes, at `size_hw`."""
     return INPUTS[spec.kind].open(spec, size_hw, normalisation)
 
 
 def build_input(
     spec: Any, size_hw: tuple[int, int], normalisation: Normalisation, steps: Iterable[Step]
 ) -> NDArray[np.float32]:
-    """The input (channels, H, W) after some steps, the newest last: `spec.history` + 1 of them, or
-    for flow `spec.history` that have flow. Raises ValueError where they are too few."""
+    """The input (channels, H, W) after `steps`, in order: `spec.history` + 1 of them, or for flow
+    `spec.history` that have flow. Raises ValueError if there are too few."""
     builder = open_input(spec, size_hw, normalisation)
     for step in steps:
         builder.push(step)
@@ -93,5 +94,5 @@ def build_input(
 
 
 def motions_of(specs: Iterable[Any]) -> tuple[Spec, ...]:
-    """The methods of motion that some inputs need, each once, in their order."""
+    """The motion methods that these inputs need, each once, in order."""
     return tuple(dict.fromkeys(spec.motion for spec in specs if spec.motion is not None))

@@ -1,4 +1,4 @@
-"""The last L flows as a network's input."""
+"""A stack of the last L flows as a network input."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edge.video.frames import Normalisation
 
 
 class FlowInput(Spec):
-    """stack: L. layout: all u, then all v. motion: the method that measures the flows."""
+    """stack: L. layout: grouped, all u and then all v. motion: the method of the flows."""
 
     kind: Literal["flow"]
     stack: int = Field(ge=1, le=64)

@@ -1,4 +1,4 @@
-"""One RGB frame as a network's input."""
+"""One RGB frame as a network input."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from edge.video.frames import Frame, Normalisation, rgb_tensor
 
 
 class RGBInput(Spec):
-    """The newest frame. frames: how many it sees. interval_s: between frames in training; a camera
-    that is much faster is thinned to it."""
+    """The newest frame. frames: how many it takes. interval_s: between frames in training; frames
+    of a much faster camera are skipped."""
 
     kind: Literal["rgb"]
     frames: Literal[1]
     interval_s: float = Field(ge=1e-3, le=1)
 
     channels: ClassVar[int] = 3
-    means: ClassVar[int] = 3  # that its normalisation has
-    history: ClassVar[int] = 0  # frames that have to be known before the newest
+    means: ClassVar[int] = 3  # number of means in its normalisation
+    history: ClassVar[int] = 0  # frames that it needs before the newest
     motion: ClassVar[None] = None
 
 

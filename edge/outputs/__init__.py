@@ -1,1 +1,1 @@
-"""Who is told: everything that receives the labels and events of a run."""
+"""Outputs: everything that receives the labels and events of a run."""

@@ -1,4 +1,4 @@
-"""Labels drawn on their frames."""
+"""Draws labels on their frames."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from edge.outputs.base import Output
 from edge.outputs.overlay import OverlayView, Picture, bgr_picture, draw_overlay
 from edge.outputs.records import best
 
-FLOW_PICTURE_PX = 112  # about the side of the flow picture; it is thinned to that before drawing
+FLOW_PICTURE_PX = 112  # flow is subsampled to about this side length before drawing
 
 
 class Annotator(Output):
-    """Draws a label on its frame, once for all who ask, from whichever thread."""
+    """Draws each label on its frame once for all outputs. Thread-safe."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
@@ -27,11 +27,11 @@ class Annotator(Output):
         self._drawn: dict[str, tuple[Label, Picture]] = {}  # the last of each source
 
     def __call__(self, label: Label) -> Picture:
-        """(H, W, 3) BGR, not to be drawn on."""
+        """The annotated frame, (H, W, 3) BGR, which must not be changed."""
         with self._lock:
-            known = self._drawn.get(label.source)
-            if known is not None and known[0] is label:
-                return known[1]
+            last = self._drawn.get(label.source)
+            if last is not None and last[0] is label:
+                return last[1]
             picture = bgr_picture(label.frame)
             draw_overlay(picture, self._view(label))
             self._drawn[label.source] = (label, picture)
@@ -43,18 +43,18 @@ class Annotator(Output):
 
     def _view(self, label: Label) -> OverlayView:
         classes, decision = self._manifest.classes, label.decision
-        known = decision is not None and decision.label != UNKNOWN
+        is_known = decision is not None and decision.label != UNKNOWN
         return OverlayView(
             state=label.state,
-            label=decision.label if decision is not None and known else None,
+            label=decision.label if decision is not None and is_known else None,
             score=decision.score if decision is not None else 0.0,
             streams={
                 name: best(label.streams.get(name), classes) for name in self._manifest.streams
             },
-            flow=None if label.flow is None else self._thinned(label.flow),
+            flow=None if label.flow is None else self._subsample(label.flow),
             status=f"{label.frame.time_s:.1f} s   {label.latency_ms:.0f} ms",
         )
 
-    def _thinned(self, flow: FlowBytes) -> np.ndarray:
+    def _subsample(self, flow: FlowBytes) -> np.ndarray:
         step = max(flow.shape[1] // FLOW_PICTURE_PX, 1)
         return to_pixels(flow[:, ::step, ::step], self._manifest.motions[0])  # type: ignore[arg-type]

@@ -14,9 +14,10 @@ from edge.sources.reconnect import SourceState
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """A source as outputs know it. slug: its name in letters, digits, - and _, for files, topics
-    and paths. frame_rate: nominal, frames a second. None is not known (yet): of a camera the rate
-    comes with its first state.
+    """What outputs know of a source.
+
+    slug: its name in letters, digits, - and _, for files, topics and paths. frame_rate: nominal,
+    frames a second; None: not known yet, since a camera's rate comes with its first state.
     """
 
     name: str
@@ -27,39 +28,40 @@ class SourceInfo:
 
 
 class Output:
-    """Ignores everything; an output overrides what it wants. All methods are called from the run's
-    thread, and what they are given is never changed afterwards: an output may keep it, and holds
-    nothing of the run itself.
+    """Base class that ignores everything; an output overrides the methods it needs.
 
-    done: nobody reads the output any more, and the run need not go on.
+    All methods are called from the run's thread. Their arguments never change afterwards, so an
+    output may keep them; it holds no reference to the run itself.
+
+    done: nobody reads the output any more, so that the run can stop.
     """
 
     done = False
 
     def begin(self, source: SourceInfo) -> None:
-        """A source is about to be read. Comes before anything else of that source."""
+        """A source is about to be read. Called before any other method for that source."""
 
     def on_label(self, label: Label) -> None:
         """The next label of its source."""
 
     def on_event(self, event: Event) -> None:
-        """An action has started or ended. Comes after the label that it was seen with."""
+        """An action has started or ended. Called after the label that caused it."""
 
     def on_source_state(self, state: SourceState) -> None:
-        """A camera runs, is lost, or a source has failed for good."""
+        """A camera is running or lost, or a source has failed for good."""
 
     def on_statistics(self, statistics: SourceStatistics) -> None:
-        """Counts and stage times of a source so far; about twice a second while it is read."""
+        """Counts and stage times of a source so far; called about twice a second."""
 
     def end(self, source: str, summary: dict[str, Any] | None) -> None:
-        """Nothing more comes of the source of this name. summary: see
-        edge.outputs.records.summary_record; None where it was not read to its end."""
+        """The source of this name has ended. summary: see edge.outputs.records.summary_record;
+        None if the source was not read to its end."""
 
     def finish(self) -> None:
-        """The run has ended well: files get their names."""
+        """The run has ended regularly: files get their final names."""
 
     def close(self) -> None:
-        """Give back what is open, after `finish` or without it."""
+        """Release everything, with or without `finish` before."""
 
     def __enter__(self) -> Output:
         return self

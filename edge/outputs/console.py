@@ -1,4 +1,4 @@
-"""What a person at the terminal sees: lines of what happens, and how far it is."""
+"""Output to the terminal: log lines about cameras, and a progress bar."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class ConsoleLog(Output):
-    """What a person should know while it runs: cameras that are lost and come back."""
+    """Logs cameras that are lost and come back."""
 
     def __init__(self) -> None:
         self._lost_s: dict[str, float] = {}
@@ -44,7 +44,7 @@ class ConsoleLog(Output):
 
 
 class ProgressBar(Output):
-    """A bar for the file that is read, one line for each camera; nothing where nobody looks."""
+    """A bar for the current file, or a line for each camera; nothing if stderr is no terminal."""
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         width = max(len(name) for name in classes) + 5

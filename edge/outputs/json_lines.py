@@ -22,10 +22,10 @@ from edge.sources.reconnect import SourceState
 
 
 class JsonLinesOutput(Output):
-    """One JSON line a label, an event, a change of state, a summary."""
+    """One JSON line for each label, event, change of state and summary."""
 
     def __init__(self, path: str, segments: Segments, manifest: Manifest) -> None:
-        self._given = None if path == "-" else Path(path)
+        self._path = None if path == "-" else Path(path)
         self._segments, self._manifest = segments, manifest
         self._lines: JsonLines | None = None
         self._began_s = 0.0
@@ -50,7 +50,7 @@ class JsonLinesOutput(Output):
     def _write(self, record: dict[str, Any]) -> None:
         assert self._lines is not None
         every_s = self._segments.every_s
-        if self._given and every_s is not None and time.monotonic() - self._began_s >= every_s:
+        if self._path and every_s is not None and time.monotonic() - self._began_s >= every_s:
             self.finish()
             self._open()
         if not self._lines.write(record):
@@ -62,9 +62,9 @@ class JsonLinesOutput(Output):
         self._lines.__exit__(None, None, None)
 
     def _open(self) -> None:
-        path = self._given and self._segments.name(self._given, "")
-        if self._given is not None and path is not None:
-            self._segments.prune(self._given, {""}, {path})
+        path = self._path and self._segments.name(self._path, "")
+        if self._path is not None and path is not None:
+            self._segments.prune(self._path, {""}, {path})
         self._lines = JsonLines(path or "-")
         self._lines.__enter__()
         self._began_s = time.monotonic()
@@ -75,13 +75,13 @@ class JsonLinesOutput(Output):
 
 
 class JsonLines:
-    """One compact JSON object a line, to a file or, for `-`, to the standard output.
+    """Writes one compact JSON object per line to a file or, for `-`, to standard output.
 
     with JsonLines("labels.jsonl") as out:
         out.write({"time_s": 1.2, "label": "Archery"})
         out.finish()
 
-    Every line is flushed. Without `finish()` the lines stay in `NAME.part`.
+    Every line is flushed. Until `finish()` the lines are in `NAME.part`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -97,14 +97,14 @@ class JsonLines:
         return self
 
     def write(self, record: dict[str, Any]) -> bool:
-        """Write a line. False: whoever read the standard output has gone (`| head`); stop.
+        """Write a line. Returns False if the reader of standard output is gone (`| head`).
 
-        Raises OutputError where the file cannot be written, ValueError at a NaN or infinity, which
+        Raises OutputError if the file cannot be written, ValueError for NaN and infinity, which
         JSON does not have.
         """
         if self._file is None:
             return False
-        # a standard output of another encoding than UTF-8 gets JSON's own escapes
+        # if standard output is not UTF-8, use JSON escapes
         escaped = "utf" not in (self._file.encoding or "utf-8").lower()
         line = json.dumps(record, separators=(",", ":"), ensure_ascii=escaped, allow_nan=False)
         try:
@@ -124,7 +124,7 @@ class JsonLines:
         return OutputError(f"{name}: {fault.strerror}; the lines so far are kept")
 
     def finish(self) -> None:
-        """Call at a good end: the file gets its name, also when it has no line."""
+        """Call at the regular end: the file gets its name, even if it has no lines."""
         if self._part and self._file:
             try:
                 self._file.close()
@@ -143,18 +143,18 @@ class JsonLines:
             try:
                 self._file.close()
             except OSError as error:
-                # else write() has raised it already: the line it failed on is still held
+                # otherwise write() has already raised it, for the line that is still buffered
                 if fault is None:
                     raise self._unwritten(error) from None
             self._part.discard_if_empty()
         self._file = None
 
     def _abandon_stdout(self) -> None:
-        """Let whatever is printed later, and the interpreter's last flush, go nowhere.
+        """Send later output, and the interpreter's last flush, to /dev/null.
 
-        Else it ends with a complaint and code 120 (Python's documentation, "Note on SIGPIPE").
+        Otherwise Python exits with a message and code 120 (its documentation, "Note on SIGPIPE").
         """
         self._file = None
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

@@ -1,4 +1,4 @@
-"""Where the run may be looked at from: this machine alone, or others that know a token."""
+"""The address that a server of the run listens on: local, or open to clients with a token."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from edge.errors import OutputError
 
-TOKEN_MIN = 16  # characters, where others can try
+TOKEN_MIN = 16  # characters, if clients on other machines can guess
 
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """host, port: where to listen; 0 is any port. token: what others have to know; "" is none."""
+    """host, port: where to listen; port 0 is any. token: that clients must send; "" is none."""
 
     host: str
     port: int
@@ -24,9 +24,9 @@ class ListenAddress:
 
 
 def parse_listen(option: str, text: str, token: str) -> ListenAddress:
-    """ "8080", "0.0.0.0:8080" or "[::]:8080".
+    """Parse "8080", "0.0.0.0:8080" or "[::]:8080".
 
-    Raises OutputError where it is none, or others could look without a token or guess it.
+    Raises OutputError if it is malformed, or open to other machines without a safe token.
     """
     host, colon, port = text.rpartition(":")
     host = host.strip("[]") if colon else "127.0.0.1"
@@ -38,12 +38,12 @@ def parse_listen(option: str, text: str, token: str) -> ListenAddress:
         raise OutputError(f"{option} {text}: {host} is not an IP address") from None
     if not local and not token:
         raise OutputError(
-            f"{option} {text}: everybody in the network could look; give --token, or "
-            "TWOSTREAM_TOKEN: the page is opened with ?token=..., the stream as viewer:TOKEN@"
+            f"{option} {text}: everyone in the network could watch; give --token or "
+            "TWOSTREAM_TOKEN: open the page with ?token=..., the stream as viewer:TOKEN@"
         )
     if not local and len(token) < TOKEN_MIN:
         raise OutputError(
             f"{option} {text}: a token of {len(token)} characters can be guessed; give one of "
-            f"{TOKEN_MIN} or more, made by: openssl rand -hex 16"
+            f"{TOKEN_MIN} or more, created by: openssl rand -hex 16"
         )
     return ListenAddress(host, int(port), token)

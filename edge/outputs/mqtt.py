@@ -1,11 +1,11 @@
-"""Actions and camera states to an MQTT broker.
+"""Publishes actions and camera states to an MQTT broker.
 
-    PREFIX/status        "online" or "offline", retained; offline is the last will, too
+    PREFIX/status        "online" or "offline", retained; the last will is "offline"
     PREFIX/camera/NAME   the camera's state as JSON, retained
-    PREFIX/event         the start or end of an action as JSON, each once (quality of service 2)
+    PREFIX/event         the start or end of an action as JSON, exactly once (QoS 2)
 
-While the broker is away, events wait, so many as the buffer holds; what comes then is lost, counted
-and said. Each has an `id` that no other has, for whoever wants to be sure.
+While the broker is unreachable, events wait in a bounded buffer; further ones are lost, counted and
+logged. Each event has a unique `id`, so that receivers can detect duplicates.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from edge.sources.reconnect import SourceState
 logger = logging.getLogger(__name__)
 
 BUFFER = 1000  # events that wait for the broker
-_END_S, _GOODBYE_S = 0.5, 0.3  # for what waits to be sent at the end, and for the last word
+_END_S, _GOODBYE_S = 0.5, 0.3  # at the end, for sending waiting events and the "offline" status
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _SCHEME_HINT = "give mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC, or mqtts://"
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
-    """name: what messages show, without a password. prefix: of the topics."""
+    """name: shown in messages, without a password. prefix: of the topics."""
 
     name: str
     host: str
@@ -49,7 +49,7 @@ class BrokerAddress:
 
 
 def parse_broker(uri: str) -> BrokerAddress:
-    """Raises OutputError where it is no broker's address."""
+    """Parse mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC. Raises OutputError if it is malformed."""
     try:
         parts = urlsplit(uri)
         port = parts.port or _PORTS.get(parts.scheme, 0)
@@ -60,7 +60,7 @@ def parse_broker(uri: str) -> BrokerAddress:
         raise OutputError(f"--mqtt: not a broker's address; {_SCHEME_HINT}")
     if not prefix or set(prefix) & set("#+\0"):
         raise OutputError(f"--mqtt: needs a topic without wildcards; {_SCHEME_HINT}")
-    # most likely of a password that has such a character in it, and topics are shown
+    # most likely the password has such a character in it, and topics are shown in messages
     if "@" in parts.path + parts.query + parts.fragment:
         raise OutputError("--mqtt: in the password write / as %2F, ? as %3F, # as %23 and @ as %40")
     return BrokerAddress(
@@ -85,15 +85,15 @@ class MQTTOutput(Output):
                 '--mqtt needs paho-mqtt; run: pip install "twostream-edge[mqtt]"'
             ) from None
         self._mqtt, self._broker = mqtt, broker
-        self._slugs: dict[str, str] = {}  # what topics call the sources
+        self._slugs: dict[str, str] = {}  # names of the sources in topics
         self._run, self._number = uuid.uuid4().hex[:12], 0
         self._lock = threading.RLock()
         self._waiting: deque[str] = deque()
-        self._under_way: int | None = None  # paho's number of the one event that it has
+        self._under_way: int | None = None  # paho's message id of the event in flight
         self._cameras: dict[str, str] = {}  # state by topic
         self._connected: bool | None = None
         self.lost = 0
-        # the same name in each run: the broker keeps one session, and knows what it has had
+        # the same client name in each run: the broker keeps the session and what it received
         name = hashlib.sha256(broker.prefix.encode()).hexdigest()[:12]
         self._client = mqtt.Client(
             mqtt.CallbackAPIVersion.VERSION2, f"twostream-{name}", clean_session=False
@@ -115,18 +115,18 @@ class MQTTOutput(Output):
         return self
 
     def close(self) -> None:
-        """Send what waits, as far as that is a matter of a second, and say goodbye."""
+        """Send waiting events for up to half a second, then publish "offline"."""
         deadline_s = time.monotonic() + _END_S
-        while self._left() and self._client.is_connected() and time.monotonic() < deadline_s:
+        while self._unsent() and self._client.is_connected() and time.monotonic() < deadline_s:
             time.sleep(0.01)
-        left = self._left()
+        unsent = self._unsent()
         if self._client.is_connected():
-            with suppress(RuntimeError):  # it has gone just now; the last will says it
+            with suppress(RuntimeError):  # just disconnected: the last will is published instead
                 self._state("status", "offline").wait_for_publish(_GOODBYE_S)
         self._client.disconnect()
         self._client.loop_stop()
-        if left or self.lost:
-            logger.warning("%s: %d events were not sent", self._broker.name, left + self.lost)
+        if unsent or self.lost:
+            logger.warning("%s: %d events were not sent", self._broker.name, unsent + self.lost)
 
     def begin(self, source: SourceInfo) -> None:
         self._slugs[source.name] = source.slug
@@ -150,11 +150,13 @@ class MQTTOutput(Output):
                 return
         self.lost += 1
         if self.lost == 1:
-            logger.warning("%s: %d events wait; more are lost", self._broker.name, BUFFER)
+            logger.warning(
+                "%s: %d events are waiting; further events are lost", self._broker.name, BUFFER
+            )
 
     def _send_next(self) -> None:
-        """Give paho one event at a time. All that it has it sends at once when it is connected
-        again, and a broker that takes fewer (mosquitto: 20) closes the connection, for ever.
+        """Give paho one event at a time. After a reconnect it sends all queued messages at once,
+        and a broker that accepts fewer (mosquitto: 20) closes the connection each time.
         """
         with self._lock:
             if self._waiting and self._under_way is None and self._client.is_connected():
@@ -168,7 +170,7 @@ class MQTTOutput(Output):
                 self._waiting.popleft()
             self._send_next()
 
-    def _left(self) -> int:
+    def _unsent(self) -> int:
         with self._lock:
             return len(self._waiting)
 
@@ -194,11 +196,11 @@ class MQTTOutput(Output):
             self._note(False, str(arguments[3]).lower())
 
     def _note(self, connected: bool, reason: str) -> None:
-        """Say it once, however often it is tried."""
+        """Log a change of the connection once, however many attempts follow."""
         if connected == self._connected:
             return
         if not connected:
-            logger.warning("%s: %s; events wait for it", self._broker.name, reason)
+            logger.warning("%s: %s; events are kept until it is back", self._broker.name, reason)
         elif self._connected is False:
             logger.info("%s: connected again", self._broker.name)
         self._connected = connected

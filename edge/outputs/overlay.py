@@ -1,10 +1,10 @@
-"""What the recognition looks like on the picture: label, a row a stream, flow.
+"""Draws the recognition on a picture: label, a row for each stream, flow.
 
-    picture = bgr_picture(frame)          # the frame for people: BGR, at least 480 px high
+    picture = bgr_picture(frame)          # for display: BGR, at least 480 px high
     draw_overlay(picture, view)           # in place
 
-Everything scales with the height of the picture. Streams have colours that also people with
-red-green blindness tell apart (Okabe and Ito's), in the order of the manifest.
+Everything scales with the height of the picture. The colours of the streams, in the order of the
+manifest, can be told apart with red-green blindness (Okabe and Ito's).
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ _AMBER: Colour = (60, 200, 250)
 
 @dataclass(frozen=True, slots=True)
 class OverlayView:
-    """One moment of the recognition.
+    """What to draw on one picture.
 
-    label, score: the fused decision, score 0..1; label None: no class is likely enough (unknown).
-    streams: each stream's best class and its score, by name; None: the stream has none yet.
+    label, score: the fused decision, score 0..1; label None: no class is above the threshold.
+    streams: each stream's best class and its score, by name; None: not yet known.
     flow: (2, h, w) float32, px a frame interval, x then y; None: no flow picture.
     status: a short line such as "25.0 fps  62 ms".
     """
@@ -61,20 +61,20 @@ class OverlayView:
 
 
 def picture_size(size_hw: tuple[int, int]) -> tuple[int, int]:
-    """(H, W) of the picture for a frame: enlarged by a whole factor to a readable height, even."""
+    """(H, W) of the picture for a frame: enlarged by an integer to a readable height, and even."""
     height, width = size_hw
     factor = -(-READABLE_HEIGHT_PX // height)
     return height * factor + height * factor % 2, width * factor + width * factor % 2
 
 
 def bgr_picture(frame: Frame) -> Picture:
-    """A frame for people to look at: (H, W, 3) BGR at `picture_size`, a new array.
+    """A frame for display: (H, W, 3) BGR at `picture_size`, a new array.
 
     The networks never see this: their colours come from `edge.video.frames.rgb_tensor`.
     """
     height, width = frame.size_hw
     y = frame.y
-    if height % 2 or width % 2:  # OpenCV's I420 has whole chroma samples
+    if height % 2 or width % 2:  # OpenCV's I420 needs even sides
         y = cv2.copyMakeBorder(y, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)  # type: ignore[assignment]
     packed = np.concatenate([y.ravel(), frame.u.ravel(), frame.v.ravel()])
     even_h, even_w = y.shape
@@ -105,9 +105,9 @@ def _yuv_to_bgr(weight_red: float, weight_blue: float, full_range: bool) -> NDAr
 
 
 def _correction(matrix: Matrix, full_range: bool) -> NDArray[np.float64]:
-    """(3, 4): from OpenCV's colours, as if all I420 were limited BT.601, to the right ones."""
-    right = _yuv_to_bgr(*LUMA_WEIGHTS[matrix], full_range)
-    return (right @ np.linalg.inv(_yuv_to_bgr(*LUMA_WEIGHTS["bt601"], False)))[:3]
+    """(3, 4): from OpenCV's colours, which assume limited-range BT.601, to the correct ones."""
+    correct = _yuv_to_bgr(*LUMA_WEIGHTS[matrix], full_range)
+    return (correct @ np.linalg.inv(_yuv_to_bgr(*LUMA_WEIGHTS["bt601"], False)))[:3]
 
 
 _CORRECTIONS = {
@@ -118,7 +118,7 @@ _CORRECTIONS = {
 
 
 def flow_picture(flow: NDArray[np.float32], size_hw: tuple[int, int]) -> Picture:
-    """Flow (2, h, w) as colours (H, W, 3): hue is the direction, brightness the displacement."""
+    """Flow (2, h, w) as colours (H, W, 3): hue for direction, brightness for displacement."""
     height, width = size_hw
     x, y = (cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA) for part in flow)
     length, angle_deg = cv2.cartToPolar(x, y, angleInDegrees=True)
@@ -132,7 +132,7 @@ def flow_picture(flow: NDArray[np.float32], size_hw: tuple[int, int]) -> Picture
 def draw_overlay(picture: Picture, view: OverlayView) -> None:
     """Draw `view` on `picture`, (H, W, 3) BGR uint8, in place."""
     height = picture.shape[0]
-    # px of the picture for one px of the design; text under this is no longer legible
+    # scale of the drawing; below this minimum text is not legible
     unit = max(height / READABLE_HEIGHT_PX, 0.65)
     if view.flow is not None:
         _draw_flow(picture, view.flow, unit)
@@ -156,7 +156,7 @@ def _darken(region: Picture) -> None:
 def _draw_decision(
     picture: Picture, view: OverlayView, unit: float, origin: tuple[int, int]
 ) -> None:
-    """A dot for the state, the label, and its score at the right margin."""
+    """Draw a dot for the state, the label, and its score at the right margin."""
     left, baseline = origin
     text, colour, dot = view.label or "unknown", _WHITE, _GREEN
     if view.state == "warming up":
@@ -181,7 +181,7 @@ def _draw_stream(
     unit: float,
     origin: tuple[int, int],
 ) -> None:
-    """One row: the stream's name, a bar of its score, the class, the score in figures."""
+    """Draw one row: the stream's name, a bar for its score, the class, the score as a number."""
     left, baseline = origin
     width = picture.shape[1]
     scale = 0.52 * unit
@@ -203,7 +203,7 @@ def _draw_stream(
 
 
 def _draw_flow(picture: Picture, flow: NDArray[np.float32], unit: float) -> None:
-    """The flow in the upper right corner, two ninths of the width, in a thin frame."""
+    """Draw the flow in the upper right corner, two ninths of the width, in a thin frame."""
     width = picture.shape[1]
     margin = round(8 * unit)
     flow_w = width * 2 // 9
@@ -251,7 +251,7 @@ def _draw_fitted(
     room_px: int,
     thickness: int | None = None,
 ) -> None:
-    """Write `text` from `origin`, smaller and then cut where it is wider than `room_px`."""
+    """Write `text` at `origin`; if it is wider than `room_px`, smaller and then cut."""
     if room_px <= 0 or not text:
         return
     thickness = thickness if scale > 0.6 and thickness else _thickness(scale)

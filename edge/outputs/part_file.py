@@ -1,4 +1,4 @@
-"""A file that grows under the name `NAME.part` and becomes `NAME` once it is whole."""
+"""A file that is written as `NAME.part` and renamed to `NAME` once it is complete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SYNC_S = 0.5
 
 
 def check_place(path: Path) -> None:
-    """Raises OutputError where no file of that name can be."""
+    """Raises OutputError if no file can have this path."""
     if not os.path.isdir(path.parent):
         raise OutputError(f"{path}: the folder {path.parent} does not exist; create it first")
     if os.path.isdir(path):
@@ -24,20 +24,20 @@ def check_place(path: Path) -> None:
 
 
 def check_room(path: Path) -> None:
-    """Raises OutputError where the disk is full."""
+    """Raises OutputError if the disk is full."""
     try:
         free_bytes = shutil.disk_usage(path.parent).free
     except OSError as fault:
         raise OutputError(f"{path}: cannot be written ({why(fault)})") from None
     if free_bytes < _FREE_MIN_BYTES:
-        raise OutputError(f"{path}: only {free_bytes >> 20} MiB are free there; make room first")
+        raise OutputError(f"{path}: only {free_bytes >> 20} MiB free on its disk; make room first")
 
 
 class PartFile:
-    """`NAME.part`, which becomes `NAME` at a good end."""
+    """`NAME.part`, which `publish` renames to `NAME`."""
 
     def __init__(self, path: Path) -> None:
-        """Create it. Raises OutputError where that is impossible, before any work is done."""
+        """Create the file, so that a failure shows before any work. Raises OutputError."""
         self.path = path
         self.part = path.with_name(path.name + ".part")
         self._over = threading.Event()
@@ -51,33 +51,33 @@ class PartFile:
             raise
 
     def open(self) -> int:
-        """Its descriptor; it is empty then. Raises OutputError."""
+        """Empty the file and return its descriptor. Raises OutputError."""
         try:
             return open_growing(self.part)
         except OSError as fault:
             raise OutputError(f"{self.part}: cannot be written ({why(fault)})") from None
 
     def keep(self) -> None:
-        """Bring what is written to the disk twice a second from now on: so little does a power cut
-        take. Beside whoever writes, since a slow card may take its time."""
-        self._keeper = threading.Thread(target=self._bring_to_disk, daemon=True)
+        """Sync the file to disk twice a second from now on, so that a power cut loses no more. In a
+        thread of its own, since a slow SD card may take long."""
+        self._keeper = threading.Thread(target=self._sync, daemon=True)
         self._keeper.start()
 
-    def _bring_to_disk(self) -> None:
+    def _sync(self) -> None:
         while not self._over.wait(_SYNC_S):
-            # no file handle is free: it is tried again; a full or broken disk: who writes is told
+            # no free file handle: tried again next time; a full or broken disk: the writer sees it
             with contextlib.suppress(OSError), self.part.open("rb") as file:
                 os.fdatasync(file.fileno())
 
     def leave(self) -> None:
-        """No more is written."""
+        """Stop syncing; nothing more is written."""
         self._over.set()
         if self._keeper is not None:
             self._keeper.join()
             self._keeper = None
 
     def publish(self) -> None:
-        """Rename, once the content is safely on the disk."""
+        """Sync the file to disk and rename it. Raises OutputError."""
         self.leave()
         try:
             with self.part.open("rb") as file:
@@ -88,6 +88,6 @@ class PartFile:
 
     def discard_if_empty(self) -> None:
         self.leave()
-        with contextlib.suppress(OSError):  # it has gone, or must stay: it is empty
+        with contextlib.suppress(OSError):  # it is gone already, or cannot be deleted
             if self.part.stat().st_size == 0:
                 self.part.unlink()

@@ -1,4 +1,4 @@
-"""What a run says: one record a label, one at the end, and the table that a person reads."""
+"""The records of a run: labels, events, states and summaries as JSON, and the summary as text."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from edge.decision.recognizer import Recognizer
 from edge.sources.reconnect import SourceState
 
 TOP = 5
-# "queue": from the decoder to its turn; "host": what the CPU does for a frame of the GPU. Then the
-# networks, under the names of their streams; "wait": for them, since they run beside the loop.
+# "queue": waiting after the decoder; "host": CPU work for a frame on the GPU. Then the networks, by
+# stream name; "wait": waiting for the networks, which run in parallel.
 _STAGES_BEFORE = ("decode", "queue", "host", "resize", "flow", "stack")
 _STAGES_AFTER = ("scores", "wait", "fusion", "output", "latency")
 
 
 def stage_order(stages: Iterable[str], streams: Iterable[str]) -> list[str]:
-    """Those stages that were measured, in the order of the work. streams: names of networks."""
+    """The measured stages in the order they run. streams: stream names, in order."""
     measured = set(stages)
     return [s for s in (*_STAGES_BEFORE, *streams, *_STAGES_AFTER) if s in measured]
 
@@ -57,7 +57,7 @@ def event_record(event: Event) -> dict[str, Any]:
 
 
 def state_record(state: SourceState) -> dict[str, Any]:
-    """One JSON line: a camera runs or is lost, a source has failed."""
+    """One JSON line: a camera is running or lost, or a source has failed."""
     return {
         "source": state.name,
         "source_state": state.state,
@@ -67,14 +67,14 @@ def state_record(state: SourceState) -> dict[str, Any]:
 
 
 def best(scores: Scores | None, classes: tuple[str, ...]) -> tuple[str, float] | None:
-    """The best of scores (C,), by class and rounded."""
+    """The best class of scores (C,) and its rounded score."""
     return None if scores is None else top_scores(scores, classes, 1)[0]
 
 
 def summary_record(
     recognizer: Recognizer, device: str, dropped: int, expected: int | None, warnings: list[str]
 ) -> dict[str, Any]:
-    """A source's last JSON line. `label` and `score` are those of the mean fused scores."""
+    """A source's last JSON line. `label` and `score` come from the mean of its fused scores."""
     statistics, manifest = recognizer.statistics, recognizer.manifest
     frames = statistics.frames + statistics.skipped
     summary: dict[str, Any] = {
@@ -111,7 +111,7 @@ def summary_record(
 
 
 def summary_table(summary: dict[str, Any]) -> Table:
-    """The same for a person."""
+    """The stage times of a summary as a table."""
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
     table.add_column("stage")
     table.add_column("p50 ms", justify="right")
@@ -122,7 +122,7 @@ def summary_table(summary: dict[str, Any]) -> Table:
 
 
 def summary_lines(summary: dict[str, Any]) -> list[str]:
-    """Label, frames and rate in a line or two."""
+    """Label, frames and frame rate in one or two lines."""
     counts = [f"{summary['frames']} frames"]
     if summary["expected_frames"]:
         counts[0] += f" of {summary['expected_frames']}"

@@ -1,6 +1,6 @@
-"""Outputs that are cut into files by time, of which only so much is kept.
+"""Rotation of output files: a new file after a while, and old ones deleted.
 
-out.mp4, every 600 s, of a source `yard`  ->  out-yard-20261126T203000Z.mp4, ...
+out.mp4 of a source `yard`, every 600 s  ->  out-yard-20261126T203000Z.mp4, ...
 """
 
 from __future__ import annotations
@@ -23,43 +23,44 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """every_s: a file is closed after so long and the next begun; None: there is one.
-    keep_bytes, keep_s: the oldest are deleted once all are larger, or they are older; None: never.
+    """every_s: the length of a file; None: a single file. keep_bytes: the oldest files are deleted
+    above this total size; keep_s: files older than this are deleted; None: never.
     """
 
     every_s: float | None = None
     keep_bytes: int | None = None
     keep_s: float | None = None
-    _told: set[Path] = field(default_factory=set, repr=False, compare=False)  # outputs: warned of
+    _warned: set[Path] = field(default_factory=set, repr=False, compare=False)  # by output path
 
     def name(self, path: Path, slug: str) -> Path:
-        """The next file of an output that was given as `path`; slug: of the source, "" of all."""
+        """The next file of the output `path`. slug: of its source; "" if it holds all sources."""
         stem = f"{path.stem}-{slug}" if slug else path.stem
         if self.every_s is None:
             return path.with_name(stem + path.suffix)
         stem += f"-{datetime.now(timezone.utc).strftime(_STAMP)}"
-        found, number = path.with_name(stem + path.suffix), 2
-        while any(map(os.path.lexists, (found, _part(found)))):
-            found, number = path.with_name(f"{stem}-{number}{path.suffix}"), number + 1
-        return found
+        file, number = path.with_name(stem + path.suffix), 2
+        while any(map(os.path.lexists, (file, _part(file)))):
+            file, number = path.with_name(f"{stem}-{number}{path.suffix}"), number + 1
+        return file
 
     def prune(self, path: Path, slugs: set[str], open_files: set[Path]) -> int:
-        """Delete what is too much of the output that was given as `path`, also of earlier runs, but
-        nothing that is being written, nothing but plain files, and nothing of other sources than
-        those of `slugs`: another run may write to the same folder. What cannot be deleted is left
-        out of the sum, and said once. Returns how many files were deleted."""
+        """Delete old files of the output `path`, including those of earlier runs; returns how many.
+
+        Only regular files of the sources `slugs` are deleted (another run may use the same folder),
+        and none in `open_files`. A file that cannot be deleted does not count towards the total
+        size, and is logged once."""
         if self.every_s is None or (self.keep_bytes is None and self.keep_s is None):
             return 0
         stems = "|".join(re.escape(f"-{slug}" if slug else "") for slug in slugs)
         form = re.compile(f"{re.escape(path.stem)}({stems}){_STAMPED}{re.escape(path.suffix)}")
-        files, opened_bytes = [], 0
+        files, open_bytes = [], 0
         for entry, status in self._plain_files(path):
             whole = entry.with_name(entry.name.removesuffix(".part"))
             if whole in open_files:
-                opened_bytes += status.st_size
+                open_bytes += status.st_size
             elif form.fullmatch(whole.name):
                 files.append((status.st_mtime, status.st_size, entry))
-        total = opened_bytes + sum(size for _, size, _ in files)
+        total = open_bytes + sum(size for _, size, _ in files)
         deleted, now_s = 0, time.time()
         for written_s, size, entry in sorted(files):
             too_old = self.keep_s is not None and now_s - written_s > self.keep_s
@@ -77,24 +78,26 @@ class Segments:
         return deleted
 
     def _plain_files(self, path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-        """Those beside `path`; a link is none, wherever it leads."""
+        """The regular files in the folder of `path`; symbolic links are left out."""
         try:
             entries = list(path.parent.iterdir())
-        except OSError as fault:  # where it has gone, who opens the next file says so
-            self._warn(path, f"{path.parent}: cannot be listed ({fault.strerror}); all is kept")
+        except OSError as fault:  # if it is gone, opening the next file reports it
+            self._warn(
+                path, f"{path.parent}: cannot be listed ({fault.strerror}); old files are kept"
+            )
             return
         for entry in entries:
             try:
                 status = entry.lstat()
-            except OSError:  # it has gone
+            except OSError:  # it is gone
                 continue
             if stat.S_ISREG(status.st_mode):
                 yield entry, status
 
     def _warn(self, path: Path, text: str) -> None:
-        """Once for each output."""
-        if path not in self._told:
-            self._told.add(path)
+        """Log a warning, once for each output."""
+        if path not in self._warned:
+            self._warned.add(path)
             logger.warning("%s", text)
 
 

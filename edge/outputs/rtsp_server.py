@@ -1,7 +1,7 @@
-"""The annotated pictures as an RTSP stream, for whoever watches: rtsp://HOST:PORT/NAME.
+"""Serves the annotated video over RTSP: rtsp://HOST:PORT/NAME.
 
-H.264 is made once for all viewers of a source, and only while there is one. A viewer never holds up
-the run: where the encoder is behind, pictures are left out.
+A source is encoded once for all of its viewers, and only while there are any. Viewers never delay
+the run: pictures are left out if the encoder is too slow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge.outputs.overlay import Picture
 from edge.outputs.video_writer import ENCODERS, choose_encoder
 from edge.video.gstreamer import load_gstreamer, load_rtsp_server
 
-VIEWER = "viewer"  # the user that a token is the password of
+VIEWER = "viewer"  # the user name; the token is its password
 _QUEUE_FRAMES = 2
 _ROLE = "media.factory.role"
 
@@ -29,15 +29,15 @@ class RTSPOutput(Output):
     """with RTSPOutput(parse_listen("--rtsp", "8554", ""), draw) as out: out.begin(source)"""
 
     def __init__(self, address: ListenAddress, draw: Callable[[Label], Picture]) -> None:
-        """draw: (H, W, 3) BGR. Raises OutputError where the port cannot be had
-        or GstRtspServer is not installed."""
+        """draw: returns (H, W, 3) BGR. Raises OutputError if the port is not available or
+        GstRtspServer is not installed."""
         self._gst = load_gstreamer(OutputError).Gst
         GLib, GstRtspServer = load_rtsp_server(OutputError)
         self._draw, self._rtsp = draw, GstRtspServer
         self._slugs: dict[str, str] = {}  # path by source
         self._protected = bool(address.token)
         self._lock = threading.Lock()
-        self._entries: dict[str, list[Any]] = {}  # by source, where viewers' pictures are pushed
+        self._entries: dict[str, list[Any]] = {}  # the appsrc elements of viewed sources, by source
         self._context = GLib.MainContext.new()
         self._loop = GLib.MainLoop.new(self._context, False)
         server = self._server = GstRtspServer.RTSPServer()
@@ -46,7 +46,7 @@ class RTSPOutput(Output):
         if address.token:
             server.set_auth(_auth(GstRtspServer, address.token))
         if server.attach(self._context) == 0:
-            raise OutputError(f"--rtsp: {address.host}:{address.port} cannot be listened on")
+            raise OutputError(f"--rtsp: cannot listen on {address.host}:{address.port}")
         user = f"{VIEWER}:TOKEN@" if address.token else ""
         self.url = f"rtsp://{user}{address.url_host}:{server.get_bound_port()}/NAME"
 
@@ -101,13 +101,13 @@ class RTSPOutput(Output):
         self._server.get_mount_points().remove_factory(f"/{self._slugs[source]}")
 
     def _on_viewer(self, _factory: Any, media: Any, source: str) -> None:
-        """The server's thread: somebody is the first to look."""
+        """A first viewer has come; called in the server's thread."""
         entry = media.get_element().get_by_name("pictures")
         with self._lock:
             self._entries.setdefault(source, []).append(entry)
-        media.connect("unprepared", self._on_nobody, source, entry)
+        media.connect("unprepared", self._on_last_viewer_gone, source, entry)
 
-    def _on_nobody(self, _media: Any, source: str, entry: Any) -> None:
+    def _on_last_viewer_gone(self, _media: Any, source: str, entry: Any) -> None:
         with self._lock:
             self._entries[source].remove(entry)
 

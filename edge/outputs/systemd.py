@@ -1,4 +1,4 @@
-"""What systemd wants to be told of a service."""
+"""Notifications to systemd (sd_notify): ready, watchdog, status, stopping."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from edge.outputs.base import Output
 from edge.sources.reconnect import SourceState
 from edge.text import printable
 
-_TELL_S = 5.0
+_NOTIFY_S = 5.0
 
 
 class SystemdNotifier(Output):
-    """Tells systemd, where it listens, that the run is up, alive, and what its camera does.
+    """Tells systemd that the run is ready and alive, and the state of its cameras. Does nothing
+    outside a service.
 
-    A camera that is away is no reason to be restarted: waiting for it is being alive.
+    A lost camera is no reason for a restart: a run that waits for it counts as alive.
     """
 
     def __init__(self) -> None:
         self._address = os.environ.get("NOTIFY_SOCKET", "")
-        self._told_s, self._ready = 0.0, False
+        self._notified_s, self._ready = 0.0, False
         self._status = "running"
-        self._away: dict[str, str] = {}  # cameras, and why
+        self._away: dict[str, str] = {}  # state and reason of lost and failed cameras, by name
 
     def __enter__(self) -> SystemdNotifier:
         self._ready = self._send("READY=1")
@@ -42,7 +43,7 @@ class SystemdNotifier(Output):
         if state.state != "running":
             self._away[state.name] = printable(f"{state.name} {state.state}: {state.reason}")
         self._status = "; ".join(self._away.values()) or "running"
-        self._told_s = 0.0
+        self._notified_s = 0.0
         self._alive()
 
     def end(self, source: str, summary: dict[str, Any] | None) -> None:
@@ -50,14 +51,14 @@ class SystemdNotifier(Output):
 
     def _alive(self) -> None:
         now_s = time.monotonic()
-        if now_s - self._told_s >= _TELL_S:
-            self._told_s = now_s
+        if now_s - self._notified_s >= _NOTIFY_S:
+            self._notified_s = now_s
             ready = "" if self._ready else "READY=1\n"
             self._ready |= self._send(f"{ready}WATCHDOG=1\nSTATUS={self._status}")
 
     def _send(self, text: str) -> bool:
-        """Whether the manager has it. The run does not wait for one that is behind: the next
-        message says the same."""
+        """Send a notification; returns whether systemd took it. If its queue is full the run does
+        not wait: the next message repeats the state."""
         if not self._address:
             return False
         # a leading @ names an abstract socket
@@ -69,6 +70,6 @@ class SystemdNotifier(Output):
                 return True
             except BlockingIOError:
                 pass
-            except OSError:  # the manager has gone; the run goes on
+            except OSError:  # systemd is gone; the run continues
                 self._address = ""
         return False

@@ -1,4 +1,4 @@
-"""Files of a run: labels as JSON lines, and what was seen as videos with the labels drawn on it."""
+"""Records the annotated video of each source."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edge.sources.reconnect import SourceState
 
 @dataclass(slots=True)
 class _Recording:
-    """The video that is being written of a source. began_s: stream time of its first picture."""
+    """The video file of a source that is being written. began_s: stream time of its first frame."""
 
     path: Path
     size_hw: tuple[int, int]
@@ -34,10 +34,10 @@ class _Recording:
 
 
 class VideoRecorder(Output):
-    """The videos of all sources; each begins with its source's first label.
+    """Records a video for each source, starting with its first label.
 
-    several: whether files are named after their sources. usual_rate: frames a second of sources
-    that do not name a rate. draw: (H, W, 3) BGR, not to be drawn on.
+    several: whether files are named after their sources. default_rate: frames a second, for sources
+    without a known rate. draw: returns (H, W, 3) BGR, which must not be changed.
     """
 
     def __init__(
@@ -45,22 +45,22 @@ class VideoRecorder(Output):
         path: Path,
         segments: Segments,
         several: bool,
-        usual_rate: float,
+        default_rate: float,
         draw: Callable[[Label], Picture],
     ) -> None:
-        self._given, self._segments, self._several = path, segments, several
-        self._usual_rate, self._draw = usual_rate, draw
+        self._path, self._segments, self._several = path, segments, several
+        self._default_rate, self._draw = default_rate, draw
         self._slugs: dict[str, str] = {}
         self._rates: dict[str, float] = {}
         self._recordings: dict[str, _Recording] = {}
 
     def __enter__(self) -> VideoRecorder:
-        check_video(self._given)
+        check_video(self._path)
         return self
 
     def begin(self, source: SourceInfo) -> None:
         self._slugs[source.name] = source.slug if self._several else ""
-        self._rates[source.name] = source.frame_rate or self._usual_rate
+        self._rates[source.name] = source.frame_rate or self._default_rate
 
     def on_source_state(self, state: SourceState) -> None:
         if state.frame_rate:
@@ -75,7 +75,7 @@ class VideoRecorder(Output):
         picture = self._draw(label)
         if recording is None:
             recording = self._open(label.source, picture, time_s)
-        if picture.shape[:2] != recording.size_hw:  # the camera has come back with another size
+        if picture.shape[:2] != recording.size_hw:  # the camera reconnected with another size
             height, width = recording.size_hw
             picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
         recording.writer.write(picture, time_s - recording.began_s)
@@ -84,7 +84,7 @@ class VideoRecorder(Output):
         if summary is not None:
             self._finish(source)
         elif (recording := self._recordings.pop(source, None)) is not None:
-            recording.closing.close()  # it is not whole, and keeps the name that says so
+            recording.closing.close()  # incomplete, so it keeps the name NAME.part
 
     def finish(self) -> None:
         for source in list(self._recordings):
@@ -100,9 +100,9 @@ class VideoRecorder(Output):
             recording.finish()
 
     def _open(self, source: str, picture: Picture, time_s: float) -> _Recording:
-        path = self._segments.name(self._given, self._slugs[source])
-        opened = {recording.path for recording in self._recordings.values()} | {path}
-        self._segments.prune(self._given, set(self._slugs.values()), opened)
+        path = self._segments.name(self._path, self._slugs[source])
+        open_files = {recording.path for recording in self._recordings.values()} | {path}
+        self._segments.prune(self._path, set(self._slugs.values()), open_files)
         size_hw = (picture.shape[0], picture.shape[1])
         writer = VideoWriter(path, size_hw, self._rates[source])
         closing = ExitStack()

@@ -1,8 +1,8 @@
-"""Results out: JSON lines and annotated video.
+"""Writes annotated video as H.264 in .mp4 or .mkv.
 
-Both write `NAME.part` and rename it to `NAME` in `finish()`, so that a file under its own name is
-always whole. What an error or a kill leaves is in `NAME.part`, and can be read and played; a power
-cut takes the last half second of it as well.
+It is written as `NAME.part` and renamed to `NAME` in `finish()`, so that a file under its final
+name is always complete. After an error or a kill `NAME.part` remains and can be played; a power cut
+loses its last half second.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from edge.outputs.part_file import PartFile, check_place, check_room
 from edge.video.gstreamer import Pipeline, load_gstreamer, trial_fault
 
 _QUEUE_FRAMES = 4
-_STALL_S = 10.0  # an encoder that takes nothing for so long will not recover
-_END_S = 30.0  # for the last frames and the index to reach the disk
+_STALL_S = 10.0  # an encoder that accepts no frame for so long will not recover
+_END_S = 30.0  # for writing the last frames and the index
 
 _MUXERS = {
-    # A fragment a second: what a power cut leaves is playable but for the last second.
+    # A fragment each second: after a power cut all but the last second is playable.
     ".mp4": "mp4mux fragment-duration=1000",
     ".mkv": "matroskamux",
 }
-# In order of preference. Their presence says little (a distribution may ship an element for
-# hardware that is not there), so the first that really encodes is taken. The first has not been run
-# by the authors: it was written from NVIDIA's documentation.
+# In order of preference. An installed element may not work (a distribution may ship it for hardware
+# that is not there), so the first that really encodes is used. nvv4l2h264enc has not been tested:
+# it was written from NVIDIA's documentation.
 ENCODERS = {
     "nvv4l2h264enc": (
         "nvvidconv ! video/x-raw(memory:NVMM),format=NV12 ! nvv4l2h264enc insert-sps-pps=1 "
@@ -48,7 +48,7 @@ ENCODERS = {
 
 @functools.cache
 def choose_encoder(size_hw: tuple[int, int]) -> str:
-    """The first H.264 encoder that encodes pictures of this size here. Raises OutputError."""
+    """The first H.264 encoder that works on this machine for this size. Raises OutputError."""
     load_gstreamer(OutputError)
     height, width = size_hw
     caps = f"video/x-raw,format=I420,width={width},height={height},framerate=30/1"
@@ -66,12 +66,12 @@ def choose_encoder(size_hw: tuple[int, int]) -> str:
 
 def _check_ending(path: Path) -> None:
     if path.suffix.lower() not in _MUXERS:
-        raise OutputError(f"{path}: video is written as .mp4 or .mkv; give one of these endings")
+        raise OutputError(f"{path}: video is written as .mp4 or .mkv; use one of these endings")
 
 
 def check_video(path: Path) -> None:
-    """Raises OutputError where no video can be written there. Touches nothing: what an earlier run
-    has left may lie there."""
+    """Raises OutputError if no video can be written there. Does not touch the file, which may be
+    left from an earlier run."""
     _check_ending(path)
     check_place(path)
     if not os.access(path.parent, os.W_OK):
@@ -82,18 +82,18 @@ def check_video(path: Path) -> None:
 
 
 class VideoWriter:
-    """H.264 in .mp4 or .mkv, from BGR pictures with their times.
+    """Writes H.264 in .mp4 or .mkv from BGR pictures with their times.
 
     with VideoWriter("out.mp4", picture_size(source.size_hw), 25.0) as writer:
         writer.write(picture, frame.time_s)
         writer.finish()
 
-    encoder: the one in use. Without `finish()` the video stays in `NAME.part`, which plays. Where
-    no picture is written there is no file either.
+    encoder: the GStreamer element in use. Without `finish()` the video stays in `NAME.part`, which
+    can be played. If no picture is written, there is no file.
     """
 
     def __init__(self, path: str | Path, size_hw: tuple[int, int], frame_rate: float) -> None:
-        """size_hw: px, both even. frame_rate: nominal; the times of the pictures decide."""
+        """size_hw: px, both even. frame_rate: nominal; the times of the pictures are used."""
         path = Path(path)
         _check_ending(path)
         if any(side < 2 or side % 2 for side in size_hw):
@@ -128,9 +128,9 @@ class VideoWriter:
         return self
 
     def write(self, picture: Picture, time_s: float) -> None:
-        """Add a picture, (H, W, 3) BGR uint8; waits while the encoder is behind.
+        """Add a picture, (H, W, 3) BGR uint8; waits while the encoder's queue is full.
 
-        time_s: seconds, later than the last one. Raises OutputError where the encoder or the disk
+        time_s: later than that of the last picture. Raises OutputError if the encoder or the disk
         fails.
         """
         if picture.shape != (*self._size_hw, 3) or picture.dtype != np.uint8:
@@ -145,7 +145,7 @@ class VideoWriter:
         self._pictures.push_buffer(buffer)
 
     def finish(self) -> None:
-        """Call at a good end: write what is left, then give the file its name."""
+        """Call at the regular end: write the remaining frames, then rename the file."""
         if self._last_s is None:
             return
         self._finished = True
@@ -160,8 +160,8 @@ class VideoWriter:
         trace: TracebackType | None,
     ) -> None:
         try:
-            left = self._last_s is not None and not self._finished
-            if left and self._pipeline.fault is None:
+            unfinished = self._last_s is not None and not self._finished
+            if unfinished and self._pipeline.fault is None:
                 self._pictures.end_of_stream()
                 self._pipeline.await_end(_STALL_S)
         finally:
@@ -184,7 +184,8 @@ class VideoWriter:
         return packed.tobytes()
 
     def _await_room(self) -> None:
-        """appsrc can block by itself, but then for ever once the pipeline has failed."""
+        """Wait for room in the queue. appsrc could block itself, but blocks for ever once the
+        pipeline has failed."""
         deadline_s = time.monotonic() + _STALL_S
         self._pipeline.read_bus()
         self._raise_fault()
@@ -193,13 +194,13 @@ class VideoWriter:
             self._raise_fault()
             if time.monotonic() > deadline_s:
                 raise OutputError(
-                    f"{self._part.path}: {self.encoder} has taken no picture for {_STALL_S:g} s"
+                    f"{self._part.path}: {self.encoder} has accepted no picture for {_STALL_S:g} s"
                 )
 
     def _raise_fault(self) -> None:
         if self._pipeline.fault is not None:
             raise OutputError(
-                f"{self._part.path}: {self._pipeline.fault}; what was recorded is in "
+                f"{self._part.path}: {self._pipeline.fault}; the recording so far is in "
                 f"{self._part.part}"
             )
 
@@ -209,6 +210,6 @@ class VideoWriter:
         self._raise_fault()
         if not self._pipeline.ended:
             raise OutputError(
-                f"{self._part.path}: the end was not written within {bound_s:g} s; what was "
-                f"recorded is in {self._part.part}"
+                f"{self._part.path}: the end was not written within {bound_s:g} s; the recording "
+                f"so far is in {self._part.part}"
             )

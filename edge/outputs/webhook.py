@@ -1,4 +1,4 @@
-"""Actions and camera states as JSON to somebody's web address, each once, in order."""
+"""Posts actions and camera states as JSON to a URL, each once and in order."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ logger = logging.getLogger(__name__)
 
 BUFFER = 1000
 TRIES = 6  # over about a minute
-TIMEOUT_S = 5.0  # of a whole delivery, however slowly the other end speaks
+TIMEOUT_S = 5.0  # for a whole delivery, however slowly the server answers
 _FIRST_S, _LONGEST_S = 0.5, 30.0
-_END_S = 0.5  # for what waits at the end
-_ANSWER_BYTES = 4096  # read of an answer, out of courtesy: nothing in it is used
-# what a connection, an address and an answer can raise; ValueError: a chunk of a negative size
+_END_S = 0.5  # at the end, for delivering waiting messages
+_ANSWER_BYTES = 4096  # read of an answer as a courtesy; nothing in it is used
+# what connecting, a bad URL and an answer can raise; ValueError: a chunk of negative size
 _FAULTS = (OSError, ValueError, http.client.HTTPException)
 
 
 class Webhook(Output):
     """with Webhook("https://host/path") as hook: hook.on_event(event)
 
-    A delivery that fails is tried again with longer and longer pauses, then given up, counted and
-    said, as is what comes while BUFFER of them wait. An answer of 3xx or 4xx is final: the same
-    request would get it again, and where it leads is not where the user sent it.
+    A failed delivery is retried with growing pauses. After TRIES, or when BUFFER messages are
+    waiting, a message is lost, counted and logged. An answer of 3xx or 4xx is final: a retry would
+    get the same answer, and a redirect leads to a URL that the user did not choose.
     """
 
     def __init__(self, url: str) -> None:
-        """Raises OutputError where it is no web address."""
+        """Raises OutputError if `url` is not a web address."""
         self._url, self._headers, host = parse_webhook(url)
-        # tokens are kept in paths and queries of such addresses
+        # without path and query, which may hold tokens
         self._name = f"webhook at {host}"
         self._waiting: queue.Queue[bytes] = queue.Queue(BUFFER)
         self._over = threading.Event()
@@ -60,14 +60,15 @@ class Webhook(Output):
         deadline_s = time.monotonic() + _END_S
         while self.undelivered and time.monotonic() < deadline_s:
             time.sleep(0.01)
-        left = self.undelivered
+        undelivered = self.undelivered
         self._over.set()
-        if left or self.lost:
-            logger.warning("%s: %d messages were not delivered", self._name, left + self.lost)
+        if undelivered or self.lost:
+            lost = undelivered + self.lost
+            logger.warning("%s: %d messages were not delivered", self._name, lost)
 
     @property
     def undelivered(self) -> int:
-        """Messages that wait, with the one that is under way."""
+        """The number of messages that are waiting or being sent."""
         return self._waiting.unfinished_tasks
 
     def on_event(self, event: Event) -> None:
@@ -81,7 +82,7 @@ class Webhook(Output):
         try:
             self._waiting.put_nowait(json.dumps(record).encode())
         except queue.Full:
-            self._lose(f"{BUFFER} messages wait")
+            self._lose(f"{BUFFER} messages are waiting")
 
     def _deliver_all(self) -> None:
         while not self._over.is_set():
@@ -118,14 +119,14 @@ class Webhook(Output):
 
 
 def post(url: str, data: bytes, headers: dict[str, str]) -> int:
-    """Send `data` once and return the answer's status, whatever it is, within TIMEOUT_S. What
-    comes after the status line, or does not, changes nothing: the other end has said it.
+    """Send `data` once and return the status of the answer, within TIMEOUT_S. Only the status line
+    counts; what follows it may be missing or broken.
 
-    Through the proxy of the environment, if any; to nowhere else. Raises OSError, ValueError or
-    HTTPException where there is no answer.
+    Uses the proxy of the environment, if any, and follows no redirect. Raises OSError, ValueError
+    or HTTPException if there is no answer.
     """
     with _cut_off() as connect:
-        # no redirects, and of all that urllib can open only these two
+        # no redirects, and of all schemes only these two
         opener = urllib.request.OpenerDirector()
         for handler in (urllib.request.ProxyHandler(), _HTTP(connect), _HTTPS(connect)):
             opener.add_handler(handler)
@@ -141,9 +142,9 @@ Connect = Callable[..., socket.socket]
 
 @contextmanager
 def _cut_off() -> Iterator[Connect]:
-    """What connects sockets, which are shut down once TIMEOUT_S is over.
+    """A function that connects sockets, which are shut down after TIMEOUT_S.
 
-    A time-out of a socket is one of each read: a byte every second would hold it for ever.
+    The timeout of a socket counts for each read alone: with a byte each second it never expires.
     """
     deadline_s = time.monotonic() + TIMEOUT_S
     handles: list[socket.socket] = []
@@ -152,7 +153,7 @@ def _cut_off() -> Iterator[Connect]:
     def cut() -> None:
         over.set()
         for handle in handles:
-            with suppress(OSError):  # it has gone already
+            with suppress(OSError):  # it is closed already
                 handle.shutdown(socket.SHUT_RDWR)
 
     def connect(address: tuple[str, int], *_: Any) -> socket.socket:
@@ -163,19 +164,19 @@ def _cut_off() -> Iterator[Connect]:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 break
-            made = socket.socket(family, kind, protocol)
-            made.settimeout(left_s)
+            connection = socket.socket(family, kind, protocol)
+            connection.settimeout(left_s)
             try:
-                made.connect(place)
+                connection.connect(place)
             except OSError as error:
-                made.close()
+                connection.close()
                 fault = error
                 continue
-            # TLS takes the first over; both are one connection
-            handles.append(made.dup())
+            # a duplicate, since TLS takes over the socket itself
+            handles.append(connection.dup())
             if over.is_set():
                 cut()
-            return made
+            return connection
         raise fault
 
     timer = threading.Timer(TIMEOUT_S, cut)
@@ -194,13 +195,13 @@ def _cut_off() -> Iterator[Connect]:
 
 
 class _Answer(http.client.HTTPResponse):
-    """One that holds its status even where its head is broken or breaks off after it."""
+    """An answer that keeps its status even if the headers after it are broken or missing."""
 
     def begin(self) -> None:
         try:
             super().begin()
         except _FAULTS:
-            if not isinstance(self.status, int):  # the status line was not read
+            if not isinstance(self.status, int):  # even the status line could not be read
                 raise
             self.headers = self.msg = http.client.HTTPMessage()
             self.chunked, self.length, self.will_close = False, 0, True
@@ -215,10 +216,10 @@ class _HTTP(urllib.request.HTTPHandler):
         return self.do_open(self._connection, req)  # type: ignore[arg-type]
 
     def _connection(self, host: str, **options: Any) -> http.client.HTTPConnection:
-        made = http.client.HTTPConnection(host, **options)
-        made._create_connection = self._connect  # type: ignore[attr-defined]
-        made.response_class = _Answer
-        return made
+        connection = http.client.HTTPConnection(host, **options)
+        connection._create_connection = self._connect  # type: ignore[attr-defined]
+        connection.response_class = _Answer
+        return connection
 
 
 class _HTTPS(urllib.request.HTTPSHandler):
@@ -230,24 +231,24 @@ class _HTTPS(urllib.request.HTTPSHandler):
         return self.do_open(self._connection, req)  # type: ignore[arg-type]
 
     def _connection(self, host: str, **options: Any) -> http.client.HTTPSConnection:
-        made = http.client.HTTPSConnection(host, **options)
-        made._create_connection = self._connect  # type: ignore[attr-defined]
-        made.response_class = _Answer
-        return made
+        connection = http.client.HTTPSConnection(host, **options)
+        connection._create_connection = self._connect  # type: ignore[attr-defined]
+        connection.response_class = _Answer
+        return connection
 
 
 def parse_webhook(url: str) -> tuple[str, dict[str, str], str]:
-    """The address without user and password, the headers, which have them, and the host. No part
-    of the address but the host may be in a message. Raises OutputError where it is none."""
+    """The URL without user and password, the headers (with them), and the host. Messages may show
+    the host but no other part of the URL. Raises OutputError if it is not a web address."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError:  # the message would repeat it
+    except ValueError:  # its message would repeat the URL
         host, port = None, None
     if host is None or parts.scheme not in ("http", "https"):
         raise OutputError("--webhook: give an address that begins with http:// or https://")
     if not all("!" <= c <= "~" for c in url):
-        raise OutputError("--webhook: in the address write what is not a plain ASCII letter as %XX")
+        raise OutputError("--webhook: write characters of the address that are not ASCII as %XX")
     headers = {"Content-Type": "application/json", "User-Agent": "twostream"}
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -258,13 +259,13 @@ def parse_webhook(url: str) -> tuple[str, dict[str, str], str]:
 
 
 def _reason(error: Exception) -> str:
-    """In words that hold neither the address nor anything that the other end has sent."""
+    """The reason as text that holds neither the URL nor anything that the server sent."""
     if isinstance(error, http.client.HTTPException):
         return "it does not answer in HTTP"
-    reason = getattr(error, "reason", error)  # urllib's URLError has the cause in it
+    reason = getattr(error, "reason", error)  # urllib's URLError wraps the cause
     if isinstance(reason, http.client.HTTPException):
         return "it does not answer in HTTP"
-    if isinstance(reason, ValueError):  # its text may hold the address of a proxy
-        return "its address, or that of its proxy, cannot be used"
+    if isinstance(reason, ValueError):  # its text may hold the URL of a proxy
+        return "its address or that of its proxy is invalid"
     text = getattr(reason, "strerror", None) or str(reason)
     return "".join(c if c.isprintable() else " " for c in text)

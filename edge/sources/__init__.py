@@ -1,1 +1,1 @@
-"""Where frames come from: files, cameras, network streams."""
+"""Sources of frames: files, cameras, network streams."""

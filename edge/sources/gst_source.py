@@ -1,11 +1,11 @@
-"""Video in: a file, a camera, an RTSP stream or a test pattern, as I420 frames with their times.
+"""Reads a file, a camera, an RTSP stream or a test pattern as I420 frames with their times.
 
     with open_source("clip.avi") as source:
         for frame in source: ...
 
-A file is never hurried: no frame is dropped, however slow the caller. A live source never lags: the
-newest frame wins and the others are counted as dropped. GStreamer decodes and converts the colour
-format; geometry happens in `edge.video.frames` alone.
+Of a file no frame is dropped, however slow the caller. A live source never lags: the newest frame
+replaces older ones, which count as dropped. GStreamer decodes and converts the colour format;
+cropping and resizing happen in `edge.video.frames` alone.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from edge.video.i420_buffer import I420Layout, i420_planes, layout_of_buffer, la
 
 logger = logging.getLogger(__name__)
 
-_POLL_S = 0.2  # appsink does not wake on an error, so the bus is read at least this often
-_MAPPED_MAX = 4  # buffers lent to the caller at once: a decoder's pool may have few more
+_POLL_S = 0.2  # appsink does not wake up on an error, so the bus is read at least this often
+_MAPPED_MAX = 4  # buffers that the caller may hold; a decoder's pool may have few more
 _REMEDY = {
     "file": "check that it plays with `gst-play-1.0 FILE`",
     "v4l2": "check that no other program uses the camera and that you are in the group `video`",
@@ -45,10 +45,10 @@ _REMEDY = {
 
 
 def open_source(uri: str, *, timeout_s: float = 10.0) -> Source:
-    """A source to be entered by `with`; see `edge.sources.uri` for what `uri` may be.
+    """A source to use in `with`; see `edge.sources.uri` for the syntax of `uri`.
 
-    timeout_s: a source that gives nothing for so long, at the start or later, is a SourceError.
-    Raises SourceError at once where the address is malformed or what it names does not exist.
+    timeout_s: the source raises SourceError if no frame comes for this long, at the start or later.
+    Raises SourceError if the address is malformed or names something that is not there.
     """
     return Source(parse_address(uri), timeout_s)
 
@@ -56,11 +56,11 @@ def open_source(uri: str, *, timeout_s: float = 10.0) -> Source:
 class StreamClock:
     """Stream times from time stamps: seconds since the first frame, strictly increasing.
 
-    A stamp that is missing, or not later than the one before, is replaced by the time that the
-    frame rate gives. replaced: how many were.
+    A stamp that is missing or not later than the one before is replaced by a time computed from the
+    frame rate. replaced: how many were.
 
-    counted: the container keeps no stamps (AVI; those made up for its B-frames repeat), so that all
-    times come from the rate, as in training, and none is replaced.
+    counted: the container has no stamps (AVI; the ones invented for B-frames repeat), so that all
+    times are computed from the frame rate, as in training, and none counts as replaced.
     """
 
     def __init__(self, frame_rate: float | None, counted: bool = False) -> None:
@@ -71,7 +71,7 @@ class StreamClock:
         self._last: tuple[int, float] | None = None  # (index, time_s)
 
     def time_s(self, index: int, stamp_ns: int | None) -> float:
-        """The time of frame `index`. Raises SourceError where neither stamp nor rate tells."""
+        """The time of frame `index`. Raises SourceError if there is neither a stamp nor a rate."""
         if self._counted and self._interval_s is not None:
             return index * self._interval_s
         if self._last is None:
@@ -98,7 +98,7 @@ class StreamClock:
 
 
 class _Arrival(NamedTuple):
-    """A decoded frame. number: in the source; arrived_s: monotonic time."""
+    """A decoded frame. number: index in the source; arrived_s: monotonic time."""
 
     number: int
     sample: Any
@@ -108,21 +108,21 @@ class _Arrival(NamedTuple):
 class Source:
     """An iterator of frames, started by `with`.
 
-    live: frames are dropped when the caller is slow. size_hw: px, the same for all frames.
-    timeout_s: how long it may give nothing.
-    frame_rate: nominal frames a second, None where the stream does not say.
-    expected_frames: how many a file's container announces (an estimate from its duration where it
-    keeps no count), None where unknown.
-    received: frames that came out of the decoder; dropped: those replaced by a newer one before the
-    caller asked. Of the received, all but the dropped and at most one still waiting were given out.
-    damaged: of a live source, those that the decoder could not restore, since they came between two
-    key frames or packets were lost: they would look like motion, and are left out of the received.
+    live: frames are dropped if the caller is slow. size_hw: px, the same for all frames.
+    timeout_s: how long it may give no frame.
+    frame_rate: nominal frames a second, None if the stream does not state one.
+    expected_frames: how many a file's container announces (estimated from its duration if it has no
+    count), None if unknown.
+    received: frames from the decoder; dropped: those replaced by a newer one before the caller
+    fetched them. All others were returned, except at most one that is still waiting.
+    damaged: frames of a live source that the decoder could not restore, because it started between
+    two key frames or packets were lost. They would look like motion, and do not count as received.
     warnings: one line each; complete when the iteration has ended. A network camera whose server
     goes away may end the iteration instead of raising an error; the reason is in the warnings.
 
-    A frame's planes are read-only views of the decoder's buffer, mapped without a copy. They stay
-    valid for as long as any of them is referred to, past the next step and past the end of the
-    `with`; while a caller holds more than four frames, further ones are copies.
+    A frame's planes are read-only views of the decoder's buffer. They stay valid while any of them
+    is referenced, also after the next frame and after the `with`; while a caller holds more than
+    four frames, further frames are copies.
     """
 
     def __init__(self, address: Address, timeout_s: float) -> None:
@@ -137,7 +137,7 @@ class Source:
         self._address = address
         self.timeout_s = timeout_s
         self._announced_slack = 0
-        self._head = b""  # of a file: its first bytes name the container
+        self._head = b""  # a file's first bytes, which identify the container
         self._mapped: list[weakref.finalize] = []
         self._arrival = threading.Condition()
         self._newest: _Arrival | None = None  # live only
@@ -147,7 +147,7 @@ class Source:
         self._clock = StreamClock(None)
         self._over = False
         self._asked_to_stop = False
-        self._arriving = 0  # GStreamer's number of our handler
+        self._arriving = 0  # GStreamer's id of our signal handler
 
     def __enter__(self) -> Source:
         self._gst = load_gstreamer(SourceError)
@@ -164,17 +164,17 @@ class Source:
             self._pipeline.play()
             self._first = self._next_sample()
             if self._first is None:
-                raise SourceError(f"{self._address.name}: it ends before its first frame")
+                raise SourceError(f"{self._address.name}: ends before its first frame")
             self._take_caps(self._first.sample.get_caps(), 0)
             self._count_announced()
             if self.live:
                 self._put_back(self._first)
         except BaseException:
-            self._let_go()
+            self._release()
             raise
         return self
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._pipeline.stop()
         if self._arriving:
             self._sink.disconnect(self._arriving)
@@ -188,10 +188,10 @@ class Source:
         trace: TracebackType | None,
     ) -> None:
         self._over = True
-        self._let_go()
+        self._release()
 
     def stop(self) -> None:
-        """End the iteration soon, from whichever thread, also while a frame is waited for."""
+        """End the iteration soon, also while waiting for a frame. Thread-safe."""
         self._asked_to_stop = True
 
     def __iter__(self) -> Iterator[Frame]:
@@ -212,8 +212,9 @@ class Source:
             raise SourceError(f"{self._address.name}: {fault}") from None
 
     def _configure(self) -> None:
-        """Set what must not go through the parser: paths and addresses may hold any character."""
-        element = self._pipeline.element("origin")  # of one's own pipeline there is none
+        """Set paths and addresses as properties, since the parser treats some characters in them
+        as special."""
+        element = self._pipeline.element("origin")  # None for a user's own pipeline
         if self._address.kind == "file":
             with Path(self._address.location).open("rb") as file:
                 self._head = file.read(12)
@@ -236,7 +237,7 @@ class Source:
             self._arriving = self._sink.connect("new-sample", self._on_new_sample)
 
     def _put_back(self, arrival: _Arrival) -> None:
-        """A live source's first frame waits like any other: it may be old when it is asked for."""
+        """Put a live source's first frame into the buffer, where a newer one may replace it."""
         with self._arrival:
             if self._newest is None:
                 self._newest = arrival
@@ -245,14 +246,13 @@ class Source:
         self._first = None
 
     def _on_new_sample(self, sink: Any) -> Any:
-        """GStreamer's thread: the newest frame takes the place of one that was not fetched.
+        """Replace a frame that was not fetched by the newest; runs in GStreamer's thread.
 
-        appsink could drop by itself, but then neither the count nor the index of what is left would
-        be exact.
+        appsink could drop frames itself, but then counts and indices would not be exact.
         """
         if sample := sink.try_pull_sample(0):
             if sample.get_buffer().has_flags(self._gst.Gst.BufferFlags.CORRUPTED):
-                self.damaged += 1  # and a sign of life
+                self.damaged += 1  # also shows that the camera is alive
                 return self._gst.Gst.FlowReturn.OK
             with self._arrival:
                 self.dropped += self._newest is not None
@@ -262,7 +262,7 @@ class Source:
         return self._gst.Gst.FlowReturn.OK
 
     def _pull(self, timeout_s: float) -> _Arrival | None:
-        """The next one within `timeout_s`, or None."""
+        """The next frame within `timeout_s`, or None."""
         if self.live:
             with self._arrival:
                 if self._newest is None:
@@ -276,7 +276,7 @@ class Source:
         return _Arrival(self.received - 1, sample, time.monotonic())
 
     def _next_sample(self) -> _Arrival | None:
-        """The next one, or None at the end. Raises SourceError at a fault or after `timeout_s`."""
+        """The next frame, or None at the end. Raises SourceError after a fault or `timeout_s`."""
         pipeline = self._pipeline
         deadline_s, damaged = time.monotonic() + self.timeout_s, self.damaged
         while True:
@@ -304,7 +304,7 @@ class Source:
         name, missing = self._address.name, self._pipeline.missing
         if self._pipeline.is_playlist:
             return (
-                f"{name}: it is a playlist, no video; what it names is not read, give the video "
+                f"{name}: it is a playlist, not a video; playlists are not read, give the video "
                 "itself"
             )
         if missing:
@@ -313,7 +313,7 @@ class Source:
                 "gstreamer1.0-libav gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly`"
             )
         if self._pipeline.has_video is False:
-            return f"{name}: there is no video in it, only other streams; give a file with video"
+            return f"{name}: it has no video, only other streams; give a file with video"
         return f"{name}: {fault}; {_REMEDY[self._address.kind]}"
 
     def _take_caps(self, caps: Any, index: int) -> None:
@@ -331,7 +331,7 @@ class Source:
         elif layout.size_hw != self.size_hw:
             (old_h, old_w), (new_h, new_w) = self.size_hw, layout.size_hw
             raise SourceError(
-                f"{self._address.name}: the picture changes from {old_w}x{old_h} to {new_w}x{new_h}"
+                f"{self._address.name}: the size changes from {old_w}x{old_h} to {new_w}x{new_h}"
                 f" at frame {index}; open it again, or convert the file to one size"
             )
         self._caps, self._layout = caps, layout
@@ -372,19 +372,19 @@ class Source:
     def _count_announced(self) -> None:
         """Set `expected_frames`.
 
-        GStreamer gives a duration, which for a truncated AVI is that of what is left and for an MP4
-        that of the longest track; FFmpeg, inside OpenCV, reads the count that both containers keep.
+        GStreamer only gives a duration: for a truncated AVI that of the remaining part, for an MP4
+        that of the longest track. FFmpeg (in OpenCV) reads the frame count of both containers.
         """
         address = self._address
         if address.kind == "test":
             self.expected_frames = address.frames
         if address.kind != "file":
             return
-        # so exactly that FFmpeg takes neither for a playlist, which is text from its first byte on:
-        # of an AVI it would be undecided, and count nothing
+        # checked exactly, so that FFmpeg cannot take the file for a playlist, which is text from
+        # its first byte on
         is_avi = self._head[:4] == b"RIFF" and self._head[8:12] == b"AVI "
         if is_avi or (self._head[:1] == b"\0" and self._head[4:8] == b"ftyp"):
-            # absolute: FFmpeg would take the beginning of a:b.avi for a protocol
+            # absolute, since FFmpeg takes the start of a:b.avi for a protocol
             capture = cv2.VideoCapture(os.path.abspath(address.location), cv2.CAP_FFMPEG)
             count = round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
             capture.release()
@@ -405,15 +405,15 @@ class Source:
         name, pipeline = self._address.name, self._pipeline
         if self._clock.replaced:
             self._warn(
-                f"{name}: {self._clock.replaced} frames had no time stamp, or not a later one than "
-                "the frame before; theirs is counted from the frame rate"
+                f"{name}: {self._clock.replaced} frames had no time stamp, or one that was not "
+                "later than the last; their times were computed from the frame rate"
             )
         for text, count in pipeline.warnings.items():
             self._warn(f"{name}: {text} ({count} times)")
         missing = (self.expected_frames or 0) - self.received
         if pipeline.fault is not None or missing > self._announced_slack:
             self._warn(
-                f"{name}: it ends after {self.received} frames, its container announces "
+                f"{name}: ends after {self.received} frames, but its container announces "
                 f"{self.expected_frames or 'an unknown number'}; the file is damaged or cut short"
                 + (f" ({pipeline.fault})" if pipeline.fault else "")
             )

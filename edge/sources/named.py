@@ -1,4 +1,4 @@
-"""What `twostream run` is asked to look at: one source or several, each with a name."""
+"""The sources of `twostream run`: one or more, each with a name."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,31})=(.+)")
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """A source by name. uri: may hold a password, name never does. slug: the name in letters,
-    digits, - and _, for files, topics and paths; no two sources of a run have the same.
+    """A named source. uri: may hold a password, unlike name. slug: the name in letters, digits, -
+    and _, for files, topics and paths; unique within a run.
     """
 
     name: str
@@ -31,13 +31,13 @@ class SourceSpec:
 
 
 def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
-    """`[NAME=]SOURCE` each; a folder is every video in it, by name.
+    """Parse `[NAME=]SOURCE` each; a folder stands for every video in it.
 
-    Raises SourceError where one is malformed or does not exist, where two have the same name, and
-    where files stand beside cameras.
+    Raises SourceError if one is malformed or does not exist, two have the same name, or files and
+    cameras are mixed.
     """
     if not texts:
-        raise SourceError("there is no source; give a file, a folder or a camera")
+        raise SourceError("no source; give a file, a folder or a camera")
     specs: list[SourceSpec] = []
     for text in texts:
         name, uri = _split(text)
@@ -46,19 +46,19 @@ def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
             shown = name if name and each == uri else address.name
             if any(spec.name == shown for spec in specs):
                 raise SourceError(
-                    f"{shown} is given twice; give each a name of its own: NAME=SOURCE"
+                    f"{shown} is given twice; give each source its own name: NAME=SOURCE"
                 )
             specs.append(SourceSpec(shown, _slug(shown, address, specs), each, address))
     if len({spec.live for spec in specs}) > 1:
         raise SourceError(
-            f"{next(spec.name for spec in specs if not spec.live)} is a file beside a camera; "
-            "files are read to their end, cameras have none: run them apart"
+            f"{next(spec.name for spec in specs if not spec.live)} is a file, next to a camera; "
+            "files and cameras cannot be mixed: run them separately"
         )
     return specs
 
 
 def placed_source(text: str) -> str:
-    """`[NAME=]SOURCE` that means the same from any folder."""
+    """`[NAME=]SOURCE` with an absolute path, so that it works from any folder."""
     name, uri = _split(text)
     placed = os.path.abspath(uri) if os.path.exists(uri) else uri
     return f"{name}={placed}" if name else placed
@@ -72,14 +72,14 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _videos(folder: Path) -> list[str]:
-    found = sorted(
+    files = sorted(
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in VIDEOS and not path.name.startswith(".") and path.is_file()
     )
-    if not found:
+    if not files:
         raise SourceError(f"{folder}: no video in this folder ({', '.join(VIDEOS)})")
-    return [str(path) for path in found]
+    return [str(path) for path in files]
 
 
 def _slug(name: str, address: Address, taken: Sequence[SourceSpec]) -> str:

@@ -1,4 +1,4 @@
-"""The GStreamer elements that an address means."""
+"""The GStreamer pipeline for an address."""
 
 from __future__ import annotations
 
@@ -8,42 +8,41 @@ from edge.sources.uri import _TEST_RATE, _TEST_SIZE_WH, Address
 
 
 def _size_and_rate(width: int | None, height: int | None, rate: Fraction | None) -> str:
-    """Caps fields for what is given, with their leading commas."""
+    """Caps fields for the given values, with leading commas."""
     size = f",width={width},height={height}" if width else ""
     return size + (f",framerate={rate.numerator}/{rate.denominator}" if rate else "")
 
 
 def _v4l2_caps(address: Address) -> str:
-    """Raw or JPEG, in the caller's size; without one, 640x480 at 30 where the camera has it.
+    """Raw or JPEG in the address's size; without one, 640x480 at 30 if the camera supports it.
 
-    Left to itself v4l2src takes the largest raw picture, which over USB means 5 frames a second.
+    By default v4l2src takes the largest raw size, which over USB means 5 frames a second.
     """
-    asked = _size_and_rate(address.width, address.height, address.rate)
-    wanted = [asked or _size_and_rate(640, 480, Fraction(30))]
-    if not asked:
-        wanted.append("")  # or whatever the camera has
+    given = _size_and_rate(address.width, address.height, address.rate)
+    choices = [given or _size_and_rate(640, 480, Fraction(30))]
+    if not given:
+        choices.append("")  # or whatever the camera has
     return "; ".join(
-        f"{kind}{fields}" for fields in wanted for kind in ("video/x-raw", "image/jpeg")
+        f"{kind}{fields}" for fields in choices for kind in ("video/x-raw", "image/jpeg")
     )
 
 
 def pipeline_description(address: Address, *, nvidia: bool) -> str:
     """The text for gst_parse_launch, from the element `origin` to the appsink `frames`.
 
-    It holds no path and no URL: those are set as properties, so that no character in them is
-    special and no password is in an error; only a pipeline of the user's own is taken as it is.
-    `nvidia`: use the hardware converter of a Jetson, which takes what decodebin's nvv4l2decoder
-    leaves in NVMM memory (untested on hardware: the CSI and `nvidia` variants were written from
-    NVIDIA's documentation and have not been run).
+    It holds no path or URL: those are set as properties, so that no character in them is special
+    and no password appears in an error; only a user's own pipeline is used as it is. nvidia: use
+    the hardware converter of a Jetson, which takes the output of nvv4l2decoder in NVMM memory. (The
+    CSI and `nvidia` variants have not been tested: they were written from NVIDIA's documentation.)
     """
     converter = "nvvidconv" if nvidia else "videoconvert"
     if address.kind == "file":
-        # decodebin3, not decodebin: the older one loses the error of a damaged header in one run of
-        # four (GStreamer 1.22), and then nothing ever comes. It opens its input as it is linked,
-        # so that Source links the two once the path is set.
+        # decodebin3, since decodebin loses the error of a damaged header in one run of four
+        # (GStreamer 1.22) and then waits for ever. It opens its input when it is linked, so Source
+        # links the two after setting the path.
         head = "filesrc name=origin decodebin3 name=decoder decoder."
     elif address.kind == "rtsp":
-        # TCP: a lost UDP packet smears the picture for up to a second. Times-out in microseconds.
+        # TCP, since a lost UDP packet smears the picture for up to a second. Timeout in us.
         protocol = "udp" if address.location.lower().startswith("rtspu:") else "tcp"
         head = (
             f"rtspsrc name=origin protocols={protocol} latency=100 drop-on-latency=true "
@@ -71,7 +70,7 @@ def pipeline_description(address: Address, *, nvidia: bool) -> str:
         )
         converter = "videoconvert"
     queue = "max-buffers=1 drop=true emit-signals=true" if address.live else "max-buffers=4"
-    # videoflip passes a picture through untouched unless its container says that it is turned.
+    # videoflip changes nothing unless the container says that the video is rotated.
     return (
         f"{head} ! {converter} ! video/x-raw,format=I420 ! videoflip video-direction=auto "
         f"! appsink name=frames sync=false {queue}"

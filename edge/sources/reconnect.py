@@ -1,11 +1,11 @@
-"""A camera that comes back: watched, opened again, and never mixed up with what it showed before.
+"""A camera that is opened again after it was lost.
 
-    with ReconnectingSource("rtsp://camera/stream", ReconnectPolicy(), tell) as camera:
+    with ReconnectingSource("rtsp://camera/stream", ReconnectPolicy(), on_state) as camera:
         for frame in camera: ...
 
-A camera that breaks off, or stalls without a word, is closed and tried again with longer and longer
-pauses; a network camera is tried at once when its port opens. Stream times go on over the gap with
-the seconds that it took, so that whoever compares two frames sees how far apart they are.
+A camera that ends or stalls is closed and opened again after growing pauses; a network camera as
+soon as its port opens. Stream times include the length of the gap, so that the time between any two
+frames is right.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ from edge.sources.gst_source import Source, open_source
 from edge.sources.uri import parse_address
 from edge.video.frames import Frame
 
-_PROBE_S = 0.1  # how often a network camera's port is tried, and a request to stop looked for
+_PROBE_S = 0.1  # how often a network camera's port is tried and a request to stop is checked
 _RTSP_PORTS = {"rtsp": 554, "rtspu": 554, "rtsps": 322}
 
 
 @dataclass(frozen=True, slots=True)
 class ReconnectPolicy:
-    """stall_s: so long without a frame is a stall. retries: failures in a row before giving up;
-    None never does. first_s, longest_s: the pause after a failure, doubled from one to the next.
-    wait: whether a camera that gives nothing at the start is waited for, too.
+    """When a camera is opened again, and when it has failed.
+
+    stall_s: a camera that gives no frame for this long is lost. retries: after more failures in a
+    row it has failed; None: never. first_s, longest_s: the pause after a failure, doubled each
+    time. wait: also wait for a camera that cannot be opened at the start.
     """
 
     stall_s: float = 2.0
@@ -44,9 +46,10 @@ class ReconnectPolicy:
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """What a source is doing. A failed one is not read any further. reason: why it is lost or has
-    failed, in one line; failures: in a row; retry_s: the pause before the next try; frame_rate:
-    frames a second, where a running camera names it.
+    """The state of a source; a failed one is not read any further.
+
+    reason: why it is lost or has failed, in one line; failures: in a row; retry_s: the pause before
+    the next attempt; frame_rate: frames a second of a running camera, if it states one.
     """
 
     name: str
@@ -58,11 +61,10 @@ class SourceState:
 
 
 class ReconnectingSource:
-    """An iterator of frames that ends only when asked to, or when its patience does.
+    """An iterator of frames that ends when it is stopped or its policy gives up.
 
-    Counts are those of all connections together; see edge.sources.gst_source.Source for their
-    meaning. replaced: frames that were given out, but not fetched before a newer one; they are
-    dropped, too.
+    Counts are the sum over all connections; see edge.sources.gst_source.Source for their meaning.
+    replaced: frames that a newer one replaced in the multiplexer; they count as dropped too.
     """
 
     live = True
@@ -71,17 +73,17 @@ class ReconnectingSource:
     def __init__(
         self,
         uri: str,
-        patience: ReconnectPolicy,
-        tell: Callable[[SourceState], None],
+        policy: ReconnectPolicy,
+        on_state: Callable[[SourceState], None],
         open_s: float = 10.0,
         name: str = "",
     ) -> None:
-        """open_s: how long a camera may take to give its first frame. name: in messages, instead of
-        its address.
+        """on_state: called at each change of state, from the thread that reads. open_s: how long a
+        camera may take to give its first frame. name: for messages, instead of the address.
 
-        Raises SourceError where the address is malformed or names a device that does not exist.
+        Raises SourceError if the address is malformed or names a device that does not exist.
         """
-        self._uri, self._patience, self._tell, self._open_s = uri, patience, tell, open_s
+        self._uri, self._policy, self._on_state, self._open_s = uri, policy, on_state, open_s
         self._stop = threading.Event()
         self._source: Source | None = None
         self._before = _Counts()
@@ -91,7 +93,7 @@ class ReconnectingSource:
         self._discontinuity = False
         self._last: tuple[int, float, float] | None = None  # index, stream time, monotonic
         address = parse_address(uri)
-        self._ends = address.kind == "test"  # when all of its frames have been given
+        self._ends = address.kind == "test"  # once all of its frames were read
         self.name = name or address.name
         self.replaced = 0
         self.size_hw = (0, 0)
@@ -112,7 +114,7 @@ class ReconnectingSource:
         return self._before.damaged + (self._source.damaged if self._source else 0)
 
     def stop(self) -> None:
-        """End the iteration soon, from whichever thread, also while the camera is waited for."""
+        """End the iteration soon, also while waiting for the camera. Thread-safe."""
         self._stop.set()
         if (source := self._source) is not None:
             source.stop()
@@ -122,7 +124,7 @@ class ReconnectingSource:
             try:
                 self._connect()
             except SourceError as error:
-                if not self._patience.wait:
+                if not self._policy.wait:
                     raise
                 self._lose(str(error))
         return self
@@ -163,17 +165,17 @@ class ReconnectingSource:
         except SourceError:
             self._source = None
             raise
-        source.timeout_s = self._patience.stall_s
+        source.timeout_s = self._policy.stall_s
         self.size_hw, self.frame_rate = source.size_hw, source.frame_rate
         self.connections += 1
         if self._last is not None:
             index, stream_s, seen_s = self._last
             self._base, self._offset_s = index + 1, stream_s + time.monotonic() - seen_s
             self._discontinuity = True
-        self._tell(SourceState(self.name, "running", frame_rate=self.frame_rate))
+        self._on_state(SourceState(self.name, "running", frame_rate=self.frame_rate))
 
     def _placed(self, frame: Frame) -> Frame:
-        """The frame with its place in the whole of what the camera has given."""
+        """The frame with its index and time counted over all connections."""
         placed = replace(
             frame,
             index=frame.index + self._base,
@@ -186,16 +188,16 @@ class ReconnectingSource:
         return placed
 
     def _lose(self, reason: str) -> None:
-        """Close what is left, tell it, and pause. Raises SourceError where the patience ends."""
+        """Close the connection, report it and pause. Raises SourceError after too many failures."""
         self._close()
         self._failures += 1
-        patience = self._patience
+        policy = self._policy
         if self._stop.is_set():
             return
-        if patience.retries is not None and self._failures > patience.retries:
+        if policy.retries is not None and self._failures > policy.retries:
             raise SourceError(f"{reason} ({self._failures} failures in a row)")
-        pause_s = min(patience.first_s * 2 ** min(self._failures - 1, 20), patience.longest_s)
-        self._tell(SourceState(self.name, "lost", reason, self._failures, pause_s))
+        pause_s = min(policy.first_s * 2 ** min(self._failures - 1, 20), policy.longest_s)
+        self._on_state(SourceState(self.name, "lost", reason, self._failures, pause_s))
         deadline_s = time.monotonic() + pause_s
         was_open = self._port_is_open()
         while time.monotonic() < deadline_s and not self._stop.wait(_PROBE_S):
@@ -203,7 +205,7 @@ class ReconnectingSource:
                 return
 
     def _port_is_open(self) -> bool:
-        """Whether a network camera would be reached; False for any other, or nobody would know."""
+        """Whether a network camera accepts connections; False for other kinds of cameras."""
         parts = urlsplit(self._uri)
         if parts.scheme not in _RTSP_PORTS or not parts.hostname:
             return False

@@ -1,10 +1,10 @@
-"""Where video comes from: one syntax, and the GStreamer pipeline for each kind.
+"""The addresses of sources.
 
     clip.avi, /videos/clip.mp4, file:///videos/clip%201.mkv   any file that GStreamer can decode
     /dev/video0                                               a USB camera (V4L2)
     csi://0                                                   a ribbon camera on a Jetson
     rtsp://user:password@host:554/path, rtsps://...           a network camera; rtspu:// over UDP
-    pipeline:v4l2src device=/dev/video2 ! jpegdec             GStreamer elements of your own
+    pipeline:v4l2src device=/dev/video2 ! jpegdec             any GStreamer elements
     test://                                                   a test pattern
 
 Cameras and the test pattern take options, `?key=value&key=value`:
@@ -12,8 +12,8 @@ Cameras and the test pattern take options, `?key=value&key=value`:
     width, height   px
     rate            frames a second, `30` or `30000/1001`
     pattern         of the test pattern, as in `gst-inspect-1.0 videotestsrc` (smpte, ball, snow...)
-    frames          of the test pattern, then it ends
-    live            of the test pattern, 1: at its own pace like a camera; 0: as fast as it is read
+    frames          of the test pattern: its length
+    live            of the test pattern, 1: in real time like a camera; 0: as fast as it is read
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from edge.video.gstreamer import redact_address
 
 Kind = Literal["file", "v4l2", "csi", "rtsp", "test", "pipeline"]
 
-# By which folders are searched for videos; one that is named may end in anything.
+# The endings of videos that are found in folders; a file that is named may have any ending.
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm", ".wmv")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -50,7 +50,7 @@ _TEST_RATE = Fraction(25)
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A parsed address. `name` is what messages show: without a password."""
+    """A parsed address. name: for messages, without a password."""
 
     kind: Kind
     name: str
@@ -64,7 +64,7 @@ class Address:
 
 
 def parse_address(uri: str) -> Address:
-    """Read `uri`. Raises SourceError where it is malformed or names what does not exist."""
+    """Parse `uri`. Raises SourceError if it is malformed or names something that is not there."""
     if not uri or not uri.isprintable():
         raise SourceError(f"{redact_address(uri)!r} is not a video source; give {_KNOWN}")
     if uri.startswith(_PIPELINE):
@@ -100,19 +100,19 @@ def _own_pipeline(elements: str) -> Address:
 
 
 def _file_path(uri: str) -> str:
-    rest = uri.split("://", 1)[1].removeprefix("localhost")
-    if not rest.startswith("/"):
+    path = uri.split("://", 1)[1].removeprefix("localhost")
+    if not path.startswith("/"):
         raise SourceError(
             f"{redact_address(uri)}: a file URI has three slashes and a full path, file:///dir/clip"
         )
-    return unquote(rest)
+    return unquote(path)
 
 
 def _check_file(path: Path) -> None:
     try:
         status = path.stat()
     except OSError as fault:
-        # it may have been meant as a camera's address
+        # redacted, since it may be a mistyped camera address
         name = redact_address(str(path))
         raise SourceError(f"{name}: {fault.strerror}; give a video file") from None
     except ValueError:  # a NUL, from %00
@@ -126,7 +126,7 @@ def _check_file(path: Path) -> None:
     if status.st_size == 0:
         raise SourceError(f"{path} is empty (0 bytes); give a video file")
     if not os.access(path, os.R_OK):
-        raise SourceError(f"{path} may not be read by you; change its permissions")
+        raise SourceError(f"{path}: no permission to read it; change its permissions")
 
 
 def _check_camera(device: Path) -> None:
@@ -134,7 +134,7 @@ def _check_camera(device: Path) -> None:
         present = ", ".join(sorted(str(other) for other in device.parent.glob("video*")))
         raise SourceError(f"{device}: no such camera; connected: {present or 'none'}")
     if not os.access(device, os.R_OK | os.W_OK):
-        raise SourceError(f"{device} may not be opened by you; run `sudo adduser $USER video`")
+        raise SourceError(f"{device}: no permission to open it; run `sudo adduser $USER video`")
 
 
 def _rtsp(uri: str) -> Address:
@@ -142,7 +142,7 @@ def _rtsp(uri: str) -> Address:
     try:
         parts = urlsplit(uri)
         usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number or out of range, a broken IPv6 host
+    except ValueError:  # an invalid port or IPv6 host
         usable = False
     if not usable or " " in uri:
         raise SourceError(
@@ -190,7 +190,7 @@ _CAMERA_OPTIONS = ("width", "height", "rate")
 
 
 def _with_options(address: Address, query: str | None) -> Address:
-    """`address` with the options of `query` (what follows the `?`; None: there was none)."""
+    """`address` with the options of `query` (the text after `?`; None: there is none)."""
     if query is None:
         return address
     allowed = tuple(_READERS) if address.kind == "test" else _CAMERA_OPTIONS
@@ -199,8 +199,8 @@ def _with_options(address: Address, query: str | None) -> Address:
         key, equals, text = part.partition("=")
         if key not in allowed or not equals or key in values:
             raise SourceError(
-                f"{address.name}: {redact_address(part)!r} is not an option here; each of "
-                f"{', '.join(allowed)} may be given once, as key=value"
+                f"{address.name}: {redact_address(part)!r} is not an option here; give each of "
+                f"{', '.join(allowed)} at most once, as key=value"
             )
         try:
             values[key] = _READERS[key](text)

@@ -1,1 +1,1 @@
-"""What a frame is, and the one gate to GStreamer."""
+"""The video frame, and everything that imports GStreamer."""

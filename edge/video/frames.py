@@ -1,6 +1,6 @@
-"""A video frame, and the one way from a frame to the two network inputs.
+"""A video frame, and the preprocessing from a frame to the networks' inputs.
 
-Everything that sees video (training, calibration, evaluation, the camera) goes through here:
+Training, calibration, evaluation and live runs all use this:
 
     Frame (I420 as decoded) ──resize_to_model──► Frame (I420 at the model's size)
                                              ├── rgb_tensor ──► spatial
@@ -28,11 +28,11 @@ Matrix = Literal["bt601", "bt709"]
 
 
 class Geometry(Spec):
-    """Which part of the picture the model sees, and at what size.
+    """The crop and size of the model's view of a frame.
 
-    The largest centred rectangle of shape `aspect` (width : height) is taken and brought to
-    `size_hw` by area interpolation. UCF101 is 4:3 throughout, so the whole picture is seen there;
-    a 16:9 camera loses an eighth of its width on either side and keeps the training proportions.
+    The largest centred rectangle of shape `aspect` (width : height) is resized to `size_hw` by area
+    interpolation. UCF101 is 4:3 throughout, so its frames are used whole; a 16:9 camera loses an
+    eighth of its width on either side and keeps the proportions of training.
     """
 
     aspect: tuple[int, int] = Field(strict=False)  # width, height
@@ -49,7 +49,7 @@ class Geometry(Spec):
 
 
 class Normalisation(Spec):
-    """`(x / 255 - mean) / std`, one pair a colour channel (spatial) or one for all (temporal)."""
+    """`(x / 255 - mean) / std`, a pair for each colour channel (RGB) or one for all (flow)."""
 
     mean: tuple[float, ...] = Field(strict=False, min_length=1, max_length=3)
     std: tuple[float, ...] = Field(strict=False, min_length=1, max_length=3)
@@ -58,7 +58,7 @@ class Normalisation(Spec):
     def _pairs(self) -> Normalisation:
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise ValueError("mean and std need the same length, and every std must be positive")
-        # beyond these the float32 of the networks' inputs overflows or loses the picture
+        # beyond these, the float32 inputs overflow or lose their precision
         if max(map(abs, self.mean)) > 1e3 or not 1e-4 <= min(self.std) <= max(self.std) <= 1e3:
             raise ValueError(
                 f"mean is {self.mean} and std {self.std}; means from -1000 to 1000 and std from "
@@ -73,10 +73,10 @@ class Frame:
 
     y: (H, W) uint8; u, v: (ceil(H/2), ceil(W/2)) uint8, BT.601 or BT.709 chroma.
     time_s: presentation time in seconds, never the wall clock.
-    index: position in the source, from 0; gaps tell of dropped frames.
+    index: position in the source, from 0; dropped frames leave gaps.
     full_range: luma 0..255 (JPEG cameras) instead of 16..235.
-    discontinuity: the frame before is not its past: the camera was away, however short a time.
-    arrived_s: time.monotonic() as it came out of the decoder; its age is counted from there.
+    discontinuity: the camera was lost between the frame before and this one.
+    arrived_s: time.monotonic() when it came out of the decoder.
     """
 
     y: Plane
@@ -95,15 +95,15 @@ class Frame:
 
 
 def default_matrix(height_px: int) -> Matrix:
-    """The matrix of a stream that does not name one: GStreamer's rule (HD is BT.709)."""
+    """The matrix of a stream that does not state one: GStreamer's rule (HD is BT.709)."""
     return "bt709" if height_px > 576 else "bt601"
 
 
 def center_crop(size_hw: tuple[int, int], aspect: tuple[int, int]) -> tuple[int, int, int, int]:
     """(top, left, height, width) of the largest centred rectangle of shape `aspect` in a frame.
 
-    All four are even, so that the chroma planes are cut at whole samples; a frame with an odd
-    side or under two pixels keeps what is there.
+    All four are even, so that the chroma planes are cut at whole samples; a side of one pixel is
+    kept.
     """
     height, width = size_hw
     ratio_w, ratio_h = aspect
@@ -116,7 +116,7 @@ def center_crop(size_hw: tuple[int, int], aspect: tuple[int, int]) -> tuple[int,
 
 
 def pack_i420(frame: Frame) -> Plane:
-    """The planes of a frame of even size one after another, (3/2 H W,) uint8."""
+    """The planes of a frame of even size in one array, (3/2 H W,) uint8."""
     return np.concatenate([frame.y.ravel(), frame.u.ravel(), frame.v.ravel()])
 
 
@@ -138,10 +138,10 @@ _CHROMA_TO_LIMITED = np.round(128 + (np.arange(256) - 128.0) * (224 / 255)).asty
 
 
 def resize_to_model(frame: Frame, geometry: Geometry) -> Frame:
-    """Bring a decoded frame to the model's size: I420 at `geometry.size_hw`, limited range.
+    """Crop and resize a decoded frame: I420 at `geometry.size_hw`, limited range.
 
-    The planes are scaled apart, luma to (H, W) and chroma to (H/2, W/2), so flow never pays for
-    colour and both streams see the same picture.
+    The planes are resized separately, luma to (H, W) and chroma to (H/2, W/2), so that flow needs
+    no colour conversion and all streams see the same picture.
     """
     top, left, view_h, view_w = center_crop(frame.size_hw, geometry.aspect)
     out_h, out_w = geometry.size_hw
@@ -159,7 +159,7 @@ def resize_to_model(frame: Frame, geometry: Geometry) -> Frame:
     return Frame(y, u, v, frame.time_s, frame.index, frame.matrix, full_range=False)
 
 
-# (Kr, Kb), how much red and blue count in luma (ITU-R BT.601, BT.709).
+# (Kr, Kb), the weights of red and blue in luma (ITU-R BT.601, BT.709).
 LUMA_WEIGHTS: dict[str, tuple[float, float]] = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
 
 
@@ -183,7 +183,8 @@ def _rgb_planes(y, u, v, red_v, green_u, green_v, blue_u, scale, shift, out):  #
 
 
 def yuv_coefficients(matrix: Matrix) -> tuple[float, float, float, float]:
-    """How much V adds to red, U and V take from green, and U adds to blue, for limited range."""
+    """The factors, for limited range, of V in red, of U and V in green (to subtract), of U in
+    blue."""
     red, blue = LUMA_WEIGHTS[matrix]
     green = 1 - red - blue
     of_v, of_u = 255 / 224 * 2 * (1 - red), 255 / 224 * 2 * (1 - blue)
@@ -193,8 +194,8 @@ def yuv_coefficients(matrix: Matrix) -> tuple[float, float, float, float]:
 def rgb_tensor(
     frame: Frame, normalisation: Normalisation, out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """The spatial network's input, (3, H, W) float32 in RGB order, from an analysis frame; in `out`
-    where it is given.
+    """A normalised RGB input, (3, H, W) float32, from a frame at the model's size. out: where to
+    write it; None: a new array.
 
     Chroma is repeated, not interpolated; RGB is clipped to 0..255 and normalised without rounding.
     """

@@ -1,7 +1,7 @@
-"""The one gate to GStreamer, and a pipeline that is owned by `with` and whose bus is read.
+"""Loads GStreamer, the only module that does, and runs pipelines.
 
-`gi` comes from the distribution, not from PyPI: on Linux there are no wheels, and a pip build of
-PyGObject does not see the system's GStreamer plug-ins.
+`gi` comes from the distribution, not from PyPI: there are no wheels for Linux, and a pip build of
+PyGObject does not find the system's GStreamer plug-ins.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from edge.errors import TwostreamError
 _REMEDY = (
     "run `sudo apt install python3-gi python3-gst-1.0 gir1.2-gst-plugins-base-1.0 "
     "gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad "
-    "gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp`, and make the environment "
+    "gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp`, and create the environment "
     "with `/usr/bin/python3 -m venv --system-site-packages`"
 )
-# to the last @ of all: a password may hold one, and spaces, and who mistypes may leave out a slash
+# up to the last @, since a password may hold @ and spaces, and a mistyped address may lack a slash
 _CREDENTIALS = re.compile(r"\b((?!file:)[a-z][a-z0-9+.-]*:/+).*@", re.IGNORECASE | re.DOTALL)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/*", re.IGNORECASE)
 _PASSWORD = re.compile(r"(-pw\s*=\s*)(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\S+)")
-TRIAL_S = 10.0  # an element that takes nothing for so long will not recover
-# What decoders and the like may be (GStreamer's klass) that are chosen by what a stream holds. An
-# adaptive demuxer fetches what a playlist names, one of the network opens what a description names.
+TRIAL_S = 10.0  # an element that accepts no frame for so long will not recover
+# Allowed kinds (GStreamer's klass) of elements that are chosen by the content of a stream. Not
+# allowed are adaptive demuxers, which fetch the URLs in a playlist, and network elements.
 _KINDS = {
     *("Codec", "Demuxer", "Parser", "Decoder", "Depayloader", "Converter", "Hardware", "Bin"),
     *("Video", "Audio", "Image", "Subtitle", "Metadata"),
 }
-_LISTS = ("application/sdp", "text/uri-list")  # such demuxers that decodebin never chooses
-_WARNINGS_MAX = 20  # distinct texts kept; a broken stream can make a new one for every packet
+_LISTS = ("application/sdp", "text/uri-list")  # playlists that decodebin has no demuxer for
+_WARNINGS_MAX = 20  # distinct texts kept; a broken stream can cause a new one for every packet
 
 
-# Cameras are opened by threads of their own: who came second would find a registry half read.
+# Cameras are opened in several threads, and a second thread must not see a half-read registry.
 _starting = threading.Lock()
 
 
@@ -49,15 +49,14 @@ class GStreamer(NamedTuple):
 
 @functools.cache
 def _import_gstreamer() -> GStreamer:
-    # GStreamer brings libunwind, whose _Unwind_Resume then takes the place of libgcc's in every
-    # C++ library that is loaded later: OpenVINO aborts at its first exception. First come, first
-    # served: libgcc is made to come first.
+    # GStreamer loads libunwind, whose _Unwind_Resume replaces libgcc's in every C++ library that is
+    # loaded later: OpenVINO aborts at its first exception. Loading libgcc first prevents that.
     ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)
     import gi
 
     for namespace in ("Gst", "GstApp", "GstVideo"):
         gi.require_version(namespace, "1.0")
-    # GstApp is imported for its effect: appsink and appsrc get their methods.
+    # GstApp is imported for its side effect: appsink and appsrc get their methods.
     from gi.repository import Gst, GstApp, GstVideo  # noqa: F401
 
     Gst.init(None)
@@ -68,17 +67,17 @@ def _import_gstreamer() -> GStreamer:
 
 @functools.cache
 def _reaching_out(gst: Any) -> tuple[Any, ...]:
-    """Factories that decodebin might choose, and that read other places than the stream itself: a
-    video of strangers may be a playlist. They are no longer chosen by anything in this process; a
-    pipeline of one's own may still name them."""
-    found = gst.ElementFactory.list_get_elements(
+    """Factories that decodebin might choose and that open other addresses than the stream's own,
+    since an untrusted video may be a playlist. Nothing in this process chooses them any more; a
+    user's own pipeline may still name them."""
+    factories = gst.ElementFactory.list_get_elements(
         gst.ELEMENT_FACTORY_TYPE_DECODABLE, gst.Rank.MARGINAL
     )
-    return tuple(factory for factory in found if not _stays_inside(factory.get_metadata("klass")))
+    return tuple(f for f in factories if not _stays_inside(f.get_metadata("klass")))
 
 
 def _is_playlist(gst: Any, caps: Any) -> bool:
-    """Whether a stream of this kind names other places to be read."""
+    """Whether a stream of this type names other addresses to read."""
     return caps.get_structure(0).get_name() in _LISTS or any(
         factory.can_sink_any_caps(caps) for factory in _reaching_out(gst)
     )
@@ -86,7 +85,7 @@ def _is_playlist(gst: Any, caps: Any) -> bool:
 
 def _stays_inside(klass: str) -> bool:
     kinds = set(klass.replace(" ", "").split("/"))
-    if "Depayloader" in kinds:  # of packets that have come already
+    if "Depayloader" in kinds:  # it only unpacks packets that were received already
         kinds -= {"Network", "RTP"}
     return kinds <= _KINDS
 
@@ -126,8 +125,8 @@ def redact(text: str) -> str:
 
 
 def redact_address(text: str) -> str:
-    """`text`, which is one address or was meant to be, without user and password: whatever stands
-    before the last @, but the scheme, where there is a colon in it."""
+    """`text`, which should be one address, without user and password: if there is a colon before
+    the last @, only the scheme is kept of that part."""
     head, _, place = text.rpartition("@")
     if ":" not in head:
         return text
@@ -139,10 +138,10 @@ def redact_address(text: str) -> str:
 def trial_fault(
     elements: str, caps: str = "video/x-raw,format=I420,width=320,height=240"
 ) -> str | None:
-    """Run five pictures of `caps` through `elements`. None where they pass, else what went wrong.
+    """Run five frames of `caps` through `elements`. Returns None if they pass, else the fault.
 
-    That an element is installed says little: a distribution may ship it for hardware that is not
-    there, and a container may see the element but not the device.
+    An installed element may not work: a distribution may ship it for hardware that is not there,
+    and a container may see the element but not the device.
     """
     for word in elements.split("!"):
         name = word.split()[0]
@@ -154,28 +153,28 @@ def trial_fault(
         trial.await_end(TRIAL_S)
     finally:
         trial.stop()
-    return None if trial.ended else trial.fault or "gives nothing"
+    return None if trial.ended else trial.fault or "no output"
 
 
 def one_line(message: str, debug: str | None, element: str) -> str:
     """A native error as `message [element: last line of the debug text]`, without credentials."""
     lines = [line.strip() for line in (debug or "").splitlines() if line.strip()]
-    tail = element  # where there is a second line, it says more; the first is a place in C code
+    tail = element  # only a second line is useful; the first is a line of C code
     if len(lines) > 1:
         tail = f"{element}: {redact(lines[-1])[:200]}"
     return f"{redact(' '.join(message.split())).rstrip('.')} [{tail}]"
 
 
 class Pipeline:
-    """A parsed pipeline with what its bus has said so far.
+    """A pipeline and the messages of its bus so far.
 
     ended: end of stream; fault: the first error in one line, or None; warnings: text -> count;
-    missing: the names of absent decoders; has_video: None until decodebin3 has seen the streams;
-    is_playlist: it names other places to be read, which are not.
+    missing: the names of absent decoders; has_video: None until decodebin3 knows the streams;
+    is_playlist: the stream is a playlist, whose addresses are not read.
     """
 
     def __init__(self, description: str, error: type[TwostreamError]) -> None:
-        """Raises `error` where the description names an element that is not installed."""
+        """Raises `error` if the description names an element that is not installed."""
         self._gst = load_gstreamer(error).Gst
         self.ended = False
         self.fault: str | None = None
@@ -185,7 +184,7 @@ class Pipeline:
         self.is_playlist = False
         try:
             self._pipeline = self._gst.parse_launch(description)
-        except Exception as fault:  # gi.repository.GLib.Error, known only behind the gate
+        except Exception as fault:  # gi.repository.GLib.Error, which this module imports lazily
             text = getattr(fault, "message", str(fault))
             raise error(
                 f"GStreamer cannot build `{redact(description)}`: {redact(text)}; {_REMEDY}"
@@ -202,10 +201,10 @@ class Pipeline:
             self._demuxers.append(element)
 
     def demuxer_gave_up(self) -> bool:
-        """Whether a demuxer has stopped before it found any stream.
+        """Whether a demuxer stopped before it found any stream.
 
-        parsebin discards the errors of a demuxer that fails while it is being added (GStreamer
-        1.22): nothing reaches the bus and nothing ever comes.
+        parsebin discards the error of a demuxer that fails while it is added (GStreamer 1.22):
+        nothing reaches the bus, and no frame ever comes.
         """
         paused = self._gst.TaskState.PAUSED
         return any(
@@ -214,15 +213,15 @@ class Pipeline:
         )
 
     def play(self) -> None:
-        """Start; what goes wrong is on the bus."""
+        """Start the pipeline; errors come on the bus."""
         outcome = self._pipeline.set_state(self._gst.State.PLAYING)
         self.read_bus()
         if outcome == self._gst.StateChangeReturn.FAILURE and self.fault is None:
             self.fault = "the pipeline does not start"
 
     def stop(self) -> None:
-        """Let go of everything but what has been said. A handler that refers back to its pipeline
-        would keep it for ever, with four file handles each time a camera is opened again.
+        """Release everything but the messages. A signal handler that refers back to its pipeline
+        would keep it alive, which leaks four file handles each time a camera is opened again.
         """
         self._pipeline.set_state(self._gst.State.NULL)
         if self._noting:
@@ -231,25 +230,25 @@ class Pipeline:
         self._demuxers.clear()
 
     def await_end(self, bound_s: float) -> None:
-        """Until the end of the stream, a fault, or `bound_s`."""
+        """Wait for the end of the stream or a fault, at most `bound_s`."""
         deadline_s = time.monotonic() + bound_s
         while not self.ended and self.fault is None and time.monotonic() < deadline_s:
             self.read_bus(0.1)
 
     def duration_s(self) -> float | None:
         """The length that the container states, in seconds."""
-        known, duration_ns = self._pipeline.query_duration(self._gst.Format.TIME)
-        return duration_ns / 1e9 if known and duration_ns > 0 else None
+        succeeded, duration_ns = self._pipeline.query_duration(self._gst.Format.TIME)
+        return duration_ns / 1e9 if succeeded and duration_ns > 0 else None
 
     def read_bus(self, timeout_s: float = 0.0) -> None:
-        """Take in every message that waits, and wait up to `timeout_s` for a first one.
+        """Handle all waiting messages; wait up to `timeout_s` for the first one.
 
-        Called for each frame, since the bus has no bound and keeps what nobody reads.
+        Called for each frame, since the bus is unbounded and keeps unread messages.
         """
         kinds = self._gst.MessageType
-        wanted = kinds.ERROR | kinds.EOS | kinds.WARNING | kinds.ELEMENT | kinds.STREAM_COLLECTION
+        handled = kinds.ERROR | kinds.EOS | kinds.WARNING | kinds.ELEMENT | kinds.STREAM_COLLECTION
         timeout_ns = int(timeout_s * 1e9)
-        while message := self._bus.timed_pop_filtered(timeout_ns, wanted):
+        while message := self._bus.timed_pop_filtered(timeout_ns, handled):
             timeout_ns = 0
             self._take(message, kinds)
 
@@ -271,7 +270,7 @@ class Pipeline:
                 for index in range(streams.get_size())
             )
         elif (structure := message.get_structure()).get_name() == "missing-plugin":
-            wanted = structure.get_value("detail")
-            if isinstance(wanted, self._gst.Caps):
-                self.is_playlist = self.is_playlist or _is_playlist(self._gst, wanted)
+            caps = structure.get_value("detail")
+            if isinstance(caps, self._gst.Caps):
+                self.is_playlist = self.is_playlist or _is_playlist(self._gst, caps)
             self.missing.append(structure.get_string("name") or structure.to_string()[:200])

@@ -1,4 +1,4 @@
-"""Where the three planes of an I420 picture lie in a GStreamer buffer."""
+"""The memory layout of I420 frames in GStreamer buffers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _RATE_MAX_FPS = 1000
 
 @dataclass(frozen=True, slots=True)
 class I420Layout:
-    """size_hw: px; offsets, strides: bytes, of Y, U and V; matrix: None for one Frame has not."""
+    """size_hw: px; offsets, strides: of Y, U and V in bytes; matrix: None if Frame does not support
+    it."""
 
     size_hw: tuple[int, int]
     offsets: tuple[int, ...]
@@ -27,7 +28,7 @@ class I420Layout:
 
 
 def layout_of_caps(caps: Any) -> I420Layout:
-    """The usual layout for `caps`: rows padded to 4 bytes, planes one after the other."""
+    """The default layout for `caps`: rows padded to 4 bytes, planes one after the other."""
     video = load_gstreamer(SourceError).GstVideo
     info = video.VideoInfo.new_from_caps(caps)
     matrices: dict[Any, Matrix] = {
@@ -41,23 +42,23 @@ def layout_of_caps(caps: Any) -> I420Layout:
         tuple(info.stride[:3]),
         matrices.get(info.colorimetry.matrix),
         info.colorimetry.range == getattr(video.VideoColorRange, "0_255"),
-        # 0/1 is a variable rate; MP4 files with uneven times may claim 1000000000/1
+        # 0/1 is a variable rate; MP4 files with irregular times may state 1000000000/1
         info.fps_n / info.fps_d if 0 < info.fps_n <= _RATE_MAX_FPS * info.fps_d else None,
     )
 
 
-def layout_of_buffer(buffer: Any, usual: I420Layout) -> I420Layout:
-    """The layout of this one buffer: drivers and decoders may pad more and say so in a meta."""
+def layout_of_buffer(buffer: Any, default: I420Layout) -> I420Layout:
+    """The layout of one buffer: drivers and decoders may pad more, which a meta states."""
     meta = load_gstreamer(SourceError).GstVideo.buffer_get_video_meta(buffer)
     if meta is None:
-        return usual
-    return replace(usual, offsets=tuple(meta.offset[:3]), strides=tuple(meta.stride[:3]))
+        return default
+    return replace(default, offsets=tuple(meta.offset[:3]), strides=tuple(meta.stride[:3]))
 
 
 def i420_planes(flat: Plane, layout: I420Layout) -> tuple[Plane, Plane, Plane]:
     """Views of Y (H, W), U and V (ceil(H/2), ceil(W/2)) in the bytes `flat` of a buffer.
 
-    Raises SourceError where the buffer is too small for them.
+    Raises SourceError if the buffer is too small for them.
     """
     height, width = layout.size_hw
     half = ((height + 1) // 2, (width + 1) // 2)
@@ -67,7 +68,7 @@ def i420_planes(flat: Plane, layout: I420Layout) -> tuple[Plane, Plane, Plane]:
             np.ndarray(shape, np.uint8, flat, offset, (stride, 1))
             for shape, offset, stride in places
         )
-    except (TypeError, ValueError):  # by an offset past the end, by rows past the end
+    except (TypeError, ValueError):  # an offset or rows past the end
         raise SourceError(
             f"a buffer of {flat.size} bytes is too small for a {width}x{height} I420 frame with "
             f"strides {layout.strides}: the driver or decoder misreports its layout"

@@ -133,7 +133,9 @@ def watch(
         for number, url in enumerate(urls):
             name = f"camera{number + 1}"
             recognisers[name] = Recognizer(manifest, device.open_context(), RunConfig(), name)
-            cameras.add(name, ReconnectingSource(url, ReconnectPolicy(), cameras.tell, name=name))
+            cameras.add(
+                name, ReconnectingSource(url, ReconnectPolicy(), cameras.on_state, name=name)
+            )
         until_s = time.monotonic() + seconds
         while time.monotonic() < until_s:
             arrival = cameras.next(0.2)

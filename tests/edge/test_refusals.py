@@ -147,7 +147,7 @@ def test_an_output_never_takes_the_place_of_the_source(tmp_path: Path, demo_bund
     before = clip.read_bytes()
     again = tmp_path / "." / "clip.mp4"
     done = twostream("run", demo_bundle, clip, "--video", again)
-    assert_refused(done, "clip.mp4", "is the source already", "--video")
+    assert_refused(done, "clip.mp4", "is already the source", "--video")
     assert clip.read_bytes() == before
     both = ("--video", tmp_path / "o.mp4", "--json", tmp_path / "o.mp4")
     assert_refused(twostream("run", demo_bundle, clip, *both), "o.mp4", "--json")

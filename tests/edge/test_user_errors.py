@@ -16,11 +16,11 @@ from tests.support.paths import REPOSITORY
 from train.commands.arguments import class_list
 
 CONFIGS = {
-    "size": ('video = "o.mp4"\nsegment = 1\nkeep_gb = 1e300', "keep-gb: 1e+300 is no number here"),
+    "size": ('video = "o.mp4"\nsegment = 1\nkeep_gb = 1e300', "keep-gb: 1e+300 is out of range"),
     "depth": ("every = " + "[" * 5000, "is not TOML (nested too deeply)"),
     "digits": ("every = " + "9" * 5000, "is not TOML"),
-    "frames": ("max_frames = " + "9" * 4000, "max-frames: 99999999999999999999 is no number here"),
-    "user": ('video = "~nosuchuser/o.mp4"', "there is no such user"),
+    "frames": ("max_frames = " + "9" * 4000, "max-frames: 99999999999999999999 is out of range"),
+    "user": ('video = "~nosuchuser/o.mp4"', "no such user"),
     "nul": ('json = "a\\u0000b"', "has a NUL in it"),
     "nul in a list": ('ignore = ["a\\u0000b"]', "has a NUL in it"),
     "name": (f'video = "{"n" * 256}.mp4"', "File name too long"),
@@ -122,5 +122,5 @@ def test_a_folder_whose_name_no_bundle_can_have(name: str, says: str) -> None:
 
 
 def test_one_class_is_none() -> None:
-    with pytest.raises(DataError, match="two classes or more"):
+    with pytest.raises(DataError, match="two or more classes"):
         class_list("", {"jump"})

@@ -1,4 +1,4 @@
-"""Options that several commands of training share."""
+"""Options that several training commands share."""
 
 from __future__ import annotations
 
@@ -15,19 +15,15 @@ from edge.spec import first_fault
 from edge.text import ClassName, same_name
 from train.streams import FUSED, STREAMS
 
-Data = Annotated[Path, typer.Argument(help="UCF101, its frames, folders of your own, or a CSV.")]
-Cache = Annotated[Path, typer.Option(help="Where resized frames and flow are kept.")]
-Classes = Annotated[str, typer.Option(help="Class names, separated by commas; all by default.")]
-RecipeName = Annotated[
-    str, typer.Option(help="Name of a recipe that comes with twostream, or a .toml file.")
-]
+Data = Annotated[Path, typer.Argument(help="UCF101, its frames, class folders, or a CSV.")]
+Cache = Annotated[Path, typer.Option(help="Cache of resized frames and flow.")]
+Classes = Annotated[str, typer.Option(help="Class names, separated by commas; default: all.")]
+RecipeName = Annotated[str, typer.Option(help="Name of a built-in recipe, or a .toml file.")]
 
 
 Changes = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="SECTION.KEY=VALUE", help="Change a value of the recipe; repeatable."
-    ),
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a recipe value; repeatable."),
 ]
 
 
@@ -37,16 +33,16 @@ Flow = Annotated[str, typer.Option(help="TV-L1 preset: fast or accurate.")]
 Networks = Annotated[
     list[str] | None,
     typer.Option(
-        "--network", metavar="NAME=CHECKPOINT", help="A checkpoint, or folder of a run; repeatable."
+        "--network", metavar="NAME=CHECKPOINT", help="A checkpoint or a run folder; repeatable."
     ),
 ]
 
 
-def networks_by_name(given: list[str] | None) -> dict[str, Path]:
-    """The checkpoints of --network, by stream. Raises DataError for a name that no bundle can have,
-    one that is given twice or that reports need."""
-    found: dict[str, Path] = {}
-    for text in given or ():
+def networks_by_name(arguments: list[str] | None) -> dict[str, Path]:
+    """The checkpoints of --network, by stream name. Raises DataError for a name that is not valid
+    in a bundle, is given twice, or is reserved for reports."""
+    checkpoints: dict[str, Path] = {}
+    for text in arguments or ():
         name, equals, path = text.partition("=")
         if not equals or not path:
             raise DataError(f"--network {text}: give NAME=CHECKPOINT, such as spatial=work/RUN")
@@ -54,50 +50,50 @@ def networks_by_name(given: list[str] | None) -> dict[str, Path]:
             TypeAdapter(StreamName).validate_python(name)
         except ValidationError as error:
             raise DataError(f"--network {text}: {first_fault(error, 'the name')}") from None
-        if name in found or name == FUSED:
-            raise DataError(f"--network {text}: the name is taken; give another")
-        found[name] = Path(path)
-    return found
+        if name in checkpoints or name == FUSED:
+            raise DataError(f"--network {text}: the name is taken; choose another")
+        checkpoints[name] = Path(path)
+    return checkpoints
 
 
 def named_as_trained(file: Path, stream: str, name: str) -> None:
-    """Raises DataError where a network is called what the other kind is known by: a network of a
-    name of its own may be of any stream."""
+    """Raises DataError if a network is named after another stream than it was trained for, such as
+    `spatial` for a temporal one. Any other name may stand for any stream."""
     if name in STREAMS and stream != name:
         raise DataError(f"{file}: is a {stream} checkpoint, not a {name} one")
 
 
 def flow_preset(name: str) -> TVL1Spec:
-    """Raises DataError where there is none of that name."""
+    """The TV-L1 preset of this name. Raises DataError if there is none."""
     if name not in PRESETS:
         raise DataError(f"flow preset {name!r} does not exist; presets: {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
 def class_list(text: str, known: set[str]) -> tuple[str, ...]:
-    """The classes asked for, by name; no text: all that are known. Raises DataError where there is
-    none of that name, fewer than two, and for names that no bundle can have."""
+    """The class names in `text`, sorted; if it is empty, all of `known`. Raises DataError for an
+    unknown class, fewer than two classes, and names that are not valid in a bundle."""
     if not text:
         return _checked(tuple(sorted(known)))
     names = tuple(sorted({name.strip() for name in text.split(",") if name.strip()}))
     unknown = [name for name in names if name not in known]
     if unknown:
         raise DataError(
-            f"no training clips of {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+            f"no training clips of {', '.join(unknown)}; known classes: {', '.join(sorted(known))}"
         )
     return _checked(names)
 
 
 def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(names) < 2:
-        raise DataError("two classes or more are needed")
-    seen: dict[str, str] = {}
+        raise DataError("two or more classes are needed")
+    first_spelling: dict[str, str] = {}
     for name in names:
         try:
             TypeAdapter(ClassName).validate_python(name)
         except ValidationError as error:
             raise DataError(f"{first_fault(error, f'class {name[:80]!r}')}; rename it") from None
-        other = seen.setdefault(same_name(name), name)
+        other = first_spelling.setdefault(same_name(name), name)
         if other != name:
             raise DataError(f"classes {other!r} and {name!r} look alike; rename one")
     return names

@@ -24,17 +24,17 @@ from train.streams import STREAMS
 def crossval_command(
     data: Data,
     classes: Classes = "",
-    folds: Annotated[int, typer.Option(min=2, help="Partitions; each tests its own part.")] = 3,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 3,
     recipe: RecipeName = "default",
     changes: Changes = None,
     flow: Flow = "fast",
-    out: Annotated[Path, typer.Option(help="Where the runs are kept.")] = Path("work/crossval"),
-    report: Annotated[Path | None, typer.Option(help="JSON of the figures.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("work/crossval"),
+    report: Annotated[Path | None, typer.Option(help="Save the results: .json.")] = None,
     cache: Cache = Path("work/cache"),
 ) -> None:
-    """Cross-validate a recipe by group, over all clips of both lists: each stream, and their mean.
+    """Cross-validate a recipe by group over all clips: each stream and their mean.
 
-    Stopped, it goes on where it was when it is called again.
+    If it was stopped, call it again to continue.
     """
     from train.data.dataset import open_dataset
     from train.recipe import load_recipe
@@ -49,8 +49,8 @@ def crossval_command(
 
     options = JobOptions(out, "auto", None, 300.0, 1, cache)
     trial = Trial(names, (*part.train, *part.test), recipes, spec, folds)
-    found = cross_validate(trial, options)
-    for name, row in found["top1"].items():
+    results = cross_validate(trial, options)
+    for name, row in results["top1"].items():
         print_line(f"{name:9} top-1 {row['mean']:.4f} +- {row['deviation']:.4f}  {row['folds']}")
     if report is not None:
-        write_json(report, found)
+        write_json(report, results)

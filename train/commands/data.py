@@ -19,35 +19,35 @@ from train.commands.arguments import Data, Flow, RecipeName, flow_preset
 if TYPE_CHECKING:
     from train.data.clips import Clip
 
-SHOWN = 10  # names of each kind of fault
+SHOWN = 10  # clip names listed for each kind of fault
 SIZE_HW = 224, 224
 
 Split = Annotated[int, typer.Option(help="Official split, 1 to 3.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one a core by default.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")]
 
 
 def data_command(
-    action: Annotated[Literal["check"], typer.Argument(help="check: list what is wrong.")],
+    action: Annotated[Literal["check"], typer.Argument(help="check: list the faults.")],
     data: Data,
     split: Split = 1,
     recipe: RecipeName = "default",
     every: Annotated[
-        bool, typer.Option("--all", help="Name every clip, not the first few.")
+        bool, typer.Option("--all", help="List every clip, not only the first few.")
     ] = False,
     workers: Workers = None,
 ) -> None:
-    """Look through a data set; exit code 0 if nothing is wrong with it, else 1.
+    """Check a data set; exit code 0 if there are no faults, else 1.
 
-    A clip is too short where it has no moment for a stack of the recipe's.
+    A clip is too short if it has fewer frames than a flow stack of the recipe needs.
     """
     from train.data.check import check_dataset
     from train.recipe import load_recipe
 
     stack = load_recipe(recipe, "temporal").sampling.stack
-    found, findings = check_dataset(data, split, stack, workers or _cores())
+    dataset, findings = check_dataset(data, split, stack, workers or _cores())
     print_line(
-        f"{data}: {len(found.train)} clips to train on, {len(found.test)} to test on, "
-        f"{len({clip.label for clip in (*found.train, *found.test)})} classes"
+        f"{data}: {len(dataset.train)} clips to train on, {len(dataset.test)} to test on, "
+        f"{len({clip.label for clip in (*dataset.train, *dataset.test)})} classes"
     )
     for finding in findings:
         print_line(f"{finding.kind}: {len(finding.names)}")
@@ -63,19 +63,18 @@ def data_command(
 
 def flow_command(
     data: Data,
-    out: Annotated[Path, typer.Argument(help="Folder of the flow, made or gone on with.")],
+    out: Annotated[Path, typer.Argument(help="Output folder; an earlier one is continued.")],
     split: Split = 1,
     flow: Flow = "fast",
     workers: Workers = None,
     ray: Annotated[
         str | None,
-        typer.Option(help="Work on a Ray cluster: local, auto or HOST:PORT."),
+        typer.Option(help="Run on a Ray cluster: local, auto or HOST:PORT."),
     ] = None,
 ) -> None:
-    """Write the TV-L1 flow of a data set as pictures, as other two-stream projects read it.
+    """Write the TV-L1 flow of a data set as images, in the layout of other two-stream projects.
 
-    Stopped, it goes on where it was when it is called again. Exit code 1 if a clip could not be
-    read.
+    If it was stopped, call it again to continue. Exit code 1 if a clip could not be read.
     """
     from train.data.dataset import open_dataset
     from train.data.flow_images import extract_or_say, is_extracted, open_flow_folder
@@ -87,19 +86,19 @@ def flow_command(
     open_flow_folder(out, geometry, spec)
     todo = [clip for clip in clips if not is_extracted(clip, out)]
     work = partial(extract_or_say, out=out.resolve(), geometry=geometry, flow=spec)
-    found: Iterator[int | str]
+    counts: Iterator[int | str]
     if ray is None:
-        found = _in_processes(work, todo, workers or _cores())
+        counts = _in_processes(work, todo, workers or _cores())
     else:
         from train.data.ray_map import map_on_cluster
 
-        found = (result for _, result in map_on_cluster(work, todo, ray))
-    results = list(track(found, "flow", total=len(todo)))
+        counts = (result for _, result in map_on_cluster(work, todo, ray))
+    results = list(track(counts, "flow", total=len(todo)))
     faults = [result for result in results if isinstance(result, str)]
     flows = sum(result for result in results if isinstance(result, int))
     print_line(
         f"{out}: {flows} flows of {len(todo) - len(faults)} clips written, "
-        f"{len(clips) - len(todo)} clips were there already, {len(faults)} cannot be used"
+        f"{len(clips) - len(todo)} clips already there, {len(faults)} cannot be used"
     )
     for fault in faults:
         print_line(f"  {fault}")

@@ -38,56 +38,54 @@ Part = Literal["test", "validation", "train"]
 def evaluate_command(
     data: Data,
     networks: Networks = None,
-    split: Annotated[int, typer.Option(help="Official split; the one trained on.")] = 1,
-    part: Annotated[Part, typer.Option(help="Which clips.")] = "test",
-    samples: Annotated[int, typer.Option(min=1, help="Evenly spaced moments of each clip.")] = 19,
+    split: Annotated[int, typer.Option(help="Official split that was trained on.")] = 1,
+    part: Annotated[Part, typer.Option(help="Clips to evaluate.")] = "test",
+    samples: Annotated[int, typer.Option(min=1, help="Evenly spaced snippets of each clip.")] = 19,
     crops: Annotated[
-        int, typer.Option(help="1: the whole view, as live; 10: corners, centre, and mirrored.")
+        int, typer.Option(help="1: the whole frame, as live; 10: corners, centre, and mirrored.")
     ] = 1,
     other_split: Annotated[
         bool,
-        typer.Option("--other-split", help="Evaluate clips that may have been trained on."),
+        typer.Option("--other-split", help="Allow clips that may have been trained on."),
     ] = False,
     for_fusion: Annotated[
-        bool, typer.Option("--for-fusion", help="Score all parts: for `twostream fuse`.")
+        bool, typer.Option("--for-fusion", help="Score all parts, for `twostream fuse`.")
     ] = False,
     scores: Annotated[Path | None, typer.Option(help="Save scores and features: .npz.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Save the figures: .json.")] = None,
-    confusion: Annotated[
-        Path | None, typer.Option(help="Draw who is taken for whom: .png.")
-    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Save the results: .json.")] = None,
+    confusion: Annotated[Path | None, typer.Option(help="Draw the confusion matrix: .png.")] = None,
     ray: Annotated[
-        str | None, typer.Option(help="Work on a Ray cluster: local, auto or HOST:PORT.")
+        str | None, typer.Option(help="Run on a Ray cluster: local, auto or HOST:PORT.")
     ] = None,
     cache: Cache = Path("work/cache"),
 ) -> None:
-    """Top-1 and top-5 by the protocols of the field: each stream, and their mean."""
-    chosen = networks_by_name(networks)
-    if not chosen:
+    """Top-1 and top-5 accuracy of each stream and their mean, by the usual protocols."""
+    checkpoints = networks_by_name(networks)
+    if not checkpoints:
         raise DataError("nothing to evaluate; give --network NAME=CHECKPOINT, one or more")
     if crops not in (1, 10):
-        raise DataError(f"{crops} crops are no protocol; give 1 or 10")
+        raise DataError(f"--crops {crops}: give 1 or 10")
     if for_fusion and scores is None:
-        raise DataError("--for-fusion saves scores; say where, with --scores FILE.npz")
+        raise DataError("--for-fusion saves scores; give --scores FILE.npz too")
     from train.data.dataset import open_dataset
     from train.evaluation.protocol import Protocol
     from train.models.checkpoint import find_checkpoint, read_metadata, read_spec
 
-    files = {stream: find_checkpoint(path) for stream, path in chosen.items()}
+    files = {stream: find_checkpoint(path) for stream, path in checkpoints.items()}
     specs = {stream: read_spec(file, read_metadata(file)) for stream, file in files.items()}
     _check_specs(files, specs, split, other_split)
     classes = next(iter(specs.values())).classes
     parts = _parts(open_dataset(data, split), next(iter(specs.values())))
-    wanted = list(parts) if for_fusion else [part]
-    clips = {name: _of_classes(name, parts[name], classes) for name in wanted}
+    scored_parts = list(parts) if for_fusion else [part]
+    clips = {name: _of_classes(name, parts[name], classes) for name in scored_parts}
     if not clips[part]:
-        raise DataError(f"{data}: holds no {part} clip of {', '.join(classes)}")
-    if "test" in wanted and not other_split:
-        _refuse_seen(clips["test"], specs)
+        raise DataError(f"{data}: has no {part} clips of {', '.join(classes)}")
+    if "test" in scored_parts and not other_split:
+        _refuse_trained_on(clips["test"], specs)
     history = max(spec.input.history for spec in specs.values())
     protocol = Protocol(samples, crops, history)
-    found = _score(clips, files, specs, protocol, cache, ray)
-    saved = _saved(found, clips, files, classes, split, protocol)
+    clip_scores = _score(clips, files, specs, protocol, cache, ray)
+    saved = _saved(clip_scores, clips, files, classes, split, protocol)
     if scores is not None:
         from train.evaluation.scores import write_scores
 
@@ -103,14 +101,14 @@ def _check_specs(
         if spec.split != split and not other:
             raise DataError(
                 f"{files[stream]} was trained on split {spec.split}; test clips of split {split} "
-                "may be among its training clips. Evaluate on its own, or say --other-split"
+                "may be among its training clips; evaluate on its own split, or give --other-split"
             )
     if len({spec.classes for spec in specs.values()}) > 1:
-        raise DataError("the checkpoints have different classes; evaluate them apart")
+        raise DataError("the checkpoints have different classes; evaluate them separately")
 
 
 def _parts(split: Split, spec: NetworkSpec) -> dict[str, list[Clip]]:
-    """What the first checkpoint has trained on, chosen by, and not seen."""
+    """The training, validation and test clips of the first checkpoint."""
     held = set(spec.validation_clips)
     return {
         "train": [clip for clip in split.train if clip.name not in held],
@@ -120,19 +118,19 @@ def _parts(split: Split, spec: NetworkSpec) -> dict[str, list[Clip]]:
 
 
 def _of_classes(part: str, clips: list[Clip], classes: tuple[str, ...]) -> list[Clip]:
-    found = [clip for clip in clips if clip.label in classes]
-    others = len(clips) - len(found)
-    logger.info("%s: %d clips; %d of other classes left out", part, len(found), others)
-    return found
+    kept = [clip for clip in clips if clip.label in classes]
+    left_out = len(clips) - len(kept)
+    logger.info("%s: %d clips; %d of other classes left out", part, len(kept), left_out)
+    return kept
 
 
-def _refuse_seen(clips: list[Clip], specs: dict[str, NetworkSpec]) -> None:
+def _refuse_trained_on(clips: list[Clip], specs: dict[str, NetworkSpec]) -> None:
     for stream, spec in specs.items():
-        seen = [clip.name for clip in clips if clip.name in set(spec.train_clips)]
-        if seen:
+        trained_on = [clip.name for clip in clips if clip.name in set(spec.train_clips)]
+        if trained_on:
             raise DataError(
-                f"{len(seen)} test clips were trained on by the {stream} network, the first is "
-                f"{seen[0]}; the figure would mean nothing. --other-split gives it all the same"
+                f"the {stream} network was trained on {len(trained_on)} of the test clips, such as "
+                f"{trained_on[0]}, so that the accuracy would mean nothing; --other-split allows it"
             )
 
 
@@ -144,19 +142,19 @@ def _score(
     cache: Path,
     ray: str | None,
 ) -> dict[str, dict[str, ClipScores]]:
-    """By stream and clip name; clips that cannot be used are left out and told."""
+    """Scores by stream and clip name. Clips that cannot be used are logged and left out."""
     from train.data.cache import fill_cache, open_cache
     from train.evaluation.protocol import score_clip
 
-    found: dict[str, dict[str, ClipScores]] = {}
+    scores: dict[str, dict[str, ClipScores]] = {}
     for stream, file in files.items():
         every = [clip for part in clips.values() for clip in part]
         cached = fill_cache(open_cache(cache.resolve(), specs[stream]), every, protocol.history)
         work = partial(score_clip, checkpoint=file.resolve(), protocol=protocol)
         pairs = _work(work, cached, ray)
-        shown = track(pairs, stream, total=len(cached))
-        found[stream] = {clip.clip.name: one for clip, one in shown}
-    return found
+        tracked = track(pairs, stream, total=len(cached))
+        scores[stream] = {clip.clip.name: clip_scores for clip, clip_scores in tracked}
+    return scores
 
 
 def _work(work: Any, cached: list[CachedClip], ray: str | None) -> Any:
@@ -168,7 +166,7 @@ def _work(work: Any, cached: list[CachedClip], ray: str | None) -> Any:
 
 
 def _saved(
-    found: dict[str, dict[str, ClipScores]],
+    scores: dict[str, dict[str, ClipScores]],
     clips: dict[str, list[Clip]],
     files: dict[str, Path],
     classes: tuple[str, ...],
@@ -181,7 +179,7 @@ def _saved(
         (clip, part)
         for part, members in clips.items()
         for clip in members
-        if all(clip.name in table for table in found.values())
+        if all(clip.name in by_clip for by_clip in scores.values())
     ]
     names = [clip.name for clip, _ in rows]
     header = {
@@ -199,15 +197,15 @@ def _saved(
         tuple(clip.label for clip, _ in rows),
         tuple(part for _, part in rows),
         header | {"format": 1},
-        {s: np.stack([table[name].scores for name in names]) for s, table in found.items()},
-        {s: np.stack([table[name].features for name in names]) for s, table in found.items()},
+        {s: np.stack([by_clip[name].scores for name in names]) for s, by_clip in scores.items()},
+        {s: np.stack([by_clip[name].features for name in names]) for s, by_clip in scores.items()},
     )
 
 
 def _report(
     saved: SavedScores, part: str, other: bool, report: Path | None, picture: Path | None
 ) -> None:
-    """Figures on standard output, and where else they are asked for."""
+    """Print the accuracies; save them and the confusion matrix if asked."""
     from train.evaluation.metrics import confusion, right_by_class, top_k
     from train.evaluation.plots import draw_confusion
     from train.json_file import write_json

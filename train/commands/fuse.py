@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 def fuse_command(
-    scores: Annotated[Path, typer.Argument(help=".npz of `twostream evaluate --for-fusion`.")],
-    report: Annotated[Path | None, typer.Option(help="Save the figures: .json.")] = None,
+    scores: Annotated[Path, typer.Argument(help=".npz from `twostream evaluate --for-fusion`.")],
+    report: Annotated[Path | None, typer.Option(help="Save the results: .json.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Save the causal recurrent fusion: .safetensors.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 1,
 ) -> None:
-    """Compare ways to fuse streams: average, weights, SVM, and recurrent, causal and whole.
+    """Compare ways to fuse streams: average, weights, SVM, recurrent (causal and whole clip).
 
-    What is learnt is learnt on training clips and chosen on validation clips; test clips report.
+    They are fitted on training clips, chosen on validation clips and reported on test clips.
     """
     from train.evaluation.metrics import top_k
     from train.evaluation.recurrent import write_recurrent
@@ -43,7 +43,7 @@ def fuse_command(
             raise DataError(f"{scores}: has no {part} clips; evaluate with --for-fusion")
     fused, notes, causal = _fuse(saved, seed)
     counts = {part: saved.parts.count(part) for part in ("train", "validation", "test")}
-    print(f"learnt on {counts['train']} clips, chosen on {counts['validation']}, ", end="")
+    print(f"fitted on {counts['train']} clips, chosen on {counts['validation']}, ", end="")
     print(f"tested on {counts['test']}")
     figures: dict[str, Any] = {"clips": counts} | notes
     for name, rows in fused.items():
@@ -59,7 +59,7 @@ def fuse_command(
 def _fuse(
     saved: SavedScores, seed: int
 ) -> tuple[dict[str, Scores], dict[str, Any], RecurrentFusion]:
-    """Scores of the test clips by method, what was chosen, and the causal network."""
+    """Scores of the test clips by method, the chosen parameters, and the causal network."""
     from train.evaluation.fusion import fit_svm, search_weights, stacked, svm_scores
     from train.evaluation.recurrent import KINDS, Sequences, clip_scores, fit_recurrent
 
@@ -70,8 +70,8 @@ def _fuse(
     }
     truth = {name: part.truth for name, part in parts.items()}
     equal = {stream: round(1 / len(saved.scores), 4) for stream in saved.scores}
-    held = len(truth["validation"]) > 0
-    weights = search_weights(means["validation"], truth["validation"]) if held else equal
+    validated = len(truth["validation"]) > 0
+    weights = search_weights(means["validation"], truth["validation"]) if validated else equal
     inputs = {name: stacked(scores) for name, scores in means.items()}
     machine = fit_svm(inputs["train"], truth["train"], inputs["validation"], truth["validation"])
     fused = means["test"] | {

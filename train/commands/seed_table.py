@@ -1,7 +1,7 @@
-"""`twostream seed-table`: every row of the Keras two-stream project's table, trained and evaluated.
+"""`twostream seed-table`: trains and evaluates every row of the Keras two-stream project's table.
 
-It calls the other commands, one after another, so that each row can be had by hand, and a run
-that was stopped goes on where it was.
+It calls the other commands one after another, so that each row can be reproduced by hand and a
+stopped run can continue.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ FUSED = "legacy_xception"
 
 def seed_table_command(
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder of all runs, and of results.md and .json.")],
+    out: Annotated[Path, typer.Option(help="Folder for all runs, results.md and results.json.")],
     classes: Classes = "",
     changes: Changes = None,
-    samples: Annotated[int, typer.Option(min=1, help="Moments of each clip.")] = 19,
+    samples: Annotated[int, typer.Option(min=1, help="Snippets of each clip.")] = 19,
     cache: Cache = Path("work/cache"),
 ) -> None:
-    """Train and evaluate what the Keras project did, and set the results beside its own.
+    """Train and evaluate the networks of the Keras project and compare with its results.
 
-    With the whole of UCF101 and a GPU this takes days; --set schedule.epochs=1 shows that it works.
+    On all of UCF101 this takes days on a GPU; --set schedule.epochs=1 shows that it works.
     """
     out.mkdir(parents=True, exist_ok=True)
     found: list[dict[str, Any]] = []
@@ -76,7 +76,7 @@ def seed_table_command(
 
 
 def _command(*words: object) -> None:
-    """Raises TrainingError where it fails; its own message has been shown."""
+    """Run a twostream command. Raises TrainingError if it fails; it has shown its own message."""
     twostream = str(Path(sys.executable).with_name("twostream"))
     command = [twostream, *map(str, words), "--log-level", current_level()]
     if subprocess.run(command, check=False).returncode:
@@ -96,7 +96,7 @@ def _train(row: Row, data: Path, out: Path, classes: str, changes: list[str], ca
 
 
 def _run_of(row: Row, out: Path) -> Path:
-    """The one folder in which a row's checkpoints are."""
+    """The run folder with a row's checkpoints. Raises TrainingError unless there is just one."""
     folder = out / row.stream / row.backbone
     runs = [path for path in folder.iterdir() if path.is_dir()]
     if len(runs) != 1:

@@ -1,4 +1,4 @@
-"""`twostream train`, and what the other commands share. Imports torch only once a command runs."""
+"""`twostream train`. Imports torch only once the command runs."""
 
 from __future__ import annotations
 
@@ -33,63 +33,66 @@ logger = logging.getLogger(__name__)
 
 
 def train_command(
-    stream: Annotated[str, typer.Argument(help="spatial or temporal")],
+    stream: Annotated[str, typer.Argument(help="spatial or temporal.")],
     data: Data,
     classes: Classes = "",
     split: Annotated[int, typer.Option(help="Official split, 1 to 3.")] = 1,
     recipe: RecipeName = "default",
     changes: Changes = None,
-    out: Annotated[Path, typer.Option(help="The run's own folder is made in it.")] = Path("work"),
+    out: Annotated[Path, typer.Option(help="Folder in which the run folder is created.")] = Path(
+        "work"
+    ),
     resume: Annotated[
-        str, typer.Option(help="auto: go on where this run stopped; or the folder of a run.")
+        str, typer.Option(help="auto: continue this run where it stopped; or a run folder.")
     ] = "",
     flow: Flow = "fast",
     qat: Annotated[
         Path | None,
-        typer.Option(help="Fine-tune this checkpoint (or run's best) with the rounding of INT8."),
+        typer.Option(help="Fine-tune this checkpoint or run quantisation-aware, for INT8."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that make samples; chosen by default.")
+        int | None, typer.Option(min=0, help="Data loading processes; default: chosen by cores.")
     ] = None,
     save_every: Annotated[
-        float, typer.Option(min=0, help="Seconds between saved states: what a kill may cost.")
+        float, typer.Option(min=0, help="Seconds between saves of the training state.")
     ] = 300.0,
-    keep: Annotated[int, typer.Option(min=1, help="Newest checkpoints kept beside the best.")] = 3,
+    keep: Annotated[
+        int, typer.Option(min=1, help="Newest checkpoints to keep besides the best.")
+    ] = 3,
     cache: Cache = Path("work/cache"),
 ) -> None:
-    """Train one stream by a recipe; under torchrun on several GPUs or machines.
+    """Train one stream; under torchrun on several GPUs or machines.
 
-    The checkpoint is chosen on a validation part cut by group from the training list; the test
-    list is not read. With --classes, training clips of all other classes teach the network what
-    none of them looks like.
+    The best checkpoint is chosen on validation clips, held out by group from the training list;
+    test clips are not read. With --classes, training clips of all other classes are negatives.
     """
     from train.data.dataset import open_dataset
     from train.data.splits import hold_out
     from train.recipe import load_recipe
 
-    if os.environ.get("RANK", "0") != "0":  # of several processes of torchrun one speaks
+    if os.environ.get("RANK", "0") != "0":  # only the first process of torchrun logs
         silence()
     if stream not in STREAMS:
-        raise DataError(f"stream {stream!r} does not exist; train {' or '.join(STREAMS)}")
+        raise DataError(f"stream {stream!r} does not exist; give {' or '.join(STREAMS)}")
     preset: Spec = flow_preset(flow)
     if qat is None:
         chosen = load_recipe(recipe, stream, tuple(changes or ()))
     else:
         chosen, preset, classes = _fine_tuning(qat, stream, preset, tuple(changes or ()))
-    part = open_dataset(data, split)  # before the slow imports: a wrong path is told at once
+    part = open_dataset(data, split)  # before the slow imports, to report a wrong path at once
     names = class_list(classes, {clip.label for clip in part.train})
     train, validation = hold_out(part.train, names, chosen.validation.fraction)
     from train.training.job import Job, JobOptions, run_job
 
     job = Job(stream, names, split, train, validation, chosen, preset)
-    _tell(job, len(part.missing))
+    _log_clips(job, len(part.missing))
     options = JobOptions(out, resume, workers, save_every, keep, cache)
     logger.info("best checkpoint: %s", run_job(job, options))
 
 
-def _tell(job: Job, missing: int) -> None:
+def _log_clips(job: Job, missing: int) -> None:
     logger.info(
-        "%s: %d clips to train on (%d of other classes), %d to choose by, "
+        "%s: %d clips to train on (%d of other classes), %d to validate on, "
         "%d listed clips not on disk",
         job.stream,
         len(job.train),
@@ -102,7 +105,7 @@ def _tell(job: Job, missing: int) -> None:
 def _fine_tuning(
     trained: Path, stream: str, preset: Spec, changes: tuple[str, ...]
 ) -> tuple[Recipe, Spec, str]:
-    """The recipe, motion and classes of going on from a checkpoint with the rounding of INT8."""
+    """The recipe, motion and classes to fine-tune a checkpoint with quantisation-aware training."""
     from train.models.checkpoint import find_checkpoint, read_metadata, read_spec
     from train.recipe import parse_recipe, quantisation_aware
 
@@ -113,10 +116,10 @@ def _fine_tuning(
     try:
         recipe = quantisation_aware(parse_recipe(metadata["recipe"]), file, changes)
     except (KeyError, ValueError) as error:
-        raise DataError(f"{file}: says no recipe that can be gone on with ({error})") from None
+        raise DataError(f"{file}: its recipe cannot be used for fine-tuning ({error})") from None
     motion = spec.input.motion or preset
     if STREAMS[stream](recipe.sampling.stack, motion).channels != spec.channels:
         raise DataError(
-            f"{file}: was trained on stacks of {spec.input.stack} flows; leave sampling.stack"
+            f"{file}: was trained on stacks of {spec.input.stack} flows; do not set sampling.stack"
         )
     return recipe, motion, ",".join(spec.classes)

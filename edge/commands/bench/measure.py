@@ -186,7 +186,7 @@ def _watch(
     until_s = time.monotonic() + seconds
     with CameraMultiplexer() as cameras:
         cameras.add(
-            spec.name, ReconnectingSource(spec.uri, ReconnectPolicy(retries=0), cameras.tell)
+            spec.name, ReconnectingSource(spec.uri, ReconnectPolicy(retries=0), cameras.on_state)
         )
         while cameras.any_left() and (meter.labels < frames or time.monotonic() < until_s):
             arrival = cameras.next(0.2)

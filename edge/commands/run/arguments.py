@@ -17,7 +17,7 @@ Command = Callable[..., None]
 
 
 def read_config_option(context: typer.Context, path: Path | None) -> Path | None:
-    """What the file says takes the place of the options' defaults."""
+    """Use the values of the file as the options' defaults."""
     if path is not None:
         parameters = {p.name: p for p in context.command.params if p.name}
         repeated = [name for name, p in parameters.items() if p.multiple or p.nargs == -1]  # type: ignore[attr-defined]
@@ -27,108 +27,115 @@ def read_config_option(context: typer.Context, path: Path | None) -> Path | None
 
 @dataclass(frozen=True, slots=True)
 class RunArguments:
-    """As they were given, not checked yet beyond their types."""
+    """The parameters as given; only their types have been checked."""
 
     bundle: Annotated[Path, typer.Argument(help="Bundle folder or .zip.")]
     sources: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[NAME=]SOURCE...",
-            help="File, folder, /dev/videoN, rtsp://..., csi://N or test://; several at once.",
+            help="Files, image folders, or cameras: /dev/videoN, rtsp://..., csi://N, test://.",
             show_default=False,
         ),
     ] = None
     source: Annotated[
         list[str] | None,
-        typer.Option(metavar="[NAME=]SOURCE", help="One more source; repeatable."),
+        typer.Option(metavar="[NAME=]SOURCE", help="Add a source; repeatable."),
     ] = None
     pipeline: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ELEMENTS", help="A camera as GStreamer elements of your own; repeatable."
+            metavar="ELEMENTS", help="A camera described by GStreamer elements; repeatable."
         ),
     ] = None
     config: Annotated[
         Path | None,
         typer.Option(
             metavar="TOML",
-            help="Options from a file; read again at SIGHUP.",
+            help="Read options from this file; SIGHUP reloads it.",
             is_eager=True,
             callback=read_config_option,
         ),
     ] = None
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto"
-    video: Annotated[Path | None, typer.Option(help="Annotated video to record: .mp4 or .mkv.")] = (
-        None
-    )
-    json: Annotated[str | None, typer.Option(help="JSON lines to write; - is standard output.")] = (
-        None
-    )
+    video: Annotated[
+        Path | None, typer.Option(help="Record annotated video to this .mp4 or .mkv file.")
+    ] = None
+    json: Annotated[
+        str | None, typer.Option(help="Write JSON lines to this file; - is standard output.")
+    ] = None
     segment: Annotated[
         float | None,
         typer.Option(
-            metavar="MINUTES", min=0.05, help="Cut --video and --json into files of that length."
+            metavar="MINUTES", min=0.05, help="Split --video and --json into files this long."
         ),
     ] = None
     keep_gb: Annotated[
         float | None,
-        typer.Option(metavar="GB", min=0.001, help="Delete the oldest of them beyond that size."),
+        typer.Option(
+            metavar="GB", min=0.001, help="Delete the oldest files above this total size."
+        ),
     ] = None
     keep_days: Annotated[
         float | None,
-        typer.Option(metavar="DAYS", min=0.001, help="Delete those that are older."),
+        typer.Option(metavar="DAYS", min=0.001, help="Delete files older than this."),
     ] = None
-    every: Annotated[int, typer.Option(min=1, help="Run the networks on each N-th frame only.")] = 1
+    every: Annotated[int, typer.Option(min=1, help="Run the networks on every N-th frame.")] = 1
     max_fps: Annotated[
         float | None,
-        typer.Option(min=8, help="Pass over frames that come faster; flow needs 8 a second."),
+        typer.Option(min=8, help="Skip frames above this rate; optical flow needs at least 8."),
     ] = None
     standby_after: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", min=1, help="Rest the networks after so long unmoved."),
+        typer.Option(
+            metavar="SECONDS", min=1, help="Pause the networks after no motion this long."
+        ),
     ] = None
-    max_frames: Annotated[int, typer.Option(min=0, help="Stop after N frames; 0 is never.")] = 0
+    max_frames: Annotated[int, typer.Option(min=0, help="Stop after N frames; 0: no limit.")] = 0
     threshold: Annotated[
         list[str] | None,
-        typer.Option(metavar="ACTION=SCORE", help="At which this action is told; repeatable."),
+        typer.Option(metavar="ACTION=SCORE", help="Minimum score to report an action; repeatable."),
     ] = None
     ignore: Annotated[
-        list[str] | None, typer.Option(metavar="ACTION", help="Never tell this one; repeatable.")
+        list[str] | None, typer.Option(metavar="ACTION", help="Never report it; repeatable.")
     ] = None
     wait_for_cameras: Annotated[
         bool,
         typer.Option(
-            "--wait-for-cameras", help="Wait for cameras that give nothing at the start, too."
+            "--wait-for-cameras", help="Also wait for cameras that are not there at the start."
         ),
     ] = False
     retries: Annotated[
-        int | None, typer.Option(min=0, help="Give a lost camera up after N failures in a row.")
+        int | None, typer.Option(min=0, help="Mark a camera failed after N failures in a row.")
     ] = None
     web: Annotated[
         str | None,
-        typer.Option(metavar="[ADDRESS:]PORT", help="Show it live on a page, /metrics, /healthz."),
+        typer.Option(metavar="[ADDRESS:]PORT", help="Serve a live page, /metrics and /healthz."),
     ] = None
     rtsp: Annotated[
         str | None,
-        typer.Option(metavar="[ADDRESS:]PORT", help="Serve the annotated pictures over RTSP."),
+        typer.Option(metavar="[ADDRESS:]PORT", help="Serve the annotated video over RTSP."),
     ] = None
     token: Annotated[
         str,
-        typer.Option(envvar="TWOSTREAM_TOKEN", help="What others than this machine have to know."),
+        typer.Option(
+            envvar="TWOSTREAM_TOKEN", help="Token that clients on other machines must send."
+        ),
     ] = ""
     mqtt: Annotated[
         str | None,
-        typer.Option(metavar="MQTT://HOST/TOPIC", help="Tell actions to a broker; also mqtts://."),
+        typer.Option(metavar="MQTT://HOST/TOPIC", help="Publish actions to a broker; or mqtts://."),
     ] = None
     webhook: Annotated[
-        str | None, typer.Option(metavar="URL", help="Post actions there, as JSON.")
+        str | None, typer.Option(metavar="URL", help="POST actions to this URL as JSON.")
     ] = None
 
 
 def takes(
     arguments: type[A],
 ) -> Callable[[Callable[[typer.Context, A], None]], Callable[..., None]]:
-    """A command whose parameters are the fields of a dataclass."""
+    """Turn a function of (context, arguments) into a command with the dataclass's fields as its
+    parameters."""
     hints = get_type_hints(arguments, include_extras=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter("context", keyword, annotation=typer.Context)]

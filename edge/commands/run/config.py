@@ -10,7 +10,7 @@
     [threshold]
     Diving = 0.9
 
-Every long option is a key; what is given on the command line counts more. SIGHUP reads it again.
+Every long option is a key; the command line takes precedence. SIGHUP reloads the file.
 """
 
 from __future__ import annotations
@@ -34,42 +34,42 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 
 def read_config(path: Path, options: Collection[str], repeated: Collection[str]) -> dict[str, Any]:
-    """The file's values by option; options: those there are, repeated: those that take several.
+    """The file's values by option. options: the valid ones; repeated: those that take a list.
 
-    Raises ConfigError for what cannot be read, no option, or a value of the wrong kind.
+    Raises ConfigError if the file cannot be read, for unknown options and wrong types.
     """
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; give a TOML file") from None
     except RecursionError:
         raise ConfigError(f"{path}: is not TOML (nested too deeply)") from None
-    except ValueError as error:  # no TOML, no UTF-8, a number of too many digits
+    except ValueError as error:  # not TOML, not UTF-8, or a number with too many digits
         raise ConfigError(f"{path}: is not TOML ({error})") from None
     values: dict[str, Any] = {}
-    for given, value in found.items():
-        key = given.replace("-", "_")
+    for name, value in table.items():
+        key = name.replace("-", "_")
         if key == "sources":
-            values["source"] = _pairs(path, given, value)
+            values["source"] = _pairs(path, name, value)
         elif key == "threshold":
-            values[key] = _pairs(path, given, value)
+            values[key] = _pairs(path, name, value)
         elif key not in options or key == "config":
-            raise ConfigError(f"{path}: {given} is no option; there are {', '.join(options)}")
+            raise ConfigError(f"{path}: {name} is not an option; options: {', '.join(options)}")
         elif key in repeated:
             if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-                raise ConfigError(f'{path}: {given} is a list of texts: {given} = ["..."]')
+                raise ConfigError(f'{path}: {name} must be a list of strings: {name} = ["..."]')
             values[key] = value
         elif isinstance(value, bool | int | float | str):
             values[key] = _placed(path, value) if key in _PATHS else value
         else:
-            raise ConfigError(f"{path}: {given} is one value, not {type(value).__name__}")
+            raise ConfigError(f"{path}: {name} must be one value, not {type(value).__name__}")
     return values
 
 
 def config_text(values: Mapping[str, Any]) -> str:
-    """The file that `read_config` reads as `values`: texts, numbers, booleans, lists and tables.
+    """A file that `read_config` reads as `values`: strings, numbers, booleans, lists and tables.
 
-    Raises ConfigError for a text that is not UTF-8.
+    Raises ConfigError for a string that is not UTF-8.
     """
     text = "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
     try:
@@ -85,7 +85,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, str):
-        # a JSON text is a TOML text, but for one character that TOML has escaped
+        # a JSON string is a TOML string, except for one character that TOML escapes
         return json.dumps(value, ensure_ascii=False).replace("\x7f", r"\u007f")
     return json.dumps(value)
 
@@ -93,7 +93,7 @@ def _toml(value: Any) -> str:
 def _pairs(path: Path, key: str, table: Any) -> list[str]:
     """`NAME=VALUE` for each row of a table."""
     if not isinstance(table, dict) or not table:
-        raise ConfigError(f"{path}: {key} is a table: [{key}], then NAME = ... on each line")
+        raise ConfigError(f"{path}: {key} must be a table: [{key}], then NAME = ... on each line")
     for name, value in table.items():
         if isinstance(value, dict | list) or (key == "sources" and not _NAME.fullmatch(name)):
             raise ConfigError(
@@ -108,4 +108,4 @@ def _placed(path: Path, value: Any) -> Any:
     try:
         return str(path.parent / Path(value).expanduser())
     except RuntimeError:
-        raise ConfigError(f"{path}: {value!r}: there is no such user; give a full path") from None
+        raise ConfigError(f"{path}: {value!r}: no such user; give a full path") from None

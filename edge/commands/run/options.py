@@ -1,4 +1,4 @@
-"""What `twostream run` was asked for: its parameters, read and checked."""
+"""The options of `twostream run`, parsed and checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edge.sources.reconnect import ReconnectPolicy
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What is made of the labels; None is not made."""
+    """Where labels and events go; None: this output is off."""
 
     video: Path | None
     json: str | None
@@ -38,14 +38,14 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What was asked for on the command line."""
+    """The options of a run, from the command line and the configuration file."""
 
     bundle: Path
     sources: tuple[SourceSpec, ...]
     device: str
     config: RunConfig
     rules: EventRules
-    patience: ReconnectPolicy
+    reconnect: ReconnectPolicy
     outputs: Outputs
 
     @property
@@ -53,56 +53,59 @@ class RunOptions:
         return self.sources[0].live
 
 
-def run_options(asked: RunArguments) -> RunOptions:
-    """The parameters of the command, checked. Raises TwostreamError for what is wrong."""
-    given = [*(asked.sources or ()), *(asked.source or ())]
-    for number, elements in enumerate(asked.pipeline or ()):
-        given.append(f"pipeline{number + 1}=pipeline:{elements}")
-    token = asked.token
-    minutes, gigabytes, days = asked.segment, asked.keep_gb, asked.keep_days
+def run_options(arguments: RunArguments) -> RunOptions:
+    """Parse and check the parameters of the command. Raises TwostreamError for invalid ones."""
+    sources = [*(arguments.sources or ()), *(arguments.source or ())]
+    for number, elements in enumerate(arguments.pipeline or ()):
+        sources.append(f"pipeline{number + 1}=pipeline:{elements}")
+    token = arguments.token
+    minutes, gigabytes, days = arguments.segment, arguments.keep_gb, arguments.keep_days
     if minutes is None and (gigabytes is not None or days is not None):
-        raise OutputError("--keep-gb and --keep-days are for files of --segment MINUTES")
-    if asked.webhook is not None:
-        parse_webhook(asked.webhook)  # what is none is told now
+        raise OutputError("--keep-gb and --keep-days need --segment MINUTES")
+    if arguments.webhook is not None:
+        parse_webhook(arguments.webhook)  # report an invalid URL now
     return RunOptions(
-        bundle=asked.bundle,
-        sources=tuple(parse_sources(given)),
-        device=asked.device,
-        config=RunConfig(asked.every, asked.max_frames, asked.max_fps, asked.standby_after),
-        rules=EventRules(
-            parse_thresholds(asked.threshold or []), ignored=frozenset(asked.ignore or ())
+        bundle=arguments.bundle,
+        sources=tuple(parse_sources(sources)),
+        device=arguments.device,
+        config=RunConfig(
+            arguments.every, arguments.max_frames, arguments.max_fps, arguments.standby_after
         ),
-        patience=ReconnectPolicy(wait=asked.wait_for_cameras, retries=asked.retries),
+        rules=EventRules(
+            parse_thresholds(arguments.threshold or []), ignored=frozenset(arguments.ignore or ())
+        ),
+        reconnect=ReconnectPolicy(wait=arguments.wait_for_cameras, retries=arguments.retries),
         outputs=Outputs(
-            video=asked.video,
-            json=asked.json,
+            video=arguments.video,
+            json=arguments.json,
             segments=Segments(
                 None if minutes is None else 60 * minutes,
                 None if gigabytes is None else int(1e9 * gigabytes),
                 None if days is None else 86400 * days,
             ),
-            web=None if asked.web is None else parse_listen("--web", asked.web, token),
-            rtsp=None if asked.rtsp is None else parse_listen("--rtsp", asked.rtsp, token),
-            mqtt=None if asked.mqtt is None else parse_broker(asked.mqtt),
-            webhook=asked.webhook,
+            web=None if arguments.web is None else parse_listen("--web", arguments.web, token),
+            rtsp=None if arguments.rtsp is None else parse_listen("--rtsp", arguments.rtsp, token),
+            mqtt=None if arguments.mqtt is None else parse_broker(arguments.mqtt),
+            webhook=arguments.webhook,
         ),
     )
 
 
-def placed_options(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters as values of a configuration file that means the same from any folder."""
-    found = {key: value for key, value in asked.items() if key not in ("config", "sources")}
-    given = [*(asked.get("sources") or ()), *(asked.get("source") or ())]
-    if given:
-        found["source"] = [placed_source(text) for text in given]
-    if found.get("threshold"):
-        pairs = (text.rpartition("=") for text in found["threshold"])
-        found["threshold"] = {action: score for action, _, score in pairs}
+def placed_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as values of a configuration file, with paths made absolute so that it works from
+    any folder."""
+    values = {key: value for key, value in arguments.items() if key not in ("config", "sources")}
+    sources = [*(arguments.get("sources") or ()), *(arguments.get("source") or ())]
+    if sources:
+        values["source"] = [placed_source(text) for text in sources]
+    if values.get("threshold"):
+        pairs = (text.rpartition("=") for text in values["threshold"])
+        values["threshold"] = {action: score for action, _, score in pairs}
     for key in ("bundle", "video", "json"):
-        if found.get(key) not in (None, "-"):
-            found[key] = str(Path(found[key]).absolute())
+        if values.get(key) not in (None, "-"):
+            values[key] = str(Path(values[key]).absolute())
     return {
         key: list(value) if isinstance(value, tuple) else value
-        for key, value in found.items()
+        for key, value in values.items()
         if value is not None
     }

@@ -1,4 +1,4 @@
-"""`twostream run`: opens what was asked for, joins it, and closes it well."""
+"""`twostream run`: opens the device, the sources and the outputs, and closes them in order."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ logger = logging.getLogger(__name__)
 
 
 def run(options: RunOptions, reload: Callable[[], RunOptions] | None = None) -> None:
-    """Recognise until the sources end or a signal asks to stop; a second signal interrupts.
+    """Run until the sources end or a signal asks to stop; a second signal interrupts.
 
-    reload: the options that SIGHUP brings; without it, SIGHUP stops. Raises TwostreamError for
-    whatever the user can mend.
+    reload: reads the options again at SIGHUP; without it, SIGHUP stops the run. Raises
+    TwostreamError for everything that the user can fix.
     """
     check_outputs(
         _files(options), [spec.address.location for spec in options.sources if not spec.live]
@@ -47,7 +47,7 @@ def run(options: RunOptions, reload: Callable[[], RunOptions] | None = None) -> 
         logger.warning("this bundle was made although %s", bundle.manifest.accepted_loss)
     if options.config.standby_after_s is not None and not bundle.manifest.motions:
         raise ConfigError(
-            f"--standby-after: {options.bundle} measures no motion; leave the option out"
+            f"--standby-after: {options.bundle} does not use motion; leave the option out"
         )
     with ExitStack() as stack:
         session = _open(options, reload, bundle, stack)
@@ -67,15 +67,15 @@ def run(options: RunOptions, reload: Callable[[], RunOptions] | None = None) -> 
 
 
 def _files(options: RunOptions) -> list[tuple[str, Path]]:
-    """What will be written, by option; segments are never named as a file that is there."""
-    outputs, found = options.outputs, list[tuple[str, Path]]()
+    """The files that will be written, with their options. The name of a segment is always new."""
+    outputs, files = options.outputs, list[tuple[str, Path]]()
     if outputs.video is not None:
         slugs = [spec.slug for spec in options.sources]
         for slug in slugs if len(slugs) > 1 else [""]:
-            found.append(("--video", outputs.segments.name(outputs.video, slug)))
+            files.append(("--video", outputs.segments.name(outputs.video, slug)))
     if outputs.json not in (None, "-"):
-        found.append(("--json", outputs.segments.name(Path(str(outputs.json)), "")))
-    return found
+        files.append(("--json", outputs.segments.name(Path(str(outputs.json)), "")))
+    return files
 
 
 def _open(
@@ -84,8 +84,9 @@ def _open(
     bundle: Bundle,
     stack: ExitStack,
 ) -> Session:
-    """Outputs first: what cannot be had is told before anything is loaded. reload: sources may come
-    and go."""
+    """Open outputs first, so that one that fails is reported before anything is loaded.
+
+    reload: None if the sources cannot change during the run."""
     outputs, manifest = options.outputs, bundle.manifest
     annotator = Annotator(manifest)
     several = len(options.sources) > 1 or reload is not None
@@ -94,8 +95,8 @@ def _open(
         lines = JsonLinesOutput(outputs.json, outputs.segments, manifest)
         opened.append(stack.enter_context(lines))
     if outputs.video is not None:
-        usual = 1 / manifest.interval_s
-        recorder = VideoRecorder(outputs.video, outputs.segments, several, usual, annotator)
+        default_rate = 1 / manifest.interval_s
+        recorder = VideoRecorder(outputs.video, outputs.segments, several, default_rate, annotator)
         opened.append(stack.enter_context(recorder))
     if outputs.mqtt is not None:
         opened.append(stack.enter_context(MQTTOutput(outputs.mqtt)))
@@ -104,7 +105,7 @@ def _open(
     if outputs.rtsp is not None:
         relay = stack.enter_context(RTSPOutput(outputs.rtsp, annotator))
         opened.append(relay)
-        logger.info("annotated pictures: %s", relay.url)
+        logger.info("annotated video: %s", relay.url)
     if outputs.web is not None:
         state = LiveState(manifest, annotator)
         server = stack.enter_context(WebServer(outputs.web, state))
@@ -115,7 +116,7 @@ def _open(
     )
     device = open_device(options.device, bundle, flow_wanted)
     stack.callback(device.close)
-    # before the cameras, which may be waited for: that is no reason to be restarted
+    # before the cameras: waiting for one must not make systemd restart the service
     opened.append(stack.enter_context(SystemdNotifier()))
     opened.append(stack.enter_context(ProgressBar(manifest.classes)))
     return Session(
@@ -130,14 +131,14 @@ def _open(
 
 
 def check_outputs(outputs: Sequence[tuple[str, Path]], sources: Sequence[str]) -> None:
-    """outputs: each file that will be written, and by which option.
+    """outputs: the option and path of each file that will be written.
 
-    Raises OutputError where one would take the place of a source or of another.
+    Raises OutputError if one would overwrite a source or another output.
     """
-    # realpath, since Path.resolve raises at a link that leads to itself
+    # realpath, since Path.resolve raises for a link that points to itself
     taken = {os.path.realpath(source): "the source" for source in sources}
     for option, name in outputs:
         path = os.path.realpath(name)
         if path in taken:
-            raise OutputError(f"{name}: is {taken[path]} already; give {option} another name")
+            raise OutputError(f"{name}: is already {taken[path]}; give {option} another name")
         taken[path] = f"the output of {option}"

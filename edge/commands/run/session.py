@@ -1,5 +1,5 @@
-"""A run whose outputs and device are open: files read to their end, cameras watched until asked to
-stop."""
+"""A run whose outputs and device are open: files are read to their end, cameras until the run is
+stopped."""
 
 from __future__ import annotations
 
@@ -28,15 +28,17 @@ from edge.video.frames import Frame
 
 logger = logging.getLogger(__name__)
 
-_LOOK_S = 0.2  # how often a signal is looked for while no frame comes
-_NAMED_MAX = 5  # sources that a message names
+_POLL_S = 0.2  # how often signals are checked while no frame comes
+_NAMED_MAX = 5  # source names in one message
 
 
 @dataclass
 class Session:
-    """pictured: frames wait for their labels to be drawn on them. running: by name, the sources
-    that are open; failed: why a source was not read to its end. reload: the options as they are
-    now, asked for at SIGHUP; without it, SIGHUP stops.
+    """The sources of a run and what they share.
+
+    pictured: an output draws on frames, so they are copied until their label is there. running: the
+    open sources, by name; failed: why a source was not read to its end, by name. reload: reads the
+    options again at SIGHUP; without it, SIGHUP stops the run.
     """
 
     manifest: Manifest
@@ -52,11 +54,12 @@ class Session:
 
     @property
     def done(self) -> bool:
-        """Whether whoever asked for an output has gone: the run need not go on."""
+        """Whether an output has lost its reader, so that the run can stop."""
         return any(output.done for output in self.outputs)
 
     def begin(self, spec: SourceSpec, source: Source | ReconnectingSource) -> SourceRun:
-        """Raises SourceError where the rules name an action that the bundle does not know."""
+        """Start a source. Raises SourceError if the rules name an action that is not in the
+        bundle."""
         name, manifest = spec.name, self.manifest
         tracker = EventTracker(name, manifest.classes, manifest.fusion.threshold, self.rules)
         recognizer = Recognizer(manifest, self.device.open_context(), self.config, name)
@@ -68,13 +71,13 @@ class Session:
         return run
 
     def end(self, name: str) -> None:
-        """A source has been read as far as was asked."""
+        """Close a source that was read as far as requested, and keep its summary."""
         summary = self.running.pop(name).end(self.device.description, summarise=True)
         assert summary is not None
         self.summaries.append(summary)
 
     def fail(self, spec: SourceSpec, reason: str) -> None:
-        """A source is not read any further. A camera stays, for all to see."""
+        """Mark a source as failed. A failed camera stays listed; a file is closed."""
         name = spec.name
         self.failed[name] = reason if name in reason else f"{name}: {reason}"
         if name not in self.running:  # it could not even be opened
@@ -94,18 +97,19 @@ class Session:
             output.on_source_state(state)
 
     def frame(self, frame: Frame) -> Frame:
-        """The frame, without the decoder's buffer where it has to wait for its label."""
+        """The frame; if it has to wait for its label, a copy that does not hold the decoder's
+        buffer."""
         if not self.pictured:
             return frame
         return replace(frame, y=frame.y.copy(), u=frame.u.copy(), v=frame.v.copy())
 
     def finish(self) -> None:
-        """A good end."""
+        """Finish all outputs, at the regular end of a run."""
         for output in self.outputs:
             output.finish()
 
     def complain(self) -> None:
-        """Raises SourceError where sources were not read to their end."""
+        """Raises SourceError if sources were not read to their end."""
         if not self.failed:
             return
         names = ", ".join(list(self.failed)[:_NAMED_MAX])
@@ -117,9 +121,9 @@ class Session:
 
 
 def read(session: Session, specs: Iterable[SourceSpec]) -> None:
-    """Read files, one after another. One that cannot be read does not keep the others from it.
+    """Read files one after another; one that cannot be read does not stop the others.
 
-    Raises SourceError where there is one alone, and it cannot be read.
+    Raises SourceError if the only file cannot be read.
     """
     specs = list(specs)
     with _signals(reloads=False) as signals:
@@ -150,22 +154,22 @@ def _read_one(session: Session, spec: SourceSpec, signals: _Signals) -> None:
 
 
 def watch(session: Session, options: RunOptions) -> None:
-    """Watch cameras until a signal asks to stop, or none is left.
+    """Read cameras until a signal asks to stop or no camera is left.
 
-    Raises SourceError where a camera gives nothing at the start and is not waited for.
+    Raises SourceError if a camera cannot be opened at the start and --wait-for-cameras is not set.
     """
     with _signals(session.reload is not None) as signals, CameraMultiplexer() as cameras:
         for spec in options.sources:
-            _begin_camera(session, cameras, spec, options.patience)
+            _begin_camera(session, cameras, spec, options.reconnect)
         while cameras.any_left() and not (signals.stop or session.done):
             if signals.reload:
                 signals.reload = False
                 options = _reload(session, cameras, options)
-            arrival = cameras.next(_LOOK_S)
-            _pass_on(session, cameras)  # before the first frame of a camera its state is known
+            arrival = cameras.next(_POLL_S)
+            _pass_on(session, cameras)  # a camera's state is reported before its first frame
             _note_failed(session, cameras, options)
             if arrival is not None:
-                _answer(session, cameras, *arrival)
+                _label(session, cameras, *arrival)
         _pass_on(session, cameras)
         _note_failed(session, cameras, options)
         for name in list(session.running):
@@ -173,14 +177,14 @@ def watch(session: Session, options: RunOptions) -> None:
 
 
 def _begin_camera(
-    session: Session, cameras: CameraMultiplexer, spec: SourceSpec, patience: ReconnectPolicy
+    session: Session, cameras: CameraMultiplexer, spec: SourceSpec, policy: ReconnectPolicy
 ) -> None:
-    camera = ReconnectingSource(spec.uri, patience, cameras.tell, name=spec.name)
+    camera = ReconnectingSource(spec.uri, policy, cameras.on_state, name=spec.name)
     session.begin(spec, camera)
     cameras.add(spec.name, camera)
 
 
-def _answer(session: Session, cameras: CameraMultiplexer, name: str, frame: Frame) -> None:
+def _label(session: Session, cameras: CameraMultiplexer, name: str, frame: Frame) -> None:
     run = session.running[name]
     label_frame(session.frame(frame), run.recognizer, run.on_label)
     limit = session.config.max_frames
@@ -190,21 +194,21 @@ def _answer(session: Session, cameras: CameraMultiplexer, name: str, frame: Fram
 
 def _end_camera(session: Session, cameras: CameraMultiplexer, name: str) -> None:
     cameras.remove(name)
-    _pass_on(session, cameras)  # what it did last is told before its end
+    _pass_on(session, cameras)  # report its last state before its end
     statistics = session.running[name].recognizer.statistics
     statistics.seconds = time.monotonic() - statistics.began_s
     session.end(name)
 
 
 def _pass_on(session: Session, cameras: CameraMultiplexer) -> None:
-    for state in cameras.notices():
+    for state in cameras.states():
         if state.name in session.running:
             session.note(state)
 
 
 def _note_failed(session: Session, cameras: CameraMultiplexer, options: RunOptions) -> None:
-    """A camera that has failed stays, for all to see, until the end or until a reload tries it
-    again. One that never gave anything and is not waited for ends the run."""
+    """Report cameras that have failed. They stay listed until the end of the run or until a reload
+    tries them again. One that never connected ends the run, unless --wait-for-cameras is set."""
     specs = {spec.name: spec for spec in options.sources}
     for name, fault in cameras.faults().items():
         if name in session.failed:
@@ -214,22 +218,22 @@ def _note_failed(session: Session, cameras: CameraMultiplexer, options: RunOptio
         if (
             isinstance(camera, ReconnectingSource)
             and camera.connections == 0
-            and not options.patience.wait
+            and not options.reconnect.wait
         ):
             raise fault
         logger.warning("not read any further: %s", session.failed[name])
 
 
 def _reload(session: Session, cameras: CameraMultiplexer, options: RunOptions) -> RunOptions:
-    """Go on by the options as they are now: cameras, rules, and which frames are looked at."""
+    """Apply changed options: cameras, rules, and which frames are processed."""
     try:
         assert session.reload is not None
         new = session.reload()
         new.rules.check(session.manifest.classes)
         if not new.live:
-            raise SourceError(f"{new.sources[0].name} is a file; cameras are watched here")
+            raise SourceError(f"{new.sources[0].name} is a file; this run reads cameras")
     except TwostreamError as error:
-        logger.warning("not reloaded, all goes on as before: %s", error)
+        logger.warning("not reloaded, the run continues unchanged: %s", error)
         return options
     session.config, session.rules = new.config, new.rules
     before, after = ({spec.name: spec.uri for spec in o.sources} for o in (options, new))
@@ -241,16 +245,16 @@ def _reload(session: Session, cameras: CameraMultiplexer, options: RunOptions) -
         run.change(new.rules, new.config)
     for spec in new.sources:
         if spec.name not in session.running:
-            _begin_camera(session, cameras, spec, new.patience)
+            _begin_camera(session, cameras, spec, new.reconnect)
     unchanged = replace(new, sources=options.sources, config=options.config, rules=options.rules)
-    rest = "" if unchanged == options else "; what else has changed waits for the next start"
-    logger.info("reloaded: %d cameras%s", len(new.sources), rest)
+    note = "" if unchanged == options else "; other changed options need a restart"
+    logger.info("reloaded: %d cameras%s", len(new.sources), note)
     return replace(options, sources=new.sources, config=new.config, rules=new.rules)
 
 
 @dataclass
 class _Signals:
-    """What the run was asked meanwhile."""
+    """Requests made by signals."""
 
     stop: bool = False
     reload: bool = False
@@ -258,25 +262,25 @@ class _Signals:
 
 @contextmanager
 def _signals(reloads: bool) -> Iterator[_Signals]:
-    """SIGINT and SIGTERM ask to stop, so that all outputs are closed well; so does SIGHUP, the
-    terminal's last word, unless it `reloads`."""
-    asked = _Signals()
+    """SIGINT and SIGTERM request a stop, so that outputs are closed properly; so does SIGHUP (the
+    terminal was closed), unless it `reloads`."""
+    requests = _Signals()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        if asked.stop:
+        if requests.stop:
             raise KeyboardInterrupt
-        asked.stop = True
+        requests.stop = True
 
     def hang_up(_number: int, _frame: FrameType | None) -> None:
         if reloads:
-            asked.reload = True
+            requests.reload = True
         else:
-            asked.stop = True
+            requests.stop = True
 
     handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: hang_up}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield asked
+        yield requests
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""One source under recognition: its frames' labels, and the actions that start and end in them."""
+"""One source of a run: passes its labels and events on to the outputs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from edge.outputs.records import stage_order, summary_record
 from edge.sources.gst_source import Source
 from edge.sources.reconnect import ReconnectingSource
 
-_STATISTICS_S = 0.5  # between two snapshots: as often as a page is read, and a millisecond a second
+_STATISTICS_S = 0.5  # between two snapshots: about as often as the page asks; 1 ms of work a second
 
 
 @dataclass
 class SourceRun:
-    """outputs: given each label, then the actions that start or end with it."""
+    """outputs: they get each label, then the events that start or end with it."""
 
     source: Source | ReconnectingSource
     recognizer: Recognizer
@@ -47,7 +47,7 @@ class SourceRun:
             self._emit_statistics()
 
     def change(self, rules: EventRules, config: RunConfig) -> None:
-        """Go on by other rules; what is under way by the old ones ends."""
+        """Apply other rules. An action that started under the old ones ends."""
         self._emit(self.tracker.clear())
         manifest = self.recognizer.manifest
         threshold = manifest.fusion.threshold
@@ -55,7 +55,7 @@ class SourceRun:
         self.recognizer.change(config)
 
     def end(self, device: str, summarise: bool) -> dict[str, Any] | None:
-        """Nothing more comes of the source: the summary of what did, if it is to have one."""
+        """Close the source and return its summary, if it is to have one."""
         self._emit(self.tracker.clear())
         self._emit_statistics()
         self.recognizer.context.close()

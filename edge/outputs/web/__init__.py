@@ -1,1 +1,1 @@
-"""A page that shows a run live, and what machines ask of it: /metrics and /healthz."""
+"""A live page of a run, with /metrics and /healthz for monitoring."""

@@ -1,8 +1,8 @@
-"""Who may look: rules on a request that is parsed already, before anything is answered.
+"""Access rules, applied to a parsed request before it is answered.
 
-Three attackers are kept out. A web page in a browser of this machine (cross-site requests, DNS
-rebinding): by `Sec-Fetch-Site`, `Origin` and, where no token is asked for, `Host`. Somebody in the
-network who has no token: by the token. Somebody who guesses it: by a delay for each address.
+They stop three attackers. A web page in a browser on this machine (cross-site requests, DNS
+rebinding): by `Sec-Fetch-Site`, `Origin` and, without a token, `Host`. A client in the network
+without the token: by the token. A client that guesses tokens: by a delay for each address.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edge.outputs.listen_address import ListenAddress
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
-OPEN_PATH = "/healthz"  # answered without a token: it says nothing of what is seen
+OPEN_PATH = "/healthz"  # answered without a token: it shows nothing of the video
 _HOST = re.compile(r"(localhost|[0-9.]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 _GUESSERS_MAX = 1024
 _DELAY_FIRST_S, _DELAY_MAX_S = 0.2, 5.0
@@ -31,7 +31,7 @@ _DELAY_FIRST_S, _DELAY_MAX_S = 0.2, 5.0
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request: its target as it was sent, taken apart, and its head. peer: see peer_of()."""
+    """A request: its path, query and headers. peer: see peer_of()."""
 
     path: str
     query: Mapping[str, str]
@@ -41,7 +41,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """reason: what it is counted as. text: one line for who asked."""
+    """reason: the name of its counter. text: one line for the client."""
 
     status: HTTPStatus
     reason: str
@@ -53,11 +53,11 @@ REASONS = ("host", "cross_site", "token", "guesses")
 
 
 class Access:
-    """The rules of one address; asked by the server's thread alone.
+    """The rules for one listening address; used by the server's thread alone.
 
-    cookie: the name and value that stand for the token from then on. The value is made for this
-    process and is worth nothing elsewhere. The name holds the port, since browsers give the cookies
-    of a host to all its ports.
+    cookie: the name and value that replace the token after the first request. The value is random
+    and valid for this process alone. The name holds the port, since browsers send the cookies of a
+    host to all its ports.
     """
 
     def __init__(self, address: ListenAddress, port: int) -> None:
@@ -66,22 +66,24 @@ class Access:
         self._guesses = _Guesses()
 
     def refusal(self, asked: Asked) -> Refusal | None:
-        """None: it may be answered."""
+        """Why a request is refused; None: it may be answered."""
         if not self._token and not _is_loopback_host(asked.headers.get("Host", "")):
             return Refusal(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "host",
-                "without a token only this machine is answered, as http://localhost or "
-                "http://127.0.0.1; give --token to use another name",
+                "without a token only http://localhost and http://127.0.0.1 on this machine are "
+                "answered; give --token to use another name",
             )
         if _is_cross_site(asked):
-            return Refusal(HTTPStatus.FORBIDDEN, "cross_site", "another site's page asks for this")
+            return Refusal(
+                HTTPStatus.FORBIDDEN, "cross_site", "the request comes from another site's page"
+            )
         if not self._token or asked.path == OPEN_PATH or self._has_cookie(asked):
             return None
         return self._judge(asked)
 
     def earns_cookie(self, asked: Asked) -> bool:
-        """Whether a request that may be answered gave the token in its address, as people do."""
+        """Whether an allowed request has the token in its URL, as from a browser."""
         given = asked.query.get("token", "")
         return bool(self._token) and asked.path != OPEN_PATH and _same(given, self._token)
 
@@ -96,18 +98,18 @@ class Access:
 
     def _judge(self, asked: Asked) -> Refusal | None:
         scheme, _, bearer = asked.headers.get("Authorization", "").partition(" ")
-        offered = [asked.query.get("token", ""), bearer if scheme.lower() == "bearer" else ""]
-        offered = [text for text in offered if text]
-        if offered:
+        tokens = [asked.query.get("token", ""), bearer if scheme.lower() == "bearer" else ""]
+        tokens = [text for text in tokens if text]
+        if tokens:
             wait_s = self._guesses.wait_s(asked.peer)
-            if wait_s > 0:  # not looked at, right or wrong: else the delay could be seen through
+            if wait_s > 0:  # refused even if right, or the delay would not slow down guessing
                 return Refusal(
                     HTTPStatus.TOO_MANY_REQUESTS,
                     "guesses",
                     "wrong tokens came from this address; try again in a few seconds",
                     retry_s=int(wait_s) + 1,
                 )
-            if any(_same(text, self._token) for text in offered):
+            if any(_same(text, self._token) for text in tokens):
                 self._guesses.forget(asked.peer)
                 return None
             self._guesses.add(asked.peer)
@@ -115,30 +117,30 @@ class Access:
 
 
 class _Guesses:
-    """Wrong tokens by address: each doubles the time in which no further one is looked at. The
-    addresses that have guessed last are kept, so that memory has a bound."""
+    """Wrong tokens by address: each doubles the delay before the next one is checked. Only the
+    latest addresses are kept, so that memory is bounded."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[int, float]] = OrderedDict()  # count, until when
+        self._guessers: OrderedDict[str, tuple[int, float]] = OrderedDict()  # count, until when
 
     def wait_s(self, peer: str) -> float:
-        return self._known.get(peer, (0, 0.0))[1] - time.monotonic()
+        return self._guessers.get(peer, (0, 0.0))[1] - time.monotonic()
 
     def add(self, peer: str) -> None:
-        count = self._known.get(peer, (0, 0.0))[0]
+        count = self._guessers.get(peer, (0, 0.0))[0]
         delay_s = min(_DELAY_MAX_S, _DELAY_FIRST_S * 2 ** min(count, 16))
-        self._known[peer] = (count + 1, time.monotonic() + delay_s)
-        self._known.move_to_end(peer)
-        if len(self._known) > _GUESSERS_MAX:
-            self._known.popitem(last=False)
+        self._guessers[peer] = (count + 1, time.monotonic() + delay_s)
+        self._guessers.move_to_end(peer)
+        if len(self._guessers) > _GUESSERS_MAX:
+            self._guessers.popitem(last=False)
 
     def forget(self, peer: str) -> None:
-        self._known.pop(peer, None)
+        self._guessers.pop(peer, None)
 
 
 def peer_of(host: str) -> str:
-    """What counts as one peer: an IPv4 address, or the /64 network that an IPv6 host chooses its
-    addresses from."""
+    """The peer of an address: an IPv4 address, or the /64 network of an IPv6 address, from which a
+    host can choose freely."""
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
@@ -147,30 +149,30 @@ def peer_of(host: str) -> str:
     return str(address)
 
 
-def _same(given: str, wanted: str) -> bool:
-    """In a time that tells nothing. What is no Unicode is compared, too, and never raises."""
+def _same(given: str, expected: str) -> bool:
+    """Compare in constant time. Never raises, also for text that is not valid Unicode."""
     return hmac.compare_digest(
-        given.encode(errors="surrogatepass"), wanted.encode(errors="surrogatepass")
+        given.encode(errors="surrogatepass"), expected.encode(errors="surrogatepass")
     )
 
 
 def _is_loopback_host(header: str) -> bool:
-    """Of a Host header: a name that no foreign name server answers for."""
-    found = _HOST.fullmatch(header)
-    if found is None:
+    """Whether a Host header names this machine in a way that no name server can redirect."""
+    match = _HOST.fullmatch(header)
+    if match is None:
         return False
     try:
         return (
-            found[1].lower() == "localhost"
-            or ipaddress.ip_address(found[1].strip("[]")).is_loopback
+            match[1].lower() == "localhost"
+            or ipaddress.ip_address(match[1].strip("[]")).is_loopback
         )
     except ValueError:
         return False
 
 
 def _is_cross_site(asked: Asked) -> bool:
-    """Whether a page of another site asks. Following a link to the page itself is no harm: the
-    other site sees nothing of the answer, can't frame it, and nothing is changed by it."""
+    """Whether a page of another site sent the request. Following a link to the live page is
+    allowed: the other site cannot see or frame the answer, and the request changes nothing."""
     headers = asked.headers
     origin = headers.get("Origin")
     if origin is not None:

@@ -1,4 +1,4 @@
-"""What every answer says, whether it is one or a refusal."""
+"""HTTP answers and their headers."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ HEADERS = {
 
 
 def whole(kind: str, data: bytes, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    """kind: for Content-Type."""
+    """A complete answer. kind: its Content-Type."""
     return web.Response(status=status, body=data, headers=HEADERS | {"Content-Type": kind})
 
 
 def plain(status: HTTPStatus, text: str) -> web.Response:
-    """One line."""
+    """An answer of one line of text."""
     return whole("text/plain; charset=utf-8", f"{text}\n".encode(), status)
 
 
 def bad_request() -> bytes:
-    """For what is not parsed so far that it could be answered otherwise: the whole of it."""
+    """The bytes of the answer to a request that could not be parsed."""
     fields = HEADERS | {"Content-Length": "0", "Connection": "close"}
     lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in fields.items())]
     return "".join(f"{line}\r\n" for line in (*lines, "")).encode()

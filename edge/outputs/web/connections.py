@@ -1,8 +1,8 @@
-"""Connections to the page, with bounds: how many, how long each may take, what each may send.
+"""Connections to the page, with limits on their number, duration and requests.
 
-aiohttp speaks HTTP; the accept loop is ours, so that a new connection always gets in. Where the
-bound is met, the connection that has been longest without an answer makes room: it is one that
-sends its request byte by byte, does not read its answer, or is not in use.
+aiohttp handles HTTP; the accept loop is ours, so that a new connection always gets in. At the
+limit, the connection that has been without an answer longest is closed: one that sends its request
+byte by byte, does not read its answer, or is idle.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from edge.outputs.web.answers import bad_request, plain
 
 BACKLOG = 128
 CONNECTIONS_MAX = 64
-HEAD_S = 10.0  # for the whole head of a request, from the connection or the last answer on
-ANSWER_S = 20.0  # for making an answer and sending it
-PAUSE_S = 0.5  # where the process or the machine is out of file handles
-_HEAD_BYTES = 8190  # of the first line, and of each field
+HEAD_S = 10.0  # for all headers of a request, from the connection or the last answer on
+ANSWER_S = 20.0  # for creating and sending an answer
+PAUSE_S = 0.5  # when the process or the machine is out of file handles
+_HEAD_BYTES = 8190  # of the request line, and of each header
 _FIELDS_MAX = 64
-_PACE_S = 0.002  # between accepts: a flood does not take a core
-_SEND_BYTES = 256 << 10  # of the kernel, for each connection
-_STREAM_BYTES = 64 << 10  # of the kernel, for a stream: who reads nothing is soon seen to
-# (requests a second, how many at once): the page asks 2.5 times a second
+_PACE_S = 0.002  # between accepts, so that a flood does not occupy a core
+_SEND_BYTES = 256 << 10  # the kernel's send buffer for each connection
+_STREAM_BYTES = 64 << 10  # and for a stream, so that a client that does not read shows soon
+# (requests a second, burst): the page sends 2.5 a second
 _RATE, _RATE_IN_ALL = (20.0, 20), (400.0, 100)
 _OUT_OF_HANDLES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 REASONS = ("malformed", "slow", "evicted", "no_handles", "fault")
@@ -43,40 +43,40 @@ Answer = Callable[["web.BaseRequest", "Connection"], Awaitable[web.StreamRespons
 
 
 def connections_max() -> int:
-    """At most a quarter of the file handles: the rest is for cameras and recordings."""
+    """At most a quarter of the file handles; the others are for cameras and recordings."""
     return max(4, min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Raises OSError."""
+    """A listening socket. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     dual = host == "::" and socket.has_dualstack_ipv6()
     listener = socket.create_server(
         (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=dual
     )
     listener.setblocking(False)
-    # those accepted inherit it: a viewer who does not read costs no more memory than this
+    # accepted sockets inherit it: a client that does not read costs no more memory than this
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
     return listener
 
 
 class Connections:
-    """All of them. Used by the thread of the event loop alone.
+    """All open connections. Used by the thread of the event loop alone.
 
-    counts: what went wrong, by REASONS. most: how many there may be; one peer has three quarters.
+    counts: faults, by REASONS. most: the limit; one peer may have three quarters of it.
     """
 
     def __init__(self, answer: Answer, counts: Counter[str], most: int) -> None:
         self._answer, self._counts = answer, counts
         self._most, self._most_of_peer = most, max(1, most * 3 // 4)
-        self._open: dict[Connection, None] = {}  # the one longest without an answer first
+        self._open: dict[Connection, None] = {}  # longest without an answer first
         self._peers: Counter[str] = Counter()
         self._pace = _Pace(*_RATE_IN_ALL)
-        # a handler whose peer has gone is cancelled
+        # the handler is cancelled if its client disconnects
         self._server = web.Server(self._handle, handler_cancellation=True)
 
     async def accept(self, listener: socket.socket) -> None:
-        """Until it is cancelled."""
+        """Accept connections until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -84,9 +84,9 @@ class Connections:
             except OSError as error:
                 if error.errno in _OUT_OF_HANDLES:
                     self._counts["no_handles"] += 1
-                    await asyncio.sleep(PAUSE_S)  # in which the last one is answered
+                    await asyncio.sleep(PAUSE_S)  # time to answer the last connection
                     self._evict_from(self._open)
-                else:  # it has gone before it was accepted
+                else:  # it was closed before it was accepted
                     await asyncio.sleep(_PACE_S)
                 continue
             peer = peer_of(host)
@@ -94,16 +94,16 @@ class Connections:
             if len(self._open) >= self._most:  # all are streams
                 accepted.close()
             else:
-                _notice_vanished(accepted)
+                _enable_keepalive(accepted)
                 await loop.connect_accepted_socket(partial(self._connection, peer), accepted)
             await asyncio.sleep(_PACE_S)
 
     async def close(self) -> None:
-        """All of them, at once, and wait for their handlers."""
+        """Abort all connections and wait for their handlers."""
         for connection in list(self._open):
             connection.abort()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.gather(*others, return_exceptions=True)
+        handlers = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*handlers, return_exceptions=True)
 
     def opened(self, connection: Connection) -> None:
         self._open[connection] = None
@@ -132,8 +132,8 @@ class Connections:
         return await self._answer(request, connection)
 
     def _make_room(self, peer: str) -> None:
-        """For one more of a peer: its own makes room, or one of the peer that has most of those
-        that can be evicted, of several such the one that has waited longest."""
+        """Make room for a connection from `peer`: close one of its own if it has too many, else one
+        of the peer with the most evictable connections, the longest without an answer."""
         evictable = [one for one in self._open if not one.streams]
         if self._peers[peer] >= self._most_of_peer:
             self._evict_from([one for one in evictable if one.peer == peer])
@@ -149,8 +149,8 @@ class Connections:
 
 
 class _Pace:
-    """Lets so many pass in a second, first come, first served, after so many at once. Who is
-    cancelled while it waits has not passed."""
+    """A rate limit: `rate` a second after a burst of `at_once`, first come, first served. A waiter
+    that is cancelled does not count."""
 
     def __init__(self, rate: float, at_once: int) -> None:
         self._step_s, self._ahead_s = 1 / rate, (at_once - 1) / rate
@@ -166,9 +166,9 @@ class _Pace:
 
 
 class Connection(web.RequestHandler):
-    """One of them: aiohttp's, with a deadline, counts instead of log lines, and our error pages.
+    """An aiohttp connection with a deadline, counts instead of log lines, and our error answers.
 
-    streams: it is given a stream, which may last, and is not evicted. pace: of its requests.
+    streams: it is sent a stream, so it may stay open and is not evicted. pace: of its requests.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class Connection(web.RequestHandler):
             loop=asyncio.get_running_loop(),
             keepalive_timeout=HEAD_S,
             lingering_time=1.0,
-            access_log=None,  # type: ignore[arg-type]  # addresses hold the token
+            access_log=None,  # type: ignore[arg-type]  # URLs hold the token
             max_line_size=_HEAD_BYTES,
             max_field_size=_HEAD_BYTES,
             max_headers=_FIELDS_MAX,
@@ -206,14 +206,14 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         try:
             super().data_received(data)
-        except Exception:  # what the parser has no error of its own for
+        except Exception:  # the parser raises more than its own errors
             self._refuse_unparsed()
 
     async def start(self) -> None:
-        """Answer what comes, until the end."""
+        """Answer requests until the connection ends."""
         try:
             await super().start()
-        except Exception:  # parts of an address are read only once the request is made of them
+        except Exception:  # some parts of a URL are parsed only when the request is created
             self._refuse_unparsed()
 
     def _refuse_unparsed(self) -> None:
@@ -223,7 +223,7 @@ class Connection(web.RequestHandler):
         self.force_close()
 
     def end_within(self, seconds: float | None) -> None:
-        """Cut it off unless another deadline is set until then; None: it may last."""
+        """Abort after `seconds` unless another deadline is set before; None: no deadline."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -231,13 +231,13 @@ class Connection(web.RequestHandler):
             self._deadline = asyncio.get_running_loop().call_later(seconds, self._too_slow)
 
     def abort(self) -> None:
-        """Without sending what waits."""
+        """Close without sending buffered data."""
         self._all.closed(self)
         if self._wire is not None:
             self._wire.abort()
 
     def begin_stream(self) -> None:
-        """It takes no further request, so that all that can come is its end, and that is seen."""
+        """Accept no further requests, and keep reading to notice when the client disconnects."""
         self.streams = True
         self.close()
         if self._wire is not None:
@@ -247,7 +247,7 @@ class Connection(web.RequestHandler):
 
     @property
     def is_behind(self) -> bool:
-        """Whether a part of what was sent is still here: the other end does not take it."""
+        """Whether data is still buffered, because the client reads too slowly."""
         return self._wire is not None and self._wire.get_write_buffer_size() > 0
 
     async def finish_response(
@@ -266,7 +266,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what is no HTTP (400) and to a fault of ours (500)."""
+        """The answer to a malformed request (400) and to a bug (500)."""
         if isinstance(exc, ConnectionError):
             raise exc
         if status == HTTPStatus.BAD_REQUEST:
@@ -274,7 +274,7 @@ class Connection(web.RequestHandler):
         else:
             self.log_exception("a request could not be answered", exc_info=exc)
         if request.writer.output_size > 0:
-            raise ConnectionError("a part of the answer has been sent")
+            raise ConnectionError("part of the answer was sent already")
         answer = plain(HTTPStatus(status), HTTPStatus(status).phrase)
         answer.force_close()
         return answer
@@ -288,14 +288,14 @@ class Connection(web.RequestHandler):
 
 
 def report_fault(counts: Counter[str], text: str, fault: BaseException | None) -> None:
-    """A fault of ours: the first with its traceback, the others only counted. Nobody outside can
-    fill the journal with them."""
+    """Log the first bug with its traceback and only count later ones, so that no client can fill
+    the log."""
     counts["fault"] += 1
     if counts["fault"] == 1:
         _log.error("live page: %s; further faults are only counted", text, exc_info=fault)
 
 
-def _notice_vanished(accepted: socket.socket) -> None:
-    """Let the kernel ask whether the other machine is still there: after 15 s, each 5 s."""
+def _enable_keepalive(accepted: socket.socket) -> None:
+    """Let the kernel probe whether the client is still there: after 15 s, then every 5 s."""
     for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
         accepted.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

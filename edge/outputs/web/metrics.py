@@ -1,4 +1,4 @@
-"""What a run counts, in Prometheus' text format."""
+"""The counts of a run in the Prometheus text format."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from prometheus_client.core import (
 from edge.decision.statistics import SourceStatistics
 
 _COUNTS = {
-    "received": "Frames that came from the decoder",
+    "received": "Frames from the decoder",
     "labelled": "Frames with a decision",
-    "dropped": "Frames that were replaced by newer ones before their turn",
-    "damaged": "Pictures that the decoder could not restore",
-    "gaps": "Gaps that no flow was measured across",
-    "standby": "Frames that the networks were not run on, for want of motion",
+    "dropped": "Frames replaced by newer ones before they were processed",
+    "damaged": "Frames that the decoder could not restore",
+    "gaps": "Gaps in the stream, across which no flow is computed",
+    "standby": "Frames that the networks skipped because there was no motion",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class SourceMetrics:
-    """One source at one moment. starts: actions that have started, by name; losses: how often the
-    camera was lost; up: whether labels come."""
+    """The metrics of one source. starts: counts of started actions, by name; losses: how often the
+    camera was lost; up: whether labels are coming."""
 
     name: str
     up: bool
@@ -38,7 +38,7 @@ class SourceMetrics:
 
 
 def metrics_text(sources: Iterable[SourceMetrics], refused: Mapping[str, int]) -> bytes:
-    """refused: web requests that were not answered, by reason."""
+    """The metrics as text. refused: web requests that were refused, by reason."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collected([*_of_sources(list(sources)), _of_requests(refused)]))  # type: ignore[arg-type]
     return generate_latest(registry)
@@ -53,13 +53,13 @@ class _Collected:
 
 
 def _of_sources(sources: list[SourceMetrics]) -> Iterable[Metric]:
-    up = GaugeMetricFamily("twostream_up", "Whether labels come of a camera", labels=["camera"])
+    up = GaugeMetricFamily("twostream_up", "Whether a camera gives labels", labels=["camera"])
     losses = CounterMetricFamily("twostream_losses", "Times a camera was lost", labels=["camera"])
     actions = CounterMetricFamily(
         "twostream_actions", "Actions that have started", labels=["camera", "action"]
     )
     stages = SummaryMetricFamily(
-        "twostream_stage_seconds", "What each stage of a frame takes", labels=["camera", "stage"]
+        "twostream_stage_seconds", "Time of each stage for a frame", labels=["camera", "stage"]
     )
     for source in sources:
         up.add_metric([source.name], int(source.up))
@@ -83,7 +83,7 @@ def _of_sources(sources: list[SourceMetrics]) -> Iterable[Metric]:
 
 def _of_requests(refused: Mapping[str, int]) -> Metric:
     family = CounterMetricFamily(
-        "twostream_web_refused", "Web requests that were not answered", labels=["reason"]
+        "twostream_web_refused", "Web requests that were refused", labels=["reason"]
     )
     for reason, count in refused.items():
         family.add_metric([reason], count)

@@ -1,4 +1,4 @@
-"""What is answered to whom: one function a path."""
+"""Answers requests, with one function for each path."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from edge.outputs.web.connections import Connection
 from edge.outputs.web.metrics import metrics_text
 from edge.outputs.web.state import LiveState
 
-VIEWERS_MAX = 8  # of the picture stream
+VIEWERS_MAX = 8  # of the MJPEG stream
 _PICTURES_PER_S = 15
-_PICTURE_S = 10.0  # for a viewer to take one
+_PICTURE_S = 10.0  # for sending one picture
 _BOUNDARY = "picture"
 _FIELDS_MAX = 8  # of a query
 _REASONS = (
@@ -40,14 +40,14 @@ _FILES = {
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class Routes:
     """Answers requests; used by the thread of the event loop alone.
 
-    counts: what was refused or went wrong, by reason. executor: where pictures are packed and
-    records made. viewers_max: of the picture stream.
+    counts: refusals and faults, by reason. executor: for compressing pictures and building records.
+    viewers_max: of the MJPEG stream.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Routes:
         try:
             fields = parse_qs(query, errors="replace", max_num_fields=_FIELDS_MAX)
         except ValueError:
-            return self._refuse(HTTPStatus.BAD_REQUEST, "malformed", "this query has no form")
+            return self._refuse(HTTPStatus.BAD_REQUEST, "malformed", "malformed query")
         asked = Asked(
             path, {key: value[0] for key, value in fields.items()}, request.headers, connection.peer
         )
@@ -99,14 +99,14 @@ class Routes:
         return answer
 
     def _improper(self, request: web.BaseRequest) -> web.Response | None:
-        """The answer to what no browser or monitor sends."""
+        """Refuse requests that no browser or monitoring tool sends."""
         if request.method not in ("GET", "HEAD"):
             answer = self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "method", "only GET and HEAD")
             answer.headers["Allow"] = "GET, HEAD"
         elif request.body_exists:
-            answer = self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body", "no body is taken")
+            answer = self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body", "no body allowed")
         elif len(request.headers.getall("Host", [])) > 1:
-            answer = self._refuse(HTTPStatus.BAD_REQUEST, "malformed", "more than one Host")
+            answer = self._refuse(HTTPStatus.BAD_REQUEST, "malformed", "more than one Host header")
         else:
             return None
         answer.force_close()
@@ -121,8 +121,8 @@ class Routes:
             name, value = self._access.cookie
             answer.set_cookie(name, value, path="/", httponly=True, samesite="Strict")
 
-    async def _in_thread(self, ask: Callable[..., Found], *arguments: object) -> Found:
-        """What takes milliseconds, so that others are answered meanwhile."""
+    async def _in_thread(self, ask: Callable[..., Result], *arguments: object) -> Result:
+        """Run a function that takes milliseconds, without blocking other requests."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, ask, *arguments)
 
@@ -149,16 +149,16 @@ class Routes:
     async def _still(self, asked: Asked) -> web.Response:
         """The newest picture of ?source=NAME."""
         name = self._state.name_of(asked.query.get("source", ""))
-        found = None if name is None else await self._in_thread(self._state.picture, name, 0, 0.0)
-        if found is None:
+        picture = None if name is None else await self._in_thread(self._state.picture, name, 0, 0.0)
+        if picture is None:
             return plain(HTTPStatus.NOT_FOUND, "no picture of that source")
-        return whole("image/jpeg", found[1])
+        return whole("image/jpeg", picture[1])
 
     async def _stream(
         self, request: web.BaseRequest, connection: Connection, asked: Asked
     ) -> web.StreamResponse:
-        """Motion JPEG of ?source=NAME, at most _PICTURES_PER_S, until the source ends or the viewer
-        has gone, which cancels this; a slow viewer gets fewer."""
+        """Send Motion JPEG of ?source=NAME, at most _PICTURES_PER_S, until the source ends.
+        Cancelled when the viewer disconnects; a slow viewer gets fewer pictures."""
         name = self._state.name_of(asked.query.get("source", ""))
         if name is None:
             return plain(HTTPStatus.NOT_FOUND, "there is no such source")
@@ -184,9 +184,9 @@ class Routes:
     ) -> None:
         number = 0
         while self._state.name_of(name) is not None:
-            found = await self._in_thread(self._state.picture, name, number, 0.0)
-            if found is not None:
-                number, data = found
+            picture = await self._in_thread(self._state.picture, name, number, 0.0)
+            if picture is not None:
+                number, data = picture
                 head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}"
                 connection.end_within(_PICTURE_S)
                 await response.write(f"{head}\r\n\r\n".encode() + data + b"\r\n")

@@ -1,4 +1,4 @@
-"""The page's server: a thread with an event loop of its own, beside the run."""
+"""The server of the live page, in a thread with its own event loop."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from edge.outputs.listen_address import ListenAddress
 from edge.outputs.web.access import Access
 from edge.outputs.web.state import LiveState
 
-_WORKERS = 2  # for pictures and records; they are started when somebody looks
+_WORKERS = 2  # for pictures and records; started with the first viewer
 
 
 class WebServer:
     """with WebServer(parse_listen("--web", "8080", ""), state) as server: print(server.url)"""
 
     def __init__(self, address: ListenAddress, state: LiveState) -> None:
-        """Raises OutputError where the port cannot be had or aiohttp is not installed."""
+        """Raises OutputError if the port is not available or aiohttp is not installed."""
         try:
             from edge.outputs.web import connections
         except ModuleNotFoundError as error:
@@ -31,7 +31,7 @@ class WebServer:
             self._listener = connections.listen(address.host, address.port)
         except OSError as error:
             raise OutputError(
-                f"--web: {address.host}:{address.port} cannot be listened on ({error.strerror})"
+                f"--web: cannot listen on {address.host}:{address.port} ({error.strerror})"
             ) from None
         port = self._listener.getsockname()[1]
         self.url = f"http://{address.url_host}:{port}/"

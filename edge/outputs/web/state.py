@@ -1,4 +1,4 @@
-"""What a run has to show: kept by the loop, read by whoever looks."""
+"""The state of a run for the live page: written by the run, read by the web server."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from edge.outputs.web.metrics import SourceMetrics
 from edge.sources.reconnect import SourceState
 
 EVENTS_KEPT = 200
-STALE_S = 5.0  # without a label for so long a source is not healthy
+STALE_S = 5.0  # a source without a label for this long is not healthy
 _QUALITY = 80
 _TOP = 5
 
 
 @dataclass
-class _Seen:
-    """What has been seen of one source. number: of its labels; packed: the number of the picture
-    that was packed last, and it as JPEG."""
+class _SourceView:
+    """The latest of one source. number: of labels so far; packed: the number of the label whose
+    picture was compressed last, and that picture as JPEG."""
 
     name: str
     state: SourceState
@@ -49,27 +49,29 @@ class _Seen:
 
 
 class LiveState(Output):
-    """Written by the run's thread; everything else may be asked from any.
+    """Written by the run's thread; its other methods are thread-safe.
 
-    A picture is drawn and packed only where somebody looks, and once for all who do.
+    A picture is drawn and compressed only if there are viewers, and once for all of them.
     """
 
     def __init__(self, manifest: Manifest, draw: Callable[[Label], Picture]) -> None:
         self._classes, self._streams, self._draw = manifest.classes, tuple(manifest.streams), draw
         self._news = threading.Condition()
         self._drawing = threading.Lock()
-        self._sources: dict[str, _Seen] = {}
+        self._sources: dict[str, _SourceView] = {}
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
         self._began_s = time.monotonic()
 
     def begin(self, source: SourceInfo) -> None:
         with self._news:
-            self._sources[source.name] = _Seen(source.name, SourceState(source.name, "running"))
+            self._sources[source.name] = _SourceView(
+                source.name, SourceState(source.name, "running")
+            )
 
     def on_label(self, label: Label) -> None:
         with self._news:
-            seen = self._sources[label.source]
-            seen.label, seen.number, seen.seen_s = label, seen.number + 1, time.monotonic()
+            view = self._sources[label.source]
+            view.label, view.number, view.seen_s = label, view.number + 1, time.monotonic()
             self._news.notify_all()
 
     def on_event(self, event: Event) -> None:
@@ -79,9 +81,9 @@ class LiveState(Output):
 
     def on_source_state(self, state: SourceState) -> None:
         with self._news:
-            seen = self._sources[state.name]
-            seen.losses += state.state == "lost" and seen.state.state == "running"
-            seen.state = state
+            view = self._sources[state.name]
+            view.losses += state.state == "lost" and view.state.state == "running"
+            view.state = state
             self._events.append(state_record(state) | {"clock": time.time()})
 
     def on_statistics(self, statistics: SourceStatistics) -> None:
@@ -93,57 +95,57 @@ class LiveState(Output):
             self._sources.pop(source, None)
 
     def name_of(self, source: str) -> str | None:
-        """The name of a source that has begun and not ended, else None; "" is the first one."""
+        """The name of an open source, else None. source: "" is the first one."""
         with self._news:
-            seen = self._look_up(source)
-            return None if seen is None else seen.name
+            view = self._look_up(source)
+            return None if view is None else view.name
 
     def picture(self, source: str, after: int, timeout_s: float) -> tuple[int, bytes] | None:
-        """The newest picture of a source as (its number, JPEG) once there is another than number
-        `after`; "" is the first source."""
+        """The newest picture of a source as (number, JPEG), or None if there is none with another
+        number than `after` within `timeout_s`. source: "" is the first one."""
 
         def news() -> bool:
-            seen = self._look_up(source)
-            return seen is not None and seen.number != after
+            view = self._look_up(source)
+            return view is not None and view.number != after
 
         with self._news:
             self._news.wait_for(news, timeout_s)
-            seen = self._look_up(source)
-            if seen is None or seen.label is None or seen.number == after:
+            view = self._look_up(source)
+            if view is None or view.label is None or view.number == after:
                 return None
-            number, label = seen.number, seen.label
+            number, label = view.number, view.label
         with self._drawing:
-            if seen.packed[0] < number:
-                known, data = cv2.imencode(
+            if view.packed[0] < number:
+                encoded, data = cv2.imencode(
                     ".jpg", self._draw(label), (cv2.IMWRITE_JPEG_QUALITY, _QUALITY)
                 )
-                seen.packed = (number, data.tobytes() if known else b"")
-            return seen.packed
+                view.packed = (number, data.tobytes() if encoded else b"")
+            return view.packed
 
     def healthy(self) -> bool:
-        """Whether labels come from every source; at the start they have some time for it."""
+        """Whether every source gave a label in the last STALE_S (or has just begun)."""
         with self._news:
             if not self._sources:
                 return time.monotonic() - self._began_s < STALE_S
-            return all(seen.healthy for seen in self._sources.values())
+            return all(view.healthy for view in self._sources.values())
 
     def record(self) -> dict[str, Any]:
-        """For the page."""
+        """The content of /state.json."""
         with self._news:
             sources, events = list(self._sources.values()), list(self._events)
         return {
-            "sources": [self._record(seen) for seen in sources],
+            "sources": [self._record(view) for view in sources],
             "events": events,
             "clock": time.time(),
         }
 
-    def _record(self, seen: _Seen) -> dict[str, Any]:
-        label, classes = seen.label, self._classes
+    def _record(self, view: _SourceView) -> dict[str, Any]:
+        label, classes = view.label, self._classes
         decision = label.decision if label is not None else None
         streams = label.streams if label is not None else {}
         return {
-            "name": seen.name,
-            "source_state": {"state": seen.state.state, "reason": seen.state.reason},
+            "name": view.name,
+            "source_state": {"state": view.state.state, "reason": view.state.reason},
             "state": label.state if label is not None else "starting",
             "label": decision.label if decision is not None else None,
             "score": round(decision.score, 4) if decision is not None else None,
@@ -153,38 +155,38 @@ class LiveState(Output):
                 for name in self._streams
             },
             "latency_ms": round(label.latency_ms, 1) if label is not None else None,
-            "counts": _counts(seen),
+            "counts": _counts(view),
         }
 
     def metrics(self) -> list[SourceMetrics]:
         with self._news:
             return [
                 SourceMetrics(
-                    seen.name,
-                    seen.state.state == "running" and seen.healthy,
-                    seen.losses,
-                    dict(seen.starts),
-                    seen.statistics,
+                    view.name,
+                    view.state.state == "running" and view.healthy,
+                    view.losses,
+                    dict(view.starts),
+                    view.statistics,
                 )
-                for seen in self._sources.values()
+                for view in self._sources.values()
             ]
 
-    def _look_up(self, source: str) -> _Seen | None:
+    def _look_up(self, source: str) -> _SourceView | None:
         if not source:
             return next(iter(self._sources.values()), None)
         return self._sources.get(source)
 
 
-def _counts(seen: _Seen) -> dict[str, int]:
-    known = seen.statistics
-    if known is None:
+def _counts(view: _SourceView) -> dict[str, int]:
+    statistics = view.statistics
+    if statistics is None:
         return {}
     return {
-        "received": known.received,
-        "labelled": known.labelled,
-        "dropped": known.dropped,
-        "damaged": known.damaged,
-        "gaps": known.gaps,
-        "standby": known.standby,
-        "losses": seen.losses,
+        "received": statistics.received,
+        "labelled": statistics.labelled,
+        "dropped": statistics.dropped,
+        "damaged": statistics.damaged,
+        "gaps": statistics.gaps,
+        "standby": statistics.standby,
+        "losses": view.losses,
     }

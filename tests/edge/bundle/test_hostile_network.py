@@ -94,7 +94,7 @@ def numberless() -> bytes:
         (shapeless(), "spatial.onnx: gives ["),
         (unfit(), "spatial.onnx: OpenVINO cannot run it"),
         (endless(), "spatial.onnx: the network has a graph in a graph"),
-        (numberless(), "scores that are no numbers"),
+        (numberless(), "scores that are not finite"),
     ],
     ids=["shapeless", "unfit", "endless", "numberless"],
 )

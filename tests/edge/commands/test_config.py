@@ -54,9 +54,9 @@ def test_values_by_option(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("every = ", "is not TOML"),
-        ("evry = 2", "evry is no option"),
-        ("config = 'x'", "config is no option"),
-        ("ignore = 'Swing'", "list of texts"),
+        ("evry = 2", "evry is not an option"),
+        ("config = 'x'", "config is not an option"),
+        ("ignore = 'Swing'", "list of strings"),
         ("sources = 3", r"table: \[sources\]"),
         ("[sources]\n'my cam' = 'x'", "letters, digits"),
         ("web = [1]", "one value"),
@@ -114,7 +114,9 @@ def test_a_hang_up_reads_it_again(tmp_path: Path, demo_bundle: Path) -> None:
         run.wait_until(lambda: '"source":"gate","frame"' in growing(out))
         file.write_text(head + "ignore = ['Golf']\n" + sources("yard"))  # no such action
         run.process.send_signal(signal.SIGHUP)
-        run.said("not reloaded, all goes on as before: 'Golf' is no action of this bundle")
+        run.said(
+            "not reloaded, the run continues unchanged: 'Golf' is not an action of this bundle"
+        )
         file.write_text(head + "every = 2\n" + sources("yard", "roof"))
         run.process.send_signal(signal.SIGHUP)
         run.said("reloaded: 2 cameras")

@@ -278,6 +278,6 @@ def test_no_source_is_overwritten_by_the_video_of_another(
     first, second = (write_clip(tmp_path / name, frames=20) for name in ("a.avi", "o-a.avi"))
     kept = (tmp_path / "o-a.avi").rename(tmp_path / "o-a.mkv").read_bytes()
     words = ["run", demo_bundle, first, tmp_path / "o-a.mkv", "--video", tmp_path / "o.mkv"]
-    assert_refused(twostream(*words), "o-a.mkv", "is the source already")
+    assert_refused(twostream(*words), "o-a.mkv", "is already the source")
     assert (tmp_path / "o-a.mkv").read_bytes() == kept
     assert not second.exists()

@@ -131,7 +131,7 @@ def test_a_file_that_is_given_alone_is_used_and_others_are_kept(
     environment = os.environ | {"XDG_CONFIG_HOME": str(tmp_path)}
     words = [str(TWOSTREAM), "service", "yard", "--config", str(mine), "--every", "5"]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert_refused(done, config, "is a file of yours")
+    assert_refused(done, config, "was not written by twostream")
     assert config.read_text() == "# mine\n"
 
 
@@ -155,7 +155,7 @@ def test_a_service_s_name_begins_with_a_letter_or_digit(name: str, tmp_path: Pat
     environment = os.environ | {"XDG_CONFIG_HOME": str(tmp_path)}
     words = [str(TWOSTREAM), "service", name, "bundle", "test://"]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert_refused(done, "a service's name is up to 64")
+    assert_refused(done, "a service name is up to 64")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -275,7 +275,7 @@ def test_names_and_arguments_are_checked(demo_bundle: Path, tmp_path: Path) -> N
             check_name(name)
     check_name("x" * 64)
     assert_refused(twostream("service", "../x", demo_bundle, "test://"), "ASCII letters")
-    assert_refused(twostream("service", "yard", demo_bundle), "there is no source")
+    assert_refused(twostream("service", "yard", demo_bundle), "no source")
     assert_refused(twostream("service", "yard", demo_bundle, "test://", "--wob"), "--wob")
 
 
@@ -284,8 +284,8 @@ def test_a_folder_cannot_write_directives_of_its_own(
 ) -> None:
     for name, says in (
         ("a\nExecStartPre=/bin/x", "control"),
-        ("a\\", "ends so"),
-        ("a ", "ends so"),
+        ("a\\", "does not accept this folder name"),
+        ("a ", "does not accept this folder name"),
     ):
         (tmp_path / name).mkdir(parents=True)
         monkeypatch.chdir(tmp_path / name)

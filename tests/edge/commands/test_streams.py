@@ -92,4 +92,4 @@ def test_the_page_and_its_metrics_show_each(bundle: Bundle) -> None:
 def test_standby_needs_motion(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "b", STREAMS["picture"])
     done = twostream("run", bundle.path, "test://?frames=3", "--standby-after", 2)
-    assert_refused(done, "--standby-after", "measures no motion")
+    assert_refused(done, "--standby-after", "does not use motion")

@@ -62,7 +62,9 @@ def test_thresholds_and_mutes_are_a_class_s_own() -> None:
         "start Diving 0.2",
         "end Diving 0.3",
     ]
-    with pytest.raises(SourceError, match="'Golf' is no action of this bundle; it knows Diving"):
+    with pytest.raises(
+        SourceError, match="'Golf' is not an action of this bundle; its actions: Diving"
+    ):
         EventTracker("cam", CLASSES, 0.6, EventRules({"Golf": 0.5}))
 
 

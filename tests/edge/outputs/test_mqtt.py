@@ -127,7 +127,7 @@ def test_no_event_is_lost_or_doubled_over_a_restart_of_the_broker(broker: Broker
         send(sink, range(20))
         listener.wait_for("event", 5)  # some are there, some wait, one is under way
         broker.stop()
-        wait_until(lambda: any("events wait for it" in line for line in said))
+        wait_until(lambda: any("events are kept until it is back" in line for line in said))
         send(sink, range(20, 40))
         broker.start()
         send(sink, range(40, 60))
@@ -153,7 +153,7 @@ def test_without_a_broker_what_does_not_fit_is_counted() -> None:
     with logged() as said, MQTTOutput(parse_broker("mqtt://127.0.0.1:9/yard")) as sink:
         send(sink, range(1010))
         assert sink.lost == 10
-    assert any("1000 events wait; more are lost" in line for line in said)
+    assert any("1000 events are waiting; further events are lost" in line for line in said)
     assert any("1010 events were not sent" in line for line in said)
 
 

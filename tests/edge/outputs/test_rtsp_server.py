@@ -21,7 +21,7 @@ def relay(bundle: Path, *more: object) -> Iterator[tuple[Running, str]]:
     """A run that can be watched, and where, without the source's name."""
     words = ["run", bundle, "yard=test://?live=1&pattern=ball", "--rtsp", 0, *more]
     with Running(*words) as run:
-        yield run, run.said(r"annotated pictures: (\S+)/NAME")[1]
+        yield run, run.said(r"annotated video: (\S+)/NAME")[1]
 
 
 def watch(run: Running, url: str, is_wanted: Callable[[Picture, Picture], bool]) -> Picture:

@@ -80,7 +80,7 @@ def test_places_that_cannot_be_written(
     assert "is a folder" in refusal(tmp_path / name)
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, 1 << 20))
-    assert "only 1 MiB are free" in refusal(tmp_path / f"another-{name}")
+    assert "only 1 MiB free" in refusal(tmp_path / f"another-{name}")
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -303,7 +303,7 @@ def test_an_encoder_that_stops_is_an_error(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(
         edge.outputs.video_writer.ENCODERS, "stuck", "identity sleep-time=1500000 ! x264enc"
     )
-    with pytest.raises(OutputError, match=r"has taken no picture for 0\.3 s"):
+    with pytest.raises(OutputError, match=r"has accepted no picture for 0\.3 s"):
         record(tmp_path / "out.mkv", [number / 25 for number in range(20)])
 
 

@@ -31,7 +31,7 @@ def add(
     patience: ReconnectPolicy = PATIENCE,
     open_s: float = 10.0,
 ) -> ReconnectingSource:
-    camera = ReconnectingSource(uri, patience, cameras.tell, open_s, name)
+    camera = ReconnectingSource(uri, patience, cameras.on_state, open_s, name)
     cameras.add(name, camera)
     return camera
 
@@ -99,7 +99,7 @@ def test_a_gap_is_told_with_the_next_frame_that_is_fetched() -> None:
         told: list[SourceState] = []
 
         def is_lost() -> bool:
-            told.extend(cameras.notices())
+            told.extend(cameras.states())
             return told[-1].state == "lost"
 
         wait_until(is_lost)
@@ -110,7 +110,7 @@ def test_a_gap_is_told_with_the_next_frame_that_is_fetched() -> None:
         wait_until(lambda: camera.replaced >= replaced + 10)  # the first after the gap is long gone
         assert next_of(cameras, "yard").discontinuity
         assert not next_of(cameras, "yard").discontinuity
-        told += cameras.notices()
+        told += cameras.states()
     assert told[0].state == "running"
     assert told[-1].state == "running"
 

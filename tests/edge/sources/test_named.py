@@ -40,7 +40,7 @@ def test_what_does_not_go_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"x")
     for texts, words in (
         ([], "no source"),
-        (["test://", "test://?live=1"], "beside a camera"),
+        (["test://", "test://?live=1"], "next to a camera"),
         (["test://?live=1", "test://?live=1"], "given twice"),
         (["yard=test://?live=1", "yard=rtsp://h/1"], "yard is given twice"),
         (["yard="], "yard="),

@@ -45,7 +45,7 @@ HOSTILE = [
         ("test://ball", "test://?key=value"),
         ("test://?", "'' is not an option"),
         ("test://?speed=3", "'speed=3' is not an option here; each of width, height"),
-        ("test://?frames=3&frames=4", "may be given once"),
+        ("test://?frames=3&frames=4", "at most once"),
         ("test://?frames=0", "frames must be a whole number from 1"),
         ("test://?frames=-1", "frames must be a whole number from 1"),
         ("test://?rate=0", "rate must be a rate up to 1000"),

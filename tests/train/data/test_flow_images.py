@@ -69,7 +69,7 @@ def test_the_pictures_are_the_runtimes_flow(data: Path, tmp_path: Path) -> None:
             assert np.abs(picture.astype(int) - plane).mean() < 1.5  # JPEG
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.jpg")}
     again = twostream("flow", data, out)
-    assert f"0 flows of 0 clips written, {CLIPS} clips were there already" in again.stdout
+    assert f"0 flows of 0 clips written, {CLIPS} clips already there" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.jpg")} == times
     refused = twostream("flow", data, out, "--flow", "accurate")
     assert_refused(refused, "flow.json", "flow.scales", "new folder")
@@ -88,7 +88,7 @@ def test_killed_it_goes_on_and_does_nothing_twice(data: Path, tmp_path: Path) ->
     times = {p: p.stat().st_mtime_ns for stem in done for p in (out / "v" / stem).iterdir()}
     again = twostream("flow", data, out)
     assert again.returncode == 0, again.stderr
-    assert f"{len(done)} clips were there already" in again.stdout
+    assert f"{len(done)} clips already there" in again.stdout
     assert times
     for path, time_ns in times.items():
         assert path.stat().st_mtime_ns == time_ns
@@ -107,8 +107,6 @@ def test_clips_that_cannot_be_read_are_listed(tmp_path: Path) -> None:
     (tmp_path / "data" / "wave" / "bad.avi").write_text("no video")
     done = twostream("flow", tmp_path / "data", tmp_path / "out")
     assert done.returncode == 1
-    assert (
-        "11 flows of 1 clips written, 0 clips were there already, 1 cannot be used" in done.stdout
-    )
+    assert "11 flows of 1 clips written, 0 clips already there, 1 cannot be used" in done.stdout
     assert "bad.avi: not a readable video" in done.stdout
     assert json.loads((tmp_path / "out" / "flow.json").read_text())["flow"]["scales"] == 4

@@ -265,7 +265,7 @@ def test_what_was_trained_on_is_no_test(data: Path, runs: dict[str, Path]) -> No
         (lists / "testlist01.txt").write_text(before)
         (lists / "trainlist01.txt").write_text(train)
     assert refused.returncode == 2
-    assert "1 test clips were trained on by the spatial network" in refused.stderr
+    assert "the spatial network was trained on 1 of the test clips" in refused.stderr
 
 
 @pytest.mark.slow

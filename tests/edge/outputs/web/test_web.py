@@ -211,4 +211,4 @@ def test_others_may_look_only_with_a_token(demo_bundle: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = twostream("run", demo_bundle, "test://", "--max-frames", 20, "--web", port)
-        assert_refused(done, f"127.0.0.1:{port} cannot be listened on")
+        assert_refused(done, f"cannot listen on 127.0.0.1:{port}")

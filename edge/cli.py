@@ -7,7 +7,7 @@ import io
 import logging
 import sys
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -297,8 +297,10 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # if it is not UTF-8, escape what it cannot encode, as stderr does
         sys.stdout.reconfigure(errors="backslashreplace")
+    ours = {command.name for command in app.registered_commands}
     for entry in entry_points(group="twostream.commands"):
-        app.command(entry.name, cls=FiniteCommand)(entry.load())
+        if entry.name not in ours:  # no other package takes the place of a command
+            app.command(entry.name, cls=FiniteCommand)(_load(entry))
     try:
         code = app(standalone_mode=False)
     except TwostreamError as error:
@@ -321,6 +323,22 @@ def main() -> None:
         _fail(f'this command needs {error.name}; run: pip install "twostream-edge[{extra}]"')
     else:
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _load(entry: EntryPoint) -> Any:
+    """The command of another package; where it cannot be imported, one that says so when called."""
+    if entry.dist is not None and entry.dist.name == "twostream-edge":
+        return entry.load()
+    try:
+        return entry.load()
+    except Exception as error:  # whatever its import may raise
+        fault = f"{entry.value} cannot be imported ({type(error).__name__}: {error})"
+
+        def command() -> None:
+            raise ConfigError(f"{entry.name}: {fault}; reinstall or remove its package")
+
+        command.__doc__ = f"Not available: {fault}."
+        return command
 
 
 def _fail(message: str) -> NoReturn:

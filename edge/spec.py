@@ -39,10 +39,12 @@ def first_fault(error: ValidationError, whole: str) -> str:
     found = first["input"]
     asked = ""
     if isinstance(found, int | float | str) and str(found)[:_SHOWN] not in first["msg"]:
-        text = printable(str(found))
-        asked = f", not {text if len(text) <= _SHOWN else text[:_SHOWN] + '...'}"
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{key}: {printable(first['msg'])}{asked}{more}"
+        shown = printable(str(found))
+        asked = f", not {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '...'}"
+    text = first["msg"].replace("Value error, ", "")
+    others = len(faults) - 1
+    more = f" (and {others} more fault{'s' * (others > 1)})" if others else ""
+    return f"{key}: {printable(text)}{asked}{more}"
 
 
 def _refuse(constant: str) -> Any:

@@ -265,8 +265,8 @@ def _quantise(
     history = spec.input.history
     inputs = [tensor_at(clip, evenly_spaced(len(clip), history, 3)[1], spec) for clip in clips]
     export_graph(network, spec, fp32, inputs)
-    logger.info("%s: calibration on %d training clips", spec.stream, options.clips)
     samples = draw_samples(spec, data.training, options.clips, options.seed, data.cache)
+    logger.info("%s: calibration on %d training clips", spec.stream, len(samples.clips))
     made = calibrate(load_model(fp32)[0], samples, options.ranges)
     write_model(made.model, spec, folder / f"{spec.stream}.onnx")
     for line in describe(spec, samples, made)[2:]:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from edge.bundle.manifest import Manifest
 from edge.decision.events import Event
@@ -110,15 +109,17 @@ def summary_record(
     return summary
 
 
-def summary_table(summary: dict[str, Any]) -> Table:
-    """The stage times of a summary as a table."""
-    table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
-    table.add_column("stage")
-    table.add_column("p50 ms", justify="right")
-    table.add_column("p95 ms", justify="right")
-    for name, times in summary["stages_ms"].items():
-        table.add_row(name, f"{times['p50']:.2f}", f"{times['p95']:.2f}")
-    return table
+def stage_lines(summary: dict[str, Any]) -> list[str]:
+    """The stage times of a summary as the lines of a table; none where nothing was measured."""
+    stages = summary["stages_ms"]
+    if not stages:
+        return []
+    width = max(len(name) for name in (*stages, "stage"))
+    rows = [
+        f"{name:{width}}  {times['p50']:>6.2f}  {times['p95']:>6.2f}"
+        for name, times in stages.items()
+    ]
+    return [f"{'stage':{width}}  p50 ms  p95 ms", *rows]
 
 
 def summary_lines(summary: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -147,6 +148,7 @@ def test_in_the_journal_each_line_has_its_priority(
         subprocess.run(words, stderr=file, env=os.environ | there, timeout=BOUND_S, check=False)
     lines = log.read_text().splitlines()
     assert any(line.startswith("<6>9 frames") for line in lines)
+    assert all(re.match(r"<[3-7]>", line) for line in lines), lines
     assert lines[-2] == r"<4>one\n<0>two"
     assert lines[-1].startswith("<3>twostream: ")
     # inherited by a process whose stderr is something else, it means nothing

@@ -19,8 +19,8 @@ from edge.outputs.console import ConsoleLog, ProgressBar
 from edge.outputs.json_lines import JsonLinesOutput
 from edge.outputs.mqtt import MQTTOutput
 from edge.outputs.records import (
+    stage_lines,
     summary_lines,
-    summary_table,
 )
 from edge.outputs.rtsp_server import RTSPOutput
 from edge.outputs.systemd import SystemdNotifier
@@ -28,7 +28,6 @@ from edge.outputs.video_recorder import VideoRecorder
 from edge.outputs.web.server import WebServer
 from edge.outputs.web.state import LiveState
 from edge.outputs.webhook import Webhook
-from edge.terminal import stderr_console
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +58,8 @@ def run(options: RunOptions, reload: Callable[[], RunOptions] | None = None) -> 
     for summary in session.summaries:
         if len(options.sources) > 1:
             logger.info("%s:", summary["source"])
-        elif logger.isEnabledFor(logging.INFO):
-            stderr_console().print(summary_table(summary))
-        for line in summary_lines(summary):
+        lines = stage_lines(summary) if len(options.sources) == 1 else []
+        for line in (*lines, *summary_lines(summary)):
             logger.info("%s", line)
     session.complain()
 

@@ -149,7 +149,11 @@ def _read_one(session: Session, spec: SourceSpec, signals: _Signals) -> None:
                 if signals.stop or session.done:
                     return
 
-        label_video(frames(), run.recognizer, run.on_label)
+        try:
+            label_video(frames(), run.recognizer, run.on_label)
+        except SourceError:
+            if not (signals.stop or session.done):  # then it was not read to its end
+                raise
         session.end(spec.name)
 
 

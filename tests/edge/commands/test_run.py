@@ -281,3 +281,20 @@ def test_no_source_is_overwritten_by_the_video_of_another(
     assert_refused(twostream(*words), "o-a.mkv", "is already the source")
     assert (tmp_path / "o-a.mkv").read_bytes() == kept
     assert not second.exists()
+
+
+@pytest.mark.parametrize("lines", [1, 3])
+def test_a_reader_that_goes_early_is_no_fault_of_the_clip(
+    lines: int, tmp_path: Path, demo_bundle: Path
+) -> None:
+    clip = write_clip(tmp_path / "clip.avi", frames=60)
+    words = [str(TWOSTREAM), "run", str(demo_bundle), str(clip), "--json", "-"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        for _ in range(lines):
+            assert json.loads(run.stdout.readline())["state"] == "warming up"
+        run.stdout.close()
+        errors = run.stderr.read()
+    assert run.returncode == 0, errors
+    assert "frames; this bundle needs" not in errors

@@ -1,4 +1,4 @@
-"""ONNX files that carry their network's specification: read, checked, and written whole."""
+"""Reads, checks and writes ONNX files with their network's specification."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge.files import write_atomic
 
 
 def load_model(path: Path) -> tuple[onnx.ModelProto, NetworkSpec]:
-    """A network and what it says of itself.
+    """A network and its specification.
 
     Raises ExportError as `read_model` does, and where the file is not of this project or does not
     have the shapes that its specification states.

@@ -1,4 +1,4 @@
-"""A trained network as an FP32 ONNX file."""
+"""Exports a trained network as an FP32 ONNX file."""
 
 from __future__ import annotations
 
@@ -92,4 +92,4 @@ def check_against(
                 f"(allowed: {TOLERANCE:g}); are the weights finite?"
             )
     if np.ptp(np.stack(wanted), axis=0).max() == 0:
-        raise ExportError(f"{path}: the logits are the same whatever the input; is it trained?")
+        raise ExportError(f"{path}: the logits do not depend on the input; is it trained?")

@@ -1,4 +1,4 @@
-"""Checkpoints to one bundle: graphs, INT8, decision, parity samples, report, manifest."""
+"""Writes a bundle from checkpoints: graphs, INT8, decision, parity samples, report, manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parity samples of a bundle: what its maker's CPU device makes of a run of frames. No torch."""
+"""Computes the parity samples of a bundle from a run of frames, on the CPU device. No torch."""
 
 from __future__ import annotations
 

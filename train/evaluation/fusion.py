@@ -52,7 +52,7 @@ def search_weights(scores: Streams, truth: Truth, least: float = 0.0) -> dict[st
 
 
 def stacked(scores: Streams) -> NDArray[np.float32]:
-    """All streams' scores, each clip's of length 1, side by side: (N, streams C)."""
+    """The scores of all streams, normalised to length 1, side by side: (N, streams C)."""
     parts = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in scores.values()]
     return np.concatenate(parts, axis=1)
 

@@ -1,4 +1,4 @@
-"""How a new network is fed: its backbone's own configuration, written into the checkpoint."""
+"""The input of a new network, from its backbone's configuration, stored in the checkpoint."""
 
 from __future__ import annotations
 

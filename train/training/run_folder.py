@@ -29,7 +29,7 @@ from train.training.resume import STATE_FILE
 
 
 def run_name(recipe: Recipe, spec: NetworkSpec) -> str:
-    """What the folder of such a run is called."""
+    """The name of a run's folder."""
     weights = recipe.network.weights
     if weights.endswith((".safetensors", ".pth", ".pt")):
         weights = ("qat-" if recipe.network.quantise else "") + Path(weights).stem
@@ -38,14 +38,14 @@ def run_name(recipe: Recipe, spec: NetworkSpec) -> str:
 
 
 def best_epoch(history: History, choose_by: str) -> int:
-    """The index of the best row; of equals, the first."""
+    """The index of the best row; the first of equals."""
     if choose_by == "last":
         return len(history) - 1
     return max(range(len(history)), key=lambda row: (history[row][choose_by], -row))
 
 
 def open_folder(folder: Path, resume: bool) -> Path:
-    """Make the folder of a run and return the path of its state file.
+    """Create the folder of a run and return the path of its state file.
 
     Raises CheckpointError where it cannot be written to, or has a run already and `resume` is off.
     """
@@ -75,7 +75,7 @@ def keep_epoch(
     choose_by: str,
     keep: int,
 ) -> Path:
-    """Write the checkpoint of the newest epoch; leave the last `keep` of them and the best."""
+    """Write the newest epoch's checkpoint; delete all but the last `keep` and the best."""
     best = best_epoch(history, choose_by)
     top1 = [f"{row['top1']:.5f}" if "top1" in row else "none" for row in history]
     name = f"{len(history):03}-{top1[best]}-{top1[-1]}.safetensors"

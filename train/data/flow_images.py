@@ -116,7 +116,7 @@ def _stem(clip: Clip) -> str:
 
 
 def extract_or_say(clip: Clip, out: Path, geometry: Geometry, flow: Spec) -> int | str:
-    """Like `extract_clip`, but returns the error as text, so that one bad clip does not stop others."""
+    """Like `extract_clip`, but returns errors as text: one bad clip must not stop the others."""
     try:
         return extract_clip(clip, out, geometry, flow)
     except DataError as error:

@@ -108,7 +108,7 @@ def _check_version(text: str, board: Board | None) -> Check:
     version = version_pair(text)
     known = ".".join(map(str, OLDEST)) + " ... " + ".".join(map(str, NEWEST))
     if version is None or version > NEWEST:
-        found = f"{text}, outside of the tested versions {known}"
+        found = f"{text}, outside of the supported versions {known}"
         return Check("TensorRT", "note", found, "check the results with `twostream verify`")
     if version >= OLDEST:
         return Check("TensorRT", "ok", text, needed_by=("cuda",))

@@ -63,7 +63,7 @@ GPU_LINES = ("CUDA driver", "CUDA toolkit", "TensorRT", "pycuda")
                 "H.264 encoding": ("ok", "x264enc"),
                 "DLA": ("not on this board", ""),
                 # mode 0 is the slowest but one there
-                "power mode": ("note", "15W, which caps cores and clocks; MAXN_SUPER is the "),
+                "power mode": ("note", "15W, which limits cores and clocks; MAXN_SUPER is the "),
                 "clocks": ("note", "`sudo jetson_clocks`"),
                 "free memory": ("ok", "5.5 of 7.4 GB"),
             },

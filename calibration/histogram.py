@@ -56,7 +56,7 @@ def measure_magnitudes(
     """Run an FP32 model on samples (channels, H, W) and count what the named tensors hold.
 
     name_of: what a sample, by its number, is called where it cannot be used. Raises ExportError
-    where there is no sample, or a tensor is not finite or never anything but 0.
+    if there is no sample, or a tensor is not finite or never anything but 0.
     """
     names = sorted(tensors)
     found = {name: HistogramObserver() for name in names}

@@ -39,7 +39,7 @@ class _Graph:
         return self._producers.get(name)
 
     def before_pair(self, name: str) -> str | None:
-        """The tensor that `name` is the Q/DQ of; None where it is not dequantised."""
+        """The tensor that `name` is the Q/DQ of; None if it is not dequantised."""
         dequantise = self.source(name)
         if dequantise is None or dequantise.op_type != "DequantizeLinear":
             return None

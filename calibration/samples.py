@@ -107,7 +107,7 @@ def draw_samples(
 
     available: the clips of the data set; only those in the network's own list are taken. A clip
     that cannot be used is listed as skipped, and the next one takes its place. Raises DataError
-    where none is there, or none can be used.
+    if none is there, or none can be used.
     """
     ordered = order_clips(spec, available, seed)
     if not ordered:

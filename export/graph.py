@@ -29,7 +29,7 @@ def export_graph(
 
     inputs: (channels, H, W) of real clips, on which the file is held to the network, too.
 
-    Raises ExportError where the network does not fit the specification, the file would give other
+    Raises ExportError if the network does not fit the specification, the file would give other
     logits than the network, or its logits do not depend on the input.
     """
     network = network.eval()

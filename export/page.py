@@ -31,7 +31,7 @@ def write_page(
 
     command: what makes the bundle again.
 
-    Raises ExportError where it cannot be written.
+    Raises ExportError if it cannot be written.
     """
     bundle = made.bundle
     speed = run_speed(bundle, [clip.clip.path for clip in test])

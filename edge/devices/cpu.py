@@ -87,14 +87,17 @@ class CPUSourceContext:
         self._frames += 1
         requests = self._device.take_requests() if infer else {}
         self._push(self._without_motion, Step(resized), requests)
-        seen = time.perf_counter()
+        before_flow = time.perf_counter()
         step = self._preprocessor.push_resized(resized)
-        moved = time.perf_counter()
+        after_flow = time.perf_counter()
         self._push(self._with_motion, step, requests)
         ended = time.perf_counter()
-        stages_ms = {"resize": (seen - started) * 1e3}
+        stages_ms = {"resize": (before_flow - started) * 1e3}
         if self._with_motion:
-            stages_ms |= {"flow": (moved - seen) * 1e3, "stack": (ended - moved) * 1e3}
+            stages_ms |= {
+                "flow": (after_flow - before_flow) * 1e3,
+                "stack": (ended - after_flow) * 1e3,
+            }
         return _CPUFuture(step, requests, stages_ms)
 
     def clear(self) -> None:

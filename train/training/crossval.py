@@ -44,7 +44,7 @@ def cross_validate(trial: Trial, options: JobOptions) -> dict[str, Any]:
 
     A fold's runs are kept in OUT/fold1, OUT/fold2, ...; what has been trained already is gone on
     from. Returns top-1 a fold, their mean and spread, by stream and for the mean of all. Raises
-    DataError where a class has fewer groups than there are folds.
+    DataError if a class has fewer groups than there are folds.
     """
     for label in trial.classes:
         groups = len({clip.group for clip in trial.clips if clip.label == label})

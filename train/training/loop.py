@@ -124,15 +124,15 @@ class _Training:
         done = (self.position.epoch - 1) * steps + self.position.step
         loader = _loader(self.samples, self.batches, self.config.workers, self.ranks.device)
         title = f"{self.spec.stream} {self.spec.backbone}"
-        with _asked_to_stop() as asked, self._monitor(title, steps * epochs, done) as monitor:
+        with _asked_to_stop() as stopping, self._monitor(title, steps * epochs, done) as monitor:
             while self.position.epoch <= epochs and not self._had_enough():
-                self._run_epoch(loader, monitor, asked)
+                self._run_epoch(loader, monitor, stopping)
                 self._end_epoch(monitor)
             if monitor is not None and self.position.epoch <= epochs:
                 logger.info("stopped early: no better epoch in %d", self.recipe.validation.patience)
 
     def _run_epoch(
-        self, loader: DataLoader[Item], monitor: Monitor | None, asked: Callable[[], bool]
+        self, loader: DataLoader[Item], monitor: Monitor | None, stopping: Callable[[], bool]
     ) -> None:
         position, steps = self.position, len(self.batches)
         self.epoch_started = time.monotonic()
@@ -149,7 +149,7 @@ class _Training:
             now = time.monotonic()
             if monitor is not None:
                 self._show(monitor, item, loss, now - waited_from, ready - waited_from)
-            if asked():
+            if stopping():
                 self._save()
                 logger.info(
                     "stopped at epoch %d, step %d of %d; go on with --resume auto",

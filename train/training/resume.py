@@ -91,7 +91,7 @@ def write_state(
 def load_state(path: Path, spec: NetworkSpec, origin: Origin) -> TrainingState:
     """The state at `path`, to resume from.
 
-    Raises CheckpointError where the file cannot be read or belongs to another run: another
+    Raises CheckpointError if the file cannot be read or belongs to another run: another
     network, recipe, class list or other clips, of which the first difference is named.
     """
     tensors, metadata = read_tensors(path)

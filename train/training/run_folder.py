@@ -47,7 +47,7 @@ def best_epoch(history: History, choose_by: str) -> int:
 def open_folder(folder: Path, resume: bool) -> Path:
     """Create the folder of a run and return the path of its state file.
 
-    Raises CheckpointError where it cannot be written to, or has a run already and `resume` is off.
+    Raises CheckpointError if it cannot be written to, or has a run already and `resume` is off.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def keep_epoch(
 
 
 def only_run(work: Path, stream: str) -> Path:
-    """The folder of the one run of a stream in `work`. Raises CheckpointError where there are none
+    """The folder of the one run of a stream in `work`. Raises CheckpointError if there are none
     or several.
     """
     runs = sorted(path.parent for path in work.glob(f"*-{stream}-*/{STATE_FILE}"))

@@ -1,4 +1,4 @@
-"""Biases that make up for what rounding does on average.
+"""Bias correction: compensates the mean error of rounding.
 
 Rounding weights and inputs shifts the mean of each output channel, the more the further the inputs'
 mean is from 0; and most of a flow stack is one value, so that its rounding error is no noise but a

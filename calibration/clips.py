@@ -1,8 +1,7 @@
-"""Which clips to calibrate on, and in which order.
+"""Chooses the clips for calibration, and their order.
 
-Only names in the network's own list of training clips can be drawn, so that neither the clips that
-chose the checkpoint nor those that report its accuracy have any part in the INT8 scales. Video
-without labels is anything that the camera has seen.
+Only the network's training clips can be drawn, so that neither validation nor test clips influence
+the INT8 scales. Unlabelled video may be anything that a camera has recorded.
 """
 
 from __future__ import annotations
@@ -26,33 +25,33 @@ T = TypeVar("T")
 
 
 def find_unlabelled(path: Path, spec: NetworkSpec) -> list[Clip]:
-    """The recording at `path`, or those in the folder, each a clip without a class.
+    """The video at `path`, or those in the folder, each a clip without a class.
 
-    Raises DataError where there is none, or one has chosen the checkpoint.
+    Raises DataError if there is none, or one is a validation clip of the network.
     """
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     root = path if path.is_dir() else path.parent
-    found = [
+    clips = [
         Clip(name := file.relative_to(root).as_posix(), file, UNLABELLED, name)
         for file in files
         if file.is_file() and file.suffix.lower() in VIDEOS
     ]
-    if not found:
-        raise DataError(f"{path}: holds no recording ({', '.join(VIDEOS)})")
-    chosen_by = {Path(name).name for name in spec.validation_clips}
-    for footage in found:
-        if footage.path.name in chosen_by:
+    if not clips:
+        raise DataError(f"{path}: has no video ({', '.join(VIDEOS)})")
+    validation = {Path(name).name for name in spec.validation_clips}
+    for clip in clips:
+        if clip.path.name in validation:
             raise DataError(
-                f"{footage.path}: has chosen the checkpoint; calibrate on other recordings"
+                f"{clip.path}: is a validation clip of this network; calibrate on other videos"
             )
-    return found
+    return clips
 
 
 def order_clips(spec: NetworkSpec, available: Sequence[Clip], seed: int) -> list[Clip]:
-    """The network's training clips, so that any beginning of the list is spread evenly.
+    """The network's training clips, in an order in which any first part is spread evenly.
 
-    Classes take turns, the clips of all other classes counting as one; within a class the groups
-    (source videos) take turns. Both orders are shuffled by the seed.
+    Classes alternate, with all other classes counting as one; within a class the groups (source
+    videos) alternate. Both orders are shuffled by the seed.
     """
     rng = np.random.default_rng(seed)
     own = set(spec.train_clips)
@@ -63,24 +62,24 @@ def order_clips(spec: NetworkSpec, available: Sequence[Clip], seed: int) -> list
     classes = []
     for label in sorted(groups):
         members = [_shuffled(clips, rng) for clips in groups[label].values()]
-        classes.append(_take_turns(_shuffled(members, rng)))
-    return _take_turns(_shuffled(classes, rng))
+        classes.append(_interleave(_shuffled(members, rng)))
+    return _interleave(_shuffled(classes, rng))
 
 
 def _shuffled(items: list[T], rng: np.random.Generator) -> list[T]:
     return [items[index] for index in rng.permutation(len(items))]
 
 
-def _take_turns(queues: list[list[T]]) -> list[T]:
+def _interleave(queues: list[list[T]]) -> list[T]:
     return [item for turn in zip_longest(*queues) for item in turn if item is not None]
 
 
 def known_label(label: str, spec: NetworkSpec) -> str:
-    """The label, or OTHER where it is none of the network's classes."""
+    """The label, or OTHER if it is none of the network's classes."""
     return label if label in spec.classes else OTHER
 
 
-def order_unlabelled(footage: Sequence[Clip], seed: int) -> list[Clip]:
-    """Shuffled by the seed."""
+def order_unlabelled(clips: Sequence[Clip], seed: int) -> list[Clip]:
+    """The clips, shuffled by the seed."""
     rng = np.random.default_rng(seed)
-    return _shuffled(sorted(footage, key=lambda one: one.name), rng)
+    return _shuffled(sorted(clips, key=lambda clip: clip.name), rng)

@@ -1,4 +1,4 @@
-"""What values each tensor takes over the calibration samples: a histogram a tensor."""
+"""Histograms of each tensor's values over the calibration samples."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def measure_magnitudes(
     """Run an FP32 model on samples (channels, H, W) and count what the named tensors hold.
 
     name_of: what a sample, by its number, is called where it cannot be used. Raises ExportError
-    where there is no sample, or a tensor is not finite or never anything but 0.
+    if there is no sample, or a tensor is not finite or never anything but 0.
     """
     names = sorted(tensors)
     found = {name: HistogramObserver() for name in names}
@@ -84,7 +84,7 @@ def measure_magnitudes(
 def collect_activations(
     model: onnx.ModelProto, samples: Iterable[NDArray[np.float32]], names: list[str]
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """For each sample (channels, H, W) what the named tensors hold, with their batch of 1."""
+    """The values of the named tensors (with a batch of 1) for each sample (channels, H, W)."""
     session = _session_with_outputs(model, names)
     inner = [name for name in names if name != INPUT]
     for sample in samples:

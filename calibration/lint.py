@@ -18,7 +18,7 @@ _ACTIVATIONS = ("Clip", "Relu", "BatchNormalization")
 
 
 class _Graph:
-    """Who makes which tensor, and what the constants hold."""
+    """The producer of each tensor, and the values of constants."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.nodes = list(model.graph.node)
@@ -39,7 +39,7 @@ class _Graph:
         return self._producers.get(name)
 
     def before_pair(self, name: str) -> str | None:
-        """The tensor that `name` is the Q/DQ of; None where it is not dequantised."""
+        """The tensor that `name` is the Q/DQ of; None if it is not dequantised."""
         dequantise = self.source(name)
         if dequantise is None or dequantise.op_type != "DequantizeLinear":
             return None
@@ -77,7 +77,7 @@ def layer_precisions(model: onnx.ModelProto) -> list[tuple[str, str, str]]:
 
 
 def lint(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> list[str]:
-    """One line a fault; none for a model that TensorRT runs in INT8 as intended.
+    """One line for each fault; none for a model that TensorRT runs in INT8 as intended.
 
     keep_float: nodes, by their first output, that are meant to stay float.
     """

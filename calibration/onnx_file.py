@@ -1,4 +1,4 @@
-"""ONNX files that carry their network's specification: read, checked, and written whole."""
+"""Reads, checks and writes ONNX files with their network's specification."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge.files import write_atomic
 
 
 def load_model(path: Path) -> tuple[onnx.ModelProto, NetworkSpec]:
-    """A network and what it says of itself.
+    """A network and its specification.
 
     Raises ExportError as `read_model` does, and where the file is not of this project or does not
     have the shapes that its specification states.
@@ -26,7 +26,7 @@ def load_model(path: Path) -> tuple[onnx.ModelProto, NetworkSpec]:
 
 
 def read_model(path: Path) -> onnx.ModelProto:
-    """Any network in one file. Raises ExportError where it is missing, is no ONNX, or keeps weights
+    """Any network in one file. Raises ExportError if it is missing, is no ONNX, or keeps weights
     in other files.
     """
     if not path.is_file():
@@ -56,7 +56,7 @@ def read_spec(model: onnx.ModelProto, path: Path) -> NetworkSpec:
 
 def write_model(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
     """Write a model with its specification. A reader sees the old file or the new; the bytes
-    depend on nothing but the arguments. Raises ExportError where the model is not valid.
+    depend on nothing but the arguments. Raises ExportError if the model is not valid.
     """
     written = onnx.ModelProto()
     written.CopyFrom(model)

@@ -1,4 +1,4 @@
-"""Where Q/DQ goes, and the check that it went there.
+"""Places Q/DQ nodes.
 
 The rules are TensorRT's for explicit quantisation ("Working with Quantized Types", recommended
 placement), which OpenVINO and onnxruntime read alike:
@@ -131,7 +131,7 @@ def place(
 
 
 def output_axis(node: onnx.NodeProto) -> int:
-    """Which axis of a node's weights counts its output channels."""
+    """The axis of a node's weights that is its output channels."""
     if node.op_type == "Conv":
         return 0
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
@@ -149,7 +149,7 @@ def _pair(name: str) -> list[onnx.NodeProto]:
 def quantise_weight(
     values: NDArray[np.float32], axis: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Weights as int8 of the same shape, and one scale a channel of `axis`, (O,)."""
+    """Weights as int8 of the same shape, and one scale per channel of `axis`, (O,)."""
     rest = tuple(i for i in range(values.ndim) if i != axis)
     largest = np.abs(values).max(axis=rest)
     # a channel of zeros has no range, and any scale serves it
@@ -165,7 +165,7 @@ def _int8_weight(
     name = tensor.name
     values = numpy_helper.to_array(tensor)
     if not np.isfinite(values).all():
-        raise ExportError(f"weight {name} is infinite or no number; the checkpoint is damaged")
+        raise ExportError(f"weight {name} is not finite; the checkpoint is damaged")
     whole, scales = quantise_weight(values, axis)
     inputs = [f"{name}_int8", f"{name}_scale", f"{name}_zero_point"]
     node = helper.make_node("DequantizeLinear", inputs, [f"{name}_dq"], f"{name}_DQ", axis=axis)

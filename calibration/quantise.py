@@ -1,4 +1,4 @@
-"""FP32 ONNX in, INT8 (Q/DQ) ONNX out, and how far the scores moved."""
+"""Quantises an FP32 ONNX model to INT8 (Q/DQ) and measures how much its scores change."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from calibration.samples import Samples
 from calibration.sensitivity import LayerLoss, ScoreDifference, compare_scores, rank_layers
 from edge.errors import ExportError
 
-HELD_OUT = 4  # each fourth clip measures the score difference and sets no scale
-PROBES = 8  # samples that tell which layers lose most; it takes a run of the network for each
-# mean |score difference|: what needs no layer in float, and what is still worth shipping
+HELD_OUT = 4  # every fourth clip is used to measure the score difference, not to set scales
+PROBES = 8  # samples to rank the layers' losses with; each needs a run of the network
+# mean |score difference|: the target, and the largest that is still acceptable
 DIFFERENCE_WANTED, DIFFERENCE_MAX = 0.01, 0.02
-FLOAT_SHARE_MAX = 0.25  # of the layers; with more of them in float it is no INT8 network
+FLOAT_SHARE_MAX = 0.25  # of the layers that may stay float
 
 Inputs = Samples | Sequence[NDArray[np.float32]]
 
@@ -32,9 +32,9 @@ Inputs = Samples | Sequence[NDArray[np.float32]]
 class Quantised:
     """A network with Q/DQ.
 
-    method: of its ranges; ranges: the |value| of each tensor that became 127; tried: the mean score
-    difference of each method that was looked at; float_layers: by first output, those that 8 bits
-    suit least; difference: from the FP32 scores.
+    method: of its ranges; ranges: the |value| of each tensor that maps to 127; tried: the mean
+    score difference of each method that was tried; float_layers: the layers that stay float, by
+    first output; difference: from the FP32 scores.
     """
 
     model: onnx.ModelProto
@@ -48,14 +48,14 @@ class Quantised:
 def quantise_model(
     model: onnx.ModelProto, samples: Inputs, judged_on: Inputs, method: Method | Literal["auto"]
 ) -> Quantised:
-    """Give an FP32 model Q/DQ and int8 weights, ranges from samples (channels, H, W).
+    """Quantise an FP32 model, with ranges from samples (channels, H, W).
 
-    judged_on: other samples, on which `auto` compares the methods, and where scores that move too
-    far make the fewest possible layers, of those that 8 bits suit least, stay float. Where a
-    quarter of them does not reach what is wanted, what is still worth shipping will do; where not
-    even that is reached, all are INT8. The same model and samples give the same bytes. Raises
-    ExportError where the model is quantised already, a range cannot be used, or the outcome has a
-    fault that TensorRT would pass over.
+    judged_on: other samples, on which `auto` compares the methods. If their scores change by more
+    than DIFFERENCE_WANTED, the fewest possible layers (those that lose most in INT8) stay float; if
+    FLOAT_SHARE_MAX of the layers is not enough for that, DIFFERENCE_MAX is the target; if that is
+    not reached either, all layers are INT8. The same model and samples give the same bytes. Raises
+    ExportError if the model is quantised already, a range is invalid, or the result has a fault
+    that TensorRT would ignore.
     """
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise ExportError("the model is quantised already; give the FP32 file")
@@ -75,7 +75,7 @@ def quantise_model(
 
 
 class _Trial:
-    """Ranges by one method, and how far they move the scores with which layers in float."""
+    """The ranges of one method, and the score differences with some layers in float."""
 
     def __init__(
         self,
@@ -86,10 +86,10 @@ class _Trial:
         method: Method,
     ) -> None:
         self.model, self.judged_on, self.method = model, judged_on, method
-        clipped = {name: clipping_range(seen, method) for name, seen in magnitudes.items()}
+        clipped = {name: clipping_range(m, method) for name, m in magnitudes.items()}
         self.ranges = join_ranges(model, clipped)
         self._means: dict[str, Means] = measure_means(model, self.ranges, samples)
-        self._known: dict[tuple[str, ...], ScoreDifference] = {}
+        self._differences: dict[tuple[str, ...], ScoreDifference] = {}
 
     def quantised(self, keep_float: Collection[str]) -> onnx.ModelProto:
         corrected = correct_biases(self.model, self._means, keep_float)
@@ -97,17 +97,17 @@ class _Trial:
 
     def difference(self, keep_float: Collection[str]) -> ScoreDifference:
         key = tuple(keep_float)
-        if key not in self._known:
-            self._known[key] = compare_scores(self.model, self.quantised(key), self.judged_on)
-        return self._known[key]
+        if key not in self._differences:
+            self._differences[key] = compare_scores(self.model, self.quantised(key), self.judged_on)
+        return self._differences[key]
 
     def is_close(self, keep_float: Collection[str], wanted: float) -> bool:
         return self.difference(keep_float).mean <= wanted
 
 
 def _fewest_float(trial: _Trial) -> list[str]:
-    """Layers that are to stay float: a beginning of the ranking, found by halving, and of that what
-    cannot be spared.
+    """The layers that must stay float: the shortest first part of the ranking that suffices, by
+    bisection, without the layers in it that are not needed.
     """
     ranked = [layer.name for layer in layers_by_loss(trial.model, trial.ranges, trial.judged_on)]
     most = int(FLOAT_SHARE_MAX * len(weighted_nodes(trial.model)))
@@ -146,13 +146,13 @@ def layers_by_loss(
 def calibrate(
     model: onnx.ModelProto, samples: Samples, method: Method | Literal["auto"]
 ) -> Quantised:
-    """Quantise a model on three of four of the clips, and judge the outcome on the others.
+    """Quantise a model with three quarters of the clips, and measure the result on the others.
 
-    Raises ExportError as `quantise_model` does, and where there are too few clips.
+    Raises ExportError as `quantise_model` does, and if there are too few clips.
     """
     used, held = samples.split(HELD_OUT)
     if not len(held):
         raise ExportError(
-            f"{len(samples.members)} clips are too few to calibrate on; it takes {HELD_OUT} or more"
+            f"{len(samples.members)} clips are too few to calibrate on; {HELD_OUT} are needed"
         )
     return quantise_model(model, used, held, method)

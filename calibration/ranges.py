@@ -1,4 +1,4 @@
-"""Where to clip a tensor so that 8 bits describe it best: four answers from its histogram."""
+"""Four methods to choose a tensor's clipping range from its histogram."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Method = Literal["min-max", "percentile", "entropy", "mse"]
 
 
 def clipping_range(magnitudes: HistogramObserver, method: Method) -> float:
-    """The |value| that should become 127.
+    """The |value| that maps to 127.
 
     min-max: the largest seen. percentile: that of PERCENTILE of all values. entropy: where the
     values lose least information (Kullback-Leibler; Migacz, "8-bit Inference with TensorRT", 2017).

@@ -1,7 +1,7 @@
-"""What to calibrate on: moments of training clips, or of recordings, from the cache of both.
+"""Calibration samples: snippets of training clips or of unlabelled video, from the cache.
 
 A clip is decoded once for training, evaluation and calibration. Memory does not grow with the
-number of clips: an input is made when it is asked for.
+number of clips: inputs are built on demand.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from train.data.snippets import middles, tensor_at
 
 logger = logging.getLogger(__name__)
 
-MOMENTS = 3  # samples a clip, in the middle of each third
+SNIPPETS = 3  # per clip, in the middle of each third
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A clip that gives samples, and the frames that they end at."""
+    """A clip with its snippets: the indices of their last frames."""
 
     clip: CachedClip
-    moments: tuple[int, ...]
+    snippets: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Network inputs (channels, H, W), made anew each time that they are gone through.
+    """Network inputs (channels, H, W), built again for each iteration.
 
-    skipped: (name, reason) of clips that were drawn and could not be used.
+    skipped: (name, reason) of clips that were drawn but could not be used.
     """
 
     spec: NetworkSpec
@@ -48,19 +48,19 @@ class Samples:
     skipped: tuple[tuple[str, str], ...]
 
     def __len__(self) -> int:
-        return sum(len(member.moments) for member in self.members)
+        return sum(len(member.snippets) for member in self.members)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         for member in self.members:
-            for index in member.moments:
+            for index in member.snippets:
                 yield tensor_at(member.clip, index, self.spec)
 
     def name_of(self, number: int) -> str:
-        """The clip that gives a sample."""
+        """The name of the clip of a sample."""
         for member in self.members:
-            if number < len(member.moments):
+            if number < len(member.snippets):
                 return member.clip.clip.name
-            number -= len(member.moments)
+            number -= len(member.snippets)
         raise IndexError(number)
 
     @property
@@ -69,7 +69,7 @@ class Samples:
 
     @property
     def list_hash(self) -> str:
-        """SHA-256 of the clips' names, one a line."""
+        """SHA-256 of the clips' names, one per line."""
         return hashlib.sha256("".join(f"{name}\n" for name in self.clips).encode()).hexdigest()
 
     @property
@@ -86,15 +86,15 @@ class Samples:
 
     @property
     def warnings(self) -> list[str]:
-        found = [f"skipped {name}: {reason}" for name, reason in self.skipped]
+        warnings = [f"skipped {name}: {reason}" for name, reason in self.skipped]
         spread = self.label_spread
         missing = [label for label in self.spec.classes if spread.get(label) == 0]
         if missing:
-            found.append(f"no calibration clip of {', '.join(missing)}; raise --clips")
-        return found
+            warnings.append(f"no calibration clip of {', '.join(missing)}; raise --clips")
+        return warnings
 
     def split(self, every: int) -> tuple[Samples, Samples]:
-        """(the others, each `every`-th clip): no clip gives samples to both."""
+        """(the other clips, every `every`-th clip)."""
         held = self.members[every - 1 :: every]
         used = tuple(member for member in self.members if member not in held)
         return Samples(self.spec, used, ()), Samples(self.spec, held, ())
@@ -103,16 +103,16 @@ class Samples:
 def draw_samples(
     spec: NetworkSpec, available: Sequence[Clip], clips: int, seed: int, store: ClipCache
 ) -> Samples:
-    """MOMENTS samples of each of `clips` of the network's training clips.
+    """SNIPPETS samples of each of `clips` of the network's training clips.
 
     available: the clips of the data set; only those in the network's own list are taken. A clip
     that cannot be used is listed as skipped, and the next one takes its place. Raises DataError
-    where none is there, or none can be used.
+    if none is there, or none can be used.
     """
     ordered = order_clips(spec, available, seed)
     if not ordered:
         raise DataError("none of the network's training clips is in this data set")
-    return _draw(spec, ordered, clips, MOMENTS, store)
+    return _draw(spec, ordered, clips, SNIPPETS, store)
 
 
 def draw_unlabelled(
@@ -120,12 +120,12 @@ def draw_unlabelled(
 ) -> Samples:
     """As many samples of recordings without labels, spread over the length of each."""
     recordings = min(clips, len(footage))
-    each = MOMENTS * -(-clips // recordings)
+    each = SNIPPETS * -(-clips // recordings)
     return _draw(spec, order_unlabelled(footage, seed), recordings, each, store)
 
 
 def _draw(
-    spec: NetworkSpec, ordered: Sequence[Clip], clips: int, moments: int, store: ClipCache
+    spec: NetworkSpec, ordered: Sequence[Clip], clips: int, snippets: int, store: ClipCache
 ) -> Samples:
     members: list[Member] = []
     skipped: list[tuple[str, str]] = []
@@ -138,7 +138,7 @@ def _draw(
             if isinstance(one, Unusable):
                 skipped.append((one.clip.name, one.reason))
             else:
-                members.append(Member(one, middles(len(one), spec.input.history, moments)))
+                members.append(Member(one, middles(len(one), spec.input.history, snippets)))
     if not members:
         raise DataError(f"none of the clips can be read; the first: {skipped[0][1]}")
     samples = Samples(spec, tuple(members), tuple(skipped))

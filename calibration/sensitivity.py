@@ -1,4 +1,4 @@
-"""How far quantisation moves the scores, and which layers do it."""
+"""How much quantisation changes the scores, in total and by layer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ScoreDifference:
 
 @dataclass(frozen=True, slots=True)
 class LayerLoss:
-    """What a layer does alone when it is the only one in 8 bits.
+    """The effect of a layer when it alone is quantised.
 
     name: its first output; kind: its operator. difference: mean |score difference|; error: square
     error of the logits, which tells layers apart where the scores are all but 0 and 1.
@@ -45,7 +45,7 @@ class LayerLoss:
 def compare_scores(
     reference: onnx.ModelProto, quantised: onnx.ModelProto, samples: Iterable[NDArray[np.float32]]
 ) -> ScoreDifference:
-    """How far the softmax scores of two models are apart on samples (channels, H, W)."""
+    """The difference of the softmax scores of two models on samples (channels, H, W)."""
     sessions = [_session(model) for model in (reference, quantised)]
     rows = [[_logits(session, sample) for session in sessions] for sample in samples]
     wanted, found = softmax(np.array(rows), 1.0).swapaxes(0, 1)  # (2, N, C)
@@ -57,7 +57,7 @@ def compare_scores(
 def rank_layers(
     model: onnx.ModelProto, ranges: Mapping[str, float], probes: list[NDArray[np.float32]]
 ) -> list[LayerLoss]:
-    """Convolutions and matrix products, the one that 8 bits suit least first.
+    """Convolutions and matrix products by their loss from quantisation, largest first.
 
     Each is quantised alone in a float network. Few layers make most of the error, mostly the first
     depthwise convolutions: with outlier weights (up to 39 where 1 is usual) they take small
@@ -85,7 +85,7 @@ def run_model(
 
 
 def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """onnxruntime's own INT8 kernels are kept out: some processors saturate in them."""
+    """A session without onnxruntime's INT8 kernels, which saturate on some processors."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3  # it warns of initializers that nobody uses

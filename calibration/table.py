@@ -36,7 +36,7 @@ class _Owner(Spec):
 def write_table(network: Path, version: str, path: Path) -> None:
     """Write the table of a Q/DQ file for a TensorRT, such as 10.3.0, and what it belongs to.
 
-    Raises ExportError where the file has no Q/DQ, a scale that is no number, or the version takes
+    Raises ExportError if the file has no Q/DQ, a scale that is no number, or the version takes
     no tables.
     """
     if not _VERSION.fullmatch(version) or tuple(map(int, version.split(".")[:2])) > (10, 16):
@@ -63,7 +63,7 @@ def write_table(network: Path, version: str, path: Path) -> None:
 def read_table(path: Path, network: Path, version: str | None = None) -> dict[str, float]:
     """The scales of a table, by tensor.
 
-    version: of the TensorRT that is to take it, where that is known. Raises ExportError where it is
+    version: of the TensorRT that is to take it, where that is known. Raises ExportError if it is
     damaged or belongs to another network, stream or version.
     """
     try:

@@ -96,7 +96,7 @@ def make_private(folder: Path) -> None:
 
 
 def check_private(folder: Path) -> None:
-    """Raises DeviceError where others than this user could have put something into a folder of the
+    """Raises DeviceError if others than this user could have put something into a folder of the
     user's cache; one that is not there is in order."""
     for place in (folder.parent, folder):
         try:

@@ -1,4 +1,4 @@
-"""How sure a score is, and when to say nothing: temperature, calibration error, threshold."""
+"""Calibration of scores: temperature, expected calibration error, threshold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _THRESHOLDS = np.arange(0.2, 0.996, 0.005).round(3)
 
 
 def fit_temperature(scores: Scores, truth: Truth) -> float:
-    """From 0.1 to 10, the one at which scores (N, C) say most of the true classes (N,)."""
+    """The temperature from 0.1 to 10 with the best log-likelihood of the true classes (N,), for
+    scores (N, C)."""
     best = max(
         _TEMPERATURES, key=lambda t: log_likelihood(apply_temperature(scores, float(t)), truth)
     )
@@ -47,7 +48,7 @@ def reliability(scores: Scores, truth: Truth) -> list[Bin]:
 
 
 def calibration_error(bins: list[Bin]) -> float:
-    """Expected calibration error: |confidence - accuracy|, weighed by counts."""
+    """Expected calibration error: |confidence - accuracy|, weighted by counts."""
     total = sum(one.count for one in bins)
     return sum(one.count * abs(one.confidence - one.accuracy) for one in bins) / total
 

@@ -1,4 +1,4 @@
-"""From the networks' scores to a decision: temperatures, weights, threshold, and their worth."""
+"""Fits the decision: temperatures, weights and threshold, and reports their quality."""
 
 from __future__ import annotations
 

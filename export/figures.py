@@ -1,4 +1,4 @@
-"""Pictures of what an export found."""
+"""Plots of an export's results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN = 30  # layers
 def draw_sensitivity(
     losses: Sequence[LayerLoss], kept_float: Collection[str], title: str, path: Path
 ) -> None:
-    """The layers that 8 bits suit least, as bars; those that stay float in another colour."""
+    """The layers with the largest quantisation loss, as bars; float layers in another colour."""
     shown = list(losses[:_SHOWN])[::-1]
     figure = Figure(figsize=(8, 1.2 + 0.22 * len(shown)), layout="constrained")
     axes = figure.add_subplot()
@@ -33,7 +33,7 @@ def draw_sensitivity(
 
 
 def draw_reliability(bins: Mapping[str, list[Bin]], path: Path) -> None:
-    """How often scores of a height are right, a panel a stream; on the diagonal they are honest."""
+    """Reliability diagram, a panel for each stream; calibrated scores lie on the diagonal."""
     figure = Figure(figsize=(3.4 * len(bins), 3.6), layout="constrained")
     for axes, (name, found) in zip(figure.subplots(1, len(bins)), bins.items(), strict=True):
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)

@@ -1,4 +1,4 @@
-"""Whether an INT8 network is worth shipping."""
+"""Checks that an INT8 network does not lose too much accuracy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCORE_DIFFERENCE_MAX = DIFFERENCE_MAX
 
 
 def too_much_lost(validation: dict[str, Any], streams: Sequence[str]) -> str | None:
-    """What INT8 loses against FP32 on the validation clips where that is too much, else None.
+    """The accuracy that INT8 loses against FP32 on validation clips if it is too much, else None.
 
     validation: what `accuracy_report` found of the streams and of "fused". A top-1 that rises is no
     loss.

@@ -1,4 +1,4 @@
-"""A trained network as an FP32 ONNX file."""
+"""Exports a trained network as an FP32 ONNX file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def export_graph(
 
     inputs: (channels, H, W) of real clips, on which the file is held to the network, too.
 
-    Raises ExportError where the network does not fit the specification, the file would give other
+    Raises ExportError if the network does not fit the specification, the file would give other
     logits than the network, or its logits do not depend on the input.
     """
     network = network.eval()
@@ -92,4 +92,4 @@ def check_against(
                 f"(allowed: {TOLERANCE:g}); are the weights finite?"
             )
     if np.ptp(np.stack(wanted), axis=0).max() == 0:
-        raise ExportError(f"{path}: the logits are the same whatever the input; is it trained?")
+        raise ExportError(f"{path}: the logits do not depend on the input; is it trained?")

@@ -1,4 +1,4 @@
-"""Checkpoints to one bundle: graphs, INT8, decision, parity samples, report, manifest."""
+"""Writes a bundle from checkpoints: graphs, INT8, decision, parity samples, report, manifest."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Exported:
 
 
 def load_networks(paths: dict[str, Path]) -> Networks:
-    """The checkpoints, by stream. Raises ExportError where they do not belong together."""
+    """The checkpoints, by stream. Raises ExportError if they do not belong together."""
     found = {stream: load_checkpoint(path)[:2] for stream, path in paths.items()}
     for stream, (network, spec) in found.items():
         named_as_trained(paths[stream], spec.stream, stream)
@@ -132,7 +132,7 @@ def load_networks(paths: dict[str, Path]) -> Networks:
 
 
 def check_target(out: Path) -> None:
-    """Raises ExportError where writing a bundle at `out` would destroy something else."""
+    """Raises ExportError if writing a bundle at `out` would destroy something else."""
     if out.exists() and not (out / MANIFEST).is_file():
         raise ExportError(f"{out}: exists and is not a bundle; give a new name or remove it")
 
@@ -147,7 +147,7 @@ def write_bundle(
     """Make the bundle `out`. The same inputs give the same bytes.
 
     extra: further entries of the report. Nothing is at `out` until all of it is. Raises ExportError
-    where INT8 loses too much (see export/gate.py) and that has not been accepted.
+    if INT8 loses too much (see export/gate.py) and that has not been accepted.
     """
     check_target(out)
     partial = out.with_name(out.name + ".part")
@@ -325,7 +325,7 @@ def _with_hashes(folder: Path, manifest: Manifest) -> Manifest:
 
 def parity_frames(video: Path, history: int) -> list[Frame]:
     """The run of frames in the middle of a video that gives PARITY_SAMPLES moments, as they will
-    be read back. Raises ExportError where it is too short or of an odd size."""
+    be read back. Raises ExportError if it is too short or of an odd size."""
     count = history + PARITY_SAMPLES
     with open_source(str(video)) as source:
         there = sum(1 for _ in source)

@@ -1,4 +1,4 @@
-"""The page of a bundle: what it can, how it was made, and how fast it is here.
+"""The page of a bundle: its accuracy, how it was made, and its speed on this machine.
 
 It lies beside the bundle, which depends on its inputs alone; speed depends on the day.
 """
@@ -31,7 +31,7 @@ def write_page(
 
     command: what makes the bundle again.
 
-    Raises ExportError where it cannot be written.
+    Raises ExportError if it cannot be written.
     """
     bundle = made.bundle
     speed = run_speed(bundle, [clip.clip.path for clip in test])
@@ -56,7 +56,7 @@ def write_page(
 
 
 def _picture(made: Exported) -> str:
-    """The reliability diagram as a data address."""
+    """The reliability diagram as a data URL."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "reliability.png"
         draw_reliability(made.reliability, path)

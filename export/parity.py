@@ -1,4 +1,4 @@
-"""Parity samples of a bundle: what its maker's CPU device makes of a run of frames. No torch."""
+"""Computes the parity samples of a bundle from a run of frames, on the CPU device. No torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make_parity(bundle: Bundle, frames: Sequence[Frame]) -> ParityRun:
     networks in the bundle and by those without Q/DQ.
 
     frames: of limited range and the matrix of their height, which is what parity.npz can hold;
-    their times are rounded as there. Raises ValueError where they are others, or too few.
+    their times are rounded as there. Raises ValueError if they are others, or too few.
     """
     if len(frames) <= bundle.manifest.history:
         raise ValueError(f"{len(frames)} frames are too few for {bundle.manifest.history} and one")

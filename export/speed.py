@@ -1,4 +1,4 @@
-"""How fast a bundle is on the machine that makes it."""
+"""Measures the speed of a bundle on the machine that exports it."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.samples import MOMENTS, draw_samples
+from calibration.samples import SNIPPETS, draw_samples
 from edge.bundle.network import NetworkSpec
 from edge.inputs.builder import motions_of, open_input
 from edge.motion.preprocessor import Preprocessor
@@ -83,7 +83,7 @@ def test_calibration_feeds_tensors_that_the_runtime_would(
     spec = spec_of(stream, clip)
     live = {t.tobytes() for t in runtime_tensors(clip, spec) if t is not None}
     samples = draw_samples(spec, [clip], 1, 1, open_cache(tmp_path, spec))
-    assert len(samples) == MOMENTS
+    assert len(samples) == SNIPPETS
     assert {tensor.tobytes() for tensor in samples} <= live
 
 

@@ -1,4 +1,4 @@
-"""Reports: JSON that is whole or not there."""
+"""Writes reports as JSON, atomically."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from edge.files import write_atomic
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Raises DataError where it cannot be written."""
+    """Write `content` as JSON. Raises DataError if the file cannot be written."""
     with write_atomic(path, DataError) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())

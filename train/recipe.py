@@ -1,11 +1,11 @@
-"""A recipe: every number of a training run, in one TOML file that can be read like a paper's table.
+"""A recipe: all hyperparameters of a training run in one TOML file.
 
     title, source                      what it is and where its values come from
     [network] [sampling] [augmentation] [optimiser] [schedule] [loss] [validation]
-    [spatial.*] [temporal.*]           what one stream does otherwise
+    [spatial.*] [temporal.*]           different values for one stream
 
-No value has a default: a recipe is read whole or refused. The recipes that come with the package
-lie in train/recipes/ and are known by name; `default` made the demo bundle.
+No value has a default: missing and unknown keys are errors. The built-in recipes are in
+train/recipes/ and used by name; the demo bundle was trained with `default`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,11 @@ class NetworkRecipe(Spec):
     """The backbone and how much of it is trained.
 
     weights: "imagenet", "package", "hub", "none", or a file (see train/models/weights.py).
-    size_px: side of the square input; 0 takes what the backbone's own configuration says.
-    freeze: the stem and this many stages stay as they are; 0 trains everything.
-    batch_norm: "all" layers learn from the batch; "partial" only the first does (Wang et al.,
-        2016), which is what keeps a network with few clips from learning them by heart; "frozen"
-        none does.
-    quantise: go on from `weights`, a checkpoint of the same classes, with the rounding of INT8 (see
+    size_px: side of the square input; 0 uses the backbone's own configuration.
+    freeze: freeze the stem and this many stages; 0 trains everything.
+    batch_norm: layers that are trained: "all", "partial" only the first (Wang et al., 2016), which
+        reduces overfitting with few clips, or "frozen" none.
+    quantise: quantisation-aware fine-tuning of `weights`, a checkpoint of the same classes (see
         train/models/qat.py).
     """
 
@@ -52,17 +51,17 @@ class NetworkRecipe(Spec):
 
 
 class SamplingRecipe(Spec):
-    """Which moments of a clip are seen.
+    """How snippets are sampled from clips.
 
-    segments: moments a sample; their logits are averaged before the loss (the consensus of
+    segments: snippets per sample; their logits are averaged before the loss (the consensus of
         temporal segment networks, Wang et al., 2016). 1 is the classic single snippet.
-    stack: flows a stack: Simonyan and Zisserman's L. Moments begin where the first stack ends, for
-        every stream, so that all of them look at the same ones.
-    repeats: samples that each clip gives an epoch. With one segment the repeats share the clip
-        out among them.
-    balance: a class with few clips gives up to this many times as many samples of each.
-    others: samples of a clip of no class in the list, as a share of `repeats`. They are trained
-        towards equal scores (outlier exposure, Hendrycks et al., 2019).
+    stack: flows per stack: Simonyan and Zisserman's L. For every stream, snippets start where the
+        first stack ends, so that all streams see the same ones.
+    repeats: samples of each clip per epoch. With one segment, each repeat samples from its own part
+        of the clip.
+    balance: clips of small classes are sampled up to this many times as often.
+    others: samples of a negative (a clip of no class in the list), as a share of `repeats`. They
+        are trained towards equal scores (outlier exposure, Hendrycks et al., 2019).
     """
 
     segments: int = Field(ge=1, le=25)
@@ -73,18 +72,18 @@ class SamplingRecipe(Spec):
 
 
 class AugmentationRecipe(Spec):
-    """Pictures and flows are cut, mirrored and shifted before they become tensors.
+    """Cropping, mirroring and colour changes of frames and flow.
 
-    name: what the checkpoint's folder begins with.
-    scales: of the crop's sides, drawn apart but at most one step from each other (scale jitter,
-        Wang et al., 2015).
+    name: the first part of the run folder's name.
+    scales: of the crop's sides, drawn separately but at most one step apart (scale jitter, Wang et
+        al., 2015).
     place: "corners" is one of the four corners or the centre, "random" anywhere.
-    flip: mirrored in half of the cases; u changes its sign.
-    colour: how far brightness, contrast and saturation are shifted; 0 leaves them, 1 is strong.
-    size_px: side of the pictures trained on; 0 is the network's own. Half the side is a quarter
-        of the work, and a crop shown smaller looks as large as the whole shown at full size.
-    full_size_epochs: the last epochs, which are trained at the network's own size all the same
-        (Touvron et al., "Fixing the train-test resolution discrepancy", 2019).
+    flip: mirror in half of the cases; u changes its sign.
+    colour: strength of brightness, contrast and saturation changes; 0 is none, 1 is strong.
+    size_px: side of the training inputs; 0 is the network's own size. Half the side is a quarter of
+        the work, and objects in a smaller crop appear as large as in whole frames at full size.
+    full_size_epochs: the number of last epochs that are trained at the network's own size (Touvron
+        et al., "Fixing the train-test resolution discrepancy", 2019).
     """
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
@@ -98,19 +97,19 @@ class AugmentationRecipe(Spec):
     @model_validator(mode="after")
     def _scales_are_shares(self) -> AugmentationRecipe:
         if not all(0.1 <= scale <= 1 for scale in self.scales):
-            raise ValueError("scales are shares of the picture's side, from 0.1 to 1")
+            raise ValueError("scales must be shares of the frame's side, from 0.1 to 1")
         return self
 
 
 class OptimiserRecipe(Spec):
-    """rate: peak learning rate of the backbone; the new classifier has `head_factor` times it.
+    """rate: peak learning rate of the backbone; the new classifier's is `head_factor` times it.
 
-    batch: samples a step, over all processes together.
-    clip_norm: longest gradient, 0 for any.
-    average: decay a step of the running mean of the weights, which is the network that is
-        validated and kept; 0 keeps the last weights themselves.
-    precision: "mixed" computes the network in bfloat16, or float16 on GPUs without it, and in
-        float32 on CPUs that have no instructions for it; "full" in float32 everywhere.
+    batch: samples per step, over all processes.
+    clip_norm: maximum norm of the gradient; 0 is no limit.
+    average: decay per step of the exponential moving average of the weights, which is validated and
+        saved; 0 uses the weights themselves.
+    precision: "mixed" computes in bfloat16, or float16 on GPUs without it, or float32 on CPUs
+        without instructions for it; "full" in float32 everywhere.
     """
 
     kind: Literal["adamw", "adam", "sgd"]
@@ -125,9 +124,9 @@ class OptimiserRecipe(Spec):
 
 
 class ScheduleRecipe(Spec):
-    """The rate over time: from nothing to its peak in `warmup_epochs`, then down.
+    """The learning rate over time: from 0 to its peak in `warmup_epochs`, then down.
 
-    kind: "cosine" down to nothing; "step" times `factor` at each of the epochs in `steps`.
+    kind: "cosine" down to 0; "step" times `factor` at each of the epochs in `steps`.
     """
 
     kind: Literal["cosine", "step"]
@@ -144,10 +143,10 @@ class ScheduleRecipe(Spec):
 
 
 class LossRecipe(Spec):
-    """smoothing: of the labels. class_weights: "balanced" weighs classes by one over their size.
+    """smoothing: of the labels. class_weights: "balanced" weights classes by one over their size.
 
     mixup: samples are mixed in pairs with a share drawn from Beta(mixup, mixup) (Zhang et al.,
-        2018); 0 leaves them apart.
+        2018); 0 is no mixing.
     """
 
     smoothing: float = Field(ge=0, lt=1)
@@ -156,12 +155,12 @@ class LossRecipe(Spec):
 
 
 class ValidationRecipe(Spec):
-    """fraction: of each class's groups that is held out of the training list.
+    """fraction: share of each class's groups that is held out of the training list.
 
-    samples: moments of each held-out clip.
-    choose_by: what the best epoch is best in. With few clips the mean log-likelihood is a steadier
-        guide than top-1, and it asks for scores that can be believed. "last" takes the last epoch.
-    patience: epochs without a better one after which training stops; 0 never stops early.
+    samples: snippets of each held-out clip.
+    choose_by: the metric of the best epoch. With few clips the mean log-likelihood is less noisy
+        than top-1, and favours calibrated scores. "last" takes the last epoch.
+    patience: early stopping after this many epochs without a better one; 0 is never.
     """
 
     fraction: float = Field(ge=0, lt=1)
@@ -171,7 +170,7 @@ class ValidationRecipe(Spec):
 
 
 class Recipe(Spec):
-    """One stream's whole recipe, with the seed of all that is drawn."""
+    """The whole recipe of one stream, with the random seed."""
 
     title: str
     source: str
@@ -189,17 +188,17 @@ class Recipe(Spec):
 
 
 def recipe_names() -> list[str]:
-    """The recipes that come with the package."""
+    """The names of the built-in recipes."""
     return sorted(
         f.name.removesuffix(".toml") for f in _PACKAGED.iterdir() if f.name[-5:] == ".toml"
     )
 
 
 def load_recipe(name: str, stream: str, changes: tuple[str, ...] = ()) -> Recipe:
-    """The recipe of that name, or in that TOML file, for one stream.
+    """The built-in recipe of that name, or the one in that TOML file, for one stream.
 
-    changes: "section.key=value", the value in TOML's terms (a word needs no quotes); they win.
-    Raises DataError with the file, the key and what was expected.
+    changes: "section.key=value" to override, the value in TOML (a word needs no quotes). Raises
+    DataError with the file, the key and the expected value.
     """
     tables = _read(name)
     own = {stream: tables.pop(stream, {}) for stream in STREAMS}
@@ -210,16 +209,16 @@ def load_recipe(name: str, stream: str, changes: tuple[str, ...] = ()) -> Recipe
 
 
 def parse_recipe(text: str) -> Recipe:
-    """The recipe in a checkpoint. Raises ValueError where it is none."""
+    """The recipe in a checkpoint. Raises ValueError if it is invalid."""
     raw: Any = parse_json(text)
     if isinstance(raw, dict) and isinstance(raw.get("sampling"), dict):
-        raw["sampling"].setdefault("stack", 10)  # as it was before recipes said it
+        raw["sampling"].setdefault("stack", 10)  # fixed, before it was part of recipes
     return Recipe.model_validate(raw)
 
 
 def quantisation_aware(trained: Recipe, checkpoint: Path, changes: tuple[str, ...]) -> Recipe:
-    """A short fine-tuning of a checkpoint by the recipe that made it: a tenth of its rate, a few
-    epochs at the network's own size. Raises DataError as `load_recipe` does.
+    """The recipe of a short fine-tuning, from the recipe of the checkpoint: a tenth of its rate, a
+    few epochs at the network's own size. Raises DataError as `load_recipe` does.
     """
     tables = trained.model_dump(mode="json")
     fine = {
@@ -244,7 +243,7 @@ def _read(name: str) -> dict[str, Any]:
     packaged = name in recipe_names()
     if not packaged and not name.endswith(".toml"):
         raise DataError(
-            f"recipe {name!r} does not exist; there are {', '.join(recipe_names())}, "
+            f"recipe {name!r} does not exist; built-in recipes: {', '.join(recipe_names())}; "
             "or give a .toml file"
         )
     try:

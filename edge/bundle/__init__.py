@@ -1,1 +1,1 @@
-"""What crosses from the workstation to the device."""
+"""The bundle: the files that go from the workstation to the device."""

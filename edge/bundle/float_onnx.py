@@ -32,7 +32,7 @@ def import_onnx() -> ModuleType:
 
 
 def load_model(data: bytes) -> Any:
-    """An onnx.ModelProto that holds all of its weights. Raises BundleError where the bytes are
+    """An onnx.ModelProto that holds all of its weights. Raises BundleError if the bytes are
     none."""
     onnx = import_onnx()
     check_self_contained(data)
@@ -65,7 +65,7 @@ def activation_scales(model: Any) -> dict[str, float]:
     """The scale (|value| that becomes 127, divided by 127) of each tensor that has Q/DQ, by the
     tensor's own name, in the order in which they are made.
 
-    Raises BundleError where they are not one constant a tensor.
+    Raises BundleError if they are not one constant a tensor.
     """
     constants = _constants(import_onnx(), model)
     scales = {}

@@ -1,17 +1,18 @@
-"""The bundle: networks and everything that the runtime must know to feed them and read them.
+"""The bundle: networks, and everything the runtime needs to build their inputs and use their
+outputs.
 
 A folder, or a .zip of it:
 
-    bundle.json      the manifest, below; it names the sha256 of every other file
-    spatial.onnx     Q/DQ INT8, (1, 3, H, W) -> (1, C) logits: the file of a stream; names are free
+    bundle.json      the manifest, below; it lists the sha256 of every other file
+    spatial.onnx     Q/DQ INT8, (1, 3, H, W) -> (1, C) logits: a stream's file, with any name
     temporal.onnx    Q/DQ INT8, (1, 2L, H, W) -> (1, C) logits
-    parity.npz       a run of frames, with the flow and logits that must follow (see parity.py)
-    report.json      what was measured when the bundle was made
+    parity.npz       a run of frames, with the flow and logits they must give (see parity.py)
+    report.json      results measured at the export
 
-A bundle is untrusted input: files are read, never unpacked, only by the names that the manifest
-lists; sizes are bounded and hashes checked on every read; nothing is unpickled. What the manifest
-may ask for is bounded, too, and its texts print as they are. Engines that somebody has put beside
-these files are not used (see edge/devices/tensorrt/cache.py).
+A bundle is untrusted input: files are read without unpacking, only those listed in the manifest;
+sizes are limited and hashes checked on every read; nothing is unpickled. The manifest's values are
+limited too, and its texts are safe to print. Engines next to these files are not used (see
+edge/devices/tensorrt/cache.py).
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ MAX_FILES = 16
 MAX_CLASSES = 10_000
 MAX_STREAMS = 8
 MAX_INPUT_BYTES = 1 << 27  # of one network, float32
-# Of one flow: pixels of all scales, times warps, times iterations. "accurate" asks for 10 million
-# at 224 x 224, and a core does some 1000 million a second.
+# Of one flow: pixels of all scales, times warps, times iterations. "accurate" needs 10 million at
+# 224 x 224, and a core does some 1000 million a second.
 MAX_FLOW_WORK = 400_000_000
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
-# What a damaged, encrypted or strangely compressed .zip makes Python raise.
+# What Python raises for a damaged, encrypted or unsupported .zip.
 UNREADABLE_ZIP = (
     zipfile.BadZipFile,
     zlib.error,
@@ -59,13 +60,13 @@ UNREADABLE_ZIP = (
     EOFError,
     OSError,
     RuntimeError,  # encrypted; and its NotImplementedError, an unknown compression
-    ValueError,  # names that are not what their flag says, places before the file's beginning
+    ValueError,  # names in another encoding than flagged, offsets before the start of the file
     OverflowError,
     MemoryError,
     struct.error,
 )
 
-# Stages of a frame's work that are timed beside the networks, which have their streams' names.
+# The timed stages of a frame besides the networks, which have the names of their streams.
 STAGES = frozenset({"decode", "queue", "host", "resize", "flow", "stack"}) | {
     *("scores", "wait", "fusion", "output", "latency"),
 }
@@ -78,7 +79,7 @@ Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]
 
 
 class StreamSpec(Spec):
-    """One network, what it is fed, and how much its scores count in the fusion."""
+    """One network, its input, and the weight of its scores in the fusion."""
 
     file: FileName
     backbone: ShortText
@@ -89,9 +90,9 @@ class StreamSpec(Spec):
 
     @model_validator(mode="after")
     def _normalisation_fits(self) -> StreamSpec:
-        found, needed = len(self.normalisation.mean), self.input.means
-        if found != needed:
-            raise ValueError(f"normalisation has {found} means, this input needs {needed}")
+        count, needed = len(self.normalisation.mean), self.input.means
+        if count != needed:
+            raise ValueError(f"normalisation has {count} means, this input needs {needed}")
         return self
 
 
@@ -100,8 +101,8 @@ class FusionSpec(Spec):
 
     kind: arithmetic is the weighted mean (Simonyan and Zisserman, 2014). temperature: calibrates
     the fused score (Guo et al., 2017). window_s: scores are averaged over this long. threshold:
-    below it the label is "unknown"; it was chosen so that of the moments of other actions a share
-    of at most false_alarm_rate shows a label.
+    below it the label is "unknown"; it was chosen so that at most a share of false_alarm_rate of
+    the snippets of other actions gets a label.
     """
 
     kind: Literal["arithmetic"]
@@ -112,8 +113,8 @@ class FusionSpec(Spec):
 
 
 class ParitySpec(Spec):
-    """The run of frames that proves a device right, and how far its scores may be off. size_hw: of
-    the frames, as from a camera."""
+    """The parity samples, and how much a device's scores may differ. size_hw: of their frames,
+    before resizing."""
 
     file: FileName
     size_hw: tuple[int, int] = Field(strict=False)
@@ -123,7 +124,7 @@ class ParitySpec(Spec):
 class Manifest(Spec):
     """Everything in bundle.json. No field has a default: a runtime reads all of it or refuses.
 
-    accepted_loss: what INT8 loses where that was too much and somebody accepted it, else None.
+    accepted_loss: the accuracy that INT8 loses, if it was too much but accepted, else None.
     """
 
     schema_version: Literal[3]

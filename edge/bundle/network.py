@@ -1,4 +1,4 @@
-"""What one network says of itself, from the checkpoint through every ONNX file to the bundle."""
+"""The specification of one network, stored in checkpoints, ONNX files and bundles."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ INPUT, OUTPUT = "input", "logits"
 
 
 class NetworkSpec(Spec):
-    """All that is needed to feed a network as it was fed in training, and the clips it has seen.
+    """Everything needed to build a network's input as in training, and the clips it was trained on.
 
     stream: its name in the bundle.
     train_clips, validation_clips: paths below the data set's video folder. Calibration may use the
-        first, thresholds are chosen on the second; everything else is for reporting only.
+        first, thresholds are chosen on the second; all other clips are for reporting only.
     """
 
     stream: StreamName
@@ -45,8 +45,8 @@ class NetworkSpec(Spec):
 
 
 def parse_network(text: str) -> NetworkSpec:
-    """The specification in a checkpoint or an ONNX file, also of schema 2. Raises ValueError, in
-    words for a person, where it is none."""
+    """Parse the specification in a checkpoint or an ONNX file, also of schema 2. Raises ValueError
+    with a readable message if it is invalid."""
     raw: Any = parse_json(text)
     if not isinstance(raw, dict):
         raise ValueError("not an object")

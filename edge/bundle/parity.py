@@ -1,16 +1,15 @@
-"""Parity samples: a short run of frames with what must follow from it, so that a device can be
-proven right from the frame to the logits.
+"""Parity samples: a short run of frames with the flow and logits that a device must reproduce.
 
 parity.npz holds, for T frames of a camera's size:
 
     frames              (T, 3/2 h w) uint8, I420 at `parity.size_hw` of the manifest, limited range
     times_s             (T, 1) float32, rising
-    flow_K              (T - 1, 2, H, W) uint8, of the K-th method of motion, as bytes
-    STREAM_input        (N, 256) float32, of the network's input some values, see `input_points`
+    flow_K              (T - 1, 2, H, W) uint8, of the K-th motion method, as bytes
+    STREAM_input        (N, 256) float32, some values of the network's input, see `input_points`
     STREAM_int8, _fp32  (N, C) float32, logits at the last N = T - history frames: of the file in
                         the bundle, and of the same network in float (see float_onnx.py)
 
-as the CPU device of the bundle's maker measured them.
+as computed by the CPU device when the bundle was written.
 """
 
 from __future__ import annotations
@@ -41,9 +40,10 @@ from edge.video.frames import (
     unpack_i420,
 )
 
-INPUT_POINTS = 256  # of each input: one in ten that is off by a level shows
+INPUT_POINTS = 256  # of each input: enough to detect that one value in ten is off by a level
 _MAX_BYTES = 1 << 28
-# A .npy begins with Python, which numpy evaluates. What `write_parity` writes has this form alone.
+# The header of a .npy is Python, which numpy evaluates. Only the form that `write_parity` writes is
+# accepted.
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00(?P<size>..)(?P<text>\{'descr': '(?P<kind>\|u1|<f4)', "
     rb"'fortran_order': False, 'shape': \((?P<shape>\d{1,9}(?:, \d{1,9}){1,4})\), \} *\n)",
@@ -53,7 +53,7 @@ _HEADER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ParityRun:
-    """See the head of this file. flows: by the spec of their method; inputs: by stream; logits: by
+    """See the module's docstring. flows: by the spec of their method; inputs: by stream; logits: by
     stream and "int8" or "fp32"."""
 
     frames: tuple[Frame, ...]
@@ -63,12 +63,12 @@ class ParityRun:
 
     @property
     def samples(self) -> int:
-        """How many frames have logits: the last ones."""
+        """How many frames, the last ones, have logits."""
         return len(next(iter(self.logits.values())))
 
 
 def write_parity(path: Path, run: ParityRun) -> None:
-    """Write parity.npz; the same run always gives the same bytes."""
+    """Write parity.npz, byte-identical for the same run."""
     arrays: dict[str, NDArray[Any]] = {
         "frames": np.stack([pack_i420(frame) for frame in run.frames]),
         "times_s": np.array([[frame.time_s] for frame in run.frames], np.float32),
@@ -83,7 +83,7 @@ def write_parity(path: Path, run: ParityRun) -> None:
         for key, values in arrays.items():
             buffer = io.BytesIO()
             np.save(buffer, values, allow_pickle=False)
-            # a fixed date, which np.savez does not offer
+            # a fixed date, which np.savez cannot set
             archive.writestr(
                 zipfile.ZipInfo(f"{key}.npy", (1980, 1, 1, 0, 0, 0)),
                 buffer.getvalue(),
@@ -92,13 +92,13 @@ def write_parity(path: Path, run: ParityRun) -> None:
 
 
 def load_parity(bundle: Bundle) -> ParityRun:
-    """The bundle's parity samples. Raises BundleError when they are not what the manifest says, or
-    the bundle is of schema 2, whose samples prove networks only."""
+    """The bundle's parity samples. Raises BundleError if they do not match the manifest, or the
+    bundle is of schema 2, whose samples cover the networks only."""
     manifest, name = bundle.manifest, bundle.manifest.parity.file
     if bundle.schema < 3:
         raise BundleError(
-            f"{bundle.path}: its parity samples are of schema {bundle.schema} and prove too "
-            "little; export it again"
+            f"{bundle.path}: its parity samples are of schema {bundle.schema} and cover only the "
+            "networks; export it again"
         )
     fault = BundleError(f"{bundle.path}: {name} does not hold this bundle's parity samples")
     height, width = manifest.parity.size_hw
@@ -109,7 +109,7 @@ def load_parity(bundle: Bundle) -> ParityRun:
             if size > _MAX_BYTES:
                 raise BundleError(
                     f"{bundle.path}: {name} holds {size >> 20} MiB of parity samples, "
-                    f"{_MAX_BYTES >> 20} are allowed; fewer will do"
+                    f"{_MAX_BYTES >> 20} are allowed; export it with fewer"
                 )
 
             def read(key: str, shape: tuple[int, ...], kind: type) -> NDArray[Any]:
@@ -143,8 +143,8 @@ def load_parity(bundle: Bundle) -> ParityRun:
 
 
 def network_inputs(bundle: Bundle, run: ParityRun, stream: str) -> NDArray[np.float32]:
-    """(N, channels, H, W), what one network is fed at the frames that have logits: for checking a
-    network alone, with inputs that are built here of the run's frames and flows."""
+    """The inputs (N, channels, H, W) of one network at the frames that have logits, built on the
+    host from the run's frames and flows, to check the network alone."""
     manifest = bundle.manifest
     section = manifest.streams[stream]
     builder = open_input(section.input, manifest.geometry.size_hw, section.normalisation)
@@ -158,26 +158,25 @@ def network_inputs(bundle: Bundle, run: ParityRun, stream: str) -> NDArray[np.fl
 
 
 def input_points(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, channels, H, W) inputs to (N, INPUT_POINTS), values from all over each."""
+    """(N, channels, H, W) inputs to (N, INPUT_POINTS), values spread over each input."""
     flat = inputs.reshape(len(inputs), -1)
     places = np.arange(INPUT_POINTS, dtype=np.uint64) * 2654435761 % flat.shape[1]
     return np.ascontiguousarray(flat[:, places.astype(np.int64)])
 
 
 def _read_array(data: bytes, key: str, shape: tuple[int, ...], kind: type) -> NDArray[Any]:
-    """An array (N, *shape) of a .npy, N >= 1, whose header is held against `shape` and the bytes
-    that are there before anything is made of it. Raises ValueError where it is another, or not
-    finite."""
+    """An array (N, *shape) from a .npy, N >= 1. Its header is checked against `shape` and the size
+    of the data first. Raises ValueError if they do not match or values are not finite."""
     header = _HEADER.match(data)
     if header is None or int.from_bytes(header["size"], "little") != len(header["text"]):
-        raise ValueError(f"{key} has another header than ours")
-    found = tuple(map(int, header["shape"].split(b", ")))
-    expected = np.dtype(kind)
-    if header["kind"].decode() != expected.str or found[0] < 1 or found[1:] != shape:
-        raise ValueError(f"{key} is {found} {header['kind']!r}")
-    if math.prod(found) * expected.itemsize != len(data) - header.end():
-        raise ValueError(f"{key} is not whole")
-    values = np.frombuffer(data, expected, offset=header.end()).reshape(found)
-    if expected == np.float32 and not np.isfinite(values).all():
+        raise ValueError(f"{key} has an unexpected header")
+    stored = tuple(map(int, header["shape"].split(b", ")))
+    dtype = np.dtype(kind)
+    if header["kind"].decode() != dtype.str or stored[0] < 1 or stored[1:] != shape:
+        raise ValueError(f"{key} is {stored} {header['kind']!r}")
+    if math.prod(stored) * dtype.itemsize != len(data) - header.end():
+        raise ValueError(f"{key} is incomplete")
+    values = np.frombuffer(data, dtype, offset=header.end()).reshape(stored)
+    if dtype == np.float32 and not np.isfinite(values).all():
         raise ValueError(f"{key} is not finite")
     return values

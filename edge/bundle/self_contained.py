@@ -58,7 +58,7 @@ MAX_FIELDS = 2_000_000  # of all messages that are walked; a large network has s
 
 
 def check_self_contained(onnx: bytes) -> None:
-    """Raises BundleError where a tensor lies outside of the file, a graph in a graph, or the bytes
+    """Raises BundleError if a tensor lies outside of the file, a graph in a graph, or the bytes
     are no ONNX model that every parser reads alike.
 
     The message begins without the file's name.

@@ -9,7 +9,7 @@ Json = dict[str, Any]
 
 def upgrade_manifest(raw: Json) -> Json:
     """bundle.json of schema 2, two streams by name, as schema 3 has it. What it should not have
-    stays, to be refused as in any other. Raises KeyError or TypeError where a part is missing."""
+    stays, to be refused as in any other. Raises KeyError or TypeError if a part is missing."""
     raw, flow, fusion = dict(raw), dict(raw["flow"]), dict(raw["fusion"])
     spatial, temporal = dict(raw.pop("spatial")), dict(raw.pop("temporal"))
     del raw["flow"]
@@ -28,7 +28,7 @@ def upgrade_manifest(raw: Json) -> Json:
 
 def upgrade_network(raw: Json) -> Json:
     """What a checkpoint or an ONNX file of that time says of its network; a newer one as it is.
-    Raises KeyError or TypeError where a part is missing."""
+    Raises KeyError or TypeError if a part is missing."""
     if "input" in raw or "flow" not in raw:
         return raw
     raw = dict(raw)

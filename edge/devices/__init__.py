@@ -1,6 +1,6 @@
-"""Where a bundle runs. A device is chosen once; what is above it does not know which one it is.
+"""The devices that a bundle runs on, behind one interface.
 
-A device is motion and inference side by side:
+A device has a motion and an inference back end:
 
 cpu    edge.motion, and a back end of edge.devices.inference: OpenVINO
 cuda   CUDA kernels through pycuda, and TensorRT
@@ -30,65 +30,65 @@ NAMES = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """What a device has to say about one frame. logits: (C,) by stream, as the networks give them;
-    what follows from them is decided above. stages_ms: milliseconds of each stage of the work,
-    those of the networks under the names of their streams."""
+    """A device's result for one frame. logits: (C,) by stream, straight from the networks.
+    stages_ms: milliseconds of each stage; the networks have the names of their streams."""
 
     logits: Mapping[str, NDArray[np.float32]]
     stages_ms: dict[str, float]
 
 
 class InferenceFuture(Protocol):
-    """Work on one frame that may still be under way."""
+    """The result of one frame, which may still be in progress."""
 
     def result(self) -> Inference | None:
-        """Wait for it. None while too few frames are known, or where none was asked for."""
+        """Wait for the result. None if there were too few frames before, or it was submitted
+        without inference."""
 
     def flows(self) -> Mapping[Spec, FlowBytes]:
-        """Wait for the flows that led to the frame, (2, H, W) uint8 each, by the spec of their
-        method. Empty where there are none, or where nobody wanted flows."""
+        """Wait for the flows from the previous frame, (2, H, W) uint8 each, by the spec of their
+        method. Empty if there are none, or the device was opened without `flow_wanted`."""
 
 
 class SourceContext(Protocol):
-    """The frames of one source on a device: what has to be remembered of them lies there.
+    """The state of one source on a device.
 
-    depth: how many frames may be under way, the one just submitted included.
+    depth: how many frames may be in flight, including the one just submitted.
     """
 
     depth: int
 
     def submit(self, frame: Frame, infer: bool) -> InferenceFuture:
-        """Take the next frame: measure its flow, and start all networks if `infer`.
+        """Submit the next frame: compute its flow, and start all networks if `infer`.
 
-        The frame's planes are not read after this returns. Times must rise from frame to frame.
+        The frame's planes are not read after this returns. Times must rise.
         """
 
     def clear(self) -> None:
-        """Forget all earlier frames: there was a gap, and no flow leads across it."""
+        """Forget all earlier frames, after a gap, across which no flow is computed."""
 
     def close(self) -> None:
-        """The source is gone; its memory is for the next."""
+        """Release the source's memory for another one."""
 
 
 class Device(Protocol):
-    """A bundle on a device: one set of networks for however many sources. Used from one thread.
+    """A bundle on a device: one set of networks for any number of sources. Used from one thread.
 
-    precisions: what each network computes in, by stream.
+    precisions: of each network, by stream.
     """
 
     description: str
     precisions: Mapping[str, Precision]
 
     def open_context(self) -> SourceContext:
-        """Room for one more source. Their frames may be submitted in any order; the result of a
-        frame is there until `depth` more frames of its source, on the CPU of any, are submitted.
+        """Add a source. Frames of different sources may be submitted in any order. The result of a
+        frame is valid until `depth` more frames of its source (on the CPU: of any) are submitted.
         """
 
     def logits(self, stream: str, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One network alone, at once: (channels, H, W) -> logits (C,)."""
+        """Run one network alone and wait: (channels, H, W) -> logits (C,)."""
 
     def close(self) -> None:
-        """Give the device back."""
+        """Release the device."""
 
 
 def open_device(
@@ -97,12 +97,12 @@ def open_device(
     flow_wanted: bool = False,
     precision: Precision | None = None,
 ) -> Device:
-    """Load a bundle on the device of this name and run everything once, so that nothing is
-    compiled during the first frame.
+    """Load a bundle on a device and run everything once, so that nothing is compiled during the
+    first frame.
 
-    `auto` is cuda where there is a GPU that can be used, else cpu. flow_wanted: flows can be asked
-    for. precision: of all networks; None is INT8, on a GPU that of the last `twostream build`.
-    Raises DeviceError when the device does not exist or cannot run the bundle.
+    name: cpu, cuda or auto, which is cuda if there is a usable GPU, else cpu. flow_wanted: whether
+    `flows` is needed. precision: of all networks; None is INT8, on a GPU the precision of the last
+    `twostream build`. Raises DeviceError if the device does not exist or cannot run the bundle.
     """
     if name not in NAMES:
         raise DeviceError(f"device {name!r} does not exist; devices: {', '.join(NAMES)}")
@@ -118,7 +118,7 @@ def open_device(
             if name == "cuda":
                 raise
             fault = str(error)
-            logger.warning("running on the CPU, for the GPU cannot be used: %s", fault)
+            logger.warning("running on the CPU, because the GPU cannot be used: %s", fault)
     from edge.devices.cpu import CPUDevice
 
     try:

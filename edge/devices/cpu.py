@@ -1,12 +1,11 @@
 """The CPU device: motion by edge.motion, networks by an inference back end.
 
-The networks run on the back end's own threads while this thread goes on with flow: those that see
-no motion start before the frame's flow is measured, the others after it, and the caller may bring
-the next frames while all still run.
+The networks run on the back end's threads while this thread computes flow: networks without motion
+start before the frame's flow is computed, the others after it, and the caller may submit further
+frames while they run.
 
-What a frame of 320 x 240 costs with one RGB and one flow network, predicted from bytes (46 GB/s)
-and operations (925 G INT8 a second) of one core, and measured on two Zen 5 cores (`twostream
-bench`):
+Times for a 320 x 240 frame with one RGB and one flow network: predicted from bytes (46 GB/s) and
+operations (925 G INT8 a second) of one core, and measured on two Zen 5 cores (`twostream bench`):
 
                     predicted   measured, ms
     resize, RGB          0.02   0.38   OpenCV's area interpolation by 15 / 14 and 10 / 7 is scalar
@@ -38,12 +37,12 @@ from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
 from edge.video.frames import Frame, resize_to_model
 
-IN_FLIGHT = 4  # frames whose networks may be under way: both cores always have work
+IN_FLIGHT = 4  # frames whose networks may be running, so that both cores always have work
 
 
 @dataclass(slots=True)
 class _CPUFuture:
-    """See edge.devices.InferenceFuture. requests: by stream; none where no networks run."""
+    """See edge.devices.InferenceFuture. requests: by stream; empty if no networks run."""
 
     step: Step
     requests: Mapping[str, Request] = field(default_factory=dict)
@@ -74,30 +73,35 @@ class CPUSourceContext:
             for name, stream in manifest.streams.items()
         }
         streams = manifest.streams
-        self._still = tuple(name for name in streams if streams[name].input.motion is None)
-        self._moving = tuple(name for name in streams if streams[name].input.motion is not None)
-        self._known = 0  # frames since the last discontinuity
+        self._without_motion = tuple(name for name in streams if streams[name].input.motion is None)
+        self._with_motion = tuple(
+            name for name in streams if streams[name].input.motion is not None
+        )
+        self._frames = 0  # since the last discontinuity
 
     def submit(self, frame: Frame, infer: bool) -> _CPUFuture:
         manifest = self._device.manifest
         started = time.perf_counter()
         resized = resize_to_model(frame, manifest.geometry)
-        infer = infer and self._known >= manifest.history
-        self._known += 1
+        infer = infer and self._frames >= manifest.history
+        self._frames += 1
         requests = self._device.take_requests() if infer else {}
-        self._push(self._still, Step(resized), requests)
-        seen = time.perf_counter()
+        self._push(self._without_motion, Step(resized), requests)
+        before_flow = time.perf_counter()
         step = self._preprocessor.push_resized(resized)
-        moved = time.perf_counter()
-        self._push(self._moving, step, requests)
+        after_flow = time.perf_counter()
+        self._push(self._with_motion, step, requests)
         ended = time.perf_counter()
-        stages_ms = {"resize": (seen - started) * 1e3}
-        if self._moving:
-            stages_ms |= {"flow": (moved - seen) * 1e3, "stack": (ended - moved) * 1e3}
+        stages_ms = {"resize": (before_flow - started) * 1e3}
+        if self._with_motion:
+            stages_ms |= {
+                "flow": (after_flow - before_flow) * 1e3,
+                "stack": (ended - after_flow) * 1e3,
+            }
         return _CPUFuture(step, requests, stages_ms)
 
     def clear(self) -> None:
-        self._known = 0
+        self._frames = 0
         self._preprocessor.clear()
         for builder in self._builders.values():
             builder.clear()
@@ -106,7 +110,7 @@ class CPUSourceContext:
         self.clear()
 
     def _push(self, names: tuple[str, ...], step: Step, requests: Mapping[str, Request]) -> None:
-        """A step for some streams, whose networks start where there are requests."""
+        """Push a step to some streams, and start their networks if there are requests."""
         for name in names:
             builder = self._builders[name]
             builder.push(step)
@@ -146,7 +150,7 @@ class CPUDevice:
         return CPUSourceContext(self, self._preprocessor.another())
 
     def take_requests(self) -> Mapping[str, Request]:
-        """The next inference of each network."""
+        """The next free request of each network."""
         requests = self._requests[self._next]
         self._next = (self._next + 1) % IN_FLIGHT
         return requests

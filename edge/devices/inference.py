@@ -1,7 +1,7 @@
-"""What the CPU device asks of an inference back end: one file that offers this.
+"""The interface of an inference back end of the CPU device.
 
-edge/devices/openvino.py is one; TensorRT's network (edge/devices/cuda/network.py) has the same
-names where they mean the same, and takes its input from the GPU's memory instead.
+edge/devices/openvino.py implements it. TensorRT's network (edge/devices/cuda/network.py) uses the
+same names for the same things, but takes its input from the GPU's memory.
 """
 
 from __future__ import annotations
@@ -15,43 +15,43 @@ from edge.bundle.network import Precision
 
 
 class Request(Protocol):
-    """One inference that runs beside the caller."""
+    """One asynchronous inference."""
 
     @property
     def input(self) -> NDArray[np.float32]:
-        """(channels, H, W), to be filled in place; waits until the inference before has read it."""
+        """(channels, H, W), to fill in place; waits until the last inference has read it."""
 
     def start(self) -> None:
-        """Begin with what `input` holds."""
+        """Start with the content of `input`."""
 
     def wait(self) -> tuple[NDArray[np.float32], float]:
-        """The logits (C,) and the milliseconds that the network ran."""
+        """Wait for the logits (C,) and the network's run time in milliseconds."""
 
 
 class Network(Protocol):
     """One ONNX file with a fixed input shape."""
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(1, channels, H, W) -> (1, C) logits, at once."""
+        """(1, channels, H, W) -> (1, C) logits, synchronously."""
 
     def open_request(self) -> Request:
-        """Room for one inference beside the caller."""
+        """A new asynchronous request."""
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Release its resources."""
 
 
 class InferenceBackEnd(Protocol):
-    """A module, mostly."""
+    """Usually a module."""
 
     def open_network(
         self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int, precision: Precision
     ) -> Network:
-        """A Q/DQ network, computed in `precision`.
+        """Load a Q/DQ network to run in `precision`.
 
         name: of its file, for messages. shape: of its input; classes: C of its output (1, C).
-        Raises BundleError where it cannot be loaded or is not the network that is described.
+        Raises BundleError if it cannot be loaded or does not match shape and classes.
         """
 
     def describe(self, precision: Precision) -> str:
-        """Name, version, and what of `precision` is not as it should be here."""
+        """Name and version, and limits of `precision` on this machine."""

@@ -17,7 +17,7 @@ from edge.bundle.network import INPUT, OUTPUT, Precision
 from edge.bundle.self_contained import check_self_contained
 from edge.errors import BundleError, DeviceError
 
-# OpenVINO reports its use to Google Analytics where this module is installed. Cameras do not.
+# OpenVINO reports its use to Google Analytics if this module is installed; prevent that.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 try:
     import openvino
@@ -47,15 +47,15 @@ def describe(precision: Precision) -> str:
 
 @cache
 def _core() -> openvino.Core:
-    """One for the process: each makes a signal stack of its own and, when it goes, puts back the
-    one it found, which may be gone by then. The next Ctrl-C would crash (OpenVINO 2026.4)."""
+    """One for the process: each core installs a signal stack and, when it is deleted, restores the
+    previous one, which may be gone by then. The next Ctrl-C would crash (OpenVINO 2026.4)."""
     return openvino.Core()
 
 
 @cache
 def _int8_saturates() -> bool:
-    """Whether this processor adds products of bytes in 16 bits. x86 without VNNI does: INT8
-    networks then give other scores, by several tenths, and nothing says so.
+    """Whether this CPU adds products of bytes in 16 bits, as x86 without VNNI does: scores of INT8
+    networks are then wrong by several tenths, without any warning.
     """
     if platform.machine() != "x86_64":
         return False
@@ -64,8 +64,8 @@ def _int8_saturates() -> bool:
 
 
 def read_onnx(onnx: bytes) -> openvino.Model:
-    """By the reader of ONNX alone: left to choose, OpenVINO tries those of other formats, too, and
-    a file can be of two at once."""
+    """Read with the ONNX reader only: by default OpenVINO also tries other formats, and a file can
+    be valid in two at once."""
     reader = FrontEndManager().load_by_framework("onnx")
     return reader.convert(reader.load(io.BytesIO(onnx)))
 
@@ -92,33 +92,33 @@ class Network:
             if [o.any_name for o in model.inputs + model.outputs] != [INPUT, OUTPUT]:
                 raise BundleError(f"{name}: needs one input {INPUT!r} and one output {OUTPUT!r}")
             model.reshape({INPUT: shape})
-            found, wanted = model.output(0), (shape[0], classes)
-            # one whose size depends on what the input holds has no shape
-            if found.partial_shape.is_dynamic or tuple(found.shape) != wanted:
+            output, expected = model.output(0), (shape[0], classes)
+            # a size that depends on the values of the input is dynamic
+            if output.partial_shape.is_dynamic or tuple(output.shape) != expected:
                 raise BundleError(
-                    f"{name}: gives {found.partial_shape}, the manifest says {wanted}"
+                    f"{name}: gives {output.partial_shape}, the manifest says {expected}"
                 )
-            if found.element_type != openvino.Type.f32:
-                raise BundleError(f"{name}: gives {found.element_type}, not float32")
+            if output.element_type != openvino.Type.f32:
+                raise BundleError(f"{name}: gives {output.element_type}, not float32")
             self._compiled: openvino.CompiledModel | None = _core().compile_model(
                 model,
                 "CPU",
                 {
                     "PERFORMANCE_HINT": "LATENCY",
                     "INFERENCE_NUM_THREADS": 1,
-                    # pinned, all networks' threads share a core: a fifth fewer frames a second
+                    # with pinning all networks share one core: a fifth fewer frames a second
                     "ENABLE_CPU_PINNING": False,
-                    # float layers stay float: a score is the same on every machine
+                    # float layers stay float32, so that scores are the same on every machine
                     "INFERENCE_PRECISION_HINT": "f32",
                 }
-                # Q/DQ is then computed as it is written: slower, and right
+                # computes Q/DQ literally: slower, but correct
                 | ({"LP_TRANSFORMS_MODE": False} if _int8_saturates() else {}),
             )
         except RuntimeError as error:
             raise BundleError(f"{name}: OpenVINO cannot load it ({_last_line(error)})") from None
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(1, channels, H, W) -> (1, C) logits, at once. Raises BundleError where that fails."""
+        """(1, channels, H, W) -> (1, C) logits, synchronously. Raises BundleError if it fails."""
         try:
             return self._compiled({INPUT: batch})[OUTPUT]  # type: ignore[misc]
         except RuntimeError as error:
@@ -133,8 +133,8 @@ class Network:
 
 
 class Request:
-    """See edge.devices.inference.Request. The input is made in place: a stack is 4 MB, and to
-    allocate and copy one took as long as to compute it. name: of the network, for messages."""
+    """See edge.devices.inference.Request. The input is filled in place: a stack is 4 MB, and
+    allocating and copying it took as long as computing it. name: of the network, for messages."""
 
     def __init__(self, request: openvino.InferRequest, shape: tuple[int, ...], name: str) -> None:
         batch = np.zeros(shape, np.float32)
@@ -151,8 +151,7 @@ class Request:
         self._request.start_async()
 
     def wait(self) -> tuple[NDArray[np.float32], float]:
-        """Raises BundleError where the network cannot be run: what it does to its input may fit no
-        shape."""
+        """Raises BundleError if the network fails, such as with shapes that do not fit."""
         self._settle()
         logits = np.array(self._request.get_output_tensor(0).data[0])
         return logits, float(self._request.latency)

@@ -1,1 +1,1 @@
-"""Optical flow: TV-L1 of fixed length, and the stacks of it that the temporal network reads."""
+"""Optical flow (TV-L1 with a fixed amount of work) and stacks of it."""

@@ -1,4 +1,4 @@
-"""Motion between two frames, by one of several methods: each is a file, and a line in METHODS."""
+"""The methods of motion. Each method is one module and one line in METHODS."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from edge.video.frames import Frame
 
 
 class Motion(Protocol):
-    """Measures the flow from one frame to the next. Its workspace may be shared by several cameras
-    whose frames are given from one thread."""
+    """Computes the flow from one frame to the next. Several cameras may share its workspace if
+    their frames come from one thread."""
 
     def warm_up(self) -> None:
-        """Compile what is compiled on first use."""
+        """Compile everything that is compiled on first use."""
 
     def __call__(self, previous: Frame, current: Frame) -> FlowBytes:
-        """The flow that leads from `previous` to `current`, both at the model's size, as bytes in
-        px per the method's interval_s, (2, H, W). Times must rise."""
+        """The flow from `previous` to `current`, both at the model's size, as bytes in px per the
+        method's interval_s, (2, H, W). Times must rise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """spec: what a manifest says of it; it has `method`, `interval_s`, `bound_px`, and
+    """spec: its entry in a manifest, with `method`, `interval_s`, `bound_px` and
     `work(height, width)`, the pixel iterations of one flow. open: (spec, size_hw) -> Motion."""
 
     spec: type[Spec]
@@ -40,7 +40,7 @@ METHODS: dict[str, Method] = {"tvl1": Method(TVL1Spec, TVL1Motion)}
 
 
 def parse_motion(value: Any) -> Spec:
-    """The spec of a method from a manifest. Raises ValueError where it is none, or not known."""
+    """The spec of a method in a manifest. Raises ValueError if it is invalid or unknown."""
     if isinstance(value, Spec) and type(value) in {method.spec for method in METHODS.values()}:
         return value
     name = value.get("method") if isinstance(value, Mapping) else None
@@ -57,5 +57,5 @@ MotionSpec = Annotated[SerializeAsAny[Spec], PlainValidator(parse_motion)]
 
 
 def open_motion(spec: Any, size_hw: tuple[int, int]) -> Motion:
-    """What measures flow as `spec` says, in frames of `size_hw`."""
+    """The motion method that `spec` describes, for frames of `size_hw`."""
     return METHODS[spec.method].open(spec, size_hw)

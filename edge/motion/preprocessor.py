@@ -1,6 +1,5 @@
-"""Frames in, frames at the model's size with their flow out, one step a frame: the code that
-training, calibration and the camera share. The CUDA device does the same work with its own kernels
-and is held to this one.
+"""Resizes frames to the model's size and computes their flow, for training, calibration and the
+CPU device. The CUDA device does the same with its own kernels, which are tested against this.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from edge.video.frames import Frame, Geometry, Normalisation, resize_to_model, r
 @dataclass(frozen=True, slots=True)
 class Step:
     """frame: I420 at the model's size. flows: (2, H, W) uint8 from the frame before it, by the spec
-    of their method; empty where there is no frame before."""
+    of their method; empty if there is none before."""
 
     frame: Frame
     flows: Mapping[Spec, FlowBytes] = field(default_factory=dict)
 
 
 class Preprocessor:
-    """Holds the frame before, which is all that flow needs to know of the past."""
+    """Holds the previous frame, which is the only state that flow needs."""
 
     def __init__(
         self,
@@ -34,18 +33,18 @@ class Preprocessor:
         specs: Sequence[Spec],
         motions: Mapping[Spec, Motion] | None = None,
     ) -> None:
-        """specs: the methods of motion whose flows are wanted. motions: what measures them, shared
-        by preprocessors that are used from one thread."""
+        """specs: the motion methods to compute. motions: their implementations, which preprocessors
+        may share if they are used from one thread."""
         self.geometry, self._specs = geometry, tuple(specs)
         self._motions = motions or {spec: open_motion(spec, geometry.size_hw) for spec in specs}
         self._previous: Frame | None = None
 
     def another(self) -> Preprocessor:
-        """For the frames of another camera, in the same thread and workspace."""
+        """A preprocessor for another camera, which shares the thread and workspace."""
         return Preprocessor(self.geometry, self._specs, self._motions)
 
     def warm_up(self) -> None:
-        """Compile what is compiled on first use."""
+        """Compile everything that is compiled on first use."""
         height, width = self.geometry.size_hw
         for motion in self._motions.values():
             motion.warm_up()
@@ -56,15 +55,15 @@ class Preprocessor:
         )
 
     def clear(self) -> None:
-        """Forget the frame before: the next one has no flow."""
+        """Forget the previous frame: the next one has no flow."""
         self._previous = None
 
     def push(self, frame: Frame) -> Step:
-        """Resize a frame and measure the flow that led to it. Times must rise."""
+        """Resize a frame and compute the flow from the previous one. Times must rise."""
         return self.push_resized(resize_to_model(frame, self.geometry))
 
     def push_resized(self, current: Frame) -> Step:
-        """The same for a frame that is at the model's size already."""
+        """Like `push`, for a frame that has the model's size already."""
         previous, self._previous = self._previous, current
         if previous is None:
             return Step(current)

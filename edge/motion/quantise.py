@@ -1,4 +1,4 @@
-"""Flow in pixels as bytes, and back: clipped and rounded, as networks are trained on it."""
+"""Converts flow in pixels to bytes, clipped and rounded as networks are trained on it, and back."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ FlowBytes = NDArray[np.uint8]  # (2, H, W)
 
 
 class FlowScale(Protocol):
-    """What of a motion method's spec the bytes depend on. interval_s: flow is in px per this
-    interval; bound_px: it is clipped to +-bound_px."""
+    """The part of a motion method's spec that the bytes depend on. interval_s: flow is in px per
+    this interval; bound_px: it is clipped to +-bound_px."""
 
     @property
     def interval_s(self) -> float: ...
@@ -33,7 +33,7 @@ def quantise(flow: NDArray[np.float32], spec: FlowScale, interval_s: float) -> F
     """Flow in px over `interval_s` seconds to bytes: (2, H, W) float32 -> (2, H, W) uint8.
 
     Flow is first rescaled to `spec.interval_s`, then -bound_px..bound_px maps to 0..255, rounded
-    half up and saturating: it never wraps. No motion becomes 128.
+    half up and clipped. No motion becomes 128.
     """
     out = np.empty(flow.shape, np.uint8)
     scale = np.float32(127.5 / spec.bound_px * spec.interval_s / interval_s)
@@ -42,12 +42,12 @@ def quantise(flow: NDArray[np.float32], spec: FlowScale, interval_s: float) -> F
 
 
 def to_pixels(flow: FlowBytes, spec: FlowScale) -> NDArray[np.float32]:
-    """The flow that bytes (2, H, W) stand for, in px per `spec.interval_s`."""
+    """The flow of bytes (2, H, W) in px per `spec.interval_s`."""
     return (flow.astype(np.float32) - 127.5) * np.float32(spec.bound_px / 127.5)
 
 
 def moving_share(flow: FlowBytes, spec: FlowScale, least_px: float = 1.0) -> float:
-    """The share of the picture that moves by `least_px` per `spec.interval_s` or more, 0..1, from
+    """The share of the frame, 0..1, that moves by `least_px` or more per `spec.interval_s`, from
     every fourth pixel of the bytes (2, H, W)."""
     x, y = to_pixels(flow[:, ::4, ::4], spec)
     return float(np.mean(x * x + y * y >= least_px * least_px))

@@ -1,4 +1,4 @@
-"""How motion is measured, as a manifest says it: with other flow a network is another model."""
+"""The parameters of motion in a manifest. A network only works with the flow it was trained on."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class TVL1Spec(Spec):
     Facciolo, IPOL 2013), then clipped and rounded to bytes.
 
     scales: levels of the pyramid, each half the size of the one below it.
-    warps, iterations: warps a level and iterations a warp; both fixed, so latency never depends
-        on the picture.
+    warps, iterations: warps per level and iterations per warp; both fixed, so that the latency does
+        not depend on the picture.
     lambda_, theta, tau: weight of the data term, coupling, step of the duals times
         theta (projected ascent converges below 1/4); luma is in 0..255.
     median: side in px of the median filter after each warp.
@@ -37,7 +37,7 @@ class TVL1Spec(Spec):
     bound_px: float = Field(ge=0.1, le=1024)
 
     def work(self, height: int, width: int) -> int:
-        """How many pixels are iterated over for one flow of that size."""
+        """The number of pixel iterations for one flow of this size."""
         pixels = sum(-(-height >> level) * -(-width >> level) for level in range(self.scales))
         return pixels * self.warps * self.iterations
 

@@ -24,7 +24,8 @@ def stack_tensor(
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """A temporal network's input, (2L, H, W) float32, from L flows (2, H, W), oldest first: all u,
-    then all v (Simonyan and Zisserman, 2014; the Keras project). In `out` where it is given."""
+    then all v (Simonyan and Zisserman, 2014; the Keras project). out: where to write it; None: a
+    new array."""
     stacked = np.stack(flows, axis=1)  # (2, L, H, W)
     if out is None:
         out = np.empty((2 * len(flows), *stacked.shape[2:]), np.float32)

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from calibration.clips import OTHER, UNLABELLED, find_unlabelled, order_clips
 from calibration.histogram import measure_magnitudes
-from calibration.samples import MOMENTS, Samples, draw_samples, draw_unlabelled
+from calibration.samples import SNIPPETS, Samples, draw_samples, draw_unlabelled
 from edge.bundle.network import NetworkSpec
 from edge.errors import DataError, ExportError
 from tests.support.clips import write_clip
@@ -45,7 +45,7 @@ def test_only_training_clips_are_read(stream: Any, tmp_path: Path) -> None:
     spec = make_spec(stream, clips[:2])
     samples = draw(spec, clips, 9, tmp_path)
     assert sorted(samples.clips) == train
-    assert len(samples) == 2 * MOMENTS
+    assert len(samples) == 2 * SNIPPETS
     assert {tensor.shape for tensor in samples} == {(spec.channels, 224, 224)}
     assert samples.label_spread == {"Biking": 1, "Diving": 1, "Drumming": 0, OTHER: 0}
     assert "no calibration clip of Drumming" in samples.warnings[0]
@@ -113,7 +113,7 @@ def test_what_training_has_read_is_not_read_again(stream: Any, tmp_path: Path) -
     damaged.write_bytes(damaged.read_bytes()[:10_000])
     again = draw(spec, clips, 4, tmp_path)
     assert again.skipped == ()
-    assert len(wanted) == len(again) == 4 * MOMENTS
+    assert len(wanted) == len(again) == 4 * SNIPPETS
     assert all((a == b).all() for a, b in zip(again, wanted, strict=True))
 
 
@@ -142,13 +142,13 @@ def test_footage_without_labels_is_spread_over_its_length(tmp_path: Path) -> Non
     footage = find_unlabelled(tmp_path, spec)
     assert [one.name for one in footage] == ["a/one.mp4", "two.mp4"]
     samples = draw_unlabelled(spec, footage, 8, 1, open_cache(tmp_path / "kept", spec))
-    assert len(samples) == 8 * MOMENTS
+    assert len(samples) == 8 * SNIPPETS
     assert samples.label_spread == {UNLABELLED: 2}
     assert samples.warnings == []
     held = spec.model_copy(update={"validation_clips": ("Biking/two.mp4",)})
-    with pytest.raises(DataError, match=r"two\.mp4: has chosen the checkpoint"):
+    with pytest.raises(DataError, match=r"two\.mp4: is a validation clip"):
         find_unlabelled(tmp_path, held)
-    with pytest.raises(DataError, match="holds no recording"):
+    with pytest.raises(DataError, match="has no video"):
         find_unlabelled(tmp_path / "notes.txt", spec)
 
 

@@ -53,7 +53,7 @@ def test_changes_win_and_words_need_no_quotes() -> None:
         ("schedule.epochs=0", "schedule.epochs"),
         ("schedule.epoch=3", "schedule.epoch: Extra inputs are not permitted"),
         ("seed.x=2", "seed is a value"),
-        ("augmentation.scales=[2.0]", "shares of the picture's side"),
+        ("augmentation.scales=[2.0]", "shares of the frame's side"),
         ("schedule.warmup_epochs=99.0", "warmup_epochs must be fewer"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Clips, splits, and their frames and flow."""
+"""Data sets: clips, splits, and the cache of their frames and flow."""

@@ -1,4 +1,4 @@
-"""Resized frames and their flow, computed once a clip and kept without loss.
+"""The cache of resized frames and their flow, computed once per clip and stored losslessly.
 
     CACHE/<hash of geometry and format>/<Class>/<clip>-<hash of its name>/
         frames.npy, clip.json               the frames, whatever is measured on them
@@ -50,7 +50,7 @@ _FRAMES, _NOTE = "frames.npy", "clip.json"
 
 @dataclass(frozen=True)
 class CachedClip:
-    """One clip, ready to sample. Frame t is reached by flow t-1; frame 0 by none."""
+    """One clip, ready to sample. Flow t-1 leads to frame t; frame 0 has none."""
 
     clip: Clip
     size_hw: tuple[int, int]
@@ -64,12 +64,12 @@ class CachedClip:
         return len(self.times_s)
 
     def frame(self, index: int) -> Frame:
-        """Frame `index` at the model's size; its planes are read when they are looked at."""
+        """Frame `index` at the model's size; its planes are read from disk on first use."""
         return self._unpack(_open_rows(self.folder / _FRAMES), index)
 
     def steps(self, index: int, count: int) -> list[Step]:
-        """The `count` steps up to frame `index`, oldest first, as a camera would have given them.
-        Raises IndexError where there are not so many."""
+        """The `count` steps up to frame `index`, oldest first, as in a live run.
+        Raises IndexError if there are not so many."""
         first = index - count + 1
         if not 0 <= first <= index < len(self):
             raise IndexError(f"{self.clip.name}: no {count} frames end at frame {index}")
@@ -96,7 +96,7 @@ class Unusable:
 
 
 class ClipCache:
-    """The cache for one geometry and some methods of motion."""
+    """The cache for one geometry and some motion methods."""
 
     def __init__(self, root: Path, geometry: Geometry, motions: Sequence[Spec] = ()) -> None:
         self.geometry, self.motions = geometry, tuple(motions)
@@ -105,10 +105,10 @@ class ClipCache:
     def fill(
         self, clips: Iterable[Clip], workers: int, history: int
     ) -> Iterator[CachedClip | Unusable]:
-        """Every clip, computed where it is not in the cache yet, in the order of `clips`.
+        """Every clip, computed if it is not in the cache yet, in the order of `clips`.
 
         history: frames before the newest that an input needs. Clips that are too short for one or
-        cannot be read come as such. Raises DataError where the cache cannot be written.
+        cannot be read come as such. Raises DataError if the cache cannot be written.
         """
         for found in self._fill(clips, workers):
             reason = None
@@ -133,7 +133,7 @@ class ClipCache:
         return self.root / clip.label / f"{clip.path.stem}-{digest}"
 
     def _load(self, clip: Clip) -> CachedClip | None:
-        """A clip with all its flow; None where a part is missing or damaged."""
+        """A clip with all its flow; None if a part is missing or damaged."""
         cached = self._load_frames(clip)
         if cached is None or any(not self._has_flow(cached, spec) for spec in self.motions):
             return None
@@ -170,7 +170,7 @@ class ClipCache:
         return cached
 
     def _make_frames(self, clip: Clip) -> CachedClip:
-        """Decode a clip into a folder of its own. Raises DataError where it cannot be used."""
+        """Decode a clip into its own folder. Raises DataError if it cannot be used."""
         folder = self._folder(clip)
         partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         try:
@@ -206,12 +206,12 @@ class ClipCache:
 
 
 def flow_file(spec: Spec) -> str:
-    """The name of the file with the flow of a method of motion."""
+    """The name of the file with the flow of a motion method."""
     return f"flow-{_digest(spec.model_dump(mode='json', by_alias=True))}.npy"
 
 
 def _write_flow(cached: CachedClip, spec: Spec) -> None:
-    """Measure the flow of a clip on its cached frames, which are those a camera would give."""
+    """Compute the flow of a clip from its cached frames, which are the same as in a live run."""
     motion = open_motion(spec, cached.size_hw)
     previous = cached.frame(0)
     with (
@@ -225,7 +225,7 @@ def _write_flow(cached: CachedClip, spec: Spec) -> None:
 
 
 class _Rows:
-    """A .npy of bytes that is written a row at a time: no clip has to fit into memory."""
+    """Writes a .npy of bytes row by row, so that a clip need not fit into memory."""
 
     def __init__(self, file: IO[bytes], shape: tuple[int, ...]) -> None:
         self._file, self._shape, self._count = file, shape, 0
@@ -254,12 +254,12 @@ class _Rows:
 
 
 def _open_rows(file: Path) -> NDArray[np.uint8]:
-    """A .npy as it lies on the disk; what is changed of it in memory does not reach the file."""
+    """A memory-mapped .npy; changes in memory do not reach the file."""
     return np.asarray(np.load(file, mmap_mode="c"))
 
 
 def _holds(file: Path, shape: tuple[int, ...]) -> bool:
-    """Whether a file is there whole, with bytes of that shape."""
+    """Whether a file is complete, with bytes of that shape."""
     try:
         rows = np.load(file, mmap_mode="r")
     except (OSError, ValueError, EOFError):
@@ -287,7 +287,7 @@ def _content(clip: Clip) -> tuple[int, str]:
 
 
 def replace_folder(partial: Path, folder: Path) -> None:
-    """Give a finished folder its name; of two that make the same clip at once the last wins."""
+    """Rename a finished folder; if two runs compute the same clip, the last one wins."""
     for _ in range(3):
         shutil.rmtree(folder, ignore_errors=True)
         try:
@@ -300,7 +300,7 @@ def replace_folder(partial: Path, folder: Path) -> None:
 
 
 def open_cache(root: Path, *specs: NetworkSpec) -> ClipCache:
-    """The cache that holds what these networks, which are of one geometry, are fed from."""
+    """The cache for the inputs of these networks, which share one geometry."""
     return ClipCache(root, specs[0].geometry, motions_of(spec.input for spec in specs))
 
 
@@ -315,7 +315,7 @@ def too_short(path: Path, frames: int, history: int) -> str | None:
 def fill_cache(store: ClipCache, clips: list[Clip], history: int) -> list[CachedClip]:
     """The clips' cached frames and flow, with a progress bar while they are computed.
 
-    history: as for `fill`. Clips that cannot be used are left out and told. Raises DataError where
+    history: as for `fill`. Clips that cannot be used are left out and told. Raises DataError if
     a class has none left.
     """
     found = store.fill(clips, os.cpu_count() or 1, history)

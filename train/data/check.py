@@ -1,4 +1,4 @@
-"""What is wrong with a data set, kind by kind."""
+"""Finds the faults of a data set, by kind."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from train.data.dataset import open_dataset
 from train.data.decode import announced_frames, read_frames
 from train.data.ucf101 import LISTS, clips_folder, leaks, read_split
 
-FEWEST_GROUPS = 2  # of a class: one to learn from, one to choose by
+FEWEST_GROUPS = 2  # of a class: one to train on, one to validate on
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A kind of fault and the things that have it. harmless: told, and nothing to mend."""
+    """A kind of fault and the names of what has it. harmless: reported, but needs no fix."""
 
     kind: str
     names: tuple[str, ...]
@@ -32,10 +32,9 @@ class Finding:
 def check_dataset(
     root: Path, number: int, history: int, workers: int
 ) -> tuple[Split, list[Finding]]:
-    """The data set at `root` and what is wrong with it; every clip is decoded.
+    """The data set at `root` and its faults; every clip is decoded.
 
-    history: frames before the newest that an input needs. Raises DataError where there is no data
-    set at all.
+    history: frames that an input needs before the newest. Raises DataError if there is no data set.
     """
     official = root.is_dir() and (root / LISTS).is_dir()
     split = read_split(root, number) if official else open_dataset(root, number)
@@ -59,7 +58,7 @@ def check_dataset(
 
 
 def judge(path: Path, history: int) -> str:
-    """ "kind: detail" of what is wrong with a clip; nothing for a good one."""
+    """The fault of a clip as "kind: detail"; empty for a good one."""
     frames = 0
     try:
         announced = announced_frames(path)
@@ -77,7 +76,7 @@ def judge(path: Path, history: int) -> str:
 
 
 def _on_disk(root: Path, clips: list[Clip]) -> Iterator[Finding]:
-    """What the lists do not say of the clips' folder."""
+    """Faults of the clips' folder that the lists do not show."""
     folder = clips_folder(root)
     listed = {clip.path for split in (1, 2, 3) for clip in _listed(root, split)}
     listed |= {clip.path for clip in clips}

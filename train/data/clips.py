@@ -8,8 +8,8 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One clip. name: unique in its data set; path: a video, or a folder of pictures; label: its
-    class; group: what it was cut from: clips of one group are alike.
+    """One clip. name: unique in its data set; path: a video, or a folder of images; label: its
+    class; group: the recording it was cut from, since clips of one group are alike.
     """
 
     name: str
@@ -20,7 +20,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A partition. No group of a class is in both parts. missing: listed, and not on disk."""
+    """A partition. No group of a class is in both parts. missing: listed, but not on disk."""
 
     number: int
     train: tuple[Clip, ...]

@@ -1,4 +1,4 @@
-"""A data set on disk, in any of the layouts that people have.
+"""Opens a data set in any of the supported layouts.
 
     ROOT/UCF-101/<Class>/v_<Class>_gNN_cNN.avi  with  ROOT/ucfTrainTestlist/    UCF101 as it comes
     ROOT/jpegs_256/v_<Class>_gNN_cNN/frame000001.jpg  with  ROOT/ucfTrainTestlist/    its frames
@@ -22,7 +22,7 @@ from train.data.ucf101 import LISTS, load_split
 def open_dataset(root: Path, split: int) -> Split:
     """The clips at `root`, in training and test.
 
-    Raises DataError where there is no data set, or its lists cannot be used.
+    Raises DataError if there is no data set or its lists cannot be used.
     """
     if root.suffix.lower() == ".csv":
         return load_csv(root, split)

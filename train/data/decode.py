@@ -1,4 +1,4 @@
-"""Training's decoder: PyAV. Its planes are the same bytes as those GStreamer gives live."""
+"""The decoder of training: PyAV. Its planes are byte-identical to GStreamer's in live runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ONLY_THE_FILE = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
 
 
 def read_frames(path: Path, tell: bool = True) -> Iterator[Frame]:
-    """The frames of a clip in presentation order: of a video, or of a folder of pictures.
+    """The frames of a clip in presentation order, from a video or a folder of images.
 
     Raises DataError when it is neither; a video that breaks off gives what it has, which is logged
     unless the caller tells it in its own way.
@@ -39,7 +39,7 @@ def read_frames(path: Path, tell: bool = True) -> Iterator[Frame]:
 
 
 def announced_frames(path: Path) -> int | None:
-    """How many frames a clip's container says it has; None where it does not say.
+    """The number of frames that a clip's container announces; None if it does not.
 
     Raises DataError as `read_frames` does.
     """

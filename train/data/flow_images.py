@@ -1,4 +1,4 @@
-"""Flow as pictures, in the folders that other two-stream projects read.
+"""Flow as images, in the folders that other two-stream projects read.
 
     OUT/flow.json                                        how it was made: nothing else is mixed in
     OUT/{u,v}/v_<Class>_gNN_cNN/frame000001.jpg          flow from picture 1 to picture 2, in bytes
@@ -30,7 +30,7 @@ FORMAT = 1
 
 
 def open_flow_folder(out: Path, geometry: Geometry, flow: Spec) -> None:
-    """Make OUT, or check that its flow is of the same kind. Raises DataError where it is not."""
+    """Create the folder, or check that its flow has the same settings. Raises DataError if not."""
     note = out / "flow.json"
     sections = {"geometry": geometry, "flow": flow}
     wanted = {name: s.model_dump(mode="json", by_alias=True) for name, s in sections.items()}
@@ -66,16 +66,16 @@ def clip_folder(clip: Clip) -> str:
 
 
 def is_extracted(clip: Clip, out: Path) -> bool:
-    """Whether the flow of a clip is there, whole."""
+    """Whether the flow of a clip is there and complete."""
     name = _stem(clip)
     return (out / "u" / name).is_dir() and (out / "v" / name).is_dir()
 
 
 def extract_clip(clip: Clip, out: Path, geometry: Geometry, flow: Spec) -> int:
-    """Write the flow of one clip and return how many there are of it.
+    """Write the flow of one clip and return the number of flows.
 
     Safe to be done twice, also at once: a folder gets its name when it is whole. Raises DataError
-    where the clip cannot be read or the flow not be written.
+    if the clip cannot be read or the flow not be written.
     """
     name = _stem(clip)
     # a name of its own for each process of each machine
@@ -116,7 +116,7 @@ def _stem(clip: Clip) -> str:
 
 
 def extract_or_say(clip: Clip, out: Path, geometry: Geometry, flow: Spec) -> int | str:
-    """The same, with the reason instead of an error: one bad clip must not stop the others."""
+    """Like `extract_clip`, but returns errors as text: one bad clip must not stop the others."""
     try:
         return extract_clip(clip, out, geometry, flow)
     except DataError as error:

@@ -1,7 +1,7 @@
-"""Your own actions: a folder a class, or a CSV.
+"""A data set of one's own: a folder for each class, or a CSV.
 
-    ROOT/<Class>/<clip>.mp4              each clip a group of its own
-    ROOT/<Class>/<group>/<clip>.mp4      clips of one take, place or person together
+    ROOT/<Class>/<clip>.mp4              each clip is its own group
+    ROOT/<Class>/<group>/<clip>.mp4      clips of one take, place or person are a group
     ROOT.csv                             path,label[,group][,part]; part is train or test
 
 Where nobody says which clips are for testing, every fourth group of each class is.
@@ -20,7 +20,7 @@ _EVERY = 4
 
 
 def load_folders(root: Path, split: int) -> Split:
-    """Clips in a folder a class. Raises DataError where there are none."""
+    """Clips in a folder for each class. Raises DataError if there are none."""
     _only_one(root, split)
     clips = []
     for path in sorted(root.rglob("*")):
@@ -31,15 +31,15 @@ def load_folders(root: Path, split: int) -> Split:
         clips.append(Clip(path.relative_to(root).as_posix(), path, parts[0], group))
     if not clips:
         raise DataError(
-            f"{root}: no data set; it needs UCF-101/ and ucfTrainTestlist/, or a folder a class "
-            f"with videos ({', '.join(VIDEOS)})"
+            f"{root}: no data set; it needs UCF-101/ and ucfTrainTestlist/, or a folder for each "
+            f"class with videos ({', '.join(VIDEOS)})"
         )
     train, test = _cut(clips)
     return Split(1, train, test, ())
 
 
 def load_csv(path: Path, split: int) -> Split:
-    """Clips as a CSV lists them, paths relative to it. Raises DataError with the line at fault."""
+    """The clips listed in a CSV, with paths relative to it. Raises DataError with the line."""
     _only_one(path, split)
     clips: list[Clip] = []
     missing: list[str] = []
@@ -82,7 +82,8 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def _cut(clips: list[Clip]) -> tuple[tuple[Clip, ...], tuple[Clip, ...]]:
-    """(train, test): every fourth group of a class, the second first, so that two suffice."""
+    """(train, test): every fourth group of a class is tested, from the second on, so that two
+    groups are enough."""
     tested: set[tuple[str, str]] = set()
     for label in {clip.label for clip in clips}:
         groups = sorted({clip.group for clip in clips if clip.label == label})

@@ -1,7 +1,7 @@
-"""Work on many clips over many machines: Ray, an optional extra.
+"""Processes clips on many machines with Ray, an optional extra.
 
-Every machine needs twostream-edge with the extras `train` and `cluster`, and sees data and outputs
-under the same paths. A worker that dies takes nothing with it: Ray gives its clip to another.
+Every machine needs twostream-edge with the extras `train` and `cluster`, and the same paths for
+data and outputs. If a worker dies, Ray gives its clip to another one.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ AHEAD = 4  # tasks in flight for each core: enough to keep it busy, few enough t
 def map_on_cluster(
     work: Callable[[T], R], items: Sequence[T], address: str
 ) -> Iterator[tuple[T, R]]:
-    """Each item with what `work` makes of it, as they are done.
+    """Each item with its result of `work`, in the order they finish.
 
-    address: "local" starts a cluster of this machine; "auto" or HOST:PORT joins one that runs.
-    Raises DataError where there is none, or the workers of an item die again and again.
+    address: "local" starts a cluster on this machine; "auto" or HOST:PORT joins a running one.
+    Raises DataError if there is none, or the workers of an item die repeatedly.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -47,7 +47,7 @@ def map_on_cluster(
     except ray.exceptions.WorkerCrashedError:
         raise DataError(
             f"a worker of the Ray cluster died {RETRIES + 1} times at one clip; "
-            "what was done before is kept"
+            "earlier results are kept"
         ) from None
     finally:
         ray.shutdown()

@@ -1,4 +1,4 @@
-"""Parts of a list of clips, always cut by group: the clips of one group are alike."""
+"""Splits lists of clips, always by group, since the clips of one group are alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from train.data.clips import Clip
 def hold_out(
     clips: Sequence[Clip], classes: tuple[str, ...], fraction: float
 ) -> tuple[list[Clip], list[Clip]]:
-    """Cut a validation part from a training list: (train, validation), the same on every machine.
+    """Hold out a validation part: (train, validation), the same on every machine.
 
     A class that is to be learnt gives the nearest whole number of groups to `fraction` of its own,
     spread evenly over its group numbers. Of the other classes every fourth, by name, is held out

@@ -1,7 +1,7 @@
-"""Augmentation, on bytes and before the last step: what follows it is the code that runs live.
+"""Augmentation, on bytes, before the same code builds the input as in a live run.
 
-Scale jitter and corner crops are those of Wang et al., 2015: the height and the width of the crop
-are drawn apart from a list of scales, its place from the four corners and the centre.
+Scale jitter and corner crops follow Wang et al., 2015: the height and the width of the crop are
+drawn separately from a list of scales, its place from the four corners and the centre.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from train.recipe import AugmentationRecipe
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A rectangle of an resized frame, in px (all even), and whether to mirror it."""
+    """A rectangle of a resized frame, in px (all even), and whether to mirror it."""
 
     top: int
     left: int
@@ -33,9 +33,9 @@ class Crop:
 def draw_crop(
     rng: np.random.Generator, size_hw: tuple[int, int], recipe: AugmentationRecipe
 ) -> Crop:
-    """A crop at a drawn scale and place, mirrored in half of the cases if the recipe flips.
+    """A random crop, mirrored in half of the cases if the recipe flips.
 
-    The two sides are at most one scale of the recipe's list apart.
+    The scales of its two sides are at most one step of the recipe's list apart.
     """
     scales = recipe.scales
     first = int(rng.integers(len(scales)))
@@ -55,7 +55,7 @@ def draw_crop(
 def _cut(
     plane: NDArray[np.uint8], crop: Crop, size_hw: tuple[int, int], shift: int
 ) -> NDArray[np.uint8]:
-    """The crop of one plane, brought to `size_hw`; plane and result subsampled by 2**shift."""
+    """The crop of one plane, resized to `size_hw`; plane and result are subsampled by 2**shift."""
     rows = slice(crop.top >> shift, (crop.top + crop.height) >> shift)
     columns = slice(crop.left >> shift, (crop.left + crop.width) >> shift)
     height, width = size_hw[0] >> shift, size_hw[1] >> shift
@@ -68,8 +68,8 @@ def _cut(
 def augment_frame(
     frame: Frame, crop: Crop, size_hw: tuple[int, int], rng: np.random.Generator, colour: float
 ) -> Frame:
-    """A crop of an resized frame at `size_hw` (even), with its contrast, brightness and saturation
-    shifted: by up to 30 %, 20 levels and 40 % where `colour` is 1.
+    """A crop of a resized frame at `size_hw` (even), with contrast, brightness and saturation
+    changed by up to 30 %, 20 levels and 40 % if `colour` is 1.
     """
     gain, offset = 1 + colour * rng.uniform(-0.3, 0.3), colour * rng.uniform(-20, 20)
     saturation = 1 + colour * rng.uniform(-0.4, 0.4)
@@ -89,12 +89,12 @@ def augment_frame(
 
 
 def mirror_u(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Horizontal flow seen in a mirror: u changes sign, so a level changes sides of 127.5."""
+    """Mirror horizontal flow: u changes its sign, so levels are mirrored at 127.5."""
     return 255 - levels
 
 
 def _zoom(levels: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
-    """Flow of a picture enlarged by `factor` along the flow's axis: longer by as much."""
+    """The flow of a frame enlarged by `factor` along the flow's axis, which is as much larger."""
     table = np.clip(np.floor((np.arange(256) - 127.5) * factor + 128), 0, 255).astype(np.uint8)
     table[128] = 128  # no motion stays no motion
     return cv2.LUT(levels, table)  # type: ignore[return-value]
@@ -103,8 +103,8 @@ def _zoom(levels: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
 def augment_stack(
     stack: NDArray[np.uint8], crop: Crop, size_hw: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """A crop of a stack of flow bytes (L, 2, H, W) at `size_hw`: vectors are as long as in the crop
-    enlarged to the whole (H, W), whatever `size_hw` is, and u changes its sign in a mirror.
+    """A crop of a stack of flow bytes (L, 2, H, W) at `size_hw`. Vectors are scaled as if the crop
+    was enlarged to (H, W), whatever `size_hw` is; mirroring changes the sign of u.
     """
     zoom_u, zoom_v = stack.shape[3] / crop.width, stack.shape[2] / crop.height
     out = np.empty((*stack.shape[:2], *size_hw), np.uint8)
@@ -123,8 +123,8 @@ def augment_steps(
     rng: np.random.Generator,
     colour: float,
 ) -> list[Step]:
-    """What an input is built from, cut alike in all steps: the flow of one method where the input
-    has a motion, else the frames. The other is not looked at, and stays.
+    """Augment the steps of an input, all with the same crop: the flow of its motion method, or the
+    frames if it has none. The other part of each step is left unchanged.
     """
     if motion is None:
         return [replace(s, frame=augment_frame(s.frame, crop, size_hw, rng, colour)) for s in steps]

@@ -28,8 +28,8 @@ def canonical(label: str) -> str:
 def load_split(root: Path, number: int) -> Split:
     """Read split `number` (1, 2 or 3) of the UCF101 tree at `root`.
 
-    Raises DataError when lists or clips are missing, a line cannot be read, or a group leaks from
-    the training list into the test list.
+    Raises DataError if lists or clips are missing, a line cannot be read, or a group is in both the
+    training and the test list.
     """
     split = read_split(root, number)
     leaked = leaks(split)
@@ -37,12 +37,12 @@ def load_split(root: Path, number: int) -> Split:
         label, group = leaked[0]
         raise DataError(f"{root / LISTS}: {label} group {group} is in both lists of split {number}")
     if not split.train and not split.test:
-        raise DataError(f"{clips_folder(root)}: holds none of the clips that split {number} lists")
+        raise DataError(f"{clips_folder(root)}: has none of the clips listed in split {number}")
     return split
 
 
 def read_split(root: Path, number: int) -> Split:
-    """The same without a look at what the lists hold."""
+    """Like `load_split`, without checking the content of the lists."""
     if number not in (1, 2, 3):
         raise DataError(f"split {number} does not exist; UCF101 has splits 1, 2 and 3")
     if not (root / LISTS).is_dir():
@@ -54,7 +54,7 @@ def read_split(root: Path, number: int) -> Split:
 
 
 def clips_folder(root: Path) -> Path:
-    """Where the clips are: the videos, or else their frames."""
+    """The folder of the clips: the videos, or else their frames."""
     for name in (VIDEOS, FRAMES):
         if (root / name).is_dir():
             return root / name
@@ -62,7 +62,7 @@ def clips_folder(root: Path) -> Path:
 
 
 def leaks(split: Split) -> list[tuple[str, str]]:
-    """(label, group) of those that are in both parts."""
+    """(label, group) of the groups that are in both parts."""
     train, test = (
         {(clip.label, clip.group) for clip in part} for part in (split.train, split.test)
     )

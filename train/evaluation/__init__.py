@@ -1,1 +1,1 @@
-"""Protocols, metrics, fusion of saved scores."""
+"""Evaluation: protocols, metrics, fusion of saved scores."""

@@ -52,7 +52,7 @@ def search_weights(scores: Streams, truth: Truth, least: float = 0.0) -> dict[st
 
 
 def stacked(scores: Streams) -> NDArray[np.float32]:
-    """All streams' scores, each clip's of length 1, side by side: (N, streams C)."""
+    """The scores of all streams, normalised to length 1, side by side: (N, streams C)."""
     parts = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in scores.values()]
     return np.concatenate(parts, axis=1)
 
@@ -67,7 +67,7 @@ def fit_svm(
     """A multi-class linear SVM on stacked scores (Simonyan and Zisserman, "Two-stream
     convolutional networks", 2014, section 5.3), its penalty chosen on the held-out clips.
 
-    Raises DataError where there are not two classes to tell apart.
+    Raises DataError if there are not two classes to tell apart.
     """
     if len(set(truth.tolist())) < 2:
         raise DataError("an SVM needs training clips of two classes or more")

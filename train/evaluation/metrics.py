@@ -1,4 +1,4 @@
-"""Figures of merit from scores (clips, C) and the number of each clip's class (clips,)."""
+"""Metrics of scores (clips, C) with the index of each clip's class (clips,)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Truth = NDArray[np.int64]
 
 
 def top_k(scores: Scores, truth: Truth, k: int) -> float:
-    """The share of clips whose class is among their k best; of equals the first class wins."""
+    """The share of clips whose class is among the k best; the first of equal classes wins."""
     return float((best_classes(scores, k) == truth[:, None]).any(axis=1).mean())
 
 
 def confusion(scores: Scores, truth: Truth) -> NDArray[np.int64]:
-    """Clips of class i that were taken for class j, (C, C)."""
+    """The number of clips of class i that were labelled class j, (C, C)."""
     counts = np.zeros((scores.shape[1], scores.shape[1]), np.int64)
     np.add.at(counts, (truth, scores.argmax(axis=1)), 1)
     return counts
@@ -32,5 +32,5 @@ def right_by_class(counts: NDArray[np.int64], classes: tuple[str, ...]) -> dict[
 
 
 def log_likelihood(scores: Scores, truth: Truth) -> float:
-    """The mean logarithm of the score of each clip's own class."""
+    """The mean log of the score of each clip's true class."""
     return float(np.log(np.maximum(scores[np.arange(len(truth)), truth], 1e-9)).mean())

@@ -1,4 +1,4 @@
-"""A confusion matrix as a picture."""
+"""Plots a confusion matrix."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def draw_confusion(
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """As a PNG, whole or not at all. Raises DataError where it cannot be written."""
+    """Write a PNG atomically. Raises DataError if it cannot be written."""
     FigureCanvasAgg(figure)
     with write_atomic(path, DataError) as file:
         figure.savefig(file, format="png", dpi=110)

@@ -1,4 +1,4 @@
-"""The protocols of the field: so many evenly spaced moments of a clip, in one view or ten crops."""
+"""The usual test protocols: evenly spaced snippets of a clip, with one view or ten crops."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ClipScores:
 
 
 def ten_crops(size_hw: tuple[int, int]) -> list[Crop]:
-    """The four corners and the centre, and the same in the mirror."""
+    """The four corners and the centre, and the same mirrored."""
     height, width = (int(side * CROP_SHARE) // 2 * 2 for side in size_hw)
     room_h, room_w = size_hw[0] - height, size_hw[1] - width
     places = [(0, 0), (0, room_w), (room_h, 0), (room_h, room_w)]
@@ -74,25 +74,25 @@ def torch_network(network: nn.Module) -> Network:
 def sample_scores(
     clip: CachedClip, spec: NetworkSpec, network: Network, protocol: Protocol
 ) -> Scores:
-    """The softmax scores at each moment of a clip, averaged over the crops, (samples, C)."""
+    """The softmax scores of each snippet of a clip, averaged over the crops, (samples, C)."""
     return _rows(clip, spec, lambda batch: softmax(network(batch), 1.0), protocol)
 
 
 def mean_scores(
     clips: list[CachedClip], spec: NetworkSpec, network: Network, samples: int, history: int
 ) -> Scores:
-    """The mean softmax scores of each clip in the whole view, (clips, C); see Protocol."""
+    """The mean softmax scores of each clip with the whole view, (clips, C); see Protocol."""
     protocol = Protocol(samples, 1, history)
     return np.stack([sample_scores(c, spec, network, protocol).mean(axis=0) for c in clips])
 
 
 def true_classes(clips: list[CachedClip], classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """The number of each clip's class, (clips,). Raises ValueError for one that is none of them."""
+    """The index of each clip's class, (clips,). Raises ValueError if one is not in `classes`."""
     return np.array([classes.index(clip.clip.label) for clip in clips], np.int64)
 
 
 def score_clip(clip: CachedClip, checkpoint: Path, protocol: Protocol) -> ClipScores:
-    """What the network of a checkpoint says of a clip.
+    """The scores and features of a clip by the network of a checkpoint.
 
     It is loaded once a process, so that a worker of a cluster can be given nothing but its path.
     """
@@ -104,7 +104,7 @@ def score_clip(clip: CachedClip, checkpoint: Path, protocol: Protocol) -> ClipSc
 
 @cache
 def _loaded(checkpoint: Path) -> tuple[Network, NetworkSpec]:
-    """A network whose rows are the softmax scores and, behind them, the features."""
+    """A network whose output rows are the softmax scores followed by the features."""
     keep_freed_memory()
     module, spec, _ = load_checkpoint(checkpoint)
     module.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -132,7 +132,7 @@ class _PooledFeatures(nn.Module):
 def _rows(
     clip: CachedClip, spec: NetworkSpec, network: Network, protocol: Protocol
 ) -> NDArray[np.float32]:
-    """What the network gives at each moment, averaged over the crops, (samples, K)."""
+    """The network's output for each snippet, averaged over the crops, (samples, K)."""
     parts = [network(inputs) for inputs in _batches(_views(clip, spec, protocol))]
     return np.concatenate(parts).reshape(protocol.samples, protocol.crops, -1).mean(axis=1)
 
@@ -140,7 +140,7 @@ def _rows(
 def _views(
     clip: CachedClip, spec: NetworkSpec, protocol: Protocol
 ) -> Iterator[NDArray[np.float32]]:
-    """Inputs (channels, H, W), the crops of a moment one after another."""
+    """Inputs (channels, H, W), for each snippet its crops one after another."""
     for index in evenly_spaced(len(clip), protocol.history, protocol.samples):
         if protocol.crops == 1:
             yield tensor_at(clip, index, spec)
@@ -150,7 +150,7 @@ def _views(
 
 
 def _cropped(clip: CachedClip, index: int, spec: NetworkSpec, crop: Crop) -> NDArray[np.float32]:
-    """The input of a crop, brought to the size of the whole view; no colour is shifted."""
+    """The input of a crop, resized to the size of the whole view; colours are unchanged."""
     unused = np.random.default_rng(0)
     return augmented_tensor(clip, index, spec, crop, clip.size_hw, unused, 0.0)
 

@@ -68,7 +68,7 @@ class RecurrentFusion(nn.Module):
 
 
 class LiveFusion:
-    """The causal form, a moment at a time."""
+    """The causal form, one snippet at a time."""
 
     def __init__(self, network: RecurrentFusion) -> None:
         if network.kind != "causal":
@@ -77,13 +77,13 @@ class LiveFusion:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all moments, as after a gap."""
+        """Forget all snippets, as after a gap."""
         self._hidden: torch.Tensor | None = None
         self._sum = torch.zeros(1, 1, _HIDDEN)
         self._weight = torch.zeros(1, 1, 1)
 
     def step(self, features: NDArray[np.float32]) -> Scores:
-        """The scores (C,) of this moment, from its pooled features (F,)."""
+        """The scores (C,) of the next snippet, from its pooled features (F,)."""
         network = self.network
         with torch.inference_mode():
             moment = torch.from_numpy(features)[None, None]
@@ -115,7 +115,7 @@ def fit_recurrent(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """A GRU of this size is many small products, over which threads wait for each other."""
+    """Use one thread: a GRU of this size is many small products, where threads only wait."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -155,7 +155,7 @@ def _fit(
 
 
 def clip_scores(network: RecurrentFusion, features: NDArray[np.float32]) -> Scores:
-    """The scores of whole clips, (clips, C): the causal form's are those of the last moment."""
+    """The scores of whole clips, (clips, C); of the causal form those after the last snippet."""
     network.eval()
     with torch.inference_mode():
         logits = network(torch.from_numpy(features))[:, -1]
@@ -163,13 +163,13 @@ def clip_scores(network: RecurrentFusion, features: NDArray[np.float32]) -> Scor
 
 
 def write_recurrent(path: Path, network: RecurrentFusion) -> None:
-    """Raises CheckpointError where it cannot be written."""
+    """Write a recurrent fusion. Raises CheckpointError if it cannot be written."""
     header = {"kind": network.kind, "classes": network.classes, "features": len(network.mean)}
     write_tensors(path, network.state_dict(), {KEY: json.dumps(header)})
 
 
 def load_recurrent(path: Path) -> RecurrentFusion:
-    """Raises CheckpointError where the file is no recurrent fusion."""
+    """Load a recurrent fusion. Raises CheckpointError if the file is not one."""
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {})[KEY])

@@ -1,4 +1,4 @@
-"""Saved scores: what some networks say at each moment of each clip, in one .npz file.
+"""Saved scores: of some networks for each snippet of each clip, in one .npz file.
 
 names, labels, parts    (clips,) text; a part is train, validation or test
 STREAM_scores           (clips, samples, C) float32, softmax
@@ -44,7 +44,7 @@ class SavedScores:
 
     @property
     def truth(self) -> NDArray[np.int64]:
-        """The number of each clip's class, (clips,)."""
+        """The index of each clip's class, (clips,)."""
         numbers = {label: index for index, label in enumerate(self.classes)}
         return np.array([numbers[label] for label in self.labels], np.int64)
 
@@ -62,7 +62,7 @@ class SavedScores:
 
 
 def write_scores(path: Path, saved: SavedScores) -> None:
-    """Raises DataError where it cannot be written."""
+    """Write saved scores. Raises DataError if the file cannot be written."""
     arrays: dict[str, NDArray[Any]] = {
         "names": np.array(saved.names, str),
         "labels": np.array(saved.labels, str),
@@ -76,7 +76,7 @@ def write_scores(path: Path, saved: SavedScores) -> None:
 
 
 def load_scores(path: Path) -> SavedScores:
-    """Raises DataError where the file is missing, damaged, or does not say what it should."""
+    """Load saved scores. Raises DataError if the file is missing, damaged or invalid."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -106,13 +106,13 @@ def load_scores(path: Path) -> SavedScores:
 
 
 def _of_kind(arrays: dict[str, NDArray[Any]], ending: str) -> dict[str, NDArray[Any]]:
-    """By stream, the arrays whose names end so."""
+    """The arrays whose names have this ending, by stream."""
     names = (name.removesuffix(ending) for name in arrays if name.endswith(ending))
     return {stream: arrays[f"{stream}{ending}"] for stream in names}
 
 
 def _check(saved: SavedScores) -> None:
-    """Raises ValueError, KeyError or TypeError for what does not fit together."""
+    """Raises ValueError, KeyError or TypeError if the parts do not fit together."""
     if saved.header["format"] != FORMAT:
         raise ValueError(f"format {saved.header['format']}, expected {FORMAT}")
     clips, classes = len(saved.names), len(saved.classes)

@@ -1,1 +1,1 @@
-"""Backbones, weights, checkpoints."""
+"""Networks: backbones, pretrained weights, checkpoints."""

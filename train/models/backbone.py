@@ -1,4 +1,4 @@
-"""The two networks: timm backbones with a new classifier, one of them seeing flow."""
+"""The networks: timm backbones with a new classifier, for RGB or flow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TENSORFLOW_BN_EPS = 1e-3
 def build_network(backbone: str, channels: int, classes: int, dropout: float) -> nn.Module:
     """An untrained backbone: (N, channels, H, W) -> (N, classes) logits.
 
-    Raises CheckpointError where timm has no such backbone, or it cannot be fed so.
+    Raises CheckpointError if timm has no such backbone, or it cannot be fed so.
     """
     pretrained_config(backbone)
     options: dict[str, Any] = (
@@ -42,7 +42,7 @@ def build_network(backbone: str, channels: int, classes: int, dropout: float) ->
 
 
 def cross_modality(kernel: torch.Tensor, channels: int) -> torch.Tensor:
-    """RGB's first convolution for another number of channels: the mean over R, G and B, repeated.
+    """The first convolution for another number of channels: the mean over R, G and B, repeated.
 
     (O, 3, kh, kw) -> (O, channels, kh, kw). Wang et al., "Towards good practices for very deep
     two-stream ConvNets", 2015.
@@ -57,7 +57,7 @@ def pretrained_network(
     source of the weights in words.
 
     The classifier begins with zeros, so all scores are equal: a random one would first pull the
-    backbone astray. Raises CheckpointError where the weights are not to be had or do not fit.
+    backbone astray. Raises CheckpointError if the weights are not to be had or do not fit.
     """
     network = build_network(backbone, channels, classes, dropout)
     found = load_weights(backbone, weights)
@@ -71,7 +71,7 @@ def pretrained_network(
 def _fit(
     network: nn.Module, backbone: str, state: dict[str, torch.Tensor], channels: int, weights: str
 ) -> None:
-    """Load all of `state` but its classifier; nothing else may be missing or misshapen."""
+    """Load all of `state` except its classifier; everything else must be there and fit."""
     config = pretrained_config(backbone)
     first, last = f"{config['first_conv']}.weight", f"{config['classifier']}."
     kernel = state.get(first)
@@ -109,7 +109,7 @@ def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
 
 
 def freeze_stages(network: nn.Module, stages: int) -> list[nn.Module]:
-    """Keep the stem and the first `stages` stages, as timm groups them, as they are.
+    """Freeze the stem and the first `stages` stages, as timm groups them.
 
     Returns the layers kept, which are to stay in evaluation mode. 0 keeps none.
     """
@@ -140,6 +140,6 @@ def freeze_batch_norm(
 
 
 def pooled_features(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:
-    """What the classifier sees: (N, channels, H, W) -> (N, F)."""
+    """The classifier's input: (N, channels, H, W) -> (N, F)."""
     features = network.forward_features(batch)  # type: ignore[operator]
     return network.forward_head(features, pre_logits=True)  # type: ignore[operator, no-any-return]

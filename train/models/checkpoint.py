@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file, weights and all that belongs to them. Nothing is unpickled."""
+"""Checkpoints: weights and metadata in one safetensors file. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Origin:
 def write_checkpoint(
     path: Path, network: nn.Module, spec: NetworkSpec, origin: Origin, history: History, best: bool
 ) -> None:
-    """Write a network; best: whether it is the one to use of its run so far.
+    """Write a network. best: whether it is the best of its run so far.
 
     Raises CheckpointError, and leaves what was at `path`, where it cannot be written.
     """
@@ -74,7 +74,7 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, NetworkSpec, History]:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The file itself, or the best checkpoint of a run's folder."""
+    """The file itself, or the best checkpoint in a run folder."""
     if path.is_file():
         return path
     if not path.is_dir():
@@ -102,7 +102,7 @@ def read_spec(path: Path, metadata: dict[str, str]) -> NetworkSpec:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What a checkpoint says of itself, without its weights."""
+    """The metadata of a checkpoint, without its weights."""
     try:
         with safe_open(path, "pt") as header:
             metadata = header.metadata() or {}
@@ -130,7 +130,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """A reader sees the old file or the new one, also after a power cut; never a part of one."""
+    """Write a file atomically, so that it is complete even after a power cut."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         # save_file() would make a file of its own in the place of the one that is written here
@@ -143,7 +143,7 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
 
 
 def data_hash(clips: list[CachedClip]) -> str:
-    """SHA-256 of the clips' names and contents, whatever their order."""
+    """SHA-256 of the clips' names and contents, independent of their order."""
     lines = sorted(f"{clip.clip.name} {clip.sha256}\n" for clip in clips)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

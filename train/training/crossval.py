@@ -1,4 +1,4 @@
-"""Cross-validation by group: how good a recipe is on clips of people and places it has not seen."""
+"""Cross-validation by group: the accuracy of a recipe on unseen people and places."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SAMPLES = 19  # moments of a test clip, as the Keras project has it
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is cross-validated: streams by recipe, all on the same partitions."""
+    """A cross-validation: the recipe of each stream, all with the same folds."""
 
     classes: tuple[str, ...]
     clips: Sequence[Clip]
@@ -40,11 +40,11 @@ class Trial:
 
 
 def cross_validate(trial: Trial, options: JobOptions) -> dict[str, Any]:
-    """Train all streams on each partition, as `twostream train` would, and test them.
+    """Train all streams on each fold, as `twostream train` does, and test them.
 
     A fold's runs are kept in OUT/fold1, OUT/fold2, ...; what has been trained already is gone on
     from. Returns top-1 a fold, their mean and spread, by stream and for the mean of all. Raises
-    DataError where a class has fewer groups than there are folds.
+    DataError if a class has fewer groups than there are folds.
     """
     for label in trial.classes:
         groups = len({clip.group for clip in trial.clips if clip.label == label})
@@ -81,7 +81,7 @@ def _train(stream: str, clips: list[Clip], trial: Trial, options: JobOptions) ->
 def _test(
     runs: dict[str, Path], clips: list[Clip], classes: tuple[str, ...], options: JobOptions
 ) -> tuple[dict[str, Scores], Truth]:
-    """The scores of each stream at the same moments, and the classes that are true."""
+    """The scores of each stream on the same snippets, and the true classes."""
     loaded = {stream: load_checkpoint(path)[:2] for stream, path in runs.items()}
     history = max(spec.input.history for _, spec in loaded.values())
     scores: dict[str, Scores] = {}

@@ -1,4 +1,4 @@
-"""Which moments of a clip are looked at, and the tensors they give."""
+"""The training set: random snippets of clips as augmented tensors."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class TrainingSet(Dataset[Item]):
         return len(self.samples)
 
     def __getitem__(self, draw: Draw) -> Item:
-        """Augmented inputs at K moments, one a segment, (K, channels, H, W), and the target."""
+        """Augmented inputs of K snippets, one per segment, (K, channels, H, W), and the target."""
         epoch, number = draw
         sample = self.samples[number]
         clip = self.clips[sample.clip]
@@ -93,7 +93,7 @@ class TrainingSet(Dataset[Item]):
         return [first + min(place, room - 1) for place in places]
 
     def describe(self, draw: Draw) -> str:
-        """Clip and frames of a sample, for a person who wants to look at it."""
+        """The clip and frames of a sample, as text for messages."""
         frames = ", ".join(str(index) for index in self.moments(draw))
         return f"{self.clips[self.samples[draw[1]].clip].clip.name} at frame {frames}"
 
@@ -115,7 +115,7 @@ def target_scores(label: str, spec: NetworkSpec) -> NDArray[np.float32]:
 
 
 class Batches(Sampler[list[Draw]]):
-    """One process's share of the shuffled global batches of an epoch, from any step on.
+    """One process's share of an epoch's shuffled global batches, starting at any step.
 
     The order depends on seed and epoch alone. Step s of the epoch takes samples s B to (s+1) B - 1
     of it, of which this process takes each world-th. What is left over at the end sits this epoch
@@ -128,11 +128,11 @@ class Batches(Sampler[list[Draw]]):
         self.epoch, self.first_step = 1, 0
 
     def __len__(self) -> int:
-        """Steps an epoch."""
+        """Steps per epoch."""
         return self.samples // self.batch
 
     def start_at(self, epoch: int, step: int) -> None:
-        """Where the next iteration begins."""
+        """Set where the next iteration starts."""
         self.epoch, self.first_step = epoch, step
 
     def draws(self, epoch: int, step: int) -> list[Draw]:

@@ -1,4 +1,4 @@
-"""One run in several processes, as torchrun starts them: on one machine or on many."""
+"""Training in several processes started by torchrun, on one machine or many."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE = timedelta(days=2)
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process among `world` ones; `local` counts those of this machine."""
+    """The rank of this process among `world` processes. local: its rank on this machine."""
 
     rank: int
     world: int
@@ -29,7 +29,7 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the one that speaks and writes."""
+        """Whether this process logs and writes files."""
         return self.rank == 0
 
     def mean(self, value: torch.Tensor) -> torch.Tensor:
@@ -41,7 +41,7 @@ class Ranks:
         return value
 
     def from_leader(self, value: T) -> T:
-        """What the leading process has, everywhere."""
+        """The leading process's value, in all processes."""
         if self.world == 1:
             return value
         box = [value]
@@ -49,7 +49,7 @@ class Ranks:
         return box[0]
 
     def gather(self, value: T) -> list[T]:
-        """What every process has, in the order of their ranks."""
+        """The values of all processes, in the order of their ranks."""
         if self.world == 1:
             return [value]
         found: list[T | None] = [None] * self.world
@@ -68,7 +68,7 @@ class Ranks:
 
 @contextmanager
 def join_ranks() -> Iterator[Ranks]:
-    """Join the others that torchrun started, or be alone."""
+    """Join the processes that torchrun started, or run alone."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     on_gpu = torch.cuda.is_available()

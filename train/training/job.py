@@ -1,4 +1,4 @@
-"""A training job: which clips, which classes, which recipe; and the run that does it."""
+"""A training job (clips, classes, recipe), and how it is run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from train.training.run_folder import open_folder, run_name
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be learnt, from what.
+    """What to train, and on which clips.
 
     Clips of other classes may be among both lists; those of `validation` choose nothing and are
     only kept from training. stream: one of train.streams.STREAMS; motion: how flow is measured.
@@ -39,7 +39,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """Where and how it is done.
+    """How to run a job.
 
     out: the run's folder is made in it. resume: "" to begin, "auto" to go on where there is
     something to go on from, or the folder of a run. workers: None for what suits the machine.
@@ -54,7 +54,7 @@ class JobOptions:
 
 
 def run_job(job: Job, options: JobOptions) -> Path:
-    """Train one stream and return its best checkpoint; in several processes under torchrun."""
+    """Train one stream and return its best checkpoint. Under torchrun, one of several processes."""
     keep_freed_memory()
     with join_ranks() as ranks:
         spec = _spec(job)
@@ -87,7 +87,7 @@ def _spec(job: Job) -> NetworkSpec:
 
 
 def _state_to_go_on_from(folder: Path, resume: str) -> Path | None:
-    """The state file that --resume means. Raises CheckpointError where there is none."""
+    """The state file for --resume. Raises CheckpointError if there is none."""
     state = open_folder(folder, bool(resume))
     if resume in ("", "auto"):
         return state if resume and state.is_file() else None

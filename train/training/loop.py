@@ -1,4 +1,4 @@
-"""One network from its first weights to its best checkpoint."""
+"""The training loop of one network, from its initial weights to its best checkpoint."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from train.models.qat import round_layers
 from train.recipe import Recipe
 from train.training.dataset import Batches, Item, TrainingSet
 from train.training.distributed import Ranks
-from train.training.monitor import Watch, write_curve
+from train.training.monitor import Monitor, write_curve
 from train.training.optim import build_optimiser, class_weights, running_mean
 from train.training.resume import STATE_FILE, Parts, Position, load_state, restore, write_state
 from train.training.run_folder import best_epoch, keep_epoch
@@ -55,11 +55,11 @@ PICTURES_EVERY = 500  # steps
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """What belongs to the machine and the day, not to the recipe.
+    """The options of a run that do not belong to the recipe.
 
-    folder: of this run. resume_from: the state file to go on from, or None. workers: processes
-    that make samples; 0 makes them in this one. save_every_s: how much work a kill may cost.
-    keep: how many of the newest checkpoints stay beside the best.
+    folder: of this run. resume_from: the state file to resume from, or None. workers: data loading
+    processes; 0 loads in this one. save_every_s: seconds between saves of the training state.
+    keep: how many of the newest checkpoints to keep besides the best.
     """
 
     folder: Path
@@ -70,7 +70,7 @@ class RunConfig:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Somebody asked the run to stop; its state has been written, and that has been said."""
+    """A signal stopped the run; its state has been saved and that was logged."""
 
 
 def train_network(
@@ -81,11 +81,11 @@ def train_network(
     run: RunConfig,
     ranks: Ranks,
 ) -> Path:
-    """Train, and return the best checkpoint, which the process that leads has written.
+    """Train and return the best checkpoint, which the leading process has written.
 
-    Clips of other classes may be among `train`; those of `validation` all have one of the classes.
-    Raises TrainingError when the loss is no number or the memory is too small, CheckpointError
-    when a checkpoint cannot be written or gone on from, Interrupted after SIGINT or SIGTERM.
+    `train` may include clips of other classes (negatives); `validation` may not. Raises
+    TrainingError if the loss is not finite or memory is too small, CheckpointError if a checkpoint
+    cannot be written or resumed from, Interrupted after SIGINT or SIGTERM.
     """
     training = _Training(train, validation, spec, recipe, run, ranks)
     training.run()
@@ -93,7 +93,7 @@ def train_network(
 
 
 class _Training:
-    """A run under way: what it changes, where it stands, what it has seen."""
+    """The state of a training run."""
 
     def __init__(
         self,
@@ -119,20 +119,20 @@ class _Training:
         self.stepper = Stepper(self.parts, kept_in_eval, recipe, weights, ranks)
 
     def run(self) -> None:
-        """Train to the last epoch, or until the validation clips say that it is enough."""
+        """Train to the last epoch, or until early stopping."""
         steps, epochs = len(self.batches), self.recipe.schedule.epochs
         done = (self.position.epoch - 1) * steps + self.position.step
         loader = _loader(self.samples, self.batches, self.config.workers, self.ranks.device)
         title = f"{self.spec.stream} {self.spec.backbone}"
-        with _asked_to_stop() as asked, self._watch(title, steps * epochs, done) as watch:
+        with _asked_to_stop() as stopping, self._monitor(title, steps * epochs, done) as monitor:
             while self.position.epoch <= epochs and not self._had_enough():
-                self._run_epoch(loader, watch, asked)
-                self._end_epoch(watch)
-            if watch is not None and self.position.epoch <= epochs:
-                logger.info("no better epoch in %d: enough", self.recipe.validation.patience)
+                self._run_epoch(loader, monitor, stopping)
+                self._end_epoch(monitor)
+            if monitor is not None and self.position.epoch <= epochs:
+                logger.info("stopped early: no better epoch in %d", self.recipe.validation.patience)
 
     def _run_epoch(
-        self, loader: DataLoader[Item], watch: Watch | None, asked: Callable[[], bool]
+        self, loader: DataLoader[Item], monitor: Monitor | None, stopping: Callable[[], bool]
     ) -> None:
         position, steps = self.position, len(self.batches)
         self.epoch_started = time.monotonic()
@@ -147,9 +147,9 @@ class _Training:
             position.step += 1
             position.loss_sum += loss
             now = time.monotonic()
-            if watch is not None:
-                self._show(watch, item, loss, now - waited_from, ready - waited_from)
-            if asked():
+            if monitor is not None:
+                self._show(monitor, item, loss, now - waited_from, ready - waited_from)
+            if stopping():
                 self._save()
                 logger.info(
                     "stopped at epoch %d, step %d of %d; go on with --resume auto",
@@ -163,8 +163,10 @@ class _Training:
                 saved = time.monotonic()
             waited_from = time.monotonic()
 
-    def _show(self, watch: Watch, item: Item, loss: float, seconds: float, waited_s: float) -> None:
-        """The step just done, which took `seconds` and waited for its samples so long."""
+    def _show(
+        self, monitor: Monitor, item: Item, loss: float, seconds: float, waited_s: float
+    ) -> None:
+        """Report the last step, which took `seconds`, of which it waited `waited_s` for data."""
         number = (self.position.epoch - 1) * len(self.batches) + self.position.step
         scalars = {
             "loss": loss,
@@ -172,12 +174,12 @@ class _Training:
             "samples_per_s": self.batches.batch / seconds,
             "data_share": waited_s / seconds,
         }
-        watch.step(number, scalars)
+        monitor.step(number, scalars)
         if number % PICTURES_EVERY == 1:
-            watch.pictures(number, item[0][:, 0], item[1], self.spec)
+            monitor.pictures(number, item[0][:, 0], item[1], self.spec)
 
-    def _end_epoch(self, watch: Watch | None) -> None:
-        """Validate, and write the epoch's checkpoint and the state that goes on after it."""
+    def _end_epoch(self, monitor: Monitor | None) -> None:
+        """Validate, then write the epoch's checkpoint and the state to resume from."""
         position = self.position
         row = {"epoch": float(position.epoch), "loss": position.loss_sum / len(self.batches)}
         self.history.append(row | self._validate())
@@ -196,16 +198,16 @@ class _Training:
             )
             self._save()
             write_curve(self.history, self.config.folder / "curve.png")
-        if watch is not None:
+        if monitor is not None:
             kept = best_epoch(self.history, chosen) == len(self.history) - 1
-            watch.epoch(self.history[-1], time.monotonic() - self.epoch_started, kept)
+            monitor.epoch(self.history[-1], time.monotonic() - self.epoch_started, kept)
 
     def _network_to_keep(self) -> nn.Module:
         mean = self.parts.mean
         return self.parts.network if mean is None else mean.module  # type: ignore[return-value]
 
     def _validate(self) -> dict[str, float]:
-        """Top-1 and mean log-likelihood of the validation clips, which the processes share."""
+        """Top-1 and mean log-likelihood on the validation clips, shared out among the processes."""
         if not self.validation:
             return {}
         network = self._network_to_keep().eval()
@@ -256,20 +258,20 @@ class _Training:
         )
 
     @contextmanager
-    def _watch(self, title: str, steps: int, done: int) -> Iterator[Watch | None]:
-        """What the process that leads shows of the run; the others show nothing."""
+    def _monitor(self, title: str, steps: int, done: int) -> Iterator[Monitor | None]:
+        """A monitor in the leading process; None in the others."""
         if not self.ranks.leads:
             yield None
             return
-        with Watch(self.config.folder, title, steps, done) as watch:
-            yield watch
+        with Monitor(self.config.folder, title, steps, done) as monitor:
+            yield monitor
 
 
 def build_parts(
     spec: NetworkSpec, recipe: Recipe, ranks: Ranks
 ) -> tuple[Parts, list[nn.Module], str]:
-    """A network with its first weights, its optimiser, the modules that stay in evaluation mode,
-    and the source of the weights in words.
+    """A network with its initial weights and its optimiser, the modules that stay in evaluation
+    mode, and the source of the weights as text.
     """
     torch.manual_seed(recipe.seed)
     own, device = recipe.network, ranks.device
@@ -283,7 +285,7 @@ def build_parts(
         )
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if ranks.world > 1 and device.type == "cuda":
-        # first, since it makes new layers; timm's, since torch's would lose their activations
+        # first, since it creates new layers; timm's, since torch's loses their activations
         network = convert_sync_batchnorm(network)
     kept = freeze_stages(network, own.freeze) + freeze_batch_norm(network, own.batch_norm)
     body, head = split_parameters(network)
@@ -321,24 +323,24 @@ def _loader(
 
 
 def _one_thread(_: int) -> None:
-    """A worker is one of several: threads of its own would only get into each other's way."""
+    """Let each worker use one thread, since several workers share the cores."""
     cv2.setNumThreads(0)
 
 
 @contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or a termination signal has come: the step under way is finished first."""
-    asked: list[int] = []
+    """A function that tells whether SIGINT or SIGTERM came, so that the current step can finish."""
+    received: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
-        if asked:
-            raise KeyboardInterrupt  # the second time at once
-        asked.append(number)
+        if received:
+            raise KeyboardInterrupt  # a second signal stops at once
+        received.append(number)
 
     signals = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, note) for number in signals]
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(received)
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)

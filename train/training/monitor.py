@@ -1,6 +1,6 @@
-"""Watching a training run: a progress bar, TensorBoard, and a picture of the learning curve.
+"""Monitors a training run: a progress bar, TensorBoard, and a plot of the learning curve.
 
-FOLDER/events/     scalars of every step and epoch, and a few inputs as a person sees them
+FOLDER/events/     scalars of every step and epoch, and a few inputs as images
 FOLDER/curve.png   loss and top-1 over the epochs
 """
 
@@ -24,15 +24,15 @@ from edge.terminal import progress_bar
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 8  # samples a picture
-FLUSH_S = 10  # what a kill may cost of the events
+SHOWN = 8  # samples in one image
+FLUSH_S = 10  # seconds between writes of events
 
 
-class Watch:
-    """What the leading process shows of a run. A context manager; step numbers begin at 1.
+class Monitor:
+    """Shows the progress of a run in the leading process. A context manager; steps count from 1.
 
-    steps: of the whole run; done: of them before a resume, whose later events are dropped, so that
-    no curve goes back on itself.
+    steps: of the whole run; done: steps before a resume. Events of later steps are dropped, so that
+    curves do not overlap.
     """
 
     def __init__(self, folder: Path, title: str, steps: int, done: int) -> None:
@@ -53,7 +53,7 @@ class Watch:
                 f"{folder / 'events'}: cannot be written ({error.strerror})"
             ) from None
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Monitor:
         self._bar.start()
         return self
 
@@ -62,14 +62,14 @@ class Watch:
         self._events.close()  # type: ignore[no-untyped-call]
 
     def step(self, number: int, scalars: dict[str, float]) -> None:
-        """After each optimiser step."""
+        """Report an optimiser step."""
         for name, value in scalars.items():
             self._add(f"step/{name}", value, number)
         rates = f"loss {scalars['loss']:.3f}  {scalars['samples_per_s']:.1f} samples/s"
         self._bar.update(self._task, completed=number - self._done, rates=rates)
 
     def epoch(self, row: dict[str, float], seconds: float, kept: bool) -> None:
-        """One line an epoch. row: epoch, loss and, where there is validation, its figures."""
+        """Log one line for an epoch. row: epoch, loss and, with validation, its metrics."""
         number = int(row["epoch"])
         for name, value in row.items():
             self._add(f"epoch/{name}", value, number)
@@ -82,7 +82,7 @@ class Watch:
     def pictures(
         self, number: int, inputs: torch.Tensor, targets: torch.Tensor, spec: NetworkSpec
     ) -> None:
-        """Inputs (B, channels, H, W) with targets (B, C), as pictures with their classes' names."""
+        """Show inputs (B, channels, H, W) as images, with the class names of targets (B, C)."""
         shown = inputs[:SHOWN].float().cpu()
         picture = GRIDS[spec.input.kind](shown, spec)
         labels = [_name(row, spec.classes) for row in targets[:SHOWN]]
@@ -101,7 +101,7 @@ class Watch:
     def _full(self, error: OSError) -> TrainingError:
         return TrainingError(
             f"{self._events.log_dir}: cannot be written ({error.strerror}); "
-            "make room, then go on with --resume auto"
+            "free disk space, then continue with --resume auto"
         )
 
 

@@ -1,4 +1,4 @@
-"""Optimiser, rate over time, running mean of the weights, and the loss."""
+"""Optimiser, learning rate schedule, moving average of the weights, and the loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from train.recipe import OptimiserRecipe, ScheduleRecipe
 def build_optimiser(
     body: list[nn.Parameter], head: list[nn.Parameter], recipe: OptimiserRecipe
 ) -> torch.optim.Optimizer:
-    """Two groups, the backbone and the new classifier; rates are set before each step."""
+    """An optimiser with two groups, backbone and new classifier; rates are set before each step."""
     groups = [
         {"params": [p for p in body if p.requires_grad], "peak": recipe.rate},
         {"params": [p for p in head if p.requires_grad], "peak": recipe.rate * recipe.head_factor},
@@ -29,13 +29,13 @@ def build_optimiser(
 
 
 def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
-    """Every group gets its peak rate times `factor`."""
+    """Set the rate of every group to its peak rate times `factor`."""
     for group in optimiser.param_groups:
         group["lr"] = group["peak"] * factor
 
 
 def rate_factor(schedule: ScheduleRecipe, step: int, steps: int) -> float:
-    """The share of the peak rate at step `step` (from 0) of the run, `steps` to an epoch."""
+    """The share of the peak rate at step `step` (from 0) of the run. steps: per epoch."""
     warmup = round(schedule.warmup_epochs * steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)

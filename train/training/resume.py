@@ -1,4 +1,4 @@
-"""All of a training run between two steps, in one file: what --resume goes on from.
+"""The complete state of a training run between two steps, in one file, for --resume.
 
     resume.safetensors    network.*, mean.* (the running mean), optimiser.N.*, and metadata
 
@@ -42,7 +42,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """Tensors by name, and where the run stood."""
+    """Tensors by name, and the position in the run."""
 
     tensors: dict[str, torch.Tensor]
     position: Position
@@ -51,7 +51,7 @@ class TrainingState:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a run changes at each step."""
+    """The parts of a run that change at each step."""
 
     network: nn.Module
     mean: AveragedModel | None
@@ -67,7 +67,7 @@ def write_state(
     spec: NetworkSpec,
     origin: Origin,
 ) -> None:
-    """Raises CheckpointError, and leaves the state written before, where it cannot be written."""
+    """Write a state. Raises CheckpointError if it cannot be written; the last one is kept then."""
     tensors = _flatten("network", parts.network.state_dict())
     if parts.mean is not None:
         tensors |= _flatten("mean", parts.mean.state_dict())
@@ -89,9 +89,9 @@ def write_state(
 
 
 def load_state(path: Path, spec: NetworkSpec, origin: Origin) -> TrainingState:
-    """The state at `path`, to go on with.
+    """The state at `path`, to resume from.
 
-    Raises CheckpointError where the file cannot be read or belongs to another run: another
+    Raises CheckpointError if the file cannot be read or belongs to another run: another
     network, recipe, class list or other clips, of which the first difference is named.
     """
     tensors, metadata = read_tensors(path)
@@ -116,7 +116,7 @@ def load_state(path: Path, spec: NetworkSpec, origin: Origin) -> TrainingState:
 
 
 def restore(parts: Parts, state: TrainingState, path: Path) -> None:
-    """Put a state's tensors where they were. Raises CheckpointError where they do not fit."""
+    """Restore the tensors of a state. Raises CheckpointError if they do not fit."""
     try:
         parts.network.load_state_dict(_under("network", state.tensors))
         if parts.mean is not None:

@@ -29,7 +29,7 @@ from train.training.resume import STATE_FILE
 
 
 def run_name(recipe: Recipe, spec: NetworkSpec) -> str:
-    """What the folder of such a run is called."""
+    """The name of a run's folder."""
     weights = recipe.network.weights
     if weights.endswith((".safetensors", ".pth", ".pt")):
         weights = ("qat-" if recipe.network.quantise else "") + Path(weights).stem
@@ -38,16 +38,16 @@ def run_name(recipe: Recipe, spec: NetworkSpec) -> str:
 
 
 def best_epoch(history: History, choose_by: str) -> int:
-    """The index of the best row; of equals, the first."""
+    """The index of the best row; the first of equals."""
     if choose_by == "last":
         return len(history) - 1
     return max(range(len(history)), key=lambda row: (history[row][choose_by], -row))
 
 
 def open_folder(folder: Path, resume: bool) -> Path:
-    """Make the folder of a run and return the path of its state file.
+    """Create the folder of a run and return the path of its state file.
 
-    Raises CheckpointError where it cannot be written to, or has a run already and `resume` is off.
+    Raises CheckpointError if it cannot be written to, or has a run already and `resume` is off.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def keep_epoch(
     choose_by: str,
     keep: int,
 ) -> Path:
-    """Write the checkpoint of the newest epoch; leave the last `keep` of them and the best."""
+    """Write the newest epoch's checkpoint; delete all but the last `keep` and the best."""
     best = best_epoch(history, choose_by)
     top1 = [f"{row['top1']:.5f}" if "top1" in row else "none" for row in history]
     name = f"{len(history):03}-{top1[best]}-{top1[-1]}.safetensors"
@@ -89,7 +89,7 @@ def keep_epoch(
 
 
 def only_run(work: Path, stream: str) -> Path:
-    """The folder of the one run of a stream in `work`. Raises CheckpointError where there are none
+    """The folder of the one run of a stream in `work`. Raises CheckpointError if there are none
     or several.
     """
     runs = sorted(path.parent for path in work.glob(f"*-{stream}-*/{STATE_FILE}"))

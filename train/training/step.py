@@ -1,4 +1,4 @@
-"""One optimiser step: a batch in, the loss out, the weights a little better."""
+"""One optimiser step: forward, loss, backward, update."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Stepper:
 
 
 def mixed_type(device: torch.device) -> torch.dtype | None:
-    """The short type that a device computes in, or None where there is none that is quick.
+    """The 16-bit type for mixed precision on a device, or None if there is no fast one.
 
     A CPU without bfloat16 instructions takes it too, and is ten times slower than in float32.
     """

@@ -1,7 +1,7 @@
-"""`twostream bench`: what each stage of a bundle costs on this machine, and whether it grew.
+"""`twostream bench`: measures the time of each stage, and compares it with earlier results.
 
-measure.py    one bundle in one precision, in a process of its own
-sensors.py    clocks, temperatures and power meanwhile
-compare.py    tables, the line for docs/figures.md, against an earlier measurement
-plot.py       the same as pictures
+measure.py    one bundle in one precision, in a separate process
+sensors.py    clocks, temperatures and power during the measurement
+compare.py    tables, the line for docs/figures.md, comparison with earlier results
+plot.py       plots
 """

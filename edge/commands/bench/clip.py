@@ -1,4 +1,4 @@
-"""The clip that is measured where none is given: textured, moving, always the same."""
+"""Generates the default clip of `twostream bench`: textured, moving, always the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `twostream bench` does, in order."""
+"""`twostream bench`: measures, prints, saves and compares."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PRECISIONS: tuple[Precision, ...] = ("int8", "fp16", "fp32")
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """source: None is a clip made for it. soak_minutes: 0 is none."""
+    """source: None is a generated clip. soak_minutes: 0 is no soak test."""
 
     bundles: tuple[Path, ...]
     source: str | None
@@ -49,16 +49,15 @@ class BenchOptions:
 
 
 def parse_precisions(text: str) -> tuple[Precision, ...]:
-    """ "int8,fp32". Raises BenchError for what is none."""
-    given = tuple(text.split(","))
-    known = tuple(name for name in PRECISIONS if name in given)
-    if set(given) - set(PRECISIONS):
+    """Parse "int8,fp32" and the like. Raises BenchError for an unknown precision."""
+    names = tuple(text.split(","))
+    if set(names) - set(PRECISIONS):
         raise BenchError(f"--precision {text}: give some of {', '.join(PRECISIONS)}")
-    return known
+    return tuple(name for name in PRECISIONS if name in names)
 
 
 def bench(options: BenchOptions) -> bool:
-    """Measure, show and write. False: a stage has become slower than in the file of `against`."""
+    """Measure, print and save. Returns False if a stage is slower than in `against`."""
     for path in options.bundles:
         load_bundle(path)
     rows = []
@@ -88,9 +87,12 @@ def bench(options: BenchOptions) -> bool:
     print(MARKDOWN_HEAD)
     for row in rows:
         print_line(markdown(row, on))
-    told, worse = slower(rows, options.against) if options.against is not None else ([], False)
-    for line in told:
-        print_line(line)
+    if options.against is None:
+        worse = False
+    else:
+        comparison, worse = slower(rows, options.against)
+        for line in comparison:
+            print_line(line)
     if options.json is not None:
         _write(options.json, {"machine": on, "measurements": rows})
     if options.picture is not None:
@@ -98,6 +100,6 @@ def bench(options: BenchOptions) -> bool:
     return not worse
 
 
-def _write(path: Path, found: dict[str, Any]) -> None:
+def _write(path: Path, results: dict[str, Any]) -> None:
     with write_atomic(path, BenchError) as file:
-        file.write((json.dumps(found, indent=1) + "\n").encode())
+        file.write((json.dumps(results, indent=1) + "\n").encode())

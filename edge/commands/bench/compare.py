@@ -1,8 +1,7 @@
-"""Measurements side by side, as a person reads them, as a row for docs/figures.md, and against an
-earlier file.
+"""Tables of measurements, rows for docs/figures.md, and comparison with earlier results.
 
-What is compared with an earlier file are ratios: each stage's median over that of a yardstick (DIS
-flow) measured in the same process. Another machine, or a busy one, is slower in both.
+The comparison uses ratios: each stage's median over that of a yardstick (DIS flow) measured in the
+same process, since a slower or busy machine is slower in both.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ from edge.text import printable
 
 logger = logging.getLogger(__name__)
 
-SLOWER_MAX = 1.25  # a stage whose ratio is so much larger has become slower
-_LEAST_MS = 0.5  # a stage shorter than that says more of the clock than of the program
-# Around the networks, which have the names of their streams.
+SLOWER_MAX = 1.25  # a stage whose ratio grew by more than this is slower
+_LEAST_MS = 0.5  # shorter stages are too short to compare
+# The stages before and after the networks, which have the names of their streams.
 _BEFORE = ("decode", "queue", "resize", "host", "flow", "stack")
 _AFTER = ("wait", "fusion", "output", "latency", "end_to_end")
 
 
 def machine() -> dict[str, Any]:
-    """What a figure was measured on."""
+    """The machine that was measured."""
     cpu = Path("/proc/cpuinfo").read_text()
     model = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", cpu, re.MULTILINE)
     board = Path("/proc/device-tree/model")
@@ -52,13 +51,13 @@ def machine() -> dict[str, Any]:
 
 
 def measure_apart(request: Request) -> dict[str, Any]:
-    """In a process of its own, with what the sensors say. Raises BenchError where it fails."""
+    """Measure in a separate process, with sensors. Raises BenchError if it fails."""
     words = [sys.executable, "-m", "edge.commands.bench.measure", current_level()]
     with (
         Sensors() as sensors,
         subprocess.Popen(
             words,
-            stdin=subprocess.PIPE,  # not a word: everybody sees those, and a source has a password
+            stdin=subprocess.PIPE,  # not an argument, which all users could read with its password
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -69,26 +68,26 @@ def measure_apart(request: Request) -> dict[str, Any]:
         for line in errors.splitlines():
             logger.error("%s", line)
         raise BenchError(
-            f"the measurement ended with code {process.returncode}; what it said stands above"
+            f"the measurement ended with code {process.returncode}; see its messages above"
         )
     for line in errors.splitlines():
         level, text = read_line(line)
         logger.log(level, "%s", text)
-    found: dict[str, Any] = json.loads(out.splitlines()[-1])
-    if "fault" in found:
-        raise BenchError(found["fault"])
-    return found | {"sensors": sensors.report()}
+    result: dict[str, Any] = json.loads(out.splitlines()[-1])
+    if "fault" in result:
+        raise BenchError(result["fault"])
+    return result | {"sensors": sensors.report()}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Table:
-    """Medians by stage, a column a measurement; of a single one p95, p99 and the largest, too."""
+    """Medians by stage, one column for each measurement; for a single one also p95, p99, max."""
     shown = Table(box=None, pad_edge=False, header_style="dim")
     shown.add_column("ms")
     if len(rows) == 1:
         names = ("p50", "p95", "p99", "max")
         for name in names:
             shown.add_column(name, justify="right")
-        for stage in _known(rows):
+        for stage in _measured_stages(rows):
             times = rows[0]["stages_ms"][stage]
             shown.add_row(stage.replace("_", " "), *(f"{times[name]:.2f}" for name in names))
         for stream, times in rows[0]["alone_ms"].items():
@@ -97,7 +96,7 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
     for row in rows:
         head = f"{printable(row['bundle'])}\n{row['precision']}"
         shown.add_column(Text(head), justify="right")
-    for stage in _known(rows):
+    for stage in _measured_stages(rows):
         cells = (row["stages_ms"].get(stage, {}).get("p50") for row in rows)
         shown.add_row(
             stage.replace("_", " "), *("" if cell is None else f"{cell:.2f}" for cell in cells)
@@ -112,17 +111,17 @@ def _streams(rows: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(stream for row in rows for stream in row["alone_ms"]))
 
 
-def _known(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The stages of these measurements, in the order of a frame's way."""
+def _measured_stages(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The stages of these measurements, in the order they run."""
     order = (*_BEFORE, *_streams(rows), *_AFTER)
     return [stage for stage in order if any(stage in row["stages_ms"] for row in rows)]
 
 
 def lines(row: dict[str, Any]) -> list[str]:
-    """The rest of a measurement for a person."""
+    """Everything else of a measurement as text."""
     per_second = row["frames_per_second"]
     rate = "" if per_second is None else f"{per_second:.0f} frames a second, "
-    found = [
+    text = [
         f"{row['bundle']} {row['precision']} on {row['device']}, {row['source']}: {rate}"
         f"{row['decisions_per_second']:.0f} decisions a second",
         f"first label {row['first_label_s']:.2f} s after the start; "
@@ -131,22 +130,22 @@ def lines(row: dict[str, Any]) -> list[str]:
     share = row["parts_of_the_whole"]
     if share is not None:
         fits = "" if abs(share - 1) <= 0.1 else ": THEY DO NOT ADD UP"
-        found.append(
+        text.append(
             f"{', '.join(serial(row['stages_ms']))} add up to {share:.0%} of the time from label "
             f"to label{fits}"
         )
-    found.append(
-        f"{row['processor_ms_a_frame']:.1f} ms of the processor's time a frame, of which "
+    text.append(
+        f"{row['processor_ms_a_frame']:.1f} ms of CPU time per frame, of which "
         f"{row['own_share']:.1%} is neither decode, flow nor network"
     )
-    told = {k: v for k, v in row["sensors"].items() if v is not None}
-    untold = [k for k, v in row["sensors"].items() if v is None]
-    found.append(
-        ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in told.items())
-        + ("; " if told else "")
-        + (f"not told by this machine: {', '.join(u.replace('_', ' ') for u in untold)}")
+    sensors = {k: v for k, v in row["sensors"].items() if v is not None}
+    missing = [k for k, v in row["sensors"].items() if v is None]
+    text.append(
+        ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in sensors.items())
+        + ("; " if sensors else "")
+        + (f"not available on this machine: {', '.join(k.replace('_', ' ') for k in missing)}")
     )
-    return found
+    return text
 
 
 def markdown(row: dict[str, Any], on: dict[str, Any]) -> str:
@@ -175,27 +174,27 @@ MARKDOWN_HEAD = (
 
 
 def key(row: dict[str, Any]) -> tuple[str, ...]:
-    """What has to be equal for two measurements to be compared."""
+    """What must be equal for two measurements to be comparable."""
     return row["bundle"], row["precision"], row["device"].partition(":")[0], row["source"]
 
 
 def slower(rows: Sequence[dict[str, Any]], path: Path) -> tuple[list[str], bool]:
-    """Each stage against an earlier file: a line each, and whether one has become slower.
+    """Compare each stage with earlier results: a line each, and whether one is slower.
 
-    Raises BenchError where the file cannot be read or has nothing to compare with.
+    Raises BenchError if the file cannot be read or has no comparable measurement.
     """
     try:
         earlier = {key(row): row for row in json.loads(path.read_text())["measurements"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BenchError(f"{path}: is no result of `twostream bench --json` ({error})") from None
-    told, worse = [], False
+        raise BenchError(f"{path}: not from `twostream bench --json` ({error})") from None
+    comparison, worse = [], False
     for row in rows:
         before = earlier.get(key(row))
         if before is None:
             continue
         pairs = [
             (stage, row["stages_ms"][stage]["p50"], before["stages_ms"][stage]["p50"])
-            for stage in _known([row])
+            for stage in _measured_stages([row])
             if stage in before["stages_ms"]
         ]
         for stage, now, then in pairs:
@@ -206,9 +205,7 @@ def slower(rows: Sequence[dict[str, Any]], path: Path) -> tuple[list[str], bool]
             word = (
                 "SLOWER" if ratio > SLOWER_MAX else "faster" if ratio < 1 / SLOWER_MAX else "same"
             )
-            told.append(f"{row['precision']} {stage}: {ratio:.2f} of before, {word}")
-    if not told:
-        raise BenchError(
-            f"{path}: holds no measurement of this bundle, precision, device and source"
-        )
-    return told, worse
+            comparison.append(f"{row['precision']} {stage}: {ratio:.2f} of before, {word}")
+    if not comparison:
+        raise BenchError(f"{path}: has no measurement of this bundle, precision, device and source")
+    return comparison, worse

@@ -108,7 +108,7 @@ def quantiles(histogram: Histogram) -> dict[str, float]:
 
 
 def measure(request: Request) -> dict[str, Any]:
-    """Raises TwostreamError where there is nothing to be measured."""
+    """Raises TwostreamError if there is nothing to be measured."""
     bundle = load_bundle(request.bundle)
     (spec,) = parse_sources([request.source])
     device = open_device(request.device, bundle, precision=request.precision)

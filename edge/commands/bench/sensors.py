@@ -68,7 +68,7 @@ def board_power_w(root: Path) -> float | None:
 
 
 def package_energy_j(root: Path) -> float | None:
-    """RAPL's counter of all processor packages; None where it may not be read."""
+    """RAPL's counter of all processor packages; None if it may not be read."""
     zones = root.glob("sys/class/powercap/intel-rapl:[0-9]*")
     paths = [zone / "energy_uj" for zone in zones if zone.name.count(":") == 1]
     values = [_number(path) for path in paths]

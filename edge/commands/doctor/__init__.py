@@ -1,12 +1,12 @@
-"""`twostream doctor`: what this machine has, what it lacks, and the command that mends it.
+"""`twostream doctor`: checks what is installed, with the command that fixes what is missing.
 
-machine.py   the one place that looks at the machine, and what it found, as data
-check.py     the outcome of one check
-board.py     which board it is: release, power, memory
+machine.py   collects facts about the machine; the only module that does
+check.py     the result of one check
+board.py     the board: release, power, memory
 python.py    the Python environment and what the CPU device needs
 video.py     GStreamer and the board's video hardware
 gpu.py       driver, compiler, TensorRT, pycuda, DLA
-report.py    all of them, a line each
+report.py    runs all checks and prints a line for each
 
-A check is a pure function of the data: what was seen on a real board can be replayed in a test.
+A check is a pure function of the facts, so that those of a real board can be replayed in a test.
 """

@@ -1,4 +1,4 @@
-"""Which machine it is: board, release, power mode, clocks, memory."""
+"""Checks the machine: board, release, power mode, clocks, memory."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _NVIDIA_PCI = "0x10de"
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A Jetson. `chip` is tegra234 and the like, "" where the device tree is hidden.
+    """A Jetson. chip: tegra234 and the like, "" if the device tree is hidden.
 
-    l4t: release of its base system, "36.4.3"; jetpack: the major version that belongs to it. In a
-    container these may be those of the image. host_jetpack: that of the board itself.
+    l4t: release of its base system, such as "36.4.3"; jetpack: its major version. In a container
+    these may be the image's. host_jetpack: of the board itself.
     """
 
     model: str
@@ -51,11 +51,11 @@ def jetson(machine: Machine) -> Board | None:
     compatible = machine.read("/proc/device-tree/compatible")
     chip = re.search(r"tegra\d{3}", compatible)
     model = machine.read("/proc/device-tree/model").strip("\0\n ")
-    # The model is that of the carrier board: with an Orin NX on it, too, it may read Orin Nano.
-    # The part number is that of the module: p3767-0003 ... 0005 are the Orin Nano.
+    # The model is of the carrier board, and may be Orin Nano with an Orin NX on it. The part number
+    # is of the module: p3767-0003 ... 0005 are the Orin Nano.
     part = re.search(r"p3767-000(\d)", compatible)
     jetpack = _JETPACK_OF_L4T.get(int(release[1])) if release else None
-    # In a container the kernel is still the board's; outside of one it may be the user's own.
+    # In a container the kernel is still the board's; outside it may be a custom one.
     kernel = re.match(r"\d+\.\d+", machine.kernel) if machine.in_container else None
     return Board(
         model=model or "NVIDIA Jetson",
@@ -68,7 +68,7 @@ def jetson(machine: Machine) -> Board | None:
 
 
 def has_gpu(machine: Machine) -> bool:
-    """Whether there is an NVIDIA GPU, with a driver or without."""
+    """Whether there is an NVIDIA GPU, with or without a driver."""
     return (
         jetson(machine) is not None
         or bool(machine.driver.get("gpus"))
@@ -81,7 +81,7 @@ def has_gpu(machine: Machine) -> bool:
 
 
 def describe(machine: Machine) -> str:
-    """What the machine is, in a line."""
+    """One line about the machine."""
     board = jetson(machine)
     system = re.search(r'^PRETTY_NAME="?([^"\n]*)', machine.read("/etc/os-release"), re.MULTILINE)
     parts = [
@@ -110,7 +110,7 @@ def check_jetpack(machine: Machine) -> Check:
 
 
 def check_power(machine: Machine) -> Check:
-    """The power mode. Its number differs from board to board, so that it is looked up by name.
+    """Check the power mode, by name, since its number differs between boards.
 
     On an Orin Nano with JetPack 6.2, mode 0 is 15W and MAXN_SUPER is 2.
     """
@@ -120,23 +120,23 @@ def check_power(machine: Machine) -> Check:
     answer = machine.commands.get("nvpmodel -q")
     mode = parse_power_mode(answer.out) if answer else None
     if mode is None:
-        where = " on the board, outside this container" if machine.in_container else ""
+        where = " on the board, outside of this container" if machine.in_container else ""
         return Check(name, "note", "unknown", f"see `sudo nvpmodel -q`{where}")
     fastest, number = _fastest_mode(machine.read("/etc/nvpmodel.conf"))
     if mode == fastest or mode.startswith("MAXN"):
         return Check(name, "ok", mode)
-    meaning = f"{mode}, which caps cores and clocks; {fastest} is the fastest"
+    meaning = f"{mode}, which limits cores and clocks; {fastest} is the fastest"
     return Check(name, "note", meaning, f"`sudo nvpmodel -m {number}`")
 
 
 def parse_power_mode(answer: str) -> str | None:
-    """The mode's name in what `nvpmodel -q` says; None where it says none."""
+    """The mode's name in the output of `nvpmodel -q`; None if there is none."""
     mode = re.search(r"NV Power Mode: *(\S+)", answer)
     return mode[1] if mode else None
 
 
 def _fastest_mode(configuration: str) -> tuple[str, int]:
-    """Name and number of the fastest mode: MAXN_SUPER, else MAXN, else that of the most watts."""
+    """Name and number of the fastest mode: MAXN_SUPER, else MAXN, else the one with most watts."""
     modes = {
         name: int(number)
         for number, name in re.findall(r"< *POWER_MODEL +ID=(\d+) +NAME=(\S+) *>", configuration)
@@ -158,17 +158,17 @@ def check_clocks(machine: Machine) -> Check:
     if not low or not high:
         return Check("clocks", "note", "unknown", "see `sudo jetson_clocks --show`")
     if low == high:
-        return Check("clocks", "ok", "fixed at the highest of the power mode")
+        return Check("clocks", "ok", "fixed at the maximum of the power mode")
     return Check(
         "clocks",
         "note",
-        "they follow the load, so that times vary; to fix them until the next start",
+        "they follow the load, so that times vary; to fix them until the next reboot",
         "`sudo jetson_clocks`",
     )
 
 
 def check_memory(machine: Machine) -> Check:
-    """A Jetson's GPU takes its memory from the same pool, and cannot use swap."""
+    """Check free memory. A Jetson's GPU shares it with the CPU and cannot use swap."""
     sizes = dict(
         re.findall(r"^(MemTotal|MemAvailable): +(\d+) kB", machine.read("/proc/meminfo"), re.M)
     )

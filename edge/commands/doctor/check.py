@@ -1,4 +1,4 @@
-"""The outcome of one check."""
+"""The result of one check."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ BOTH: tuple[DeviceName, ...] = ("cpu", "cuda")
 class Check:
     """One line of the report.
 
-    found: what is there, or what is wrong. remedy: what mends it, with the command. needed_by: the
-    devices that cannot run without it.
+    found: what is installed, or what is wrong. remedy: how to fix it, with the command. needed_by:
+    the devices that cannot run without it.
     """
 
     name: str
@@ -29,5 +29,5 @@ class Check:
         return f"{self.found}: {self.remedy}" if self.remedy else self.found
 
     def stops(self, device: DeviceName) -> bool:
-        """Whether `device` cannot run a bundle because of this."""
+        """Whether this check keeps `device` from running a bundle."""
         return device in self.needed_by and self.status in ("missing", "not on this board")

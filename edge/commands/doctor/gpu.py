@@ -1,4 +1,4 @@
-"""What the CUDA device needs: driver, compiler, TensorRT, pycuda; and whether there is a DLA."""
+"""Checks what the CUDA device needs (driver, compiler, TensorRT, pycuda), and for a DLA."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def check_driver(machine: Machine) -> Check:
         gpus = ", ".join(f"{gpu} (sm_{major}{minor})" for gpu, major, minor in driver["gpus"])
         return Check(name, "ok", f"CUDA {version // 1000}.{version % 1000 // 10}, {gpus}")
     if driver:
-        found = f"its library is there, but opens no GPU (CUDA error {driver['fault']})"
+        found = f"its library is installed, but finds no GPU (CUDA error {driver['fault']})"
     else:
         found = machine.cuda.fault
     if machine.in_container:
         option = "--runtime nvidia" if board else "--gpus all"
         return _missing(name, found, f"start the container with `docker run {option}`")
     if board is None:
-        return _missing(name, found, "install NVIDIA's driver, start again, see `nvidia-smi`")
+        return _missing(name, found, "install NVIDIA's driver, reboot, then see `nvidia-smi`")
     if driver:
         return _missing(name, found, "`sudo usermod -aG video,render $USER`, then log in again")
     return _missing(name, found, "`sudo apt update && sudo apt install nvidia-l4t-cuda`")
 
 
 def check_toolkit(machine: Machine) -> Check:
-    """nvcc compiles the kernels; the CUDA device takes JetPack's, or else the first on PATH."""
+    """nvcc compiles the kernels; the CUDA device uses JetPack's, else the first on PATH."""
     name = "CUDA toolkit"
     if not has_gpu(machine):
         return _absent(name)
@@ -99,7 +99,7 @@ def _fault(err: str, fault: str) -> str:
 
 
 def _wheel(machine: Machine) -> str:
-    """TensorRT's packages are named after the CUDA that the driver must have."""
+    """The pip command. TensorRT's packages are named after the CUDA version of the driver."""
     major = machine.driver.get("version", 12000) // 1000
     return f"`pip install tensorrt-cu{max(major, 12)}`"
 
@@ -108,7 +108,7 @@ def _check_version(text: str, board: Board | None) -> Check:
     version = version_pair(text)
     known = ".".join(map(str, OLDEST)) + " ... " + ".".join(map(str, NEWEST))
     if version is None or version > NEWEST:
-        found = f"{text}, outside of the {known} that twostream was made for"
+        found = f"{text}, outside of the supported versions {known}"
         return Check("TensorRT", "note", found, "check the results with `twostream verify`")
     if version >= OLDEST:
         return Check("TensorRT", "ok", text, needed_by=("cuda",))
@@ -118,37 +118,37 @@ def _check_version(text: str, board: Board | None) -> Check:
 
 
 def _old_release(why: str, board: Board) -> Check:
-    """JetPack 5 is the last for Xavier and JetPack 4 for what came before."""
+    """JetPack 5 is the last release for Xavier, JetPack 4 for older boards."""
     if board.chip in ("tegra210", "tegra186", "tegra194"):
-        return _absent("TensorRT", f"{why}, and no later JetPack is made for it")
+        return _absent("TensorRT", f"{why}, and there is no later JetPack for this board")
     return _missing("TensorRT", why, "flash JetPack 6 or later with NVIDIA's SDK Manager")
 
 
 def _mend_nvdla(machine: Machine, board: Board | None) -> str:
-    """What brings libnvdla_compiler.so, on which TensorRT up to that of JetPack 6 depends.
+    """How to install libnvdla_compiler.so, which TensorRT needs up to JetPack 6.
 
-    JetPack 6 has it in a package that thin board support packages leave out; a container gets the
-    board's own copy mounted. JetPack 7 has none, and its TensorRT needs none, but that of an image
-    made for an earlier release does.
+    JetPack 6 has it in a package that minimal board support packages leave out; a container gets
+    the board's copy mounted. JetPack 7 has no such library and its TensorRT does not need it, but
+    the TensorRT of an image for an earlier release does.
     """
     if board is None:
-        return "this TensorRT is made for a Jetson; use a container made for a PC"
+        return "this TensorRT is for a Jetson; use a container for a PC"
     release = board.host_jetpack or board.jetpack or 6
     if release >= 7 and machine.in_container:
         return (
-            f"JetPack {release} has no such library, and this container is made for an earlier "
-            "release; use one made for JetPack 7.2, or run outside with "
+            f"JetPack {release} has no such library, and this container is for an earlier "
+            "release; use one for JetPack 7.2, or run outside of a container with "
             "`sudo apt install python3-libnvinfer`"
         )
     if release >= 7:
         return (
-            f"JetPack {release} has no such library, and this TensorRT is made for an earlier "
+            f"JetPack {release} has no such library, and this TensorRT is for an earlier "
             "release; `pip uninstall tensorrt; sudo apt install --reinstall python3-libnvinfer`"
         )
     package = "nvidia-l4t-dla-compiler" if release == 6 else "--reinstall nvidia-l4t-core"
     command = f"`sudo apt update && sudo apt install {package}`"
     if machine.in_container:
-        return f"{command} on the board, outside this container, then start the container again"
+        return f"{command} on the board, outside of this container, then restart the container"
     return command
 
 
@@ -160,14 +160,14 @@ def check_pycuda(machine: Machine) -> Check:
     if answer.code == 0:
         return Check(name, "ok", answer.out.strip(), needed_by=("cuda",))
     if "libcuda.so" in answer.err:
-        found = f"installed, but the driver's library is not there ({answer.fault})"
-        return _missing(name, found, "mend the CUDA driver first")
+        found = f"installed, but the driver's library is missing ({answer.fault})"
+        return _missing(name, found, "fix the CUDA driver first")
     install = "`pip install pycuda`"
     if not machine.output("nvcc --version"):
-        # Its build looks for nvcc on PATH, and for cuda.h beside it.
+        # Its build finds nvcc on PATH, and cuda.h relative to it.
         install = f"`export PATH={_TOOLKIT}:$PATH; pip install pycuda`, else cuda.h is not found"
         if "/usr/local/cuda/include/cuda.h" not in machine.files:
-            install = f"once the CUDA toolkit is there, {install}"
+            install = f"after installing the CUDA toolkit, {install}"
     if "ModuleNotFoundError" in answer.err:
         return _missing(name, "not installed", install)
     again = install.replace("pip install", "pip install --force-reinstall --no-cache-dir")
@@ -181,7 +181,7 @@ def check_dla(machine: Machine) -> Check:
     if not board.chip and not board.orin_nano:
         return Check("DLA", "note", "unknown: this container does not show /proc/device-tree")
     if not board.has_dla:
-        return Check("DLA", "not on this board", "it has none; the GPU does all the work")
+        return Check("DLA", "not on this board", "the board has none; the GPU is used")
     version = tuple(map(int, re.findall(r"\d+", machine.imports["tensorrt"].out)))
     if version[:2] > LAST_IMPLICIT_DLA and version[:3] < FIRST_TYPED_DLA:
         found = "the board has one, but TensorRT from 10.8 to 11.4.0 does not use it"

@@ -1,7 +1,7 @@
-"""Everything that doctor learns about a machine, as data, and the one function that looks.
+"""Collects the facts about a machine that the checks use.
 
-Whatever could hang or crash (a broken library ends the process that loads it) is asked in a process
-of its own.
+Everything that could hang or crash runs in a separate process, since a broken library ends the
+process that loads it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FILES = (
     "/sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq",
     "/sys/devices/system/cpu/cpu0/cpufreq/scaling_min_freq",
 )
-# Of these it matters only whether they are there: the marks of a container, and a header.
+# Only their existence matters: the signs of a container, and a header.
 MARKS = ("/.dockerenv", "/run/.containerenv", "/usr/local/cuda/include/cuda.h")
 PCI_VENDORS = "/sys/bus/pci/devices/*/vendor"
 COMMANDS = (
@@ -42,10 +42,10 @@ COMMANDS = (
     f"{SYSTEM_PYTHON} --version",
 )
 MODULES = ("cv2", "gi", "numba", "openvino", "pycuda.driver", "tensorrt")
-SYSTEM_MODULES = ("gi", "tensorrt")  # that come from the distribution, outside any environment
+SYSTEM_MODULES = ("gi", "tensorrt")  # from the distribution, outside of any environment
 
 _FILE_MAX_BYTES = 1 << 20
-_WAIT_S = 60.0  # GStreamer's first look at its plug-ins takes seconds, on a board more
+_WAIT_S = 60.0  # GStreamer's first scan of its plug-ins takes seconds, on a board more
 
 # The distribution's Python may be as old as 3.6, which has no importlib.metadata.
 _IMPORT = """
@@ -89,7 +89,7 @@ print(json.dumps({"fault": fault, "version": version.value, "gpus": gpus}))
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command said. `code` is negative where a signal ended it."""
+    """The output of a command. code: negative if a signal ended it."""
 
     code: int
     out: str = ""
@@ -97,12 +97,12 @@ class Answer:
 
     @property
     def fault(self) -> str:
-        """The last line of its complaint, or how it ended."""
+        """The last line of its errors, or how it ended."""
         lines = self.err.strip().splitlines()
         if self.code < 0:
-            return f"it crashes (signal {-self.code})"
+            return f"crashes (signal {-self.code})"
         if not lines:
-            return f"it ends with code {self.code}"
+            return f"ends with code {self.code}"
         return re.sub(r"^[\w.]+Error: ", "", lines[-1].strip())
 
 
@@ -141,7 +141,7 @@ class Machine:
 
     @property
     def elements(self) -> frozenset[str]:
-        """The GStreamer elements that are installed."""
+        """The installed GStreamer elements."""
         return frozenset(_parse(self.gstreamer).get("elements", ()))
 
     @property
@@ -156,35 +156,37 @@ class Machine:
 
 
 def look_at_machine() -> Machine:
-    """Ask everything at once; some seconds."""
+    """Collect all facts; takes some seconds."""
     files = {path: text for path in FILES if (text := _read(Path(path))) is not None}
     files |= {path: "" for path in MARKS if Path(path).exists()}
     for vendor in sorted(Path("/").glob(PCI_VENDORS.removeprefix("/"))):
         files[str(vendor)] = _read(vendor) or ""
-    # edge is found as this very process finds it, installed or not.
+    # edge is found as in this process, installed or not.
     here = str(Path(__file__).resolve().parents[3])
     gstreamer = f"import sys; sys.path.insert(0, {here!r})\n{_GSTREAMER}"
-    asked: dict[str, list[str]] = {command: command.split() for command in COMMANDS}
-    asked |= {f"import {name}": [sys.executable, "-c", _IMPORT, name] for name in MODULES}
-    asked |= {f"system {name}": [SYSTEM_PYTHON, "-c", _IMPORT, name] for name in SYSTEM_MODULES}
-    asked |= {"gstreamer": [sys.executable, "-c", gstreamer]}
-    asked |= {"cuda": [sys.executable, "-c", _CUDA]}
+    queries: dict[str, list[str]] = {command: command.split() for command in COMMANDS}
+    queries |= {f"import {name}": [sys.executable, "-c", _IMPORT, name] for name in MODULES}
+    queries |= {f"system {name}": [SYSTEM_PYTHON, "-c", _IMPORT, name] for name in SYSTEM_MODULES}
+    queries |= {"gstreamer": [sys.executable, "-c", gstreamer]}
+    queries |= {"cuda": [sys.executable, "-c", _CUDA]}
     with ThreadPoolExecutor(4) as pool:
-        answers = dict(zip(asked, pool.map(_ask, asked.values()), strict=True))
-    known = {name: answer for name, answer in answers.items() if answer is not None}
+        answers = dict(zip(queries, pool.map(_ask, queries.values()), strict=True))
+    answers_by_name = {name: answer for name, answer in answers.items() if answer is not None}
     return Machine(
         architecture=platform.machine(),
         kernel=platform.release(),
         python=platform.python_version(),
         prefix=sys.prefix,
         files=files,
-        commands={name: known[name] for name in COMMANDS if name in known},
-        imports={name: known[f"import {name}"] for name in MODULES},
+        commands={name: answers_by_name[name] for name in COMMANDS if name in answers_by_name},
+        imports={name: answers_by_name[f"import {name}"] for name in MODULES},
         system_imports={
-            name: known[f"system {name}"] for name in SYSTEM_MODULES if f"system {name}" in known
+            name: answers_by_name[f"system {name}"]
+            for name in SYSTEM_MODULES
+            if f"system {name}" in answers_by_name
         },
-        gstreamer=known["gstreamer"],
-        cuda=known["cuda"],
+        gstreamer=answers_by_name["gstreamer"],
+        cuda=answers_by_name["cuda"],
     )
 
 
@@ -198,7 +200,7 @@ def _read(path: Path) -> str | None:
 
 
 def _ask(command: list[str]) -> Answer | None:
-    """Run it; None where there is no such command."""
+    """Run a command; None if there is no such command."""
     try:
         done = subprocess.run(
             command,
@@ -219,6 +221,6 @@ def _ask(command: list[str]) -> Answer | None:
 def _parse(answer: Answer) -> dict[str, Any]:
     try:
         parsed = json.loads(answer.out) if answer.code == 0 else {}
-    except ValueError:  # a library that prints something of its own as it is loaded
+    except ValueError:  # a library printed something while it was loaded
         return {}
     return parsed if isinstance(parsed, dict) else {}

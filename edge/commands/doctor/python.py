@@ -1,4 +1,4 @@
-"""The Python environment, and what the CPU device needs in it."""
+"""Checks the Python environment and what the CPU device needs in it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ OLDEST = (3, 10)
 
 def version_pair(text: str) -> tuple[int, int] | None:
     """(major, minor) of the first version number in `text`."""
-    found = re.search(r"(\d+)\.(\d+)", text)
-    return (int(found[1]), int(found[2])) if found else None
+    match = re.search(r"(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def system_python(machine: Machine) -> tuple[int, int] | None:
@@ -22,7 +22,7 @@ def system_python(machine: Machine) -> tuple[int, int] | None:
 
 
 def hidden(machine: Machine) -> list[str]:
-    """What the distribution has, but this environment does not see."""
+    """The distribution's modules that this environment does not see."""
     return [
         name
         for name, answer in machine.system_imports.items()
@@ -33,11 +33,11 @@ def hidden(machine: Machine) -> list[str]:
 def show_hidden(machine: Machine) -> str:
     """The command that makes this environment see the distribution's packages."""
     if system_python(machine) == version_pair(machine.python):
-        # On an environment that exists, this changes the setting and keeps what is installed.
+        # On an existing environment this changes the setting and keeps installed packages.
         return f"`{SYSTEM_PYTHON} -m venv --system-site-packages {machine.prefix}`"
     return (
         f"`{SYSTEM_PYTHON} -m venv --clear --system-site-packages {machine.prefix}`, "
-        "and install twostream again in it"
+        "and reinstall twostream in it"
     )
 
 

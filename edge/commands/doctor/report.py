@@ -1,4 +1,4 @@
-"""All checks, a line each, between what the machine is and which devices can run."""
+"""The report: the machine, a line for each check, and the devices that can run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge.commands.doctor.check import BOTH, Check, DeviceName
 from edge.commands.doctor.machine import Machine, look_at_machine
 from edge.text import LineConsole, printable
 
-# In the order in which faults are mended.
+# In the order in which to fix faults.
 CHECKS: tuple[Callable[[Machine], Check], ...] = (
     board.check_jetpack,
     python.check_environment,
@@ -51,7 +51,7 @@ def usable_devices(checks: Iterable[Check]) -> list[DeviceName]:
 
 
 def summarise(checks: Sequence[Check]) -> str:
-    """Which devices can run a bundle, and what to do first for the others."""
+    """Which devices can run a bundle, and the first fix for the others."""
     usable = usable_devices(checks)
     parts = [f"{' and '.join(usable)} can run a bundle"] if usable else []
     for device in BOTH:
@@ -65,7 +65,7 @@ def summarise(checks: Sequence[Check]) -> str:
 
 
 def doctor() -> int:
-    """Print the report. It is no fault that something is missing: 0 if a device can run, else 1."""
+    """Print the report; returns 0 if a device can run a bundle, else 1."""
     machine = look_at_machine()
     checks = run_checks(machine)
     console = LineConsole()

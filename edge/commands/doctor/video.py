@@ -1,4 +1,4 @@
-"""GStreamer, its elements, and the board's video hardware."""
+"""Checks GStreamer, its elements, and the board's video hardware."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from edge.commands.doctor.check import BOTH, Check, DeviceName
 from edge.commands.doctor.machine import Machine
 from edge.commands.doctor.python import OLDEST, hidden, show_hidden, system_python
 
-# What a run's pipelines hold (edge/sources/pipeline.py, edge/outputs/video_writer.py), by the
-# package that brings it.
+# The elements that runs use (edge/sources/pipeline.py, edge/outputs/video_writer.py), by package.
 _ELEMENTS = {
     "gstreamer1.0-plugins-base": (
         *("appsink", "appsrc", "decodebin", "decodebin3", "videoconvert", "videotestsrc"),
@@ -25,7 +24,7 @@ _BINDINGS = (
     "gstreamer1.0-plugins-base`"
 )
 _L4T = "`sudo apt update && sudo apt install nvidia-l4t-gstreamer nvidia-l4t-camera`"
-_IN_CONTAINER = "use an image made for a Jetson, started with `docker run --runtime nvidia`"
+_IN_CONTAINER = "use an image for a Jetson, started with `docker run --runtime nvidia`"
 
 
 def check_gstreamer(machine: Machine) -> Check:
@@ -49,7 +48,7 @@ def check_gstreamer(machine: Machine) -> Check:
 
 
 def _unlisted(name: str, needed_by: tuple[DeviceName, ...] = ()) -> Check:
-    return Check(name, "missing", "elements cannot be listed", "mend GStreamer first", needed_by)
+    return Check(name, "missing", "elements cannot be listed", "fix GStreamer first", needed_by)
 
 
 def check_elements(machine: Machine) -> Check:
@@ -79,7 +78,7 @@ def check_decoder(machine: Machine) -> Check:
 
 
 def check_encoder(machine: Machine) -> Check:
-    """For --video; that they are installed does not say yet that they work."""
+    """Check for an encoder for --video. An installed one may still not work."""
     if machine.gstreamer_version is None:
         return _unlisted("H.264 encoding")
     board = jetson(machine)
@@ -92,7 +91,7 @@ def check_encoder(machine: Machine) -> Check:
     return Check(
         "H.264 encoding",
         "missing",
-        f"none of {', '.join(usable)}, so that no annotated video can be written",
+        f"none of {', '.join(usable)}, so annotated video cannot be written",
         "`sudo apt install gstreamer1.0-plugins-ugly`",
     )
 

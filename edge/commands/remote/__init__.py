@@ -1,1 +1,1 @@
-"""`twostream build --remote`: over ssh."""
+"""`twostream build --remote`: builds engines on another machine over ssh."""

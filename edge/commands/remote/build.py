@@ -1,9 +1,9 @@
-"""`twostream build --remote`: engines built and verified on a board, from here.
+"""`twostream build --remote`: builds and verifies engines on another machine.
 
-The board gets the files that the manifest lists and nothing else, in
-~/.cache/twostream/bundles/NAME-SHA; what is there already is not sent again. Its engines stay in
-the cache of its user, where its own runs find them: an engine is machine code, and no machine uses
-one that it has not built. Nothing but lines of text comes back.
+Only the files listed in the manifest are sent, to ~/.cache/twostream/bundles/NAME-SHA; files that
+are already there are not sent again. The engines stay in the remote user's cache, where runs on
+that machine find them: an engine is machine code, so no machine uses one that it has not built.
+Only text comes back.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _HOME = '"$HOME"/.cache/twostream/bundles'
 def build_remote(bundle_path: Path, target: str, options: list[str]) -> list[str]:
     """Build a bundle's engines on `target` (HOST or USER@HOST) and verify them there.
 
-    options: of `twostream build`, passed on as they are. The board's own lines are logged as they
-    come, with its name in front. Returns the closing lines. Raises BundleError or DeviceError.
+    options: of `twostream build`, passed on. Lines from the remote machine are logged with its name
+    in front. Returns the closing lines. Raises BundleError or DeviceError.
     """
     host = check_target(target)
     bundle = load_bundle(bundle_path)
@@ -42,7 +42,7 @@ def build_remote(bundle_path: Path, target: str, options: list[str]) -> list[str
     _run(target, ["build"], there, options)
     _run(target, ["verify"], there, ["--device", "cuda"])
     return [
-        f"the engines stay on {host}, in the cache of its user, and fit that board alone",
+        f"the engines are in the user's cache on {host}, and work on that machine alone",
         f"on {host}: twostream run {_shown(there)} SOURCE --device cuda",
     ]
 
@@ -57,33 +57,35 @@ def _shown(there: str) -> str:
 
 
 def _send_bundle(target: str, there: str, bundle: Bundle, manifest: bytes) -> None:
-    """Copy what is not there yet, and see that there is a `twostream`."""
-    wanted = dict(bundle.manifest.files) | {MANIFEST: sha256(manifest)}
+    """Check that `twostream` is installed there, and copy the missing files."""
+    digests = dict(bundle.manifest.files) | {MANIFEST: sha256(manifest)}
     host = check_target(target)
     look = (
         f"exec 2>&1; mkdir -p {there} && cd {there} || exit 3; "
-        f"type -P twostream > /dev/null && echo command; sha256sum {shlex.join(wanted)}"
+        f"type -P twostream > /dev/null && echo command; sha256sum {shlex.join(digests)}"
     )
     with open_session(target, look) as session:
-        said = list(session.lines())
+        answer = list(session.lines())
         if session.finish() == 3:
-            raise DeviceError(f"{host}: {' '.join(said)}; make room or permissions there")
-    if "command" not in said:
+            raise DeviceError(
+                f"{host}: {' '.join(answer)}; free disk space or fix permissions there"
+            )
+    if "command" not in answer:
         raise DeviceError(
-            f"{host}: a login shell there finds no `twostream`; install it on the board, and put "
-            "its environment on PATH in ~/.profile: "
+            f"{host}: a login shell there finds no `twostream`; install it on the board, and add "
+            "its environment to PATH in ~/.profile: "
             "echo 'export PATH=$HOME/twostream/.venv/bin:$PATH' >> ~/.profile"
         )
-    missing = [name for name, digest in wanted.items() if f"{digest}  {name}" not in said]
+    missing = [name for name, digest in digests.items() if f"{digest}  {name}" not in answer]
     name = bundle.manifest.name
-    logger.info("%s: %d of %d files of %s to send", host, len(missing), len(wanted), name)
+    logger.info("%s: %d of %d files of %s to send", host, len(missing), len(digests), name)
     if missing:
         contents = ((n, manifest if n == MANIFEST else bundle.read(n)) for n in missing)
         _send(target, there, contents)
 
 
 def _send(target: str, there: str, contents: Iterable[tuple[str, bytes]]) -> None:
-    # Each file is moved into its place whole.
+    # Each file is moved into place once it is complete.
     script = (
         f"exec 2>&1; set -e; incoming=$(mktemp -d {_HOME}/.incoming-XXXXXX); "
         "trap 'rm -rf \"$incoming\"' EXIT; "
@@ -97,19 +99,20 @@ def _send(target: str, there: str, contents: Iterable[tuple[str, bytes]]) -> Non
                     member.size = len(data)
                     tar.addfile(member, io.BytesIO(data))
             session.stdin.close()
-        except OSError:  # the other end has gone; its last words and its code say why
+        except OSError:  # the connection closed; its output and exit code tell why
             pass
-        said = [line for line in session.lines() if line]
+        output = [line for line in session.lines() if line]
         if session.finish() != 0:
             raise DeviceError(
-                f"{session.host}: the bundle cannot be copied there ({_last(said)}); make room"
+                f"{session.host}: the bundle cannot be copied there ({_last(output)}); free disk "
+                "space there"
             )
 
 
 def _run(target: str, command: list[str], there: str, options: list[str]) -> None:
-    """`twostream COMMAND FOLDER OPTIONS`, its lines logged as they come."""
+    """Run `twostream COMMAND FOLDER OPTIONS` and log its output."""
     words = ["twostream", *command]
-    # Python holds back what it prints into a pipe, for minutes here.
+    # Python buffers what it prints into a pipe, here for minutes.
     script = (
         "exec 2>&1 < /dev/null; export PYTHONUNBUFFERED=1; "
         f"exec {shlex.join(words)} {there} {shlex.join(options)}"
@@ -122,9 +125,9 @@ def _run(target: str, command: list[str], there: str, options: list[str]) -> Non
             last = line.strip() or last
         code = session.finish()
     if code != 0:
-        reason = last.removeprefix("twostream: ") or "it says nothing"
+        reason = last.removeprefix("twostream: ") or "no output"
         raise DeviceError(f"{session.host}: {' '.join(words)} fails (code {code}): {reason}")
 
 
 def _last(lines: list[str]) -> str:
-    return lines[-1] if lines else "it says nothing"
+    return lines[-1] if lines else "no output"

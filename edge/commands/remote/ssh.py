@@ -1,7 +1,7 @@
-"""The system's ssh client: a bash script on another machine, its lines, its input and its output.
+"""Runs a bash script on another machine with the system's ssh client.
 
-The client is used as the user has set it up (keys, agent, aliases, jump hosts, known hosts), but
-never asks anything: what it would ask becomes an error that says what to do.
+The client is used as the user has configured it (keys, agent, aliases, jump hosts, known hosts),
+but without prompts: where it would ask, there is an error that says what to do.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from edge.errors import DeviceError
 _OPTIONS = {
     "BatchMode": "yes",  # no password, no question
     "ConnectTimeout": "10",
-    "ServerAliveInterval": "10",  # a connection that is dead for 40 s is given up
+    "ServerAliveInterval": "10",  # a connection that is dead for 40 s is closed
     "ServerAliveCountMax": "4",
     "ClearAllForwardings": "yes",
 }
-_FAILED = 255  # ssh's own exit code for its own faults
+_FAILED = 255  # ssh's exit code for its own errors
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _TARGET = re.compile(rf"(?:{_NAME}@)?(?:{_NAME}|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?)")
-# What a script prints first: all before it is from the profile of the user over there.
+# Printed first by the script; everything before it comes from the remote user's profile.
 _MARK = "twostream-remote-begins"
 _NOISE_MAX_LINES = 1000
 _LINE_MAX_BYTES = 1 << 14
@@ -34,7 +34,7 @@ _DIAGNOSIS_BYTES = 1 << 14
 
 
 class Session:
-    """A script that runs on a board: `stdin` and `stdout` are its own, and binary."""
+    """A script that runs on another machine. stdin, stdout: of the script, binary."""
 
     def __init__(self, target: str, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
         assert process.stdin is not None
@@ -46,7 +46,7 @@ class Session:
         self._begun = False
 
     def begin(self) -> None:
-        """Read up to where the script begins. Raises DeviceError where it never does."""
+        """Skip output before the script begins. Raises DeviceError if it never does."""
         for _ in range(_NOISE_MAX_LINES):
             line = self.stdout.readline(_LINE_MAX_BYTES)
             if line.strip() == _MARK.encode():
@@ -59,18 +59,18 @@ class Session:
                     f" see: ssh {self._target} bash -lc true"
                 )
         raise DeviceError(
-            f"{self.host}: its profile prints without end; see: ssh {self._target} bash -lc true"
+            f"{self.host}: its profile prints too much; see: ssh {self._target} bash -lc true"
         )
 
     def lines(self) -> Iterator[str]:
-        """What the script prints, as it comes, without anything that would steer a terminal."""
+        """The lines that the script prints, without terminal control characters."""
         while line := self.stdout.readline(_LINE_MAX_BYTES):
             text = line.decode(errors="replace").rstrip().rpartition("\r")[2]
             yield "".join(c if c.isprintable() else " " for c in text)
 
     def finish(self) -> int:
-        """The script's exit code. Raises DeviceError where the connection failed or was lost."""
-        with suppress(OSError):  # what was still to be sent; the code tells why it could not be
+        """The script's exit code. Raises DeviceError if the connection failed or was lost."""
+        with suppress(OSError):  # data that could not be sent; the exit code tells why
             self.stdin.close()
         code = self._process.wait()
         if code == _FAILED or code < 0:
@@ -78,7 +78,7 @@ class Session:
         return code
 
     def said(self) -> str:
-        """What ssh, and a script that does not redirect it, wrote to the standard error."""
+        """The end of what ssh and the script wrote to standard error."""
         self._log.seek(0, 2)
         self._log.seek(max(0, self._log.tell() - _DIAGNOSIS_BYTES))
         text = self._log.read().decode(errors="replace")
@@ -88,21 +88,21 @@ class Session:
 def check_target(target: str) -> str:
     """The host of `target`, HOST or USER@HOST. Raises DeviceError for anything else.
 
-    ssh takes what begins with `-` for an option, and options run commands.
+    ssh would take a target that begins with `-` for an option, and options can run commands.
     """
     if not _TARGET.fullmatch(target):
         raise DeviceError(
-            f"{target!r} is not a board's address; give HOST or USER@HOST (a port, a key or a jump "
-            "host belong into ~/.ssh/config, under a name that you then give as HOST)"
+            f"{target!r} is not a valid target; give HOST or USER@HOST (put a port, a key or a "
+            "jump host into ~/.ssh/config under a name, and give that name as HOST)"
         )
     return target.rpartition("@")[2]
 
 
 @contextmanager
 def open_session(target: str, script: str) -> Iterator[Session]:
-    """Run a bash script in a login shell on `target`, so that what ~/.profile adds to PATH counts.
+    """Run a bash script in a login shell on `target`, so that ~/.profile sets PATH.
 
-    Raises DeviceError where there is no connection. The connection ends with the block.
+    Raises DeviceError if there is no connection. It is closed at the end of the block.
     """
     check_target(target)
     command = f"bash -lc {shlex.quote(f'echo {_MARK}; {script}')}"
@@ -132,27 +132,27 @@ def open_session(target: str, script: str) -> Iterator[Session]:
 
 
 def _explain(target: str, said: str, begun: bool) -> str:
-    """ssh's complaint as a line that says what to do."""
+    """Turn ssh's error into one line that says what to do."""
     host = check_target(target)
     if begun:
         return (
-            f"{host}: the connection was lost midway{_last(said)}; nothing was changed here, run "
-            "the same again"
+            f"{host}: the connection was lost{_last(said)}; nothing was changed here, run the "
+            "command again"
         )
     if "IDENTIFICATION HAS CHANGED" in said:
         forget = re.search(r'ssh-keygen -f \S+ -R "?([^"\s]+)"?', said)  # Debian's says how
         entry = forget[1] if forget else host
         return (
-            f"{host}: its host key has changed: it was installed anew, or another machine answers; "
+            f"{host}: its host key has changed: it was reinstalled, or another machine answers; "
             f"once you know why, run: ssh-keygen -R {shlex.quote(entry)}"
         )
-    silent = "it does not answer; check that it is on and in this network"
+    silent = "it does not answer; check that it is on and in the network"
     remedies = {
         "Host key verification failed": "its host key is unknown here; check and accept it by "
         f"logging in once: ssh {target}",
-        "Permission denied": "it accepts none of your keys, and no password is asked for; run: "
+        "Permission denied": "it accepts none of your keys, and passwords are not supported; run: "
         f"ssh-copy-id {target}",
-        "Could not resolve hostname": "there is no such name; check it, or give the address",
+        "Could not resolve hostname": "unknown host name; check it, or give the IP address",
         "Connection refused": "no ssh server answers; on the board, run: sudo systemctl enable "
         "--now ssh",
         "timed out": silent,

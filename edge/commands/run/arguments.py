@@ -34,7 +34,7 @@ class RunArguments:
         list[str] | None,
         typer.Argument(
             metavar="[NAME=]SOURCE...",
-            help="Files, image folders, or cameras: /dev/videoN, rtsp://..., csi://N, test://.",
+            help="Video files, their folders, or cameras: /dev/videoN, rtsp://..., csi://N.",
             show_default=False,
         ),
     ] = None
@@ -88,7 +88,7 @@ class RunArguments:
     standby_after: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS", min=1, help="Pause the networks after no motion this long."
+            metavar="SECONDS", min=1, help="Pause the networks after this time without motion."
         ),
     ] = None
     max_frames: Annotated[int, typer.Option(min=0, help="Stop after N frames; 0: no limit.")] = 0
@@ -97,7 +97,7 @@ class RunArguments:
         typer.Option(metavar="ACTION=SCORE", help="Minimum score to report an action; repeatable."),
     ] = None
     ignore: Annotated[
-        list[str] | None, typer.Option(metavar="ACTION", help="Never report it; repeatable.")
+        list[str] | None, typer.Option(metavar="ACTION", help="Never report this one; repeatable.")
     ] = None
     wait_for_cameras: Annotated[
         bool,

@@ -76,7 +76,7 @@ class CUDADevice:
 
 def open_cuda(bundle: Bundle, flow_wanted: bool, precision: Precision | None) -> CUDADevice:
     """The bundle on the first GPU, with engines of `precision`, or else those of the last
-    `twostream build`, or INT8 ones; what is not built yet is built now. Raises DeviceError where
+    `twostream build`, or INT8 ones; what is not built yet is built now. Raises DeviceError if
     that cannot be."""
     check_kernels(bundle.manifest)
     with ExitStack() as stack:
@@ -106,7 +106,7 @@ def open_cuda(bundle: Bundle, flow_wanted: bool, precision: Precision | None) ->
 
 
 def check_kernels(manifest: Manifest) -> None:
-    """Raises DeviceError where a stream is fed what no kernel makes."""
+    """Raises DeviceError if no kernel can build a stream's input."""
     for name, stream in manifest.streams.items():
         spec = stream.input
         if not isinstance(spec, (RGBInput, FlowInput)):

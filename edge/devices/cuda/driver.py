@@ -26,7 +26,7 @@ NO_DRIVER = "libcuda.so.1 is not here"
 
 
 def gpu_fault() -> str | None:
-    """Why there is no GPU to be used, NO_DRIVER where nothing speaks of one; None where there is.
+    """Why there is no GPU to be used, NO_DRIVER where nothing speaks of one; None if there is.
 
     Loads nothing but the driver.
     """
@@ -68,7 +68,7 @@ def _primary_context(cuda: Any) -> tuple[Any, Any]:
 def open_driver() -> Iterator[Driver]:
     """The first GPU, until the end of the block, where what pycuda raises is a DeviceError.
 
-    Raises DeviceError where there is no GPU, no pycuda, or the kernels cannot be compiled.
+    Raises DeviceError if there is no GPU, no pycuda, or the kernels cannot be compiled.
     """
     fault = gpu_fault()
     if fault is not None:
@@ -188,7 +188,7 @@ class Driver:
         return int(self._cuda.mem_get_info()[0])
 
     def load_kernels(self) -> None:
-        """Raises DeviceError where there is no nvcc that can compile them for this GPU."""
+        """Raises DeviceError if there is no nvcc that can compile them for this GPU."""
         modules = {file: self._load(file) for file in FILES}
         for kernel, (file, types) in KERNELS.items():
             function = modules[file].get_function(kernel)

@@ -1,4 +1,4 @@
-"""A network in TensorRT, with memory of its own on the GPU. Its names: edge.devices.inference."""
+"""A network in TensorRT with its own GPU memory. See edge.devices.inference for the names."""
 
 from __future__ import annotations
 

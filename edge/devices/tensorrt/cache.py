@@ -85,7 +85,7 @@ class EngineCache:
         return StoredEngine(plan, layers, tuple(description.notes))
 
     def store(self, stream: str, key: EngineKey, built: BuiltEngine) -> None:
-        """Keep an engine and its device's timings. Raises OSError where the folder takes none."""
+        """Store an engine and its device's timings. Raises OSError if that is impossible."""
         make_private(self.folder)
         path = self._path(stream, key)
         description = _Description(
@@ -107,7 +107,7 @@ class EngineCache:
         self._tidy(stream, path)
 
     def timings(self, key: EngineKey) -> bytes:
-        """What earlier builds on this device measured, or b"" where nothing whole is there."""
+        """The timing cache of earlier builds on this device; b"" if there is no valid one."""
         data = _read(self._timings_path(key), MAX_TIMINGS_BYTES) or b""
         digest, timings = data[:_SHA256_BYTES], data[_SHA256_BYTES:]
         return timings if hashlib.sha256(timings).digest() == digest else b""

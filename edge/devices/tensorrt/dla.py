@@ -31,7 +31,7 @@ _PRESERVING = (
 
 
 def check_dla_version(trt: ModuleType, library: Capabilities, precision: Precision) -> None:
-    """Raises DeviceError where this TensorRT has no DLA, or none in this precision."""
+    """Raises DeviceError if this TensorRT has no DLA, or none in this precision."""
     if library.dla is None:
         raise DeviceError(
             f"TensorRT {trt.__version__} has no DLA: 10.7 was the last with it before 11.4.1; use "
@@ -42,7 +42,7 @@ def check_dla_version(trt: ModuleType, library: Capabilities, precision: Precisi
 
 
 def check_dla_core(builder: Any, core: int) -> None:
-    """Raises DeviceError where the device has no such DLA core."""
+    """Raises DeviceError if the device has no such DLA core."""
     cores = getattr(builder, "num_DLA_cores", 0)
     if cores < 1:
         raise DeviceError(

@@ -13,7 +13,7 @@ from edge.errors import BundleError, DeviceError
 def open_engine(trt: ModuleType, plan: bytes, log: Any, dla_core: int | None) -> Any:
     """A trt.ICudaEngine, or None where TensorRT does not take the plan; `log` says why.
 
-    Raises DeviceError where TensorRT finds no GPU that it can use.
+    Raises DeviceError if TensorRT finds no GPU that it can use.
     """
     try:
         runtime = trt.Runtime(log)
@@ -30,7 +30,7 @@ class Engine:
 
     name: of the ONNX file, for messages. shape: of the input, (1, channels, H, W). classes: C of
     the output's (1, C). dla_core: the one the engine was built for; None for the GPU.
-    Raises DeviceError where TensorRT does not take the plan, BundleError where the network is not
+    Raises DeviceError if TensorRT does not take the plan, BundleError where the network is not
     the one that the manifest describes.
     """
 
@@ -92,7 +92,7 @@ class Engine:
                 )
 
     def enqueue(self, stream_handle: int) -> None:
-        """Start one inference on a CUDA stream and return. Raises DeviceError where it fails."""
+        """Start one inference on a CUDA stream and return. Raises DeviceError if it fails."""
         if not self._context.execute_async_v3(stream_handle):
             raise DeviceError(
                 f"{self._name}: TensorRT could not start an inference{self._log.last_errors()}"

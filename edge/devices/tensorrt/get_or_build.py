@@ -39,7 +39,7 @@ def engine_folder(bundle: Bundle) -> Path:
     """Where the engines of a bundle are: in the user's cache, under the manifest's sha256. Never in
     the bundle: what lies there, somebody else may have built.
 
-    Raises DeviceError where others can write into that folder.
+    Raises DeviceError if others can write into that folder.
     """
     manifest = bundle.manifest.model_dump_json(by_alias=True)
     folder = user_cache() / hashlib.sha256(manifest.encode()).hexdigest()
@@ -48,7 +48,7 @@ def engine_folder(bundle: Bundle) -> Path:
 
 
 def planted_engines(bundle: Bundle) -> str | None:
-    """A line about engines that came with a bundle, where there are any."""
+    """A warning about engine files in a bundle, which are not used; None if there are none."""
     if not (bundle.path / "engines").is_dir():
         return None
     return f"{bundle.path / 'engines'} is not used: engines are code, and are built on this device"
@@ -149,7 +149,7 @@ def _target(key: EngineKey) -> str:
 
 
 def _report(stream: str, key: EngineKey, layers: tuple[LayerPrecision, ...]) -> None:
-    """A line where an INT8 engine is not INT8 throughout, or does not let itself be asked."""
+    """Warn if an INT8 engine has layers in another precision or does not report them."""
     if key.precision != "int8":
         return
     total, floats = len(convolutions(layers)), float_convolutions(layers)

@@ -33,7 +33,7 @@ _LOGGED_TYPE = re.compile(r"Inputs: \[ ?\{[^}]*?Data[tT]ype: ([^,}]+)")
 
 @dataclass(frozen=True, slots=True)
 class LayerPrecision:
-    """One layer of an engine. precision: that of its first input; "unknown" where not told."""
+    """One layer of an engine. precision: of its first input; "unknown" if not reported."""
 
     name: str
     kind: str
@@ -41,7 +41,7 @@ class LayerPrecision:
 
 
 def inspect_layers(trt: ModuleType, engine: Any) -> tuple[LayerPrecision, ...]:
-    """The layers of an opened engine; none where TensorRT's report cannot be read."""
+    """The layers of an opened engine; empty if TensorRT's report cannot be read."""
     inspector = engine.create_engine_inspector()
     return layers_from_report(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 

@@ -27,7 +27,7 @@ class _Tuning(Spec):
 def read_tuning(
     folder: Path, gpu: GPU, tensorrt_version: str, streams: Collection[str]
 ) -> dict[str, BuildConfig] | None:
-    """What `twostream build` last decided for these streams on this device; None where it never
+    """What `twostream build` last decided for these streams on this device; None if it never
     did.
 
     Raises DeviceError for a file that does not say: running in another precision than was chosen
@@ -55,7 +55,7 @@ def read_tuning(
 def write_tuning(
     folder: Path, gpu: GPU, tensorrt_version: str, streams: Mapping[str, BuildConfig]
 ) -> None:
-    """Keep what was decided, for all streams. Raises DeviceError where it cannot be written."""
+    """Store the configuration of all streams. Raises DeviceError if it cannot be written."""
     path = _path(folder, gpu, tensorrt_version)
     data = _Tuning(schema_version=1, tensorrt=tensorrt_version, gpu=gpu, streams=dict(streams))
     try:

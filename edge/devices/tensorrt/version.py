@@ -127,7 +127,7 @@ def without_collection() -> Iterator[None]:
 
 
 def open_builder(trt: ModuleType, log: Any) -> Any:
-    """trt.Builder. Raises DeviceError where TensorRT finds no GPU that it can use."""
+    """trt.Builder. Raises DeviceError if TensorRT finds no GPU that it can use."""
     try:
         return trt.Builder(log)
     except TypeError:  # the binding's answer to a null pointer

@@ -84,8 +84,8 @@ class Access:
 
     def earns_cookie(self, asked: Asked) -> bool:
         """Whether an allowed request has the token in its URL, as from a browser."""
-        given = asked.query.get("token", "")
-        return bool(self._token) and asked.path != OPEN_PATH and _same(given, self._token)
+        token = asked.query.get("token", "")
+        return bool(self._token) and asked.path != OPEN_PATH and _same(token, self._token)
 
     def _has_cookie(self, asked: Asked) -> bool:
         name, value = self.cookie

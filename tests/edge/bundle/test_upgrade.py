@@ -76,7 +76,7 @@ def test_a_manifest_of_schema_2_is_read_whole_or_refused(
 
 
 def test_its_parity_samples_prove_too_little(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="of schema 2 and prove too little; export it"):
+    with pytest.raises(BundleError, match="of schema 2 and cover only the networks; export it"):
         load_parity(load_bundle(write(tmp_path / "b", schema_2())))
 
 

@@ -63,7 +63,7 @@ GPU_LINES = ("CUDA driver", "CUDA toolkit", "TensorRT", "pycuda")
                 "H.264 encoding": ("ok", "x264enc"),
                 "DLA": ("not on this board", ""),
                 # mode 0 is the slowest but one there
-                "power mode": ("note", "15W, which caps cores and clocks; MAXN_SUPER is the "),
+                "power mode": ("note", "15W, which limits cores and clocks; MAXN_SUPER is the "),
                 "clocks": ("note", "`sudo jetson_clocks`"),
                 "free memory": ("ok", "5.5 of 7.4 GB"),
             },
@@ -129,10 +129,10 @@ GPU_LINES = ("CUDA driver", "CUDA toolkit", "TensorRT", "pycuda")
                 "JetPack": ("note", "6 (L4T 36.4.3) in this container, on a board with JetPack 7"),
                 "TensorRT": (
                     "missing",
-                    "made for an earlier release; use one made for JetPack 7.2",
+                    "for an earlier release; use one for JetPack 7.2",
                 ),
                 "DLA": ("note", "does not show /proc/device-tree"),
-                "power mode": ("note", "outside this container"),
+                "power mode": ("note", "outside of this container"),
                 "CSI cameras": ("missing", "--runtime nvidia"),
             },
         ),

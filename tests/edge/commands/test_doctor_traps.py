@@ -45,7 +45,7 @@ def test_pycuda_without_a_driver_is_not_built_again() -> None:
     machine = replace(without(ORIN_NANO, **{"pycuda.driver": fault}), cuda=NO_LIBCUDA)
     checks = checked(machine)
     assert "`sudo apt update && sudo apt install nvidia-l4t-cuda`" in checks["CUDA driver"].text
-    assert "mend the CUDA driver first" in checks["pycuda"].text
+    assert "fix the CUDA driver first" in checks["pycuda"].text
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_dla_that_tensorrt_does_not_use(version: str, status: str) -> None:
         (THIN, "`sudo apt update && sudo apt install nvidia-l4t-dla-compiler`"),
         (
             replace(THIN, files=dict(THIN.files) | {"/.dockerenv": ""}),
-            "nvidia-l4t-dla-compiler` on the board, outside this container",
+            "nvidia-l4t-dla-compiler` on the board, outside of this container",
         ),
         (
             replace(XAVIER_NX, imports=dict(XAVIER_NX.imports) | {"tensorrt": NVDLA}),
@@ -98,7 +98,7 @@ def test_a_dla_that_tensorrt_does_not_use(version: str, status: str) -> None:
             ),
             "`pip uninstall tensorrt; sudo apt install --reinstall python3-libnvinfer`",
         ),
-        (without(PC_WITHOUT_NVCC, tensorrt=NVDLA), "made for a PC"),
+        (without(PC_WITHOUT_NVCC, tensorrt=NVDLA), "for a PC"),
     ],
 )
 def test_the_missing_library_of_the_dla(machine: Machine, says: str) -> None:
@@ -160,7 +160,7 @@ def test_opencv_that_does_not_load(err: str, says: str) -> None:
             ),
             "--gpus all",
         ),
-        (replace(ORIN_NANO, cuda=Answer(-11)), "it crashes (signal 11)"),
+        (replace(ORIN_NANO, cuda=Answer(-11)), "crashes (signal 11)"),
     ],
 )
 def test_a_driver_that_opens_no_gpu(machine: Machine, says: str) -> None:

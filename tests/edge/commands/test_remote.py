@@ -181,7 +181,7 @@ def test_addresses(target: str) -> None:
     ],
 )
 def test_an_address_that_is_none(target: str, bundle: Path) -> None:
-    with pytest.raises(DeviceError, match="is not a board's address; give HOST or USER@HOST"):
+    with pytest.raises(DeviceError, match="is not a valid target; give HOST or USER@HOST"):
         build_remote(bundle, target, [])
 
 
@@ -195,7 +195,7 @@ def test_an_address_that_is_none(target: str, bundle: Path) -> None:
             "keyless: it accepts none of your keys, and no password is asked for; run: ss",
         ),
         ("closed", "no ssh server answers"),
-        ("nowhere", "there is no such name"),
+        ("nowhere", "unknown host name"),
     ],
 )
 def test_no_connection(target: str, says: str, board: Board, bundle: Path) -> None:

@@ -44,7 +44,7 @@ HOSTILE = [
         ("rtsp://bob:hunter2@host:port/", "not an RTSP address"),
         ("test://ball", "test://?key=value"),
         ("test://?", "'' is not an option"),
-        ("test://?speed=3", "'speed=3' is not an option here; each of width, height"),
+        ("test://?speed=3", "'speed=3' is not an option here; give each of width, height"),
         ("test://?frames=3&frames=4", "at most once"),
         ("test://?frames=0", "frames must be a whole number from 1"),
         ("test://?frames=-1", "frames must be a whole number from 1"),

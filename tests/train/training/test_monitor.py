@@ -16,7 +16,7 @@ from edge.motion.quantise import quantise
 from edge.motion.spec import PRESETS
 from edge.motion.stack import stack_tensor
 from tests.support.networks import make_spec
-from train.training.monitor import Watch, flow_grid, rgb_grid, write_curve
+from train.training.monitor import Monitor, flow_grid, rgb_grid, write_curve
 
 STEP = {"loss": 0.5, "rate": 1e-3, "samples_per_s": 9.0, "data_share": 0.1}
 
@@ -28,13 +28,13 @@ def events(folder: Path) -> EventAccumulator:
 
 
 def test_scalars_are_written_and_those_after_a_resume_replace_the_lost_ones(tmp_path: Path) -> None:
-    with Watch(tmp_path, "spatial", 6, 0) as watch:
+    with Monitor(tmp_path, "spatial", 6, 0) as monitor:
         for number in range(1, 5):
-            watch.step(number, STEP | {"loss": 1.0 / number})
-    with Watch(tmp_path, "spatial", 6, 2) as watch:  # the state was that of step 2
+            monitor.step(number, STEP | {"loss": 1.0 / number})
+    with Monitor(tmp_path, "spatial", 6, 2) as monitor:  # the state was that of step 2
         for number in range(3, 7):
-            watch.step(number, STEP | {"loss": 9.0})
-        watch.epoch({"epoch": 1.0, "loss": 2.0, "top1": 0.75, "log_likelihood": -0.3}, 5, True)
+            monitor.step(number, STEP | {"loss": 9.0})
+        monitor.epoch({"epoch": 1.0, "loss": 2.0, "top1": 0.75, "log_likelihood": -0.3}, 5, True)
     found = events(tmp_path)
     losses = [(row.step, round(row.value, 3)) for row in found.Scalars("step/loss")]
     assert losses == [(1, 1.0), (2, 0.5), (3, 9.0), (4, 9.0), (5, 9.0), (6, 9.0)]
@@ -45,10 +45,10 @@ def test_in_a_log_there_is_a_line_an_epoch_and_nothing_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.INFO)
-    with Watch(tmp_path, "x", 4, 0) as watch:
-        watch.step(1, STEP)
-        watch.epoch({"epoch": 1.0, "loss": 2.0, "top1": 0.75, "log_likelihood": -0.3}, 5, True)
-        watch.epoch({"epoch": 2.0, "loss": 1.0}, 7, False)
+    with Monitor(tmp_path, "x", 4, 0) as monitor:
+        monitor.step(1, STEP)
+        monitor.epoch({"epoch": 1.0, "loss": 2.0, "top1": 0.75, "log_likelihood": -0.3}, 5, True)
+        monitor.epoch({"epoch": 2.0, "loss": 1.0}, 7, False)
     assert caplog.messages == [
         "epoch 1  loss 2.000  validation top-1 0.750  log-likelihood -0.300  5 s  best so far",
         "epoch 2  loss 1.000  7 s",
@@ -62,8 +62,8 @@ def test_a_red_frame_is_red(tmp_path: Path) -> None:
     red = (torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1).expand(3, 32, 32) - mean) / std
     grid = rgb_grid(red[None], spec)
     assert torch.allclose(grid[:, 16, 16], torch.tensor([1.0, 0.0, 0.0]), atol=1e-5)
-    with Watch(tmp_path, "x", 1, 0) as watch:
-        watch.pictures(1, red[None], torch.tensor([[0.0, 1.0, 0.0]]), spec)
+    with Monitor(tmp_path, "x", 1, 0) as monitor:
+        monitor.pictures(1, red[None], torch.tensor([[0.0, 1.0, 0.0]]), spec)
     image = events(tmp_path).Images("inputs")[0]
     picture = cv2.imdecode(np.frombuffer(image.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None
@@ -106,4 +106,4 @@ def test_the_curve_is_a_picture(epochs: int, validated: bool, tmp_path: Path) ->
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "events").write_text("mine")
     with pytest.raises(TrainingError, match="events: cannot be written"):
-        Watch(tmp_path, "x", 1, 0)
+        Monitor(tmp_path, "x", 1, 0)

@@ -326,7 +326,7 @@ def test_a_gpu_that_fails_is_left_whole_and_told(
         device = open_device("auto", bundle)
     assert device.description.startswith("cpu")
     assert says in lines[-1]
-    assert lines[-1].startswith("running on the CPU, for the GPU cannot be used: ")
+    assert lines[-1].startswith("running on the CPU, because the GPU cannot be used: ")
     assert (gpu.contexts, gpu.allocated) == (0, 0)
 
 

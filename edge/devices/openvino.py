@@ -71,7 +71,10 @@ def read_onnx(onnx: bytes) -> openvino.Model:
 
 
 def _last_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[-1]
+    """The reason, without the advice that OpenVINO adds to an operator that it does not know."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    reasons = [line for line in lines if not line.startswith("To facilitate")]
+    return (reasons or [type(error).__name__])[-1].strip()
 
 
 def _cannot_run(name: str, error: Exception) -> BundleError:
@@ -114,7 +117,9 @@ class Network:
                 # computes Q/DQ literally: slower, but correct
                 | ({"LP_TRANSFORMS_MODE": False} if _int8_saturates() else {}),
             )
-        except RuntimeError as error:
+        except BundleError:
+            raise
+        except Exception as error:  # the reader of ONNX has exceptions of its own
             raise BundleError(f"{name}: OpenVINO cannot load it ({_last_line(error)})") from None
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

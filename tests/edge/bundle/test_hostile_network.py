@@ -88,15 +88,21 @@ def numberless() -> bytes:
     return network(nodes, {"minus": -np.ones((1, 8), np.float32)})
 
 
+def unheard_of() -> bytes:
+    """An operator that no library has, with an escape sequence in its name."""
+    return network([node("Foo\x1b[31m\nBar", [INPUT], [OUTPUT])], {})
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
+        (unheard_of(), "spatial.onnx: OpenVINO cannot load it"),
         (shapeless(), "spatial.onnx: gives ["),
         (unfit(), "spatial.onnx: OpenVINO cannot run it"),
         (endless(), "spatial.onnx: the network has a graph in a graph"),
         (numberless(), "scores that are not finite"),
     ],
-    ids=["shapeless", "unfit", "endless", "numberless"],
+    ids=["unheard of", "shapeless", "unfit", "endless", "numberless"],
 )
 def test_a_strange_network_is_one_line(
     data: bytes, says: str, demo_bundle: Path, tmp_path: Path

@@ -41,7 +41,7 @@ def test_int8_stays_close_to_fp32_in_both_runtimes(
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", "1")  # no sums that saturate
     session = onnxruntime.InferenceSession(quantised.SerializeToString(), options)
-    for run in (openvino, lambda batch: session.run(None, {INPUT: batch})[0]):
+    for run in (openvino.infer, lambda batch: session.run(None, {INPUT: batch})[0]):
         scores = softmax(np.concatenate([run(sample[None]) for sample in samples]), 1.0)
         assert np.abs(scores - wanted).mean() < 0.03
 

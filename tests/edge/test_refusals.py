@@ -120,7 +120,7 @@ def test_outputs_that_cannot_be_written(tmp_path: Path, demo_bundle: Path) -> No
         (("run",), "Missing argument"),
         (("run", "a", "b", "--every", "0"), "--every"),
         (("fly",), "No such command"),
-        (("train", "both", "nowhere"), "train spatial or temporal"),
+        (("train", "both", "nowhere"), "give spatial or temporal"),
         (("train", "spatial", "nowhere"), "nowhere: no such folder; give a data set"),
         (("evaluate", "nowhere"), "nothing to evaluate"),
         (("evaluate", "nowhere", "--network", "spatial=none.safetensors"), "none.safetensors"),

@@ -162,7 +162,7 @@ def test_what_cannot_be_measured_is_one_line(tmp_path: Path, demo_bundle: Path) 
     short = write_bench_clip(tmp_path / "short.mp4", frames=8)
     for words, says in (
         ((demo_bundle, "nowhere.mp4"), "nowhere.mp4"),
-        ((demo_bundle, short, "--precision", "int8"), "need 11"),
+        ((demo_bundle, short, "--precision", "int8"), "needs 11"),
         ((demo_bundle, "--precision", "int4"), "int8, fp16, fp32"),
         ((tmp_path,), "bundle.json"),
     ):

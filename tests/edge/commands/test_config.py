@@ -111,7 +111,8 @@ def test_a_hang_up_reads_it_again(tmp_path: Path, demo_bundle: Path) -> None:
                 return get("healthz") == b"ok\n"
             return False
 
-        run.wait_until(lambda: '"source":"gate","frame"' in growing(out))
+        for name in ("gate", "yard"):
+            run.wait_until(lambda name=name: growing(out).count(f'"source":"{name}","frame"') >= 2)
         file.write_text(head + "ignore = ['Golf']\n" + sources("yard"))  # no such action
         run.process.send_signal(signal.SIGHUP)
         run.said(
@@ -120,7 +121,9 @@ def test_a_hang_up_reads_it_again(tmp_path: Path, demo_bundle: Path) -> None:
         file.write_text(head + "every = 2\n" + sources("yard", "roof"))
         run.process.send_signal(signal.SIGHUP)
         run.said("reloaded: 2 cameras")
+        before = growing(out).count('"source":"yard","frame"')
         run.wait_until(lambda: growing(out).count('"source":"roof","frame"') >= 3)
+        run.wait_until(lambda: growing(out).count('"source":"yard","frame"') >= before + 2)
         # one that is gone is neither shown nor missed
         shown = json.loads(get("state.json"))
         assert [source["name"] for source in shown["sources"]] == ["yard", "roof"]

@@ -271,7 +271,7 @@ def test_what_was_trained_on_is_no_test(data: Path, runs: dict[str, Path]) -> No
 @pytest.mark.slow
 def test_calls_that_make_no_sense_are_one_line(data: Path, runs: dict[str, Path]) -> None:
     spatial = ("--network", f"spatial={runs['spatial']}")
-    assert_refused(twostream("evaluate", data, *spatial, "--crops", 5), "5 crops")
+    assert_refused(twostream("evaluate", data, *spatial, "--crops", 5), "--crops 5: give 1 or 10")
     assert_refused(twostream("evaluate", data, *spatial, "--for-fusion"), "--scores FILE.npz")
     for network, said in (
         (f"temporal={runs['spatial']}", "not a temporal one"),

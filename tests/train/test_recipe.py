@@ -84,7 +84,7 @@ def test_a_recipe_that_is_not_there_or_no_toml_is_one_line(tmp_path: Path) -> No
     bad = tmp_path / "bad.toml"
     bad.write_bytes(b"\xff\xfe = [")
     for name, says in (
-        ("inception", "there are default"),
+        ("inception", "built-in recipes: default"),
         (str(bad), "not TOML"),
         ("none.toml", "No such file"),
     ):

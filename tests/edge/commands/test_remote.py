@@ -99,7 +99,7 @@ def test_only_the_bundle_goes_there_and_only_lines_come_back(board: Board, bundl
     assert said[0] == "board: 5 of 5 files of ucf101-mini to send"
     assert said[1] == "board: spatial: building an engine for the GPU of Orin, int8"
     assert said[-1] == "board: the bundle is right on Orin, TensorRT 10.3.0"
-    assert "the engines stay on board" in closing[0]
+    assert "the engines are in the user's cache on board" in closing[0]
     assert f"twostream run ~/.cache/twostream/bundles/{there.name}" in closing[1]
 
 
@@ -192,7 +192,7 @@ def test_an_address_that_is_none(target: str, bundle: Path) -> None:
         ("changed", "once you know why, run: ssh-keygen -R "),
         (
             "me@keyless",
-            "keyless: it accepts none of your keys, and no password is asked for; run: ss",
+            "keyless: it accepts none of your keys, and passwords are not supported; run: ss",
         ),
         ("closed", "no ssh server answers"),
         ("nowhere", "unknown host name"),
@@ -252,7 +252,7 @@ def test_no_room_for_the_bundle(board: Board, bundle: Path) -> None:
             "board: twostream build fails (code 1): the GPU has no memory left [2J; free some",
         ),
         ("differs", "board: twostream verify fails (code 1): the spatial scores differ by 0.700"),
-        ("lost", "board: the connection was lost midway"),
+        ("lost", "board: the connection was lost"),
     ],
 )
 def test_a_build_that_fails(mode: str, says: str, board: Board, bundle: Path) -> None:

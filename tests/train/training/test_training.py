@@ -182,7 +182,7 @@ def test_a_run_that_gets_no_better_stops_early(data: Path, tmp_path: Path) -> No
     """At a rate of nearly nothing the validation top-1 stays what it was."""
     slow = ("optimiser.rate=1e-12", "validation.choose_by=top1", "validation.patience=2")
     best, said = train(data, tmp_path / "out", *slow, "schedule.epochs=9")
-    assert "no better epoch in 2: enough" in said
+    assert "stopped early: no better epoch in 2" in said
     assert [file.name[:3] for file in epoch_files(best.parent)] == ["001", "002", "003"]
     assert best.name.startswith("001")
 

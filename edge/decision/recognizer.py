@@ -19,7 +19,7 @@ from edge.decision.fusion import Decision, Scores, ScoreWindow, decide, fuse_log
 from edge.decision.label import RUNNING, STANDBY, WARMING_UP, Label
 from edge.decision.statistics import RunStatistics
 from edge.devices import InferenceFuture, SourceContext
-from edge.errors import BundleError, SourceError
+from edge.errors import BundleError, ConfigError, SourceError
 from edge.motion.quantise import FlowBytes, moving_share
 from edge.spec import Spec
 from edge.video.frames import Frame
@@ -49,6 +49,13 @@ class RunConfig:
     max_frames: int = 0
     max_fps: float | None = None
     standby_after_s: float | None = None
+
+    def check(self, manifest: Manifest) -> None:
+        """Raises ConfigError for what this bundle cannot do."""
+        if self.standby_after_s is not None and not manifest.motions:
+            raise ConfigError(
+                f"--standby-after: {manifest.name} does not use motion; leave the option out"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from edge.bundle.manifest import Bundle, load_bundle
 from edge.commands.run.options import RunOptions
 from edge.commands.run.session import Session, read, watch
 from edge.devices import open_device
-from edge.errors import ConfigError, OutputError
+from edge.errors import OutputError
 from edge.outputs.annotator import Annotator
 from edge.outputs.base import Output
 from edge.outputs.console import ConsoleLog, ProgressBar
@@ -44,10 +44,7 @@ def run(options: RunOptions, reload: Callable[[], RunOptions] | None = None) -> 
     bundle = load_bundle(options.bundle)
     if bundle.manifest.accepted_loss is not None:
         logger.warning("this bundle was made although %s", bundle.manifest.accepted_loss)
-    if options.config.standby_after_s is not None and not bundle.manifest.motions:
-        raise ConfigError(
-            f"--standby-after: {options.bundle} does not use motion; leave the option out"
-        )
+    options.config.check(bundle.manifest)
     with ExitStack() as stack:
         session = _open(options, reload, bundle, stack)
         if options.live:

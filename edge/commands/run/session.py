@@ -234,6 +234,7 @@ def _reload(session: Session, cameras: CameraMultiplexer, options: RunOptions) -
         assert session.reload is not None
         new = session.reload()
         new.rules.check(session.manifest.classes)
+        new.config.check(session.manifest)
         if not new.live:
             raise SourceError(f"{new.sources[0].name} is a file; this run reads cameras")
     except TwostreamError as error:

@@ -15,7 +15,7 @@ import pytest
 from edge.bundle.manifest import Bundle
 from tests.support.bundles import CLASSES, STREAMS, write_bundle
 from tests.support.clips import write_clip
-from tests.support.command import TWOSTREAM, Running, assert_refused, read_lines, twostream
+from tests.support.command import TWOSTREAM, Running, assert_refused, growing, read_lines, twostream
 
 
 @pytest.fixture(scope="module", params=list(STREAMS))
@@ -98,11 +98,11 @@ def test_standby_needs_motion(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_reload_cannot_ask_for_standby_without_motion(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "b", STREAMS["picture"])
-    file = tmp_path / "run.toml"
-    text = f"bundle = '{bundle.path}'\nweb = '0'\n{{}}[sources]\nyard = 'test://?live=1'\n"
+    file, out = tmp_path / "run.toml", tmp_path / "o.jsonl"
+    text = f"bundle = '{bundle.path}'\njson = '{out}'\n{{}}[sources]\nyard = 'test://?live=1'\n"
     file.write_text(text.format(""))
     with Running("run", "--config", file) as run:
-        run.said("live page: ")
+        run.wait_until(lambda: '"frame"' in growing(out))
         file.write_text(text.format("standby-after = 2\n"))
         run.process.send_signal(signal.SIGHUP)
         run.said("not reloaded, the run continues unchanged: --standby-after: tiny does not use")

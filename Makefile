@@ -28,8 +28,8 @@ demo: $(VENV)/.runtime $(if $(filter $(DEMO_CLIP),$(SOURCE)),$(DEMO_CLIP))
 	@echo "annotated video: $(CURDIR)/out/demo.mp4"
 	@echo "labels:          $(CURDIR)/out/demo.jsonl"
 
-# Files of tests share the cores.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# Files of tests share the cores, the longest first (tests/conftest.py): not those with most tests.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: lint
 	$(PYTEST)

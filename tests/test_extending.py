@@ -156,6 +156,7 @@ def test_an_output_has_one_line_of_registration() -> None:
     assert line.replace("LabelCounter()", "MQTTOutput(outputs.mqtt)") in run
 
 
+@pytest.mark.slow
 def test_a_command(tmp_path: Path) -> None:
     write_example("hello.py", tmp_path)
     (registration,) = re.findall(r"```ini\n(.*?)```", PAGE, re.DOTALL)

@@ -94,6 +94,7 @@ def test_versions_without_tables_are_refused(version: str, network: Path, tmp_pa
         write_table(network, version, tmp_path / "t.cache")
 
 
+@pytest.mark.slow
 def test_check_lists_faults_and_holds_a_table_to_its_file(
     network: Path, table: Path, tmp_path: Path
 ) -> None:
@@ -113,6 +114,7 @@ def test_check_lists_faults_and_holds_a_table_to_its_file(
     assert_refused(twostream("lint", tmp_path / "none.onnx"), "no such file")
 
 
+@pytest.mark.slow
 def test_a_float_network_has_no_table(fp32_files: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="has no Q/DQ"):
         write_table(fp32_files["spatial"], "10.3.0", tmp_path / "t.cache")

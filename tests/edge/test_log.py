@@ -25,6 +25,8 @@ from tests.support.command import TWOSTREAM, assert_refused, twostream
 from tests.support.paths import REPOSITORY
 from tests.support.waiting import BOUND_S
 
+pytestmark = pytest.mark.slow  # each test starts a process, or a device
+
 EMBEDDED = """
 import logging, sys
 from edge.bundle.manifest import load_bundle

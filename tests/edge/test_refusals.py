@@ -142,6 +142,7 @@ def test_a_checkpoint_is_never_unpickled(tmp_path: Path) -> None:
     assert_refused(done, "trap.safetensors", "not a twostream checkpoint")
 
 
+@pytest.mark.slow
 def test_an_output_never_takes_the_place_of_the_source(tmp_path: Path, demo_bundle: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", frames=20, codec="h264")
     before = clip.read_bytes()

@@ -15,6 +15,8 @@ from tests.support.manifests import with_network
 from tests.support.paths import REPOSITORY
 from train.commands.arguments import class_list
 
+pytestmark = pytest.mark.slow  # each test starts a process, or a device
+
 CONFIGS = {
     "size": ('video = "o.mp4"\nsegment = 1\nkeep_gb = 1e300', "keep-gb: 1e+300 is out of range"),
     "depth": ("every = " + "[" * 5000, "is not TOML (nested too deeply)"),

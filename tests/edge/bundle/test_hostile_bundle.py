@@ -144,6 +144,7 @@ def test_the_command_escapes_what_a_bundle_says(tmp_path: Path, text: str) -> No
     assert_harmless(errors)
 
 
+@pytest.mark.slow
 def test_the_command_escapes_names_of_files_and_sources(tmp_path: Path, demo_bundle: Path) -> None:
     odd = os.fsencode(tmp_path) + b"/\x1b[31m\n\xe2\x80\xae\xff.mp4"
     for words in (
@@ -389,6 +390,7 @@ def test_parity_samples_as_they_must_be_or_not_at_all(
         load_parity(Bundle(tmp_path, changed))
 
 
+@pytest.mark.slow
 def test_a_network_that_names_itself_with_escapes(
     fp32_files: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -406,6 +408,7 @@ def test_a_network_that_names_itself_with_escapes(
     assert all(map(is_printable, str(caught.value)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", ["nan", "inf"])
 def test_options_are_finite(tmp_path: Path, demo_bundle: Path, number: str) -> None:
     for words in (

@@ -93,6 +93,7 @@ def unheard_of() -> bytes:
     return network([node("Foo\x1b[31m\nBar", [INPUT], [OUTPUT])], {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "says"),
     [
@@ -115,6 +116,7 @@ def test_a_strange_network_is_one_line(
     assert_refused(done, says)
 
 
+@pytest.mark.slow
 def test_bench_tells_it_in_one_line_too(demo_bundle: Path, tmp_path: Path) -> None:
     bundle = with_network(demo_bundle, tmp_path / "b", shapeless())
     words = ("--device", "cpu", "--precision", "int8", "--log-level", "error")

@@ -224,6 +224,7 @@ def test_a_later_field_does_not_hide_an_earlier_one() -> None:
         check_self_contained(outside.SerializeToString() + plain().SerializeToString())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "says"),
     [

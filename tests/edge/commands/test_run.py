@@ -178,6 +178,7 @@ def test_a_reader_that_leaves_ends_the_run_quietly(demo_bundle: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_no_camera_is_opened_before_the_networks_are_there(demo_bundle: Path) -> None:
     """It would drop frames meanwhile."""
     with socket.create_server(("127.0.0.1", 0)) as camera:
@@ -283,6 +284,7 @@ def test_no_source_is_overwritten_by_the_video_of_another(
     assert not second.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", [1, 3])
 def test_a_reader_that_goes_early_is_no_fault_of_the_clip(
     lines: int, tmp_path: Path, demo_bundle: Path

@@ -100,6 +100,7 @@ def test_options_lie_in_a_file_of_one_s_own_and_not_on_the_command_line(
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_is_written_runs(demo_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "o.jsonl"
     _, _, config = service(
@@ -112,6 +113,7 @@ def test_what_is_written_runs(demo_bundle: Path, tmp_path: Path) -> None:
     assert out.is_file()
 
 
+@pytest.mark.slow
 def test_a_file_that_is_given_alone_is_used_and_others_are_kept(
     demo_bundle: Path, tmp_path: Path
 ) -> None:
@@ -269,6 +271,7 @@ def test_systemd_finds_nothing_wrong(
     assert unit.name not in checked.stderr, checked.stderr
 
 
+@pytest.mark.slow
 def test_names_and_arguments_are_checked(demo_bundle: Path, tmp_path: Path) -> None:
     for name in ("../x", "", "caf\u00e9", "\u0663", "a b", "a@b", "a\n", "x" * 65):
         with pytest.raises(OutputError, match="up to 64 ASCII letters"):
@@ -310,6 +313,7 @@ def test_the_manager_is_told_what_happens(demo_bundle: Path, tmp_path: Path) -> 
         assert process.wait(BOUND_S) == 0
 
 
+@pytest.mark.slow
 def test_to_wait_for_a_camera_is_to_be_up(demo_bundle: Path, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))

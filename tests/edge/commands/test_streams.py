@@ -17,6 +17,8 @@ from tests.support.bundles import CLASSES, STREAMS, write_bundle
 from tests.support.clips import write_clip
 from tests.support.command import TWOSTREAM, Running, assert_refused, growing, read_lines, twostream
 
+pytestmark = pytest.mark.slow  # each test starts a process, or a device
+
 
 @pytest.fixture(scope="module", params=list(STREAMS))
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
@@ -63,7 +65,6 @@ def test_bench_has_a_stage_for_each(bundle: Bundle, tmp_path: Path) -> None:
         assert name in done.stdout
 
 
-@pytest.mark.slow
 def test_the_page_and_its_metrics_show_each(bundle: Bundle) -> None:
     words = ["run", bundle.path, "yard=test://?live=1", "--web", "0"]
     process = subprocess.Popen([TWOSTREAM, *map(str, words)], stderr=subprocess.PIPE, text=True)
@@ -95,7 +96,6 @@ def test_standby_needs_motion(tmp_path: Path) -> None:
     assert_refused(done, "--standby-after", "does not use motion")
 
 
-@pytest.mark.slow
 def test_a_reload_cannot_ask_for_standby_without_motion(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "b", STREAMS["picture"])
     file, out = tmp_path / "run.toml", tmp_path / "o.jsonl"

@@ -18,6 +18,8 @@ from edge.motion.tvl1 import TVL1
 from edge.video.frames import Frame
 from tests.support.command import assert_refused, twostream
 
+pytestmark = pytest.mark.slow  # each test starts a process, or a device
+
 
 def scene(index: int, moves: bool, rate: float = 25) -> Frame:
     """A textured picture with a camera's noise; a square of a twentieth of it moves, or stands."""
@@ -73,7 +75,6 @@ def test_a_configuration_without_rest_wakes_them(demo_bundle: Path) -> None:
     assert [label.state for label in labels[50:]] == ["running"] * 10
 
 
-@pytest.mark.slow
 def test_without_the_option_nothing_rests(demo_bundle: Path) -> None:
     frames = [scene(index, False) for index in range(50)]
     labels, _ = labels_of(frames, demo_bundle, RunConfig())

@@ -201,6 +201,7 @@ def test_limits_are_for_segments(demo_bundle: Path) -> None:
     assert_refused(twostream("run", demo_bundle, "test://", "--keep-gb", 1), "--segment")
 
 
+@pytest.mark.slow
 def test_what_is_written_is_brought_to_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

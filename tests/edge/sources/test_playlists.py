@@ -93,6 +93,7 @@ def test_what_a_list_names_is_not_fetched(
     assert asked == []
 
 
+@pytest.mark.slow
 def test_the_command_says_so_in_one_line(
     server: tuple[str, list[str]], demo_bundle: Path, tmp_path: Path
 ) -> None:

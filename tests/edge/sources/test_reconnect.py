@@ -104,6 +104,7 @@ def test_a_killed_camera_comes_back_and_its_times_go_on(server: RtspServer) -> N
     assert watcher.states[0].state == watcher.states[-1].state == "running"
 
 
+@pytest.mark.slow
 def test_a_stalled_camera_is_noticed_and_comes_back(server: RtspServer) -> None:
     watcher = Watcher(server.url, QUICK)
     watcher.start()

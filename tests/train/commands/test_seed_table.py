@@ -51,6 +51,7 @@ def test_the_table_is_the_seed_s() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_step_that_fails_is_named(tmp_path: Path) -> None:
     done = twostream("seed-table", tmp_path / "nowhere", "--out", tmp_path / "table")
     assert done.returncode == 2

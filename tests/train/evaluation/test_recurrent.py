@@ -31,6 +31,7 @@ def network(kind: str) -> RecurrentFusion:
     return RecurrentFusion(kind, 12, CLASSES).eval()  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @given(st.integers(1, 18), st.integers(0, 2**16))
 def test_the_causal_form_never_looks_ahead(moment: int, seed: int) -> None:
     torch.manual_seed(seed)

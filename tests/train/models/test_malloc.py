@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.paths import REPOSITORY
 
 _PROGRAM = """
@@ -30,6 +32,7 @@ def page_faults(call: str) -> list[int]:
     return [int(word) for word in done.stdout.split()]
 
 
+@pytest.mark.slow
 def test_the_pages_of_a_tensor_are_not_given_back() -> None:
     first, later = page_faults("keep_freed_memory()")
     assert later < first / 20

@@ -132,6 +132,7 @@ def test_contexts_share_the_networks_and_nothing_else(
         assert_same(found[k], alone[k], tolerance=1e-6)
 
 
+@pytest.mark.slow
 def test_a_closed_context_s_memory_is_the_next_one_s(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -197,6 +197,7 @@ def test_a_head_that_comes_byte_by_byte_is_cut_off(
     assert local.count("slow") >= 2
 
 
+@pytest.mark.slow
 def test_who_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edge.outputs.web.connections, "ANSWER_S", 1.0)
     monkeypatch.setattr(edge.outputs.web.routes, "_PICTURE_S", 1.0)
@@ -229,6 +230,7 @@ def test_a_newcomer_takes_the_place_of_the_idlest(local: Page) -> None:
         one.close()
 
 
+@pytest.mark.slow
 def test_viewers_and_idle_peers_lock_nobody_out(local: Page) -> None:
     """The peer that has most has streams alone, and those stay."""
     viewers = [watch(local) for _ in range(VIEWERS_MAX)]
@@ -249,6 +251,7 @@ def test_viewers_and_idle_peers_lock_nobody_out(local: Page) -> None:
         one.close()
 
 
+@pytest.mark.slow
 def test_one_connection_gets_so_many_answers_and_others_theirs(
     local: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +263,7 @@ def test_one_connection_gets_so_many_answers_and_others_theirs(
     greedy.close()
 
 
+@pytest.mark.slow
 def test_all_together_get_so_many_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edge.outputs.web.connections, "_RATE_IN_ALL", (1e-6, 10))
     monkeypatch.setattr(edge.outputs.web.connections, "ANSWER_S", 2.0)
@@ -271,6 +275,7 @@ def test_all_together_get_so_many_answers(monkeypatch: pytest.MonkeyPatch) -> No
             one.close()
 
 
+@pytest.mark.slow
 def test_viewers_who_do_not_read_give_their_places_back(
     local: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,6 +337,7 @@ def test_accepting_pauses_while_handles_run_out(
     assert 1 <= int(found[1]) < 20
 
 
+@pytest.mark.slow
 def test_a_file_is_brought_to_the_disk_when_handles_are_back(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import Bundle
 from edge.bundle.network import Precision
 from edge.devices import Inference
+from edge.devices.expired import ResultExpiredError
 from edge.devices.inference import InferenceBackEnd, Request
 from edge.inputs.builder import open_input
 from edge.motion.preprocessor import Preprocessor, Step
@@ -41,21 +42,32 @@ IN_FLIGHT = 4  # frames whose networks may be running, so that both cores always
 
 
 @dataclass(slots=True)
+class _Slot:
+    """One request per network, by stream. serial: of the frame that uses them now."""
+
+    requests: Mapping[str, Request]
+    serial: int = -1
+
+
+@dataclass(slots=True)
 class _CPUFuture:
-    """See edge.devices.InferenceFuture. requests: by stream; empty if no networks run."""
+    """See edge.devices.InferenceFuture. slot: None if no networks run. serial: of the frame."""
 
     step: Step
-    requests: Mapping[str, Request] = field(default_factory=dict)
-    stages_ms: dict[str, float] = field(default_factory=dict)
+    slot: _Slot | None
+    serial: int
+    stages_ms: dict[str, float]
 
     def flows(self) -> Mapping[Spec, FlowBytes]:
         return self.step.flows
 
     def result(self) -> Inference | None:
-        if not self.requests:
+        if self.slot is None:
             return None
+        if self.slot.serial != self.serial:
+            raise ResultExpiredError(IN_FLIGHT)
         logits = {}
-        for name, request in self.requests.items():
+        for name, request in self.slot.requests.items():
             logits[name], self.stages_ms[name] = request.wait()
         return Inference(logits, self.stages_ms)
 
@@ -85,7 +97,8 @@ class CPUSourceContext:
         resized = resize_to_model(frame, manifest.geometry)
         infer = infer and self._frames >= manifest.history
         self._frames += 1
-        requests = self._device.take_requests() if infer else {}
+        slot = self._device.take_slot() if infer else None
+        requests = {} if slot is None else slot.requests
         self._push(self._without_motion, Step(resized), requests)
         before_flow = time.perf_counter()
         step = self._preprocessor.push_resized(resized)
@@ -98,7 +111,7 @@ class CPUSourceContext:
                 "flow": (after_flow - before_flow) * 1e3,
                 "stack": (ended - after_flow) * 1e3,
             }
-        return _CPUFuture(step, requests, stages_ms)
+        return _CPUFuture(step, slot, -1 if slot is None else slot.serial, stages_ms)
 
     def clear(self) -> None:
         self._frames = 0
@@ -137,11 +150,11 @@ class CPUDevice:
             )
             for name, stream in manifest.streams.items()
         }
-        self._requests = [
-            {name: network.open_request() for name, network in self._networks.items()}
+        self._slots = [
+            _Slot({name: network.open_request() for name, network in self._networks.items()})
             for _ in range(IN_FLIGHT)
         ]
-        self._next = 0
+        self._inferred = 0  # frames on which networks were started
         self.precisions: Mapping[str, Precision] = dict.fromkeys(manifest.streams, precision)
         self.description = f"cpu: {back_end.describe(precision)}"
         self._warm_up()
@@ -149,17 +162,18 @@ class CPUDevice:
     def open_context(self) -> CPUSourceContext:
         return CPUSourceContext(self, self._preprocessor.another())
 
-    def take_requests(self) -> Mapping[str, Request]:
-        """The next free request of each network."""
-        requests = self._requests[self._next]
-        self._next = (self._next + 1) % IN_FLIGHT
-        return requests
+    def take_slot(self) -> _Slot:
+        """The slot that was used longest ago; the result that it held can no longer be read."""
+        slot = self._slots[self._inferred % IN_FLIGHT]
+        slot.serial = self._inferred
+        self._inferred += 1
+        return slot
 
     def logits(self, stream: str, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         return self._networks[stream].infer(tensor[None])[0]
 
     def close(self) -> None:
-        self._requests = []
+        self._slots = []
         for network in self._networks.values():
             network.close()
 

@@ -15,6 +15,7 @@ from edge.devices.cuda.kernels.device_plan import RingPlan, StackPlan
 from edge.devices.cuda.kernels.flow_plan import FLOW_PLANS, SLOTS, FlowPlan, allocate_luma
 from edge.devices.cuda.shared import Shared, View
 from edge.devices.cuda.slot import Slot
+from edge.devices.expired import ResultExpiredError
 from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
 from edge.video.frames import Frame
@@ -56,7 +57,7 @@ class _CUDAFuture:
 
     def _wait(self) -> Slot:
         if self.slot.serial != self.serial:
-            raise RuntimeError("the result of a frame was asked for two frames later")
+            raise ResultExpiredError(SLOTS)
         self.slot.wait()
         return self.slot
 

@@ -17,6 +17,7 @@ from edge.bundle.network import INPUT, OUTPUT, Precision
 from edge.bundle.parity import load_parity
 from edge.devices import InferenceFuture, open_device
 from edge.devices.cpu import IN_FLIGHT, CPUDevice
+from edge.devices.expired import ResultExpiredError
 from edge.devices.openvino import open_network
 from edge.errors import BundleError
 from edge.inputs.builder import build_input
@@ -147,6 +148,44 @@ def test_frames_that_need_no_label_are_remembered(any_streams: Bundle) -> None:
             assert infer_all or future.result() is None
         found.append(logits_of(context.submit(frames[-1], infer=True)))
     np.testing.assert_array_equal(*found)
+    device.close()
+
+
+@pytest.mark.parametrize("sources", [1, 2])
+def test_a_result_that_is_read_too_late_is_not_another_frame_s(
+    sources: int, any_streams: Bundle
+) -> None:
+    """Of one source or two that take turns; the results that are still valid are right."""
+    device = open_device("cpu", any_streams)
+    history = any_streams.manifest.history
+    frames = noise_frames(history + 2 * IN_FLIGHT, (96, 128))
+    alone = device.open_context()
+    answers = [alone.submit(frame, infer=True).result() for frame in frames][history:]
+    contexts = [device.open_context() for _ in range(sources)]
+    futures = [context.submit(frame, infer=True) for frame in frames for context in contexts]
+    futures = futures[history * sources :]
+    for late in futures[:-IN_FLIGHT]:
+        with pytest.raises(ResultExpiredError, match="before 4 more frames are submitted"):
+            late.result()
+    for number, future in list(enumerate(futures))[-IN_FLIGHT:]:
+        answer, inference = answers[number // sources], future.result()
+        assert answer is not None
+        assert inference is not None
+        for name, logits in answer.logits.items():
+            np.testing.assert_array_equal(inference.logits[name], logits)
+    device.close()
+
+
+def test_frames_without_networks_let_no_result_expire(any_streams: Bundle) -> None:
+    device = open_device("cpu", any_streams)
+    context = device.open_context()
+    needed = any_streams.manifest.history + 1
+    frames = noise_frames(needed + 2 * IN_FLIGHT, (96, 128))
+    futures = [context.submit(frame, infer=True) for frame in frames[:needed]]
+    for frame in frames[needed:]:
+        assert context.submit(frame, infer=False).result() is None
+    first = logits_of(futures[-1])
+    np.testing.assert_array_equal(logits_of(futures[-1]), first)
     device.close()
 
 

@@ -123,12 +123,12 @@ def frame_launches(source_hw: tuple[int, int]) -> list[Launch]:
     def allocate(size: int) -> int:
         return next(addresses)
 
-    view = ViewPlan(source_hw, False, manifest.geometry)
+    view = ViewPlan(source_hw, False, manifest.geometry, lambda _: 0)
     luma = allocate_luma(size_hw, allocate)
-    launches = [view.luma(0, 0, 0)]
+    launches = [view.luma(0, 0)]
     for stream in manifest.streams.values():
         if stream.input.motion is None:
-            launches.append(view.rgb(0, 0, 0, 0, 0))
+            launches.append(view.rgb(0, 0, 0, 0))
     for spec in manifest.motions:
         flow = FlowPlan(spec, size_hw, luma, allocate)  # type: ignore[arg-type]
         streams = [s for s in manifest.streams.values() if s.input.motion == spec]

@@ -94,14 +94,14 @@ def test_frames_become_what_the_cpu_makes_of_them(driver: Driver, size_hw: tuple
     geometry = Geometry(aspect=(4, 3), size_hw=(224, 224), interpolation="area")
     normalisation = Normalisation(mean=(0.4, 0.45, 0.5), std=(0.2, 0.25, 0.3))
     frame = noise_frame(*size_hw)
-    plan = ViewPlan(size_hw, False, geometry)
+    plan = ViewPlan(size_hw, False, geometry, driver.place)
     packed = np.empty(plan.frame_bytes, np.uint8)
     plan.pack(frame, packed)
-    source, weights = driver.place(packed), driver.place(plan.weights)
+    source = driver.place(packed)
     colour = driver.place(write_colour(frame.matrix, normalisation))
     luma, rgb = driver.allocate(4 * 224 * 224), driver.allocate(12 * 224 * 224)
     stream = driver.stream()
-    launches = [plan.luma(source, weights, luma), plan.rgb(source, weights, luma, colour, rgb)]
+    launches = [plan.luma(source, luma), plan.rgb(source, luma, colour, rgb)]
     driver.launch(launches, stream)
     stream.synchronize()
     expected = resize_to_model(frame, geometry)
@@ -181,15 +181,15 @@ def test_ten_thousand_frames_take_no_more_memory(driver: Driver) -> None:
     geometry = Geometry(aspect=(4, 3), size_hw=(224, 224), interpolation="area")
     luma = allocate_luma((224, 224), driver.allocate)
     flow = FlowPlan(PRESETS["fast"], (224, 224), luma, driver.allocate)
-    view = ViewPlan((240, 320), False, geometry)
-    weights, device_frame = driver.place(view.weights), driver.allocate(view.frame_bytes)
+    view = ViewPlan((240, 320), False, geometry, driver.place)
+    device_frame = driver.allocate(view.frame_bytes)
     pinned, stream = driver.pinned(view.frame_bytes), driver.stream()
 
     def push(index: int) -> None:
         view.pack(replace(street(0), index=index), pinned.array)
         driver.upload(device_frame, pinned.array, stream)
         turn = index % 2
-        driver.launch([view.luma(device_frame, weights, luma[turn])], stream)
+        driver.launch([view.luma(device_frame, luma[turn])], stream)
         driver.launch([*flow.pyramids[turn], *flow.flows[turn]], stream)
         stream.synchronize()
 

@@ -14,14 +14,6 @@ from edge.devices.cuda.slot import Slot
 from edge.video.frames import Frame, Matrix
 
 
-class View:
-    """Frames of one size and range: their plan, and its weights on the GPU."""
-
-    def __init__(self, driver: Driver, plan: ViewPlan) -> None:
-        self.plan = plan
-        self.weights = driver.place(plan.weights)
-
-
 class Shared:
     """main, _side: the CUDA streams, see device.py. flow_wanted: flows are brought to the host."""
 
@@ -38,23 +30,24 @@ class Shared:
             for name, stream in manifest.streams.items()
             if stream.input.motion is None
         }
-        self._views: dict[tuple[tuple[int, int], bool], View] = {}
+        self._views: dict[tuple[tuple[int, int], bool], ViewPlan] = {}
         self.main, self._side = driver.stream(), driver.stream()
 
-    def view(self, frame: Frame) -> View:
+    def view(self, frame: Frame) -> ViewPlan:
         key = (frame.size_hw, frame.full_range)
         if key not in self._views:
-            self._views[key] = View(self.driver, ViewPlan(*key, self.manifest.geometry))
+            self._views[key] = ViewPlan(*key, self.manifest.geometry, self.driver.place)
         return self._views[key]
 
-    def start_still(self, view: View, matrix: Matrix, slot: Slot, source: int, luma: int) -> None:
+    def start_still(
+        self, view: ViewPlan, matrix: Matrix, slot: Slot, source: int, luma: int
+    ) -> None:
         """The networks that see no motion. source: address of the packed frame; luma: of its
         picture, (H, W) float32."""
         side = self._side
         side.wait_for_event(slot.marks["seen"])
         for name, colours in self._colours.items():
-            out = self.networks[name].input
-            rgb = view.plan.rgb(source, view.weights, luma, colours[matrix], out)
+            rgb = view.rgb(source, luma, colours[matrix], self.networks[name].input)
             self.start(name, rgb, slot, side)
         slot.marks["side"].record(side)
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from edge.devices import Inference
 from edge.devices.cuda.driver import Driver
-from edge.devices.cuda.kernels.device_plan import RingPlan, StackPlan
+from edge.devices.cuda.kernels.device_plan import RingPlan, StackPlan, ViewPlan
 from edge.devices.cuda.kernels.flow_plan import FLOW_PLANS, SLOTS, FlowPlan, allocate_luma
-from edge.devices.cuda.shared import Shared, View
+from edge.devices.cuda.shared import Shared
 from edge.devices.cuda.slot import Slot
 from edge.devices.expired import ResultExpiredError
 from edge.motion.quantise import FlowBytes
@@ -115,7 +115,7 @@ class CUDASourceContext:
         view = shared.view(frame)
         infer = infer and self._known >= shared.manifest.history
         source = self._upload(view, frame, slot)
-        driver.launch([view.plan.luma(source, view.weights, luma)], main)
+        driver.launch([view.luma(source, luma)], main)
         slot.marks["seen"].record(main)
         if infer:
             shared.start_still(view, frame.matrix, slot, source, luma)
@@ -156,15 +156,15 @@ class CUDASourceContext:
             return None
         return (2, *shared.manifest.geometry.size_hw)
 
-    def _upload(self, view: View, frame: Frame, slot: Slot) -> int:
+    def _upload(self, view: ViewPlan, frame: Frame, slot: Slot) -> int:
         """The address at which the GPU will find the packed frame."""
-        driver, size = self._driver, view.plan.frame_bytes
+        driver, size = self._driver, view.frame_bytes
         if slot.frame is None or len(slot.frame.array) < size:
             slot.frame = driver.pinned(size)
             if not driver.integrated:
                 slot.device_frame = driver.allocate(size)
         packed: NDArray[np.uint8] = slot.frame.array[:size]
-        view.plan.pack(frame, packed)
+        view.pack(frame, packed)
         slot.marks["begin"].record(self._shared.main)
         if driver.integrated:
             return slot.frame.address

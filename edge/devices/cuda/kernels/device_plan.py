@@ -5,10 +5,14 @@ Like flow_plan: buffers are given or taken once, and all launches of a frame are
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.devices.cuda.kernels.area_weights import AREA_WEIGHTS, area_weights
+from edge.devices.cuda.kernels.area_weights import area_weights
 from edge.devices.cuda.kernels.flow_plan import BLOCK, Allocate
 from edge.devices.cuda.kernels.launches import Launch, cover
 from edge.motion.quantise import FlowScale
@@ -21,6 +25,8 @@ from edge.video.frames import (
     yuv_coefficients,
 )
 
+Place = Callable[[NDArray[Any]], int]  # array -> address of a copy on the device
+
 THREADS = 256  # a block, of kernels along one line
 
 
@@ -30,51 +36,62 @@ def write_colour(matrix: Matrix, normalisation: Normalisation) -> NDArray[np.flo
     return np.array([*yuv_coefficients(matrix), *(1 / (255 * std)), *(-mean / std)], np.float32)
 
 
+@dataclass(frozen=True, slots=True)
+class _Plane:
+    """A plane of a packed frame. rows: of the source's plane, those in the field of view; pitch:
+    bytes from row to row; offset: of its first byte in the packed frame."""
+
+    rows: slice
+    pitch: int
+    offset: int
+
+
 class ViewPlan:
     """How frames of one size and range are packed for upload, and become luma and RGB.
 
-    Only the rows in the field of view are uploaded: luma, then U, then V.
-    frame_bytes: of a packed frame. weights: for the rows and columns of luma, then of chroma.
+    A packed frame has only the rows in the field of view, of Y, then U, then V.
+    frame_bytes: its size.
     """
 
-    def __init__(self, source_hw: tuple[int, int], full_range: bool, geometry: Geometry) -> None:
+    def __init__(
+        self, source_hw: tuple[int, int], full_range: bool, geometry: Geometry, place: Place
+    ) -> None:
         top, left, view_h, view_w = center_crop(source_hw, geometry.aspect)
         out_h, out_w = geometry.size_hw
-        self._size_hw = geometry.size_hw
-        self._full_range = int(full_range)
-        self._rows = slice(top, top + view_h)
         chroma_h, chroma_w = (view_h + 1) // 2, (view_w + 1) // 2
-        self._chroma_rows = slice(top // 2, top // 2 + chroma_h)
-        self._pitch, self._chroma_pitch = source_hw[1], (source_hw[1] + 1) // 2
-        self._luma_bytes = view_h * self._pitch
-        self._chroma_bytes = chroma_h * self._chroma_pitch
-        self.frame_bytes = self._luma_bytes + 2 * self._chroma_bytes
+        pitch, chroma_pitch = source_hw[1], (source_hw[1] + 1) // 2
+        rows, chroma_rows = slice(top, top + view_h), slice(top // 2, top // 2 + chroma_h)
+        u = view_h * pitch
+        v = u + chroma_h * chroma_pitch
+        self._size_hw, self._full_range = geometry.size_hw, int(full_range)
+        self._y = _Plane(rows, pitch, 0)
+        self._u = _Plane(chroma_rows, chroma_pitch, u)
+        self._v = _Plane(chroma_rows, chroma_pitch, v)
+        self.frame_bytes = v + chroma_h * chroma_pitch
         luma = area_weights((view_h, view_w), (out_h, out_w), 0, left)
         chroma = area_weights((chroma_h, chroma_w), (out_h // 2, out_w // 2), 0, left // 2)
-        self.weights = np.concatenate([*luma, *chroma])
+        # addresses of the weights of rows and columns
+        self._luma_weights = [place(weights) for weights in luma]
+        self._chroma_weights = [place(weights) for weights in chroma]
 
     def pack(self, frame: Frame, out: NDArray[np.uint8]) -> None:
-        """Copy what is seen of a frame to `out` (frame_bytes,)."""
-        luma, chroma = out[: self._luma_bytes], out[self._luma_bytes : self.frame_bytes]
-        luma.reshape(-1, self._pitch)[:] = frame.y[self._rows]
-        both = chroma.reshape(2, -1, self._chroma_pitch)
-        both[0], both[1] = frame.u[self._chroma_rows], frame.v[self._chroma_rows]
+        """Copy the rows in the field of view to `out` (frame_bytes,)."""
+        for plane, values in ((self._y, frame.y), (self._u, frame.u), (self._v, frame.v)):
+            seen = values[plane.rows]
+            out[plane.offset : plane.offset + seen.size].reshape(seen.shape)[:] = seen
 
-    def luma(self, source: int, weights: int, out: int) -> Launch:
-        """source: address of a packed frame; weights: of self.weights; out: (H, W) float32."""
+    def luma(self, source: int, out: int) -> Launch:
+        """source: address of a packed frame; out: (H, W) float32."""
         height, width = self._size_hw
-        columns = weights + height * AREA_WEIGHTS.itemsize
-        arguments = (source, self._pitch, weights, columns, self._full_range, height, width, out)
-        return Launch("resize_luma", cover(self._size_hw, BLOCK), BLOCK, arguments)
+        planes = (source, self._y.pitch, *self._luma_weights, self._full_range)
+        grid = cover(self._size_hw, BLOCK)
+        return Launch("resize_luma", grid, BLOCK, (*planes, height, width, out))
 
-    def rgb(self, source: int, weights: int, luma: int, colour: int, out: int) -> Launch:
+    def rgb(self, source: int, luma: int, colour: int, out: int) -> Launch:
         """luma: what `luma` gave; colour: address of `write_colour`; out: (3, H, W) float32."""
         height, width = self._size_hw
-        rows = weights + (height + width) * AREA_WEIGHTS.itemsize
-        columns = rows + height // 2 * AREA_WEIGHTS.itemsize
-        u = source + self._luma_bytes
-        v = u + self._chroma_bytes
-        planes = (u, v, self._chroma_pitch, rows, columns, self._full_range)
+        u, v = source + self._u.offset, source + self._v.offset
+        planes = (u, v, self._u.pitch, *self._chroma_weights, self._full_range)
         grid = cover((height // 2, width // 2), BLOCK)
         return Launch("rgb", grid, BLOCK, (*planes, luma, colour, height, width, out))
 

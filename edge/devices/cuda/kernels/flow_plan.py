@@ -36,11 +36,27 @@ def allocate_luma(size_hw: tuple[int, int], allocate: Allocate) -> list[int]:
     return [allocate(4 * size_hw[0] * size_hw[1]) for _ in range(SLOTS)]
 
 
+class _Pyramid:
+    """A picture at all sizes. levels: addresses, the largest first; launches: fill the others from
+    it."""
+
+    def __init__(self, luma: int, sizes_hw: Sequence[tuple[int, int]], allocate: Allocate) -> None:
+        areas = [height * width for height, width in sizes_hw]
+        self.levels = [luma, *(allocate(4 * area) for area in areas[1:])]
+        self.launches = [
+            Launch("halve", cover(half, BLOCK), BLOCK, (fine, *size, coarse))
+            for fine, coarse, size, half in zip(
+                self.levels, self.levels[1:], sizes_hw, sizes_hw[1:], strict=False
+            )
+        ]
+
+
 class FlowPlan:
     """Buffers of TV-L1 for pictures (H, W), and the launches that fill them.
 
     luma: addresses of the SLOTS pictures, (H, W) float32 each, which the caller fills.
-    flow: address of the result, (2, H, W) float32, valid until the next flow.
+    pyramids: the launches that make a slot's pyramid; flows: those of the flow to a slot's picture
+    from the other's. flow: address of the result, (2, H, W) float32, valid until the next flow.
     """
 
     def __init__(
@@ -55,75 +71,64 @@ class FlowPlan:
         while len(self._sizes) < spec.scales:
             height, width = self._sizes[-1]
             self._sizes.append(((height + 1) // 2, (width + 1) // 2))
-        areas = [height * width for height, width in self._sizes]
-        self._pyramids = [[fine, *(allocate(4 * area) for area in areas[1:])] for fine in luma]
-        self._coefficients = allocate(4 * 4 * areas[0])
-        self._flows = [allocate(2 * 4 * areas[0]) for _ in range(2)]
-        self._duals = [allocate(4 * 4 * areas[0]) for _ in range(2)]
-        self._zeros = allocate(4 * 4 * areas[0])  # the duals of a new level, the coarsest flow
-        self.pyramids = [self._pyramid(slot) for slot in range(SLOTS)]
-        steps = [self._steps(1 - slot, slot) for slot in range(SLOTS)]
-        self.flows = [launches for launches, _ in steps]
-        self.flow = steps[0][1]
+        area = size_hw[0] * size_hw[1]
+        pyramids = [_Pyramid(picture, self._sizes, allocate) for picture in luma]
+        self._coefficients = allocate(4 * 4 * area)
+        self._flows = [allocate(2 * 4 * area) for _ in range(2)]
+        self._duals = [allocate(4 * 4 * area) for _ in range(2)]
+        self._zeros = allocate(4 * 4 * area)  # the duals of a new level, the coarsest flow
+        self.pyramids = [pyramid.launches for pyramid in pyramids]
+        self.flows = []
+        for slot in range(SLOTS):
+            launches, self.flow = self._steps(pyramids[1 - slot].levels, pyramids[slot].levels)
+            self.flows.append(launches)
 
-    def _pyramid(self, slot: int) -> list[Launch]:
-        """The coarser levels of a slot's luma."""
-        levels = self._pyramids[slot]
-        return [
-            Launch("halve", cover(half, BLOCK), BLOCK, (levels[k], *size, levels[k + 1]))
-            for k, (size, half) in enumerate(zip(self._sizes, self._sizes[1:], strict=False))
-        ]
-
-    def _steps(self, previous: int, following: int) -> tuple[list[Launch], int]:
-        """Flow from one slot's pyramid to the other's, and where it ends up."""
-        spec, launches = self._spec, []
-        flow, spare = self._flows
-        for level in range(spec.scales - 1, -1, -1):
-            size = self._sizes[level]
-            if level == spec.scales - 1:
-                current = self._zeros
-            else:
-                arguments = (flow, *self._sizes[level + 1], *size, spare)
+    def _steps(self, previous: Sequence[int], following: Sequence[int]) -> tuple[list[Launch], int]:
+        """The launches of the flow from one pyramid to the other, and the address of the result,
+        the same for either order."""
+        spec = self._spec
+        launches: list[Launch] = []
+        flow = self._zeros
+        for level in reversed(range(spec.scales)):
+            size, pictures = self._sizes[level], (previous[level], following[level])
+            if level < spec.scales - 1:
+                doubled = _other(self._flows, flow)
+                arguments = (flow, *self._sizes[level + 1], *size, doubled)
                 launches.append(Launch("upsample", cover(size, BLOCK), BLOCK, arguments))
-                flow, spare = spare, flow
-                current = flow
+                flow = doubled
             duals = self._zeros
             for _ in range(spec.warps):
-                pictures = (self._pyramids[previous][level], self._pyramids[following][level])
-                launches.append(
-                    Launch(
-                        "linearise",
-                        cover(size, LINEARISE_BLOCK),
-                        LINEARISE_BLOCK,
-                        (*pictures, current, *size, self._coefficients),
-                    )
-                )
-                fused = split_iterations(spec.iterations)
-                for k, iterations in enumerate(fused):
-                    next_duals = self._duals[duals == self._duals[0]]
-                    smooth = k == len(fused) - 1
-                    launches.append(
-                        self._iterate(size, current, duals, iterations, smooth, spare, next_duals)
-                    )
-                    flow, spare, duals = spare, flow, next_duals
-                    current = flow
+                grid, block = cover(size, LINEARISE_BLOCK), LINEARISE_BLOCK
+                arguments = (*pictures, flow, *size, self._coefficients)
+                launches.append(Launch("linearise", grid, block, arguments))
+                counts = split_iterations(spec.iterations)
+                for k, iterations in enumerate(counts):
+                    smooth = k == len(counts) - 1
+                    inputs = (flow, duals)
+                    flow, duals = _other(self._flows, flow), _other(self._duals, duals)
+                    launches.append(self._iterate(size, inputs, iterations, smooth, (flow, duals)))
         return launches, flow
 
     def _iterate(
         self,
         size: tuple[int, int],
-        flow: int,
-        duals: int,
+        inputs: tuple[int, int],
         iterations: int,
         smooth: bool,
-        flow_out: int,
-        duals_out: int,
+        outputs: tuple[int, int],
     ) -> Launch:
+        """inputs, outputs: addresses of flow and duals. smooth: with the median at the end."""
         spec = self._spec
         weights = (spec.theta, spec.lambda_ * spec.theta, spec.tau / spec.theta)
         grid = (tiles(size[1], iterations), tiles(size[0], iterations))
-        arguments = (self._coefficients, flow, duals, *size, iterations, int(smooth), *weights)
-        return Launch("iterate", grid, (TILE, STRIPS), (*arguments, flow_out, duals_out))
+        arguments = (self._coefficients, *inputs, *size, iterations, int(smooth), *weights)
+        return Launch("iterate", grid, (TILE, STRIPS), (*arguments, *outputs))
+
+
+def _other(buffers: Sequence[int], buffer: int) -> int:
+    """The buffer of two that `buffer` is not."""
+    first, second = buffers
+    return second if buffer == first else first
 
 
 # By the method's name in the manifest: (spec, size_hw, luma, allocate) -> its launches.

@@ -161,14 +161,13 @@ def kernel_view(
     memory = Memory()
     height, width = geometry.size_hw
     luma, rgb = memory.allocate(4 * height * width), memory.allocate(12 * height * width)
-    plan = ViewPlan(frame.size_hw, frame.full_range, geometry)
+    plan = ViewPlan(frame.size_hw, frame.full_range, geometry, memory.give)
     packed = np.zeros(plan.frame_bytes, np.uint8)
     plan.pack(frame, packed)
-    weights = memory.give(plan.weights)
     colour = memory.give(write_colour(frame.matrix, normalisation))
     source = memory.give(packed)
-    run(plan.luma(source, weights, luma))
-    run(plan.rgb(source, weights, luma, colour, rgb))
+    run(plan.luma(source, luma))
+    run(plan.rgb(source, luma, colour, rgb))
     memory.check_guards()
     return (
         memory.read(luma, (height, width), np.float32),

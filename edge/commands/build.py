@@ -142,7 +142,7 @@ def _try(bench: _Bench, stream: str, config: BuildConfig) -> _Candidate:
         used = BuildConfig(ready.key.precision, config.dla_core, config.workspace_mb)
         return _Candidate(used, parity, _time(network, driver))
     finally:
-        driver.settle()
+        driver.synchronize()
         network.close()
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from edge.commands.verify import verify
 from edge.devices import open_device
 from edge.devices.cuda.driver import Driver, gpu_fault, open_driver
-from edge.devices.cuda.kernels.device_plan import ViewPlan, write_colour
+from edge.devices.cuda.kernels.device_plan import ViewPlan, rgb_coefficients
 from edge.devices.cuda.kernels.flow_plan import FlowPlan, allocate_luma
 from edge.motion.spec import PRESETS, TVL1Spec
 from edge.motion.tvl1 import TVL1
@@ -98,7 +98,7 @@ def test_frames_become_what_the_cpu_makes_of_them(driver: Driver, size_hw: tuple
     packed = np.empty(plan.frame_bytes, np.uint8)
     plan.pack(frame, packed)
     source = driver.place(packed)
-    colour = driver.place(write_colour(frame.matrix, normalisation))
+    colour = driver.place(rgb_coefficients(frame.matrix, normalisation))
     luma, rgb = driver.allocate(4 * 224 * 224), driver.allocate(12 * 224 * 224)
     stream = driver.stream()
     launches = [plan.luma(source, luma), plan.rgb(source, luma, colour, rgb)]

@@ -1,16 +1,17 @@
-"""The CUDA device: kernels through pycuda, networks in TensorRT, all on the GPU from the frame to
-the logits.
+"""The CUDA device: kernels through pycuda, networks in TensorRT. From the frame to the logits
+everything stays on the GPU.
 
-Two CUDA streams. One takes every frame from upload to flow, and runs the networks that see motion;
-the other makes RGB of it and runs those networks meanwhile. With one network of each kind:
+It uses two CUDA streams. `main` uploads each frame, computes its flow and runs the networks with
+motion. Meanwhile `side` converts the frame to RGB and runs the networks without motion. With one
+network of each kind:
 
-    main   upload ─ luma ─ pyramid ─ flow ─ quantise ─ stack ─ network ─ download ─┬─ done
-                      └ seen                                                       └ side
-    side                └─ rgb ─ network ─ download ────────────────────────────────┘
+    main   upload ─ luma ─┬─ pyramid ─ flow ─ quantise ─ stack ─ network ─ download ─┬─ done
+                       resized                                                     side
+    side                  └─ rgb ─ network ─ download ───────────────────────────────┘
 
-`main` waits for `side` at the end of each frame, and `side` waits for `seen`, so no buffer of a
-frame is written while the one before it is still read. The host waits only where a frame's slot
-(its pinned memory) is needed again, two frames later.
+`side` waits for the event `resized`, and at the end of each frame `main` waits for the event
+`side`. So no buffer is overwritten by a frame while the frame before still reads it. The host only
+waits when it reuses a slot (pinned memory and events), two frames later.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from edge.bundle.network import Precision
 from edge.devices.cuda.driver import Driver, open_driver
 from edge.devices.cuda.kernels.flow_plan import FLOW_PLANS
 from edge.devices.cuda.network import Network
-from edge.devices.cuda.shared import Shared
+from edge.devices.cuda.shared import SharedResources
 from edge.devices.cuda.source_context import CUDASourceContext
 from edge.devices.tensorrt.builder import BuildConfig
 from edge.devices.tensorrt.get_or_build import (
@@ -49,41 +50,45 @@ DEFAULT = BuildConfig(precision="int8", dla_core=None, workspace_mb=None)
 
 
 class CUDADevice:
-    """See edge.devices.Device. resources: what `close` gives back, in turn."""
+    """See edge.devices.Device. cleanup: what `close` calls, last added first."""
 
     def __init__(
         self, bundle: Bundle, driver: Driver, networks: Mapping[str, Network], flow_wanted: bool
     ) -> None:
-        self.manifest, self.resources = bundle.manifest, ExitStack()
-        self._shared = Shared(bundle.manifest, driver, networks, flow_wanted)
-        # Contexts that were closed, for the next cameras: memory on the GPU is given back with the
-        # device alone.
-        self._spare: list[CUDASourceContext] = []
+        self.manifest, self.cleanup = bundle.manifest, ExitStack()
+        self._shared = SharedResources(bundle.manifest, driver, networks, flow_wanted)
+        # Closed contexts, reused for the next sources: GPU memory is only freed with the device.
+        self._closed_contexts: list[CUDASourceContext] = []
         self.precisions: Mapping[str, Precision] = {
             stream: network.precision for stream, network in networks.items()
         }
         self.description = f"cuda: {driver.gpu.name}"
 
     def open_context(self) -> CUDASourceContext:
-        return self._spare.pop() if self._spare else CUDASourceContext(self._shared, self._spare)
+        if self._closed_contexts:
+            return self._closed_contexts.pop()
+        return CUDASourceContext(self._shared, self._closed_contexts)
 
     def logits(self, stream: str, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         return self._shared.networks[stream].infer(tensor[None])[0]
 
     def close(self) -> None:
-        self.resources.close()
+        self.cleanup.close()
 
 
 def open_cuda(bundle: Bundle, flow_wanted: bool, precision: Precision | None) -> CUDADevice:
-    """The bundle on the first GPU, with engines of `precision`, or else those of the last
-    `twostream build`, or INT8 ones; what is not built yet is built now. Raises DeviceError if
-    that cannot be."""
+    """Load a bundle on the first GPU.
+
+    precision: of all engines; None is that of the last `twostream build`, or INT8 if there was
+    none. Engines that do not exist yet are built, which takes minutes. Raises DeviceError if the
+    GPU, pycuda or TensorRT cannot be used, BundleError if TensorRT cannot read a network.
+    """
     check_kernels(bundle.manifest)
     with ExitStack() as stack:
         driver = stack.enter_context(open_driver())
         trt = load_tensorrt()
-        if planted := planted_engines(bundle):
-            logger.warning("%s", planted)
+        if warning := planted_engines(bundle):
+            logger.warning("%s", warning)
         streams = bundle.manifest.streams
         tuning = read_tuning(engine_folder(bundle), driver.gpu, trt.__version__, streams) or {}
         networks = {}
@@ -91,22 +96,22 @@ def open_cuda(bundle: Bundle, flow_wanted: bool, precision: Precision | None) ->
             config = tuning.get(stream, DEFAULT)
             if precision is not None:
                 config = replace(config, precision=precision)
-            ready = get_or_build_engine(trt, bundle, stream, driver.gpu, config)
-            networks[stream] = Network(trt, bundle, driver, ready)
+            engine = get_or_build_engine(trt, bundle, stream, driver.gpu, config)
+            networks[stream] = Network(trt, bundle, driver, engine)
             stack.callback(networks[stream].close)
-        stack.callback(driver.settle)  # comes first: no network goes while it still runs
+        stack.callback(driver.synchronize)  # called first: no network is closed while it runs
         device = CUDADevice(bundle, driver, networks, flow_wanted)
         warm_up(device)
-        kinds = "/".join(device.precisions.values())
-        device.description += f", TensorRT {trt.__version__} {kinds}"
+        precisions = "/".join(device.precisions.values())
+        device.description += f", TensorRT {trt.__version__} {precisions}"
         for note in driver.notes:
             logger.warning("%s", note)
-        device.resources = stack.pop_all()
+        device.cleanup = stack.pop_all()
     return device
 
 
 def check_kernels(manifest: Manifest) -> None:
-    """Raises DeviceError if no kernel can build a stream's input."""
+    """Raises DeviceError if a stream has an input or a motion method without CUDA kernels."""
     for name, stream in manifest.streams.items():
         spec = stream.input
         if not isinstance(spec, (RGBInput, FlowInput)):
@@ -122,7 +127,7 @@ def check_kernels(manifest: Manifest) -> None:
 
 
 def warm_up(device: CUDADevice) -> None:
-    """Run everything often enough that nothing is loaded or tuned during the first frame."""
+    """Run all kernels and networks once, so that nothing is loaded during the first frame."""
     context = device.open_context()
     height, width = device.manifest.geometry.size_hw
     for index in range(device.manifest.history + 2):

@@ -1,6 +1,6 @@
-"""The GPU through pycuda: the only file that imports it. Memory, streams, events, kernels.
+"""The GPU through pycuda: memory, streams, events and kernels. The only file that imports pycuda.
 
-The primary context is used, which is the one that TensorRT works in too.
+It uses the GPU's primary context, as TensorRT does, so that both share memory and streams.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from edge.devices.tensorrt.key import GPU
 from edge.errors import DeviceError
 from edge.files import check_private, make_private, user_cache, why, write_atomic
 
-_CUDA_FOLDER = Path("/usr/local/cuda/bin")  # where JetPack has nvcc, mostly not on the PATH
+_CUDA_FOLDER = Path("/usr/local/cuda/bin")  # JetPack installs nvcc here, often not on PATH
 NO_DRIVER = "libcuda.so.1 is not here"
 
 
 def gpu_fault() -> str | None:
-    """Why there is no GPU to be used, NO_DRIVER where nothing speaks of one; None if there is.
+    """Why no GPU can be used; None if one can. NO_DRIVER if nothing suggests that there is a GPU.
 
-    Loads nothing but the driver.
+    Loads only NVIDIA's driver, not pycuda.
     """
     try:
         driver = ctypes.CDLL("libcuda.so.1")
@@ -44,10 +44,8 @@ def gpu_fault() -> str | None:
 
 
 class Pinned:
-    """Host memory that the GPU copies from and to, or reaches itself: `array` (bytes,) uint8.
-
-    address: of the same memory for the GPU.
-    """
+    """Pinned host memory: `array` (bytes,) uint8. address: of the same memory on the GPU, which may
+    read it without a copy."""
 
     def __init__(self, cuda: Any, size: int) -> None:
         flags = cuda.host_alloc_flags.DEVICEMAP
@@ -57,8 +55,8 @@ class Pinned:
 
 @cache
 def _primary_context(cuda: Any) -> tuple[Any, Any]:
-    """The first GPU and its primary context, retained until the process ends: pycuda pushes it once
-    more to release it, and does not pop it again."""
+    """The first GPU and its primary context, kept until the process ends: to release it, pycuda
+    would push it once more without popping it."""
     cuda.init()
     device = cuda.Device(0)
     return device, device.retain_primary_context()
@@ -66,9 +64,9 @@ def _primary_context(cuda: Any) -> tuple[Any, Any]:
 
 @contextmanager
 def open_driver() -> Iterator[Driver]:
-    """The first GPU, until the end of the block, where what pycuda raises is a DeviceError.
+    """Use the first GPU within the block; CUDA errors in it become DeviceErrors.
 
-    Raises DeviceError if there is no GPU, no pycuda, or the kernels cannot be compiled.
+    Raises DeviceError if there is no GPU or no pycuda, or if the kernels cannot be compiled.
     """
     fault = gpu_fault()
     if fault is not None:
@@ -99,8 +97,8 @@ def open_driver() -> Iterator[Driver]:
 class Driver:
     """A GPU whose context is current in this thread.
 
-    gpu: its name and kind. integrated: it shares the host's memory (Jetson), so that a copy would
-    be for nothing. notes: what did not go as it should, a line each.
+    gpu: its name and compute capability. integrated: whether it shares the host's memory (Jetson),
+    so that frames need no upload. notes: warnings for the user, one line each.
     """
 
     def __init__(self, cuda: Any, device: Any) -> None:
@@ -115,24 +113,25 @@ class Driver:
         self._memory: list[Any] = []
         self._functions: dict[str, Any] = {}
 
-    def settle(self) -> None:
-        """Wait until nothing is under way. After a fault of the GPU there is nothing to wait for,
-        and the fault itself has been told."""
+    def synchronize(self) -> None:
+        """Wait for all work on the GPU. After a CUDA error, which has been raised where it was
+        noticed, this only adds a note."""
         try:
             self._cuda.Context.synchronize()
         except self._cuda.Error:
-            self.notes.append("the GPU did not come to rest")
+            self.notes.append("the GPU did not finish its work after an error")
 
     def free(self) -> None:
-        """Free everything."""
-        self.settle()
+        """Free all memory and kernels."""
+        self.synchronize()
         self._functions = {}
         for allocation in self._memory:
             allocation.free()
         self._memory = []
 
     def allocate(self, size: int) -> int:
-        """The address of `size` zeroed bytes on the GPU, there until the driver is closed."""
+        """The address of `size` zeroed bytes on the GPU, valid until the driver is closed. Raises
+        DeviceError if there is not enough memory."""
         try:
             allocation = self._cuda.mem_alloc(size)
         except self._cuda.MemoryError:
@@ -146,20 +145,21 @@ class Driver:
         return int(allocation)
 
     def place(self, array: NDArray[Any]) -> int:
-        """The address of a copy of an array on the GPU, there until the driver is closed."""
+        """The address of a copy of an array on the GPU, valid until the driver is closed."""
         address = self.allocate(array.nbytes)
         self.write(address, array)
         return address
 
     def write(self, address: int, array: NDArray[Any]) -> None:
-        """Copy to the GPU, at once."""
+        """Copy to the GPU and wait."""
         self._cuda.memcpy_htod(address, np.ascontiguousarray(array))
 
     def read(self, address: int, out: NDArray[Any]) -> None:
-        """Copy from the GPU, at once."""
+        """Copy from the GPU and wait."""
         self._cuda.memcpy_dtoh(out, address)
 
     def pinned(self, size: int) -> Pinned:
+        """Allocate `size` bytes of pinned memory."""
         return Pinned(self._cuda, size)
 
     def upload(self, address: int, pinned: NDArray[np.uint8], stream: Any) -> None:
@@ -171,24 +171,26 @@ class Driver:
         self._cuda.memcpy_dtoh_async(pinned, address, stream)
 
     def stream(self) -> Any:
+        """A new CUDA stream."""
         return self._cuda.Stream()
 
     def event(self) -> Any:
-        """Waiting for it leaves the core to others."""
+        """A new CUDA event. A thread that waits for it sleeps instead of spinning."""
         return self._cuda.Event(self._cuda.event_flags.BLOCKING_SYNC)
 
     def launch(self, launches: Sequence[Launch], stream: Any) -> None:
-        """Start kernels on a stream, one after another."""
+        """Enqueue kernels on a stream, in order."""
         for launch in launches:
             function = self._functions[launch.kernel]
             function.prepared_async_call(launch.grid, (*launch.block, 1), stream, *launch.arguments)
 
     def free_bytes(self) -> int:
-        """Memory that is free on the GPU."""
+        """Free memory on the GPU, in bytes."""
         return int(self._cuda.mem_get_info()[0])
 
     def load_kernels(self) -> None:
-        """Raises DeviceError if there is no nvcc that can compile them for this GPU."""
+        """Load all kernels, compiled before or now. Raises DeviceError if nvcc is missing or cannot
+        compile for this GPU."""
         modules = {file: self._load(file) for file in FILES}
         for kernel, (file, types) in KERNELS.items():
             function = modules[file].get_function(kernel)
@@ -196,27 +198,29 @@ class Driver:
             self._functions[kernel] = function
 
     def _load(self, file: str) -> Any:
-        """A file's module, from the user's cache if it is there."""
+        """The module of one source file, from the user's cache or compiled."""
         digest = hashlib.sha256(source(file).encode()).hexdigest()[:16]
         path = user_cache() / "kernels" / f"{file}-{digest}-{self._architecture}.cubin"
         check_private(path.parent)
         try:
             return self._cuda.module_from_buffer(path.read_bytes())
-        except (OSError, self._cuda.Error):  # not there, or damaged
+        except (OSError, self._cuda.Error):  # missing or damaged
             binary = self._compile(file)
         try:
             module = self._cuda.module_from_buffer(binary)
         except self._cuda.Error as error:
             raise DeviceError(
-                f"device cuda: the driver does not take what nvcc made of {file} ({error}); the "
-                "CUDA toolkit is newer than the driver, install one that fits it"
+                f"device cuda: the driver cannot load {file} as nvcc compiled it ({error}); the "
+                "CUDA toolkit is newer than the driver, install a matching one"
             ) from None
         try:
             make_private(path.parent)
             with write_atomic(path) as out:
                 out.write(binary)
         except OSError as error:
-            self.notes.append(f"kernels are compiled at each start: {path} ({why(error)})")
+            self.notes.append(
+                f"kernels are compiled again at each start: {path} cannot be written ({why(error)})"
+            )
         return module
 
     def _compile(self, file: str) -> bytes:

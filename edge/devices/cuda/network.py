@@ -1,4 +1,5 @@
-"""A network in TensorRT with its own GPU memory. See edge.devices.inference for the names."""
+"""A TensorRT network with its input and logits in GPU memory. Methods have the names of
+edge.devices.inference."""
 
 from __future__ import annotations
 
@@ -14,25 +15,27 @@ from edge.devices.tensorrt.get_or_build import ReadyEngine
 
 
 class Network:
-    """One stream's network.
+    """The network of one stream.
 
-    input: address of (channels, H, W) float32; logits: of (C,) float32.
+    input: GPU address of (channels, H, W) float32; logits: GPU address of (C,) float32.
     """
 
-    def __init__(self, trt: Any, bundle: Bundle, driver: Driver, ready: ReadyEngine) -> None:
+    def __init__(self, trt: Any, bundle: Bundle, driver: Driver, engine: ReadyEngine) -> None:
+        """Raises DeviceError if TensorRT cannot load the engine or memory is short, BundleError if
+        the engine does not match the manifest."""
         manifest = bundle.manifest
-        stream = manifest.streams[ready.stream]
+        stream = manifest.streams[engine.stream]
         shape = (1, stream.input.channels, *manifest.geometry.size_hw)
         self._driver, self._classes = driver, len(manifest.classes)
-        self.precision = ready.key.precision
-        name, core = f"{bundle.path}: {stream.file}", ready.key.dla_core
-        self._engine = Engine(trt, ready.plan, name, shape, self._classes, core)
+        self.precision = engine.key.precision
+        name, core = f"{bundle.path}: {stream.file}", engine.key.dla_core
+        self._engine = Engine(trt, engine.plan, name, shape, self._classes, core)
         self.input = driver.allocate(4 * int(np.prod(shape)))
         self.logits = driver.allocate(4 * self._classes)
         self._engine.bind(self.input, self.logits)
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(1, channels, H, W) -> (1, C) logits, at once."""
+        """(1, channels, H, W) -> (1, C) logits, synchronously."""
         stream = self._driver.stream()
         out = np.empty((1, self._classes), np.float32)
         self._driver.write(self.input, batch)
@@ -42,8 +45,9 @@ class Network:
         return out
 
     def enqueue(self, stream: Any) -> None:
-        """Start it on a CUDA stream, with what `input` then holds."""
+        """Enqueue an inference on a CUDA stream: `input` -> `logits`."""
         self._engine.enqueue(stream.handle)
 
     def close(self) -> None:
+        """Release the engine. It must not be running."""
         self._engine.close()

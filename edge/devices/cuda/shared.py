@@ -1,4 +1,4 @@
-"""What all sources share on the GPU: the networks, both CUDA streams, and the plans of views."""
+"""What all sources share on the GPU: networks, CUDA streams and the plans of views."""
 
 from __future__ import annotations
 
@@ -7,24 +7,29 @@ from typing import Any, get_args
 
 from edge.bundle.manifest import Manifest
 from edge.devices.cuda.driver import Driver
-from edge.devices.cuda.kernels.device_plan import ViewPlan, write_colour
+from edge.devices.cuda.kernels.device_plan import ViewPlan, rgb_coefficients
 from edge.devices.cuda.kernels.launches import Launch
 from edge.devices.cuda.network import Network
 from edge.devices.cuda.slot import Slot
 from edge.video.frames import Frame, Matrix
 
 
-class Shared:
-    """main, _side: the CUDA streams, see device.py. flow_wanted: flows are brought to the host."""
+class SharedResources:
+    """See edge/devices/cuda/device.py for the CUDA streams.
+
+    networks: by stream. flow_wanted: whether flows are copied to the host. main: the CUDA stream of
+    frames, flow and the networks with motion.
+    """
 
     def __init__(
         self, manifest: Manifest, driver: Driver, networks: Mapping[str, Network], flow_wanted: bool
     ) -> None:
         self.driver, self.networks, self.manifest = driver, networks, manifest
         self.flow_wanted = flow_wanted
-        self._colours = {  # of the streams that see RGB, by matrix
+        # addresses of coefficients, by stream without motion and by matrix
+        self._coefficients = {
             name: {
-                matrix: driver.place(write_colour(matrix, stream.normalisation))
+                matrix: driver.place(rgb_coefficients(matrix, stream.normalisation))
                 for matrix in get_args(Matrix)
             }
             for name, stream in manifest.streams.items()
@@ -34,27 +39,31 @@ class Shared:
         self.main, self._side = driver.stream(), driver.stream()
 
     def view(self, frame: Frame) -> ViewPlan:
+        """The plan for frames of this size and range, made on first use."""
         key = (frame.size_hw, frame.full_range)
         if key not in self._views:
             self._views[key] = ViewPlan(*key, self.manifest.geometry, self.driver.place)
         return self._views[key]
 
-    def start_still(
+    def start_rgb_networks(
         self, view: ViewPlan, matrix: Matrix, slot: Slot, source: int, luma: int
     ) -> None:
-        """The networks that see no motion. source: address of the packed frame; luma: of its
-        picture, (H, W) float32."""
-        side = self._side
-        side.wait_for_event(slot.marks["seen"])
-        for name, colours in self._colours.items():
-            rgb = view.rgb(source, luma, colours[matrix], self.networks[name].input)
-            self.start(name, rgb, slot, side)
-        slot.marks["side"].record(side)
+        """Start the networks without motion on the side stream.
 
-    def start(self, name: str, make_input: Launch, slot: Slot, stream: Any) -> None:
-        """One network on a CUDA stream, and its logits to the host."""
+        source: address of the packed frame; luma: of its resized luma, (H, W) float32.
+        """
+        side = self._side
+        side.wait_for_event(slot.events["resized"])
+        for name, coefficients in self._coefficients.items():
+            rgb = view.rgb(source, luma, coefficients[matrix], self.networks[name].input)
+            self.start_network(name, rgb, slot, side)
+        slot.events["side"].record(side)
+
+    def start_network(self, name: str, fill_input: Launch, slot: Slot, stream: Any) -> None:
+        """Enqueue one network on a CUDA stream: fill its input, run it, and copy its logits to the
+        slot."""
         network = self.networks[name]
-        self.driver.launch([make_input], stream)
+        self.driver.launch([fill_input], stream)
         slot.began[name].record(stream)
         network.enqueue(stream)
         slot.ended[name].record(stream)

@@ -1,19 +1,21 @@
-"""A frame that is under way on the GPU."""
+"""The memory and events of one frame in flight on the GPU."""
 
 from __future__ import annotations
 
 from edge.bundle.manifest import Manifest
 from edge.devices.cuda.driver import Driver, Pinned
 
-_MARKS = ("begin", "seen", "flow", "side", "done")
+_EVENTS = ("begin", "resized", "flow", "side", "done")
 
 
 class Slot:
-    """What a frame has for itself while it is under way: memory to come and go, and events.
+    """Pinned memory and events of one frame in flight, reused for later frames.
 
-    logits: (C,) float32 by stream, flows: (2 H W,) uint8 by method, both pinned. marks: besides
-    those of the frame, `input` and `logits` of each stream: before and after its network.
-    free: nothing is under way in it. serial: of the frame that it was last taken for.
+    frame: the packed frame, or None before the first one; device_frame: address of its copy in GPU
+    memory, 0 if the GPU reads `frame` itself. logits: (C,) float32 by stream; flows: (2 H W,) uint8
+    by the spec of their method. events: of the frame, see edge/devices/cuda/device.py; began,
+    ended: before and after the network of each stream. free: no work is in progress. serial: number
+    of the frame that uses the slot.
     """
 
     def __init__(self, driver: Driver, manifest: Manifest) -> None:
@@ -23,18 +25,19 @@ class Slot:
         classes = len(manifest.classes)
         self.logits = {name: driver.pinned(4 * classes) for name in manifest.streams}
         self.flows = {spec: driver.pinned(2 * height * width) for spec in manifest.motions}
-        self.marks = {name: driver.event() for name in _MARKS}
+        self.events = {name: driver.event() for name in _EVENTS}
         self.began = {name: driver.event() for name in manifest.streams}
         self.ended = {name: driver.event() for name in manifest.streams}
         self.free = True
         self.serial = -1
 
     def take(self, serial: int) -> None:
-        """For another frame, once the one before is done."""
+        """Use the slot for frame number `serial`, after waiting for the frame in it."""
         self.wait()
         self.free, self.serial = False, serial
 
     def wait(self) -> None:
+        """Wait until the work on the slot's frame is done."""
         if not self.free:
-            self.marks["done"].synchronize()
+            self.events["done"].synchronize()
             self.free = True

@@ -1,4 +1,4 @@
-"""One source on the GPU: what has to be remembered of its frames, and their way through it."""
+"""One source on the GPU: its earlier frames and flows, and the work for each new frame."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge.devices import Inference
 from edge.devices.cuda.driver import Driver
 from edge.devices.cuda.kernels.device_plan import RingPlan, StackPlan, ViewPlan
 from edge.devices.cuda.kernels.flow_plan import FLOW_PLANS, SLOTS, FlowPlan, allocate_luma
-from edge.devices.cuda.shared import Shared
+from edge.devices.cuda.shared import SharedResources
 from edge.devices.cuda.slot import Slot
 from edge.devices.expired import ResultExpiredError
 from edge.motion.quantise import FlowBytes
@@ -23,9 +23,10 @@ from edge.video.frames import Frame
 
 @dataclass(slots=True)
 class _CUDAFuture:
-    """A frame under way. Its result is there until two more frames have been submitted.
+    """See edge.devices.InferenceFuture. Valid until two more frames are submitted.
 
-    serial: of the frame that the slot was taken for. flow_shape: None where its flow stays there.
+    serial: number of the frame. infer: whether networks run on it. flow_shape: (2, H, W); None if
+    no flow is copied to the host. host_ms: time in `submit`, without waiting for the slot.
     """
 
     slot: Slot
@@ -39,18 +40,20 @@ class _CUDAFuture:
             return {}
         flows = self._wait().flows
         return {
-            spec: bytes_.array.reshape(self.flow_shape).copy() for spec, bytes_ in flows.items()
+            spec: pinned.array.reshape(self.flow_shape).copy() for spec, pinned in flows.items()
         }
 
     def result(self) -> Inference | None:
         if not self.infer:
             return None
         slot = self._wait()
-        marks = slot.marks
-        logits = {name: each.array.view(np.float32).copy() for name, each in slot.logits.items()}
-        stages_ms = {"resize": float(marks["seen"].time_since(marks["begin"]))}
+        events = slot.events
+        logits = {
+            name: pinned.array.view(np.float32).copy() for name, pinned in slot.logits.items()
+        }
+        stages_ms = {"resize": float(events["resized"].time_since(events["begin"]))}
         if slot.flows:
-            stages_ms["flow"] = float(marks["flow"].time_since(marks["seen"]))
+            stages_ms["flow"] = float(events["flow"].time_since(events["resized"]))
         for name in logits:
             stages_ms[name] = float(slot.ended[name].time_since(slot.began[name]))
         return Inference(logits, stages_ms | {"host": self.host_ms})
@@ -64,14 +67,15 @@ class _CUDAFuture:
 
 @dataclass(frozen=True, slots=True)
 class _Motion:
-    """One method of motion, and the inputs of the networks that see it, by stream."""
+    """One motion method, the ring of its flows, and the inputs of its networks, by stream."""
 
     flow: FlowPlan
     ring: RingPlan
     stacks: Mapping[str, StackPlan]
 
 
-def _plan_motion(shared: Shared, spec: Spec, luma: list[int]) -> _Motion:
+def _plan_motion(shared: SharedResources, spec: Spec, luma: list[int]) -> _Motion:
+    """luma: addresses of the SLOTS luma pictures."""
     manifest, driver = shared.manifest, shared.driver
     size_hw = manifest.geometry.size_hw
     streams = {k: s for k, s in manifest.streams.items() if s.input.motion == spec}
@@ -86,78 +90,84 @@ def _plan_motion(shared: Shared, spec: Spec, luma: list[int]) -> _Motion:
 
 
 class CUDASourceContext:
-    """See edge.devices.SourceContext. Pictures, rings of flows and slots are its own; networks and
-    both CUDA streams are shared, whose order keeps the sources apart as it does frames."""
+    """See edge.devices.SourceContext.
+
+    Each context has its own luma pictures, rings of flows and slots. Networks and CUDA streams are
+    shared: work runs in the order in which it was submitted, so sources cannot mix.
+    """
 
     depth = SLOTS
 
-    def __init__(self, shared: Shared, spare: list[CUDASourceContext]) -> None:
-        """spare: where it goes when it is closed."""
-        self._spare = spare
+    def __init__(self, shared: SharedResources, closed: list[CUDASourceContext]) -> None:
+        """closed: the list that `close` adds it to, for reuse."""
+        self._closed = closed
         self._shared, manifest = shared, shared.manifest
         self._driver: Driver = shared.driver
         self._luma = allocate_luma(manifest.geometry.size_hw, self._driver.allocate)
         self._motions = {spec: _plan_motion(shared, spec, self._luma) for spec in manifest.motions}
         self._slots = [Slot(self._driver, manifest) for _ in range(SLOTS)]
-        self._frames = 0  # pictures and slots take turns
-        self._known = 0  # frames since the last discontinuity
+        self._submitted = 0  # frames; luma pictures and slots take turns
+        self._frames = 0  # since the last discontinuity
         self._previous_s = 0.0
 
     def submit(self, frame: Frame, infer: bool) -> _CUDAFuture:
         shared, driver, main = self._shared, self._driver, self._shared.main
         interval_s = frame.time_s - self._previous_s
-        if self._known and interval_s <= 0:
+        if self._frames and interval_s <= 0:
             raise ValueError(f"frame times must rise: {self._previous_s} then {frame.time_s}")
-        turn = self._frames % SLOTS
+        turn = self._submitted % SLOTS
         slot, luma = self._slots[turn], self._luma[turn]
-        slot.take(self._frames)
-        waited = time.perf_counter()
+        slot.take(self._submitted)
+        started = time.perf_counter()
         view = shared.view(frame)
-        infer = infer and self._known >= shared.manifest.history
+        infer = infer and self._frames >= shared.manifest.history
         source = self._upload(view, frame, slot)
         driver.launch([view.luma(source, luma)], main)
-        slot.marks["seen"].record(main)
+        slot.events["resized"].record(main)
         if infer:
-            shared.start_still(view, frame.matrix, slot, source, luma)
-        flow_shape = self._measure(slot, turn, interval_s)
-        slot.marks["flow"].record(main)
+            shared.start_rgb_networks(view, frame.matrix, slot, source, luma)
+        flow_shape = self._compute_flows(slot, turn, interval_s)
+        slot.events["flow"].record(main)
         if infer:
             for motion in self._motions.values():
-                newest = (self._known - 1) % motion.ring.slots
+                newest = (self._frames - 1) % motion.ring.slots
                 for name, plan in motion.stacks.items():
-                    shared.start(name, plan.stacks[newest], slot, main)
-            main.wait_for_event(slot.marks["side"])
-        slot.marks["done"].record(main)
+                    shared.start_network(name, plan.stacks[newest], slot, main)
+            main.wait_for_event(slot.events["side"])
+        slot.events["done"].record(main)
+        self._submitted += 1
         self._frames += 1
-        self._known += 1
         self._previous_s = frame.time_s
-        host_ms = (time.perf_counter() - waited) * 1e3
+        host_ms = (time.perf_counter() - started) * 1e3
         return _CUDAFuture(slot, slot.serial, infer, flow_shape, host_ms)
 
     def clear(self) -> None:
-        self._known = 0
+        self._frames = 0
 
     def close(self) -> None:
         self.clear()
-        self._spare.append(self)
+        self._closed.append(self)
 
-    def _measure(self, slot: Slot, turn: int, interval_s: float) -> tuple[int, int, int] | None:
-        """Start all flows that lead to the frame; their shape where they come to the host."""
+    def _compute_flows(
+        self, slot: Slot, turn: int, interval_s: float
+    ) -> tuple[int, int, int] | None:
+        """Enqueue the flows of all methods from the previous frame. Returns their shape (2, H, W)
+        if they are copied to the host, else None."""
         shared, driver, main = self._shared, self._driver, self._shared.main
         for spec, motion in self._motions.items():
             driver.launch(motion.flow.pyramids[turn], main)
-            if self._known:
-                index = self._known - 1
+            if self._frames:
+                index = self._frames - 1
                 driver.launch(motion.flow.flows[turn], main)
                 driver.launch([motion.ring.quantise(index, interval_s)], main)
                 if shared.flow_wanted:
                     driver.download(slot.flows[spec].array, motion.ring.slot(index), main)
-        if not (self._known and self._motions and shared.flow_wanted):
+        if not (self._frames and self._motions and shared.flow_wanted):
             return None
         return (2, *shared.manifest.geometry.size_hw)
 
     def _upload(self, view: ViewPlan, frame: Frame, slot: Slot) -> int:
-        """The address at which the GPU will find the packed frame."""
+        """Pack a frame and upload it. Returns the address of the packed frame on the GPU."""
         driver, size = self._driver, view.frame_bytes
         if slot.frame is None or len(slot.frame.array) < size:
             slot.frame = driver.pinned(size)
@@ -165,7 +175,7 @@ class CUDASourceContext:
                 slot.device_frame = driver.allocate(size)
         packed: NDArray[np.uint8] = slot.frame.array[:size]
         view.pack(frame, packed)
-        slot.marks["begin"].record(self._shared.main)
+        slot.events["begin"].record(self._shared.main)
         if driver.integrated:
             return slot.frame.address
         driver.upload(slot.device_frame, packed, self._shared.main)

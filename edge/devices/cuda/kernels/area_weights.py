@@ -1,12 +1,12 @@
-"""Which source pixels make an output pixel, and how much each counts: OpenCV's INTER_AREA."""
+"""The source pixels of each output pixel and their weights, as in OpenCV's INTER_AREA."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-# `struct AreaWeights` of preprocess.cu: weight `head` for `first`, `tail` for `last`, `body`
-# between.
+# `struct AreaWeights` of preprocess.cu, for one output row or column: source pixel `first` has the
+# weight `head`, `last` has `tail`, those between have `body`.
 AREA_WEIGHTS = np.dtype(
     [("first", "<i4"), ("last", "<i4"), ("head", "<f4"), ("body", "<f4"), ("tail", "<f4")]
 )
@@ -15,25 +15,27 @@ AREA_WEIGHTS = np.dtype(
 def area_weights(
     view_hw: tuple[int, int], out_hw: tuple[int, int], top: int, left: int
 ) -> list[NDArray]:
-    """Weights of the rows and of the columns, for a view of a plane that begins at `top`, `left`.
+    """Weights of the rows (H,) and columns (W,) that resize the part `view_hw` of a plane, which
+    begins at `top`, `left`, to `out_hw`.
 
-    INTER_AREA takes means where neither side grows; where one does, it is a bilinear interpolation
-    of its own kind along both (cv::resize, imgproc/src/resize.cpp).
+    INTER_AREA averages if neither side is enlarged. If one is, both are interpolated, by weights
+    that differ from INTER_LINEAR's (cv::resize, imgproc/src/resize.cpp).
     """
-    grows = any(out > view for view, out in zip(view_hw, out_hw, strict=True))
-    make = _bilinear if grows else _means
+    enlarged = any(out > view for view, out in zip(view_hw, out_hw, strict=True))
+    weights = _bilinear if enlarged else _means
     return [
-        make(view, out, start)
+        weights(view, out, start)
         for view, out, start in zip(view_hw, out_hw, (top, left), strict=True)
     ]
 
 
 def _means(view: int, out: int, start: int) -> NDArray:
-    """Pixel k covers [k scale, (k + 1) scale) of the view; a source pixel counts by its share."""
+    """Output pixel k covers [k scale, (k + 1) scale) of the view; source pixels are weighted by
+    their share of it."""
     scale = view / out
     begin = np.arange(out) * scale
     end = np.minimum(begin + scale, view)
-    first = np.floor(begin + 1e-3).astype(np.int64)  # slivers below 1e-3 of a pixel do not count
+    first = np.floor(begin + 1e-3).astype(np.int64)  # ignore less than 1e-3 of a pixel
     last = np.ceil(end - 1e-3).astype(np.int64) - 1
     width = end - begin
     weights = np.empty(out, AREA_WEIGHTS)
@@ -45,9 +47,9 @@ def _means(view: int, out: int, start: int) -> NDArray:
 
 
 def _bilinear(view: int, out: int, start: int) -> NDArray:
-    """Two neighbours; the weight moves only where an output pixel covers two source pixels."""
+    """Weights of two neighbours. An output pixel within one source pixel takes it alone."""
     inverse = out / view
-    scale = 1 / inverse  # as there: its rounding decides at whole pixels
+    scale = 1 / inverse  # as OpenCV computes it: rounding decides at whole pixels
     index = np.arange(out)
     first = np.floor(index * scale).astype(np.int64)
     part = (index + 1) - (first + 1) * inverse

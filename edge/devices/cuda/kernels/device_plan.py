@@ -1,6 +1,6 @@
-"""What surrounds flow on the device: the view of a frame, the ring of flows, stacks; as launches.
+"""The launches around flow: a frame to luma and RGB, flows to bytes, and stacks of them to inputs.
 
-Like flow_plan: buffers are given or taken once, and all launches of a frame are known beforehand.
+As in flow_plan, buffers are allocated once and the arguments of all launches are known beforehand.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ from edge.video.frames import (
 
 Place = Callable[[NDArray[Any]], int]  # array -> address of a copy on the device
 
-THREADS = 256  # a block, of kernels along one line
+THREADS = 256  # per block, of kernels with a one-dimensional block
 
 
-def write_colour(matrix: Matrix, normalisation: Normalisation) -> NDArray[np.float32]:
-    """`struct Colour` of preprocess.cu."""
+def rgb_coefficients(matrix: Matrix, normalisation: Normalisation) -> NDArray[np.float32]:
+    """`struct Colour` of preprocess.cu, (10,) float32: YUV to RGB by `matrix`, then scale and shift
+    of each channel for `normalisation`."""
     mean, std = np.asarray(normalisation.mean), np.asarray(normalisation.std)
     return np.array([*yuv_coefficients(matrix), *(1 / (255 * std)), *(-mean / std)], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class _Plane:
-    """A plane of a packed frame. rows: of the source's plane, those in the field of view; pitch:
-    bytes from row to row; offset: of its first byte in the packed frame."""
+    """A plane of a packed frame. rows: of the frame's plane, those in the field of view; pitch:
+    bytes per row; offset: of the plane in the packed frame, in bytes."""
 
     rows: slice
     pitch: int
@@ -47,10 +48,11 @@ class _Plane:
 
 
 class ViewPlan:
-    """How frames of one size and range are packed for upload, and become luma and RGB.
+    """Packs frames of one size and range for upload, and converts them to luma and RGB at the
+    model's size (H, W).
 
-    A packed frame has only the rows in the field of view, of Y, then U, then V.
-    frame_bytes: its size.
+    A packed frame holds the rows in the field of view only: of Y, then U, then V. frame_bytes: its
+    size.
     """
 
     def __init__(
@@ -70,25 +72,26 @@ class ViewPlan:
         self.frame_bytes = v + chroma_h * chroma_pitch
         luma = area_weights((view_h, view_w), (out_h, out_w), 0, left)
         chroma = area_weights((chroma_h, chroma_w), (out_h // 2, out_w // 2), 0, left // 2)
-        # addresses of the weights of rows and columns
+        # addresses of the weights of the rows, and of the columns
         self._luma_weights = [place(weights) for weights in luma]
         self._chroma_weights = [place(weights) for weights in chroma]
 
     def pack(self, frame: Frame, out: NDArray[np.uint8]) -> None:
         """Copy the rows in the field of view to `out` (frame_bytes,)."""
         for plane, values in ((self._y, frame.y), (self._u, frame.u), (self._v, frame.v)):
-            seen = values[plane.rows]
-            out[plane.offset : plane.offset + seen.size].reshape(seen.shape)[:] = seen
+            visible = values[plane.rows]
+            out[plane.offset : plane.offset + visible.size].reshape(visible.shape)[:] = visible
 
     def luma(self, source: int, out: int) -> Launch:
-        """source: address of a packed frame; out: (H, W) float32."""
+        """Resize luma. source: address of a packed frame; out: of (H, W) float32."""
         height, width = self._size_hw
         planes = (source, self._y.pitch, *self._luma_weights, self._full_range)
         grid = cover(self._size_hw, BLOCK)
         return Launch("resize_luma", grid, BLOCK, (*planes, height, width, out))
 
     def rgb(self, source: int, luma: int, colour: int, out: int) -> Launch:
-        """luma: what `luma` gave; colour: address of `write_colour`; out: (3, H, W) float32."""
+        """Resize chroma and convert to normalised RGB. Addresses: source, of a packed frame; luma,
+        of the result of `luma`; colour, of `rgb_coefficients`; out, of (3, H, W) float32."""
         height, width = self._size_hw
         u, v = source + self._u.offset, source + self._v.offset
         planes = (u, v, self._u.pitch, *self._chroma_weights, self._full_range)
@@ -97,11 +100,8 @@ class ViewPlan:
 
 
 class RingPlan:
-    """The last flows of one method of motion as bytes, (slots, 2, H, W) uint8, flow number n in
-    slot n mod slots.
-
-    flow: address of the newest one, (2, H, W) float32. address: of the ring.
-    """
+    """A ring buffer of the last flows of one motion method as bytes, (slots, 2, H, W) uint8: flow
+    number n is in slot n mod slots. pixels: H W. address: of the ring."""
 
     def __init__(
         self,
@@ -111,6 +111,7 @@ class RingPlan:
         flow: int,
         allocate: Allocate,
     ) -> None:
+        """flow: address of the newest flow, (2, H, W) float32."""
         self._scale, self._flow = scale, flow
         self.slots, self.pixels = slots, size_hw[0] * size_hw[1]
         self.address = allocate(slots * 2 * self.pixels)
@@ -120,7 +121,8 @@ class RingPlan:
         return self.address + index % self.slots * 2 * self.pixels
 
     def quantise(self, index: int, interval_s: float) -> Launch:
-        """The flow, in px over `interval_s` seconds, into the ring as number `index`."""
+        """Write the newest flow, in px per `interval_s` seconds, into the ring as number `index`.
+        See edge.motion.quantise."""
         scale = 127.5 / self._scale.bound_px * self._scale.interval_s / interval_s
         count = 2 * self.pixels
         grid = (-(-count // THREADS), 1)
@@ -129,12 +131,13 @@ class RingPlan:
 
 
 class StackPlan:
-    """The input (2L, H, W) float32 of a network that sees the last L flows of a ring.
+    """Fills the input (2L, H, W) float32 of a network from the last L flows of a ring.
 
-    out: its address. stacks: the launch for the newest flow in each slot of the ring.
+    stacks: a launch for each slot of the ring that may hold the newest flow.
     """
 
     def __init__(self, ring: RingPlan, length: int, normalisation: Normalisation, out: int) -> None:
+        """length: L, at most the slots of the ring; out: address of the input."""
         (mean,), (std,) = normalisation.mean, normalisation.std
         values = (1 / (255 * std), -mean / std)
         grid = (-(-ring.pixels // 4 // THREADS), 2 * length)

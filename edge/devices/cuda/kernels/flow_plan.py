@@ -1,5 +1,5 @@
-"""TV-L1 as a fixed list of launches: all buffers are taken and all arguments known beforehand, so a
-frame costs the host nothing but the launches themselves.
+"""TV-L1 as a fixed list of launches: buffers are allocated once and all arguments are known
+beforehand, so for each frame the host only starts the kernels.
 """
 
 from __future__ import annotations
@@ -10,35 +10,36 @@ from typing import Any
 from edge.devices.cuda.kernels.launches import Launch, cover
 from edge.motion.spec import TVL1Spec
 
-Allocate = Callable[[int], int]  # bytes -> address of so much zeroed device memory
+Allocate = Callable[[int], int]  # size in bytes -> address of zeroed GPU memory
 
-BLOCK = (32, 8)  # of kernels with one thread a pixel
+BLOCK = (32, 8)  # threads (x, y) of kernels with one thread per pixel
 LINEARISE_BLOCK = (32, 16)  # BLOCK_W, BLOCK_H of tvl1.cu
 TILE, STRIPS = 64, 8  # of tvl1.cu
-FUSED = 10  # iterations a launch at most: more make tiles overlap too much, fewer cost launches
-SLOTS = 2  # pyramids: one of the frame before, one of this frame
+# The maximum of iterations per launch: more make tiles overlap too much, fewer cost launches.
+FUSED = 10
+SLOTS = 2  # pyramids: of the previous frame and of this one
 
 
 def tiles(side: int, iterations: int) -> int:
-    """How many tiles of `iterate` cover a side."""
-    apart = TILE - 2 * iterations - 1
-    return max(-(-(side - TILE) // apart), 0) + 1
+    """How many tiles of `iterate` cover a side of `side` px."""
+    stride = TILE - 2 * iterations - 1
+    return max(-(-(side - TILE) // stride), 0) + 1
 
 
 def split_iterations(iterations: int) -> list[int]:
-    """Iterations of each launch: as few launches as FUSED allows, as even as they can be."""
+    """The iterations of each launch: as few launches as FUSED allows, of nearly equal length."""
     count = -(-iterations // FUSED)
     return [iterations // count + (k < iterations % count) for k in range(count)]
 
 
 def allocate_luma(size_hw: tuple[int, int], allocate: Allocate) -> list[int]:
-    """Pictures (H, W) float32 of the frame before and of this one, in turns."""
+    """Addresses of SLOTS luma pictures (H, W) float32, which frames use in turn."""
     return [allocate(4 * size_hw[0] * size_hw[1]) for _ in range(SLOTS)]
 
 
 class _Pyramid:
-    """A picture at all sizes. levels: addresses, the largest first; launches: fill the others from
-    it."""
+    """A luma picture at all scales. levels: their addresses, the largest first; launches: compute
+    all but the largest from it."""
 
     def __init__(self, luma: int, sizes_hw: Sequence[tuple[int, int]], allocate: Allocate) -> None:
         areas = [height * width for height, width in sizes_hw]
@@ -52,11 +53,11 @@ class _Pyramid:
 
 
 class FlowPlan:
-    """Buffers of TV-L1 for pictures (H, W), and the launches that fill them.
+    """The buffers and launches of TV-L1 for pictures of one size (H, W).
 
-    luma: addresses of the SLOTS pictures, (H, W) float32 each, which the caller fills.
-    pyramids: the launches that make a slot's pyramid; flows: those of the flow to a slot's picture
-    from the other's. flow: address of the result, (2, H, W) float32, valid until the next flow.
+    pyramids: for each slot, the launches that compute its pyramid. flows: for each slot, the
+    launches of the flow from the other slot's picture to this one's; both pyramids must exist.
+    flow: address of the result, (2, H, W) float32, valid until the next flow.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class FlowPlan:
         luma: Sequence[int],
         allocate: Allocate,
     ) -> None:
+        """luma: addresses of the SLOTS pictures (H, W) float32, which the caller fills."""
         self._spec = spec
         self._sizes = [size_hw]
         while len(self._sizes) < spec.scales:
@@ -76,7 +78,7 @@ class FlowPlan:
         self._coefficients = allocate(4 * 4 * area)
         self._flows = [allocate(2 * 4 * area) for _ in range(2)]
         self._duals = [allocate(4 * 4 * area) for _ in range(2)]
-        self._zeros = allocate(4 * 4 * area)  # the duals of a new level, the coarsest flow
+        self._zeros = allocate(4 * 4 * area)  # the initial flow, and the initial duals of a level
         self.pyramids = [pyramid.launches for pyramid in pyramids]
         self.flows = []
         for slot in range(SLOTS):
@@ -84,8 +86,8 @@ class FlowPlan:
             self.flows.append(launches)
 
     def _steps(self, previous: Sequence[int], following: Sequence[int]) -> tuple[list[Launch], int]:
-        """The launches of the flow from one pyramid to the other, and the address of the result,
-        the same for either order."""
+        """The launches of the flow from one pyramid to another, and the address of the result,
+        which does not depend on the pyramids."""
         spec = self._spec
         launches: list[Launch] = []
         flow = self._zeros
@@ -117,7 +119,7 @@ class FlowPlan:
         smooth: bool,
         outputs: tuple[int, int],
     ) -> Launch:
-        """inputs, outputs: addresses of flow and duals. smooth: with the median at the end."""
+        """inputs, outputs: addresses of flow and duals. smooth: whether a median filter follows."""
         spec = self._spec
         weights = (spec.theta, spec.lambda_ * spec.theta, spec.tau / spec.theta)
         grid = (tiles(size[1], iterations), tiles(size[0], iterations))
@@ -126,12 +128,12 @@ class FlowPlan:
 
 
 def _other(buffers: Sequence[int], buffer: int) -> int:
-    """The buffer of two that `buffer` is not."""
+    """The buffer of a pair that is not `buffer`; the first if neither is."""
     first, second = buffers
     return second if buffer == first else first
 
 
-# By the method's name in the manifest: (spec, size_hw, luma, allocate) -> its launches.
+# By the method's name in a manifest: (spec, size_hw, luma, allocate) -> its buffers and launches.
 FLOW_PLANS: dict[str, Callable[[Any, tuple[int, int], Sequence[int], Allocate], FlowPlan]] = {
     "tvl1": FlowPlan
 }

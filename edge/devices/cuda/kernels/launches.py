@@ -1,5 +1,5 @@
-"""What a launch is, and the signature of every kernel. pycuda runs launches on a GPU; the tests run
-the same ones, of the same source files, on a CPU.
+"""Launches, and the signatures of all kernels. pycuda runs launches on a GPU; the tests run the
+same launches on a CPU, from the same source files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FILES = tuple(dict.fromkeys(file for file, _ in KERNELS.values()))
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A kernel, its grid in blocks (x, y), its block in threads (x, y), and its arguments."""
+    """One start of a kernel. grid: in blocks (x, y); block: in threads (x, y)."""
 
     kernel: str
     grid: tuple[int, int]
@@ -34,10 +34,11 @@ class Launch:
 
 
 def source(file: str) -> str:
+    """The CUDA source of one of FILES."""
     return (FOLDER / file).read_text()
 
 
 def cover(size_hw: tuple[int, int], block: tuple[int, int]) -> tuple[int, int]:
-    """The grid of blocks (x, y) that covers (H, W) threads."""
+    """The grid of blocks (x, y) that covers H x W threads."""
     height, width = size_hw
     return -(-width // block[0]), -(-height // block[1])

@@ -436,7 +436,7 @@ def test_a_cache_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("edge.devices.cuda.driver.user_cache", lambda: Path("/proc/nowhere"))
     with open_driver() as driver:
         assert len(driver.notes) == len(FILES)
-        assert driver.notes[0].startswith("kernels are compiled at each start: /proc/nowhere")
+        assert driver.notes[0].startswith("kernels are compiled again at each start: /proc/nowhere")
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from edge.devices.cuda.kernels.device_plan import (
     RingPlan,
     StackPlan,
     ViewPlan,
-    write_colour,
+    rgb_coefficients,
 )
 from edge.devices.cuda.kernels.flow_plan import (
     FlowPlan,
@@ -164,7 +164,7 @@ def kernel_view(
     plan = ViewPlan(frame.size_hw, frame.full_range, geometry, memory.give)
     packed = np.zeros(plan.frame_bytes, np.uint8)
     plan.pack(frame, packed)
-    colour = memory.give(write_colour(frame.matrix, normalisation))
+    colour = memory.give(rgb_coefficients(frame.matrix, normalisation))
     source = memory.give(packed)
     run(plan.luma(source, luma))
     run(plan.rgb(source, luma, colour, rgb))

@@ -1,11 +1,13 @@
-"""TensorRT engines: built on the device from the bundle's ONNX, kept, found again and run.
+"""TensorRT engines: built on the device from the bundle's ONNX files, cached, and run.
 
-version       the tensorrt package, and what differs from version to version
-key           what an engine belongs to
-dla           what the deep learning accelerator needs beside that
-builder       ONNX to engine; layers: what its layers compute in; progress: what a build is at
-cache         the engines of a folder
-get_or_build  the engine of a stream, found or built
+version       the tensorrt package, and the differences between its versions
+key           what an engine was built from and for
+builder       builds an engine from an ONNX file
+dla           what building for the deep learning accelerator needs in addition
+layers        the precision of an engine's layers
+progress      reports on a build and lets Ctrl-C stop it
+cache         stores the engines of a bundle
+get_or_build  gets a stream's engine from the cache, or builds it
 tuning        the precision and processor that `twostream build` chose for each stream
-engine        an engine that runs
+engine        runs an engine
 """

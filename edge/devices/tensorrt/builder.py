@@ -1,4 +1,4 @@
-"""An engine from ONNX, on the device that will run it."""
+"""Builds an engine from an ONNX file, on the device that will run it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ from edge.devices.tensorrt.version import (
 )
 from edge.errors import BundleError, DeviceError
 
-# On TensorRT 8 a precision is allowed, layer by layer; what Q/DQ leaves float may run in FP16.
+# On TensorRT 8 the builder chooses each layer's precision among the allowed ones; layers without
+# Q/DQ may run in FP16.
 _ALLOWED = {"int8": ("INT8", "FP16"), "fp16": ("FP16",), "fp32": ()}
 
 
 @dataclass(frozen=True, slots=True)
 class BuildConfig:
-    """dla_core: None for the GPU. workspace_mb: scratch memory in MiB that a layer may take; None
-    for as much as there is. It changes speed, not results, and is no part of an engine's key."""
+    """precision: of the engine. dla_core: None for the GPU. workspace_mb: limit of a layer's
+    scratch memory in MiB, None for all there is; it changes speed but not results, so it is not
+    part of an engine's key."""
 
     precision: Precision
     dla_core: int | None
@@ -44,8 +46,8 @@ class BuildConfig:
 
 @dataclass(frozen=True, slots=True)
 class BuiltEngine:
-    """plan: the engine. timing_cache: measurements that make the next build of this device shorter.
-    notes: a line for each thing that did not go as asked."""
+    """plan: the serialized engine. timing_cache: measurements that shorten the next build on this
+    device. notes: warnings for the user, one line each."""
 
     plan: bytes
     layers: tuple[LayerPrecision, ...]
@@ -55,8 +57,9 @@ class BuiltEngine:
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
-    """onnx: what the parser is given. typed: its types decide. allowed: BuilderFlags. calibration:
-    the table of scales for a network that has none."""
+    """How this TensorRT builds a network. onnx: for the parser. typed: whether its types decide the
+    precision of each layer. allowed: names of BuilderFlags. calibration: the calibration cache of
+    a network without Q/DQ, else None."""
 
     onnx: bytes
     typed: bool
@@ -72,64 +75,64 @@ def build_engine(
     config: BuildConfig,
     timing_cache: bytes,
 ) -> BuiltEngine:
-    """Build the engine of a Q/DQ network, with static shapes, in the precision asked for.
+    """Build an engine with static shapes from a Q/DQ network. Takes minutes.
 
-    name: of the ONNX file, for messages. timing_cache: of an earlier build, or b"". Takes minutes.
-    Raises BundleError for a network that TensorRT cannot read, DeviceError where the device cannot
-    build it as asked; both end with TensorRT's own last errors.
+    name: of the ONNX file, for messages. timing_cache: of an earlier build, or b"". Raises
+    BundleError if TensorRT cannot read the network, DeviceError if the device cannot build it with
+    this configuration; both end with TensorRT's last errors.
     """
-    library = capabilities(trt)
+    supported = capabilities(trt)
     if config.dla_core is not None:
-        check_dla_version(trt, library, config.precision)
+        check_dla_version(trt, supported, config.precision)
     log = open_log(trt)
     builder = open_builder(trt, log)
     if config.dla_core is not None:
         check_dla_core(builder, config.dla_core)
     try:
         check_self_contained(onnx)
-        recipe = _choose_recipe(trt, library, onnx, config)
+        recipe = _choose_recipe(trt, supported, onnx, config)
     except BundleError as error:
         raise BundleError(f"{name}: {error}") from None
-    network = builder.create_network(_network_flags(trt, library, recipe.typed))
+    network = builder.create_network(_network_flags(trt, supported, recipe.typed))
     _parse(trt, network, recipe.onnx, name, log)
-    settings = builder.create_builder_config()
-    calibrator = _configure(trt, settings, recipe, config)
-    notes = _use_timings(settings, timing_cache)
-    with watch_build(trt, settings, name):
-        serialized = builder.build_serialized_network(network, settings)
-    who = f"{name}: TensorRT {trt.__version__}"
-    if calibrator is not None and calibrator.asked_for_data:
+    builder_config = builder.create_builder_config()
+    calibrator = _configure(trt, builder_config, recipe, config)
+    notes = _use_timings(builder_config, timing_cache)
+    with watch_build(trt, builder_config, name):
+        serialized = builder.build_serialized_network(network, builder_config)
+    prefix = f"{name}: TensorRT {trt.__version__}"
+    if calibrator is not None and calibrator.table_refused:
         raise DeviceError(
-            f"{who} does not take the calibration table that was made from its Q/DQ; use the GPU"
-            f"{log.last_errors()}"
+            f"{prefix} does not accept the calibration table that was made from its Q/DQ; use the "
+            f"GPU{log.last_errors()}"
         )
     if serialized is None:
         raise DeviceError(
-            f"{who} cannot build an engine in {config.precision}; see its reason, or free memory "
-            f"and try again{log.last_errors()}"
+            f"{prefix} cannot build an engine in {config.precision}; see its reason, or free "
+            f"memory and try again{log.last_errors()}"
         )
     plan = bytes(serialized)
     layers = _layers(trt, plan, log, config.dla_core)
-    return BuiltEngine(plan, layers, _timings(settings), tuple(notes))
+    return BuiltEngine(plan, layers, _timings(builder_config), tuple(notes))
 
 
 def _choose_recipe(
-    trt: ModuleType, library: Capabilities, onnx: bytes, config: BuildConfig
+    trt: ModuleType, supported: Capabilities, onnx: bytes, config: BuildConfig
 ) -> _Recipe:
     precision = config.precision
-    if config.dla_core is not None and library.dla == "calibration":
+    if config.dla_core is not None and supported.dla == "calibration":
         table = calibration_cache(trt, onnx) if precision == "int8" else None
         return _Recipe(float_onnx(onnx, "fp32"), False, _ALLOWED[precision], table)
     model = onnx if precision == "int8" else float_onnx(onnx, precision)
-    by_flags = library.precision_flags and not library.typed_by_flag
-    return _Recipe(model, library.typed_by_flag, _ALLOWED[precision] if by_flags else (), None)
+    by_flags = supported.precision_flags and not supported.typed_by_flag
+    return _Recipe(model, supported.typed_by_flag, _ALLOWED[precision] if by_flags else (), None)
 
 
-def _network_flags(trt: ModuleType, library: Capabilities, typed: bool) -> int:
+def _network_flags(trt: ModuleType, supported: Capabilities, typed: bool) -> int:
     flags = trt.NetworkDefinitionCreationFlag
     if typed:
         return 1 << int(flags.STRONGLY_TYPED)
-    return 1 << int(flags.EXPLICIT_BATCH) if library.explicit_batch else 0
+    return 1 << int(flags.EXPLICIT_BATCH) if supported.explicit_batch else 0
 
 
 def _parse(trt: ModuleType, network: Any, onnx: bytes, name: str, log: Any) -> None:
@@ -138,37 +141,41 @@ def _parse(trt: ModuleType, network: Any, onnx: bytes, name: str, log: Any) -> N
         reasons = [" ".join(str(parser.get_error(n)).split()) for n in range(parser.num_errors)]
         raise BundleError(
             f"{name}: TensorRT {trt.__version__} cannot read the network "
-            f"({'; '.join(reasons) or 'it does not say why'}); calibrate and export it again"
+            f"({'; '.join(reasons) or 'it gives no reason'}); calibrate and export it again"
         )
 
 
-def _configure(trt: ModuleType, settings: Any, recipe: _Recipe, config: BuildConfig) -> Any | None:
-    """Set the builder up. The calibrator, where there is one, has to live as long as the build."""
-    settings.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or no layer tells its type
+def _configure(
+    trt: ModuleType, builder_config: Any, recipe: _Recipe, config: BuildConfig
+) -> Any | None:
+    """Configure the builder. Returns the calibrator or None; it must outlive the build."""
+    # without it the engine's layers have no type
+    builder_config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     for flag in recipe.allowed:
-        settings.set_flag(getattr(trt.BuilderFlag, flag))
+        builder_config.set_flag(getattr(trt.BuilderFlag, flag))
     if config.workspace_mb is not None:
-        settings.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, config.workspace_mb << 20)
+        workspace = trt.MemoryPoolType.WORKSPACE
+        builder_config.set_memory_pool_limit(workspace, config.workspace_mb << 20)
     if config.dla_core is not None:
-        place_on_dla(trt, settings, config.dla_core)
+        place_on_dla(trt, builder_config, config.dla_core)
     if recipe.calibration is None:
         return None
     calibrator = make_calibrator(trt, recipe.calibration)
-    settings.int8_calibrator = calibrator
+    builder_config.int8_calibrator = calibrator
     return calibrator
 
 
-def _use_timings(settings: Any, timing_cache: bytes) -> list[str]:
-    """Give the builder earlier measurements, or an empty cache to fill."""
-    cache = settings.create_timing_cache(timing_cache)
-    if cache is not None and settings.set_timing_cache(cache, False):
+def _use_timings(builder_config: Any, timing_cache: bytes) -> list[str]:
+    """Give the builder the measurements of an earlier build, or none. Returns warnings."""
+    cache = builder_config.create_timing_cache(timing_cache)
+    if cache is not None and builder_config.set_timing_cache(cache, False):
         return []
-    settings.set_timing_cache(settings.create_timing_cache(b""), False)
+    builder_config.set_timing_cache(builder_config.create_timing_cache(b""), False)
     return ["the measurements of earlier builds are of another device; this build made its own"]
 
 
-def _timings(settings: Any) -> bytes:
-    cache = settings.get_timing_cache()
+def _timings(builder_config: Any) -> bytes:
+    cache = builder_config.get_timing_cache()
     return b"" if cache is None else bytes(cache.serialize())
 
 

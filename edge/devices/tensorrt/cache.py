@@ -1,17 +1,15 @@
-"""A folder of engines, in the cache of the user that runs them.
+"""The engines of a bundle, in a folder of the user's cache.
 
-    STREAM-KEY.plan     an engine; KEY is a digest of everything that it belongs to
-    STREAM-KEY.json     what it is: stream, key, sha256 of the plan, layers, notes
-    timing-DEVICE.bin   measurements of earlier builds, per TensorRT, GPU and compute capability
-    tuning-DEVICE.json  what `twostream build` decided for this device (see tuning.py)
+    STREAM-KEY.plan     an engine; KEY is the digest of its EngineKey
+    STREAM-KEY.json     its description: stream, key, sha256 of the plan, layers, notes
+    timing-DEVICE.bin   measurements of earlier builds, per TensorRT version and GPU
+    tuning-DEVICE.json  what `twostream build` chose for this device (see tuning.py)
 
-Each file is written under another name and renamed, the description last: what is there is whole or
-is found out by its sha256. The folder stays small: with each engine that is stored, all but the
-newest KEPT of its stream go, whatever they were built for.
+Files are replaced atomically, an engine's description after its plan, and the sha256 is checked on
+every read. Storing an engine deletes the oldest ones of its stream, so that KEPT remain.
 
-An engine is machine code in effect. It comes into a folder only through `store`, on the device
-that runs it, and no other user can write there. Bundles are passed on without engines: what lies in
-one is never read.
+An engine is, in effect, machine code. Only `store` adds engines to a folder, on the device that
+runs them, and no other user can write there. Engines in a bundle are never read.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ KEPT = 6  # engines of one stream: three precisions, two DLA cores, one to spare
 MAX_DESCRIPTION_BYTES = 1 << 24
 MAX_PLAN_BYTES = 1 << 31
 MAX_TIMINGS_BYTES = 1 << 28
-ABANDONED_S = 3600.0  # no write takes an hour; its process is gone
+ABANDONED_S = 3600.0  # the process that wrote an older temporary file has died
 _SHA256_BYTES = 32
 
 
@@ -53,19 +51,21 @@ class _Description(Spec):
 
 @dataclass(frozen=True, slots=True)
 class StoredEngine:
+    """plan: the serialized engine. notes: warnings from its build, one line each."""
+
     plan: bytes
     layers: tuple[LayerPrecision, ...]
     notes: tuple[str, ...]
 
 
 class EngineCache:
-    """The engines of one bundle. The folder is made when something is stored."""
+    """The engines of one bundle. The folder is created when an engine is stored."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def find(self, stream: str, key: EngineKey) -> StoredEngine | str:
-        """The engine, or why there is none, as a sentence without its end."""
+        """The engine of a stream, or why it cannot be used, as a clause for a message."""
         path = self._path(stream, key)
         if not path.exists() and not path.with_suffix(".json").exists():
             return self._nearest(stream, key)
@@ -73,9 +73,9 @@ class EngineCache:
         if isinstance(description, str):
             return description
         if description.stream != stream:
-            return f"{path.name} is the {description.stream} stream's"
+            return f"{path.name} belongs to the {description.stream} stream"
         if differences := key.differences(description.key):
-            return f"{path.name} is of another device or network: {'; '.join(differences)}"
+            return f"{path.name} is for another device or network: {'; '.join(differences)}"
         plan = _read(path, MAX_PLAN_BYTES)
         if plan is None:
             return f"{path.name} is missing or cannot be read"
@@ -85,7 +85,8 @@ class EngineCache:
         return StoredEngine(plan, layers, tuple(description.notes))
 
     def store(self, stream: str, key: EngineKey, built: BuiltEngine) -> None:
-        """Store an engine and its device's timings. Raises OSError if that is impossible."""
+        """Store an engine and the measurements of its build. Raises OSError if it cannot be
+        written."""
         make_private(self.folder)
         path = self._path(stream, key)
         description = _Description(
@@ -104,10 +105,10 @@ class EngineCache:
         timings = built.timing_cache
         with write_atomic(self._timings_path(key)) as file:
             file.write(hashlib.sha256(timings).digest() + timings)
-        self._tidy(stream, path)
+        self._delete_old(stream, path)
 
     def timings(self, key: EngineKey) -> bytes:
-        """The timing cache of earlier builds on this device; b"" if there is no valid one."""
+        """The measurements of earlier builds on this device; b"" if there are no valid ones."""
         data = _read(self._timings_path(key), MAX_TIMINGS_BYTES) or b""
         digest, timings = data[:_SHA256_BYTES], data[_SHA256_BYTES:]
         return timings if hashlib.sha256(timings).digest() == digest else b""
@@ -119,29 +120,30 @@ class EngineCache:
         return self.folder / f"timing-{key.device_digest()}.bin"
 
     def _nearest(self, stream: str, key: EngineKey) -> str:
-        """Which part of the key keeps the closest engine of this stream from being used."""
-        found = (_read_description(file) for file in self._files(f"{stream}-*.json"))
-        keys = [d.key for d in found if isinstance(d, _Description) and d.stream == stream]
+        """Why no engine matches: how the most similar one of this stream differs."""
+        descriptions = (_read_description(file) for file in self._files(f"{stream}-*.json"))
+        keys = [d.key for d in descriptions if isinstance(d, _Description) and d.stream == stream]
         if not keys:
             return "there is no engine yet"
         nearest = min((key.differences(other) for other in keys), key=len)
         return f"there is none for {'; '.join(nearest)}"
 
     def _files(self, pattern: str) -> list[Path]:
-        """Newest first."""
+        """The files that match a pattern, newest first."""
         dated = []
         for file in self.folder.glob(pattern):
             try:
                 dated.append((file.stat().st_mtime_ns, file.name, file))
             except OSError:
-                continue  # another process has just tidied up
+                continue  # another process has just deleted it
         return [file for _, _, file in sorted(dated, reverse=True)]
 
-    def _tidy(self, stream: str, stored: Path) -> None:
+    def _delete_old(self, stream: str, stored: Path) -> None:
+        """Keep `stored` and the newest others; delete abandoned temporary files."""
         others = [file for file in self._files(f"{stream}-*.plan") if file != stored]
-        gone = others[KEPT - 1 :] + self._files("timing-*.bin")[KEPT:]
-        gone += [f for f in self._files(f"*{TEMPORARY}") if _age_s(f) > ABANDONED_S]
-        for file in gone:
+        old = others[KEPT - 1 :] + self._files("timing-*.bin")[KEPT:]
+        old += [f for f in self._files(f"*{TEMPORARY}") if _age_s(f) > ABANDONED_S]
+        for file in old:
             file.unlink(missing_ok=True)
             if file.suffix == ".plan":
                 file.with_suffix(".json").unlink(missing_ok=True)
@@ -155,7 +157,7 @@ def _age_s(file: Path) -> float:
 
 
 def _read(file: Path, limit: int) -> bytes | None:
-    """A plain file of no more than `limit` bytes."""
+    """The content of a regular file of at most `limit` bytes; None if it is anything else."""
     try:
         if file.is_symlink() or not file.is_file() or file.stat().st_size > limit:
             return None
@@ -165,6 +167,7 @@ def _read(file: Path, limit: int) -> bytes | None:
 
 
 def _read_description(file: Path) -> _Description | str:
+    """The description, or why it cannot be used, as a clause for a message."""
     data = _read(file, MAX_DESCRIPTION_BYTES)
     if data is None:
         return f"{file.name} is missing or cannot be read"

@@ -1,8 +1,8 @@
-"""The deep learning accelerator of AGX Xavier, Xavier NX, AGX Orin and Orin NX.
+"""The deep learning accelerator (DLA) of AGX Xavier, Xavier NX, AGX Orin and Orin NX.
 
-TensorRT to 10.7 takes INT8 for it in the old way only: a float network and a table with one scale
-a tensor, the calibration cache. Ours is derived from the Q/DQ of the bundle, so nothing is measured
-on the device. TensorRT 10.8 to 11.4.0 has no DLA; 11.4.1 takes the Q/DQ network itself.
+Up to TensorRT 10.7, INT8 on the DLA needs a float network and a calibration cache: a table with one
+scale per tensor. It is derived from the bundle's Q/DQ, so nothing is calibrated on the device.
+TensorRT 10.8 to 11.4.0 do not support the DLA; 11.4.1 runs the Q/DQ network on it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from edge.devices.tensorrt.version import Capabilities, cache_header, version_of
 from edge.errors import DeviceError
 
 _ACTIVATIONS = ("Clip", "Relu")
-# They move values or average them: what comes out has the range of what went in.
-_PRESERVING = (
+# These move or average values, so their output has the range of their input.
+_RANGE_PRESERVING = (
     "Flatten",
     "Reshape",
     "Squeeze",
@@ -30,9 +30,9 @@ _PRESERVING = (
 )
 
 
-def check_dla_version(trt: ModuleType, library: Capabilities, precision: Precision) -> None:
-    """Raises DeviceError if this TensorRT has no DLA, or none in this precision."""
-    if library.dla is None:
+def check_dla_version(trt: ModuleType, supported: Capabilities, precision: Precision) -> None:
+    """Raises DeviceError if this TensorRT does not support the DLA, or not in this precision."""
+    if supported.dla is None:
         raise DeviceError(
             f"TensorRT {trt.__version__} has no DLA: 10.7 was the last with it before 11.4.1; use "
             "the GPU or another JetPack"
@@ -54,22 +54,22 @@ def check_dla_core(builder: Any, core: int) -> None:
 
 
 def place_on_dla(trt: ModuleType, config: Any, core: int) -> None:
-    """All layers on the DLA; those that it cannot run, on the GPU."""
+    """Run all layers on the DLA, except those that it does not support: on the GPU."""
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = core
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
 
 
 def tensor_scales(onnx: bytes) -> dict[str, float]:
-    """A scale for each tensor of the network without Q/DQ, in the order of the nodes.
+    """The scale of each tensor of the network without Q/DQ, by name, in the order of the nodes.
 
-    A tensor with Q/DQ has its scale. The others inherit one:
-    - before an activation: the activation's, for both become one layer and what the activation
-      cuts off need not be told apart;
-    - a branch of an Add: the larger of the sum's and the other branch's, so that neither can
-      saturate it where they do not saturate themselves;
-    - after a layer that moves or averages values: that of what went in.
-    What still has none (the logits) has none in the table either: its layer runs in FP16.
+    A tensor with Q/DQ has the scale of its Q/DQ. Others inherit a scale:
+    - the input of an activation: that of its output. Both become one layer, and values that the
+      activation clips need not be distinguished;
+    - a branch of an Add: the larger of the sum's and the other branch's, so that it does not
+      saturate unless they do;
+    - the output of a layer that moves or averages values: that of its input.
+    A tensor that inherits none, such as the logits, is not in the table: its layer runs in FP16.
     """
     model = load_model(onnx)
     scales = activation_scales(model)
@@ -93,11 +93,11 @@ def tensor_scales(onnx: bytes) -> dict[str, float]:
 def _inherit(
     kind: str, inputs: list[str], output: str, scales: dict[str, float]
 ) -> list[tuple[str, float]]:
-    """The scales that one layer gives to tensors without one."""
+    """The scales that tensors of one layer inherit, by name."""
     first = inputs[0]
     if kind in _ACTIVATIONS and first not in scales and output in scales:
         return [(first, scales[output])]
-    if kind in _PRESERVING and first in scales and output not in scales:
+    if kind in _RANGE_PRESERVING and first in scales and output not in scales:
         return [(output, scales[first])]
     if kind == "Add" and output in scales:
         known = [scales[name] for name in inputs if name in scales]
@@ -106,33 +106,36 @@ def _inherit(
 
 
 def calibration_cache(trt: ModuleType, onnx: bytes) -> bytes:
-    """The table as TensorRT reads it: a header with its version, then "tensor: scale", the scale
-    as the eight hexadecimal digits of a big-endian float32."""
+    """The calibration cache of a Q/DQ network, as TensorRT reads it: a header with the version,
+    then lines "tensor: scale" with the scale as a big-endian float32 in hexadecimal digits."""
     scales = tensor_scales(onnx)
     lines = [f"{name}: {struct.pack('>f', scale).hex()}" for name, scale in scales.items()]
     return "\n".join([cache_header(version_of(trt)), *lines, ""]).encode()
 
 
 def make_calibrator(trt: ModuleType, cache: bytes) -> Any:
-    """A calibrator that has its table already. `asked_for_data` tells that TensorRT did not take
-    it: the binding prints an exception of get_batch and goes on, with an engine of no worth."""
+    """A calibrator that provides a ready calibration cache.
+
+    table_refused: whether TensorRT asked for samples instead of using the table. The binding only
+    prints an exception of get_batch and continues, with a useless engine.
+    """
 
     class Table(trt.IInt8EntropyCalibrator2):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
-            trt.IInt8EntropyCalibrator2.__init__(self)  # without it the binding crashes
-            self.asked_for_data = False
+            trt.IInt8EntropyCalibrator2.__init__(self)  # the binding crashes without it
+            self.table_refused = False
 
         def get_batch_size(self) -> int:
             return 1
 
         def get_batch(self, names: list[str]) -> None:
-            self.asked_for_data = True
-            raise DeviceError("TensorRT does not take the calibration table of this network")
+            self.table_refused = True
+            raise DeviceError("TensorRT does not accept the calibration table of this network")
 
         def read_calibration_cache(self) -> bytes:
             return cache
 
         def write_calibration_cache(self, cache: bytes) -> None:
-            """Nothing: the bundle holds the scales."""
+            """Nothing to do: the scales are in the bundle."""
 
     return Table()

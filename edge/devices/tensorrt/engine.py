@@ -1,4 +1,4 @@
-"""An engine that runs: the same few calls from TensorRT 8.5 to 11.4."""
+"""Runs an engine, with the calls that are the same from TensorRT 8.5 to 11.4."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from edge.errors import BundleError, DeviceError
 
 
 def open_engine(trt: ModuleType, plan: bytes, log: Any, dla_core: int | None) -> Any:
-    """A trt.ICudaEngine, or None where TensorRT does not take the plan; `log` says why.
+    """Load a plan as a trt.ICudaEngine; None if TensorRT cannot, with the reason in `log`.
 
-    Raises DeviceError if TensorRT finds no GPU that it can use.
+    Raises DeviceError if TensorRT finds no usable GPU.
     """
     try:
         runtime = trt.Runtime(log)
-    except TypeError:  # the binding's answer to a null pointer
+    except TypeError:  # what the binding raises for a null pointer
         raise no_gpu(trt, log) from None
     if dla_core is not None:
         runtime.DLA_core = dla_core
@@ -25,14 +25,8 @@ def open_engine(trt: ModuleType, plan: bytes, log: Any, dla_core: int | None) ->
 
 
 class Engine:
-    """One network on the GPU (or the DLA), with fixed shapes. Used from one thread, with the
-    CUDA context of the caller.
-
-    name: of the ONNX file, for messages. shape: of the input, (1, channels, H, W). classes: C of
-    the output's (1, C). dla_core: the one the engine was built for; None for the GPU.
-    Raises DeviceError if TensorRT does not take the plan, BundleError where the network is not
-    the one that the manifest describes.
-    """
+    """One network on the GPU or the DLA, with fixed shapes. Used from one thread, in the CUDA
+    context of the caller."""
 
     @without_collection()
     def __init__(
@@ -44,19 +38,25 @@ class Engine:
         classes: int,
         dla_core: int | None = None,
     ) -> None:
+        """name: of the ONNX file, for messages. shape: of the input, (1, channels, H, W). classes:
+        C of the output (1, C). dla_core: that the engine was built for; None for the GPU.
+
+        Raises DeviceError if TensorRT cannot load the plan or memory is short, BundleError if the
+        network does not match shape and classes.
+        """
         self._name = name
         self._log = open_log(trt)
         self._engine = open_engine(trt, plan, self._log, dla_core)
         if self._engine is None:
             raise DeviceError(
-                f"{name}: TensorRT {trt.__version__} does not take this engine; run: twostream "
+                f"{name}: TensorRT {trt.__version__} cannot load this engine; run: twostream "
                 f"build{self._log.last_errors()}"
             )
         self._check(trt, shape, classes)
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise DeviceError(
-                f"{name}: no memory left on the device to run the engine; stop other programs"
+                f"{name}: not enough memory on the device to run the engine; stop other programs"
                 f"{self._log.last_errors()}"
             )
 
@@ -70,35 +70,33 @@ class Engine:
                 f"{OUTPUT!r}"
             )
         for name, expected in ((INPUT, shape), (OUTPUT, (shape[0], classes))):
-            found = tuple(engine.get_tensor_shape(name))
-            if found != tuple(expected):
+            actual = tuple(engine.get_tensor_shape(name))
+            if actual != tuple(expected):
                 raise BundleError(
-                    f"{self._name}: {name} is {found}, the manifest says {tuple(expected)}"
+                    f"{self._name}: {name} is {actual}, the manifest says {tuple(expected)}"
                 )
-            kind = engine.get_tensor_dtype(name)
-            if kind != trt.DataType.FLOAT:
-                raise BundleError(f"{self._name}: {name} is {kind}, not float32; export it again")
+            dtype = engine.get_tensor_dtype(name)
+            if dtype != trt.DataType.FLOAT:
+                raise BundleError(f"{self._name}: {name} is {dtype}, not float32; export it again")
 
     def bind(self, input_address: int, output_address: int) -> None:
-        """Where the input is read and the logits are written from now on, float32 both.
-
-        Addresses are the device's, and stay valid until the work that was enqueued is done.
-        """
+        """Set the GPU addresses of the input and the logits, both float32. They must stay valid
+        until all enqueued inferences have finished."""
         for name, address in ((INPUT, input_address), (OUTPUT, output_address)):
             if not self._context.set_tensor_address(name, address):
                 raise DeviceError(
-                    f"{self._name}: TensorRT does not take the address of {name}"
+                    f"{self._name}: TensorRT does not accept the address of {name}"
                     f"{self._log.last_errors()}"
                 )
 
     def enqueue(self, stream_handle: int) -> None:
-        """Start one inference on a CUDA stream and return. Raises DeviceError if it fails."""
+        """Enqueue an inference on a CUDA stream. Raises DeviceError if that fails."""
         if not self._context.execute_async_v3(stream_handle):
             raise DeviceError(
                 f"{self._name}: TensorRT could not start an inference{self._log.last_errors()}"
             )
 
     def close(self) -> None:
-        """Free it, the context before the engine that it belongs to."""
+        """Release the execution context, then its engine."""
         self._context = None
         self._engine = None

@@ -1,4 +1,4 @@
-"""The engine of a stream on this device: found in the user's cache, or built into it."""
+"""Gets the engine of a stream on this device: from the user's cache, or built and stored there."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from edge.files import check_private, user_cache
 
 logger = logging.getLogger(__name__)
 
-NAMED = 3  # float layers that a line names; more are counted
+NAMED = 3  # how many float convolutions a warning names; the others are counted
 
 
 @dataclass(frozen=True, slots=True)
 class ReadyEngine:
-    """built: now, and not found in the cache."""
+    """An engine that TensorRT has loaded or built. plan: serialized. built: now, rather than in an
+    earlier run."""
 
     stream: str
     plan: bytes
@@ -36,10 +37,10 @@ class ReadyEngine:
 
 
 def engine_folder(bundle: Bundle) -> Path:
-    """Where the engines of a bundle are: in the user's cache, under the manifest's sha256. Never in
-    the bundle: what lies there, somebody else may have built.
+    """The folder of a bundle's engines: in the user's cache, named after the manifest's sha256. Not
+    in the bundle, where somebody else may have put them.
 
-    Raises DeviceError if others can write into that folder.
+    Raises DeviceError if other users can write to it.
     """
     manifest = bundle.manifest.model_dump_json(by_alias=True)
     folder = user_cache() / hashlib.sha256(manifest.encode()).hexdigest()
@@ -48,7 +49,7 @@ def engine_folder(bundle: Bundle) -> Path:
 
 
 def planted_engines(bundle: Bundle) -> str | None:
-    """A warning about engine files in a bundle, which are not used; None if there are none."""
+    """A warning that the engines in a bundle are ignored; None if it has none."""
     if not (bundle.path / "engines").is_dir():
         return None
     return f"{bundle.path / 'engines'} is not used: engines are code, and are built on this device"
@@ -62,10 +63,10 @@ def get_or_build_engine(
     gpu: GPU,
     config: BuildConfig,
 ) -> ReadyEngine:
-    """Find or build.
+    """Get a stream's engine from the cache, or build it, which takes minutes. On a GPU without fast
+    INT8, an INT8 engine is built in FP16, with a warning.
 
-    Raises BundleError for a network that cannot be used, DeviceError where this device cannot
-    build it.
+    Raises BundleError if the network cannot be used, DeviceError if this device cannot build it.
     """
     if config.dla_core is not None:
         check_dla_version(trt, capabilities(trt), config.precision)
@@ -73,27 +74,29 @@ def get_or_build_engine(
     file = manifest.streams[stream].file
     onnx = bundle.read(file)
     cache = EngineCache(engine_folder(bundle))
-    found, key = _find(trt, cache, stream, _key(trt, manifest.files[file], gpu, config))
-    if isinstance(found, str) and config.precision == "int8" and not has_fast_int8(trt):
+    key = _key(trt, manifest.files[file], gpu, config)
+    stored = _find(trt, cache, stream, key)
+    if isinstance(stored, str) and config.precision == "int8" and not has_fast_int8(trt):
         config = _without_int8(stream, gpu, config)
-        found, key = _find(trt, cache, stream, _key(trt, manifest.files[file], gpu, config))
-    if isinstance(found, StoredEngine):
+        key = _key(trt, manifest.files[file], gpu, config)
+        stored = _find(trt, cache, stream, key)
+    if isinstance(stored, StoredEngine):
         logger.debug("%s: the engine of an earlier build, from %s", stream, cache.folder)
-        _report(stream, key, found.layers)
-        return ReadyEngine(stream, found.plan, key, found.layers, built=False)
+        _report(stream, key, stored.layers)
+        return ReadyEngine(stream, stored.plan, key, stored.layers, built=False)
     logger.info(
-        "%s: building an engine for %s, which takes minutes: %s", stream, _target(key), found
+        "%s: building an engine for %s, which takes minutes: %s", stream, _target(key), stored
     )
     started = time.perf_counter()
-    name, timings = f"{bundle.path}: {file}", cache.timings(key)
-    built = build_engine(trt, onnx, name, config, timings)
+    name = f"{bundle.path}: {file}"
+    engine = build_engine(trt, onnx, name, config, cache.timings(key))
     seconds = time.perf_counter() - started
-    logger.info("%s: built in %.0f s, %d KiB", stream, seconds, len(built.plan) >> 10)
-    for note in built.notes:
+    logger.info("%s: built in %.0f s, %d KiB", stream, seconds, len(engine.plan) >> 10)
+    for note in engine.notes:
         logger.warning("%s: %s", stream, note)
-    _keep(cache, stream, key, built)
-    _report(stream, key, built.layers)
-    return ReadyEngine(stream, built.plan, key, built.layers, built=True)
+    _store(cache, stream, key, engine)
+    _report(stream, key, engine.layers)
+    return ReadyEngine(stream, engine.plan, key, engine.layers, built=True)
 
 
 def _key(trt: ModuleType, onnx_sha256: str, gpu: GPU, config: BuildConfig) -> EngineKey:
@@ -108,17 +111,16 @@ def _key(trt: ModuleType, onnx_sha256: str, gpu: GPU, config: BuildConfig) -> En
     )
 
 
-def _find(
-    trt: ModuleType, cache: EngineCache, stream: str, key: EngineKey
-) -> tuple[StoredEngine | str, EngineKey]:
-    """As the cache finds it, and tried: an engine that is whole may still be one that this
-    TensorRT does not take, after a change of driver for one."""
-    found = cache.find(stream, key)
-    if isinstance(found, StoredEngine):
-        log = open_log(trt)
-        if open_engine(trt, found.plan, log, key.dla_core) is None:
-            found = f"TensorRT does not take the one that is there{log.last_errors()}"
-    return found, key
+def _find(trt: ModuleType, cache: EngineCache, stream: str, key: EngineKey) -> StoredEngine | str:
+    """The stored engine, if TensorRT can load it, else why there is none. After a change of the
+    driver, for example, it may refuse an undamaged engine."""
+    stored = cache.find(stream, key)
+    if isinstance(stored, str):
+        return stored
+    log = open_log(trt)
+    if open_engine(trt, stored.plan, log, key.dla_core) is None:
+        return f"TensorRT cannot load the stored one{log.last_errors()}"
+    return stored
 
 
 def _without_int8(stream: str, gpu: GPU, config: BuildConfig) -> BuildConfig:
@@ -131,12 +133,12 @@ def _without_int8(stream: str, gpu: GPU, config: BuildConfig) -> BuildConfig:
     return replace(config, precision="fp16")
 
 
-def _keep(cache: EngineCache, stream: str, key: EngineKey, built: BuiltEngine) -> None:
+def _store(cache: EngineCache, stream: str, key: EngineKey, engine: BuiltEngine) -> None:
     try:
-        cache.store(stream, key, built)
+        cache.store(stream, key, engine)
     except OSError as error:
         logger.warning(
-            "%s: the engine cannot be kept in %s (%s) and will be built again next time",
+            "%s: the engine cannot be stored in %s (%s) and will be built again next time",
             stream,
             cache.folder,
             error.strerror,
@@ -144,19 +146,19 @@ def _keep(cache: EngineCache, stream: str, key: EngineKey, built: BuiltEngine) -
 
 
 def _target(key: EngineKey) -> str:
-    place = "the GPU" if key.dla_core is None else f"DLA core {key.dla_core}"
-    return f"{place} of {key.gpu}, {key.precision}, TensorRT {key.tensorrt}"
+    processor = "the GPU" if key.dla_core is None else f"DLA core {key.dla_core}"
+    return f"{processor} of {key.gpu}, {key.precision}, TensorRT {key.tensorrt}"
 
 
 def _report(stream: str, key: EngineKey, layers: tuple[LayerPrecision, ...]) -> None:
-    """Warn if an INT8 engine has layers in another precision or does not report them."""
+    """Warn if an INT8 engine has convolutions in another precision, or does not report any."""
     if key.precision != "int8":
         return
     total, floats = len(convolutions(layers)), float_convolutions(layers)
     on_dla = sum(layer.kind == "DLA" for layer in layers)
     if key.dla_core is not None:
         logger.info(
-            "%s: parts on DLA core %d: %d; convolutions left to the GPU: %d",
+            "%s: parts on DLA core %d: %d; convolutions on the GPU: %d",
             stream,
             key.dla_core,
             on_dla,
@@ -164,10 +166,11 @@ def _report(stream: str, key: EngineKey, layers: tuple[LayerPrecision, ...]) -> 
         )
     elif total == 0:
         logger.warning(
-            "%s: TensorRT names no convolution of this engine; INT8 is not proven", stream
+            "%s: TensorRT reports no convolution of this engine, so INT8 is not confirmed", stream
         )
     if floats:
-        named = ", ".join(floats[:NAMED])
+        names = ", ".join(floats[:NAMED])
         more = f" and {len(floats) - NAMED} more" if len(floats) > NAMED else ""
-        text = f"{len(floats)} of {total} convolutions are not INT8: {named}{more}"
-        logger.warning("%s: %s", stream, text)
+        logger.warning(
+            "%s: %d of %d convolutions are not INT8: %s%s", stream, len(floats), total, names, more
+        )

@@ -1,4 +1,4 @@
-"""What an engine belongs to. One that was built for anything else is never run."""
+"""What an engine was built from and for. An engine with another key is never run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,24 @@ from edge.bundle.network import Precision
 
 
 @dataclass(frozen=True, slots=True)
+class GPU:
+    """name: from the driver. compute_capability: "8.7". multiprocessors: the enabled ones; AGX
+    Orin, Orin NX and Orin Nano have the same name and differ in nothing else."""
+
+    name: str
+    compute_capability: str
+    multiprocessors: int
+
+    def digest(self, tensorrt: str) -> str:
+        """In the names of the files that the engines of this GPU and TensorRT version share, 16
+        hexadecimal digits."""
+        return _digest([tensorrt, self.name, self.compute_capability, self.multiprocessors])
+
+
+@dataclass(frozen=True, slots=True)
 class EngineKey:
-    """onnx_sha256: of the bundle's Q/DQ file, also where the engine is made of a variant of it;
-    file and precision together say which variant. tensorrt: "10.3.0". gpu: the GPU's own name.
-    compute_capability: "8.7". multiprocessors: of the GPU, for all Orins have one name.
-    dla_core: None for the GPU.
-    """
+    """onnx_sha256: of the bundle's Q/DQ file, also for an FP16 or FP32 engine. tensorrt: "10.3.0".
+    gpu, compute_capability, multiprocessors: see GPU. dla_core: None for the GPU."""
 
     onnx_sha256: str
     tensorrt: str
@@ -26,25 +38,23 @@ class EngineKey:
     dla_core: int | None
 
     def differences(self, other: EngineKey) -> list[str]:
-        """Where `other`, an engine that is there, differs from this one, which is wanted:
-        "tensorrt 10.3.0, built with 8.6.2", one entry a part."""
-        found = []
+        """How `other`, the key of a stored engine, differs from this one, one entry per field:
+        "tensorrt 10.3.0, built with 8.6.2"."""
+        differences = []
         for field in fields(self):
-            wanted, built = getattr(self, field.name), getattr(other, field.name)
-            if wanted != built:
-                found.append(f"{field.name} {_short(wanted)}, built with {_short(built)}")
-        return found
+            needed, stored = getattr(self, field.name), getattr(other, field.name)
+            if needed != stored:
+                differences.append(f"{field.name} {_short(needed)}, built with {_short(stored)}")
+        return differences
 
     def digest(self) -> str:
+        """In the names of the engine's files, 16 hexadecimal digits."""
         return _digest(asdict(self))
 
     def device_digest(self) -> str:
-        return device_digest(self.tensorrt, self.gpu, self.compute_capability, self.multiprocessors)
-
-
-def device_digest(tensorrt: str, gpu: str, compute_capability: str, multiprocessors: int) -> str:
-    """Names what all engines of one device and TensorRT share."""
-    return _digest([tensorrt, gpu, compute_capability, multiprocessors])
+        """See GPU.digest."""
+        gpu = GPU(self.gpu, self.compute_capability, self.multiprocessors)
+        return gpu.digest(self.tensorrt)
 
 
 def _digest(parts: object) -> str:
@@ -55,13 +65,3 @@ def _short(value: object) -> str:
     if isinstance(value, str) and len(value) == 64:
         return value[:12]  # a sha256
     return "none" if value is None else str(value)
-
-
-@dataclass(frozen=True, slots=True)
-class GPU:
-    """name: as the driver gives it. compute_capability: "8.7". multiprocessors: as many as are on:
-    an AGX Orin, an Orin NX and an Orin Nano have one name and differ in nothing else."""
-
-    name: str
-    compute_capability: str
-    multiprocessors: int

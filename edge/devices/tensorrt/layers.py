@@ -1,8 +1,8 @@
-"""What the layers of a built engine compute in.
+"""The precision of an engine's layers.
 
-TensorRT lets a convolution whose Q/DQ is misplaced run in float and says nothing, so the engine is
-asked afterwards: through its inspector, or, where the engine cannot be opened (a build machine
-without the GPU that it is for), from the build log, which has the same in one line a layer.
+TensorRT silently runs a convolution with misplaced Q/DQ in float, so the precision is checked after
+the build: with the engine inspector, or, if the engine cannot be loaded here (on a build machine
+without its GPU), from the build log, which describes each layer in one line.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-# The longer names hold the shorter ones, and every format of the inspector is a sentence:
-# "Thirty-two wide channel vectorized row major Int8 format".
+# Searched in this order, since "bfloat16" contains "float". The inspector describes types in
+# phrases: "Thirty-two wide channel vectorized row major Int8 format".
 _TYPES = (
     ("int8", "int8"),
     ("fp8", "fp8"),
@@ -26,14 +26,15 @@ _TYPES = (
     ("float", "fp32"),
     ("fp32", "fp32"),
 )
-# TensorRT to 10 writes one field for format and type, 11 writes two, and the log a third spelling.
+# One field for format and type up to TensorRT 10, two from 11; the log has a third spelling.
 _TYPE_KEYS = ("Format/Datatype", "Datatype", "DataType")
 _LOGGED_TYPE = re.compile(r"Inputs: \[ ?\{[^}]*?Data[tT]ype: ([^,}]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class LayerPrecision:
-    """One layer of an engine. precision: of its first input; "unknown" if not reported."""
+    """One layer of an engine. kind: its type, such as "CaskConvolution". precision: of its first
+    input; "unknown" if it is not reported."""
 
     name: str
     kind: str
@@ -41,23 +42,24 @@ class LayerPrecision:
 
 
 def inspect_layers(trt: ModuleType, engine: Any) -> tuple[LayerPrecision, ...]:
-    """The layers of an opened engine; empty if TensorRT's report cannot be read."""
+    """The layers of a loaded engine; empty if TensorRT's report cannot be parsed."""
     inspector = engine.create_engine_inspector()
     return layers_from_report(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
 def layers_from_report(report: str) -> tuple[LayerPrecision, ...]:
-    """From the inspector's JSON."""
+    """The layers in the inspector's JSON; empty if it cannot be parsed."""
     try:
         # names may hold control characters
         layers = json.loads(report, strict=False)["Layers"]
     except (ValueError, KeyError, TypeError):
-        return ()  # some names break TensorRT's own quoting
+        return ()  # TensorRT does not escape some names
     return tuple(_from_entry(layer) for layer in layers if isinstance(layer, dict))
 
 
 def layers_from_log(lines: Iterable[str]) -> tuple[LayerPrecision, ...]:
-    """From lines "Name: ..., LayerType: ..., Inputs: [ ... Datatype: Int8 ...], ..."."""
+    """The layers in lines of the build log, of the form
+    "Name: ..., LayerType: ..., Inputs: [ ... Datatype: Int8 ...], ..."."""
     layers = []
     for line in lines:
         name, _, rest = line.partition("Name: ")[2].partition(", LayerType: ")
@@ -68,25 +70,25 @@ def layers_from_log(lines: Iterable[str]) -> tuple[LayerPrecision, ...]:
 
 
 def convolutions(layers: Iterable[LayerPrecision]) -> list[LayerPrecision]:
-    """The layers that convolve; "correlation" is what the graph compiler calls it."""
+    """The convolutions; the graph compiler calls them "correlation"."""
     return [
         layer for layer in layers if "conv" in layer.kind.lower() or layer.kind == "correlation"
     ]
 
 
 def float_convolutions(layers: Iterable[LayerPrecision]) -> list[str]:
-    """Names of the convolutions that do not compute in INT8."""
+    """The names of the convolutions that do not run in INT8."""
     return [layer.name for layer in convolutions(layers) if layer.precision != "int8"]
 
 
 def _from_entry(layer: dict[str, Any]) -> LayerPrecision:
     inputs = layer.get("Inputs") or [{}]
     first = inputs[0] if isinstance(inputs[0], dict) else {}
-    found = next((str(first[key]) for key in _TYPE_KEYS if key in first), "")
+    dtype = next((str(first[key]) for key in _TYPE_KEYS if key in first), "")
     kind = layer.get("ParameterType") or layer.get("LayerType") or "unknown"
-    return LayerPrecision(str(layer.get("Name", "unnamed")), str(kind), _precision(found))
+    return LayerPrecision(str(layer.get("Name", "unnamed")), str(kind), _precision(dtype))
 
 
-def _precision(text: str) -> str:
-    low = text.lower()
-    return next((name for word, name in _TYPES if word in low), "unknown")
+def _precision(description: str) -> str:
+    lower = description.lower()
+    return next((precision for word, precision in _TYPES if word in lower), "unknown")

@@ -1,4 +1,4 @@
-"""What was decided for one device: the precision and the processor of each stream."""
+"""The precision and processor of each stream that `twostream build` chose for a device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from edge.devices.tensorrt.builder import BuildConfig
-from edge.devices.tensorrt.key import GPU, device_digest
+from edge.devices.tensorrt.key import GPU
 from edge.errors import DeviceError
 from edge.files import make_private, why, write_atomic
 from edge.spec import Spec
@@ -27,11 +27,10 @@ class _Tuning(Spec):
 def read_tuning(
     folder: Path, gpu: GPU, tensorrt_version: str, streams: Collection[str]
 ) -> dict[str, BuildConfig] | None:
-    """What `twostream build` last decided for these streams on this device; None if it never
-    did.
+    """The last choice of `twostream build` for these streams on this device, by stream; None if it
+    has not run.
 
-    Raises DeviceError for a file that does not say: running in another precision than was chosen
-    would go unnoticed.
+    Raises DeviceError if the file cannot be used: nobody would notice a run in another precision.
     """
     path = _path(folder, gpu, tensorrt_version)
     try:
@@ -44,10 +43,9 @@ def read_tuning(
         tuning = _Tuning.model_validate_json(data)
     except ValidationError:
         raise DeviceError(f"{path}: is damaged; delete it or run: twostream build") from None
-    found = (tuning.tensorrt, tuning.gpu, set(tuning.streams))
-    if found != (tensorrt_version, gpu, set(streams)):
+    if (tuning.tensorrt, tuning.gpu, set(tuning.streams)) != (tensorrt_version, gpu, set(streams)):
         raise DeviceError(
-            f"{path}: is of another device or bundle; delete it or run: twostream build"
+            f"{path}: is for another device or bundle; delete it or run: twostream build"
         )
     return tuning.streams
 
@@ -55,7 +53,7 @@ def read_tuning(
 def write_tuning(
     folder: Path, gpu: GPU, tensorrt_version: str, streams: Mapping[str, BuildConfig]
 ) -> None:
-    """Store the configuration of all streams. Raises DeviceError if it cannot be written."""
+    """Store the configuration of each stream. Raises DeviceError if it cannot be written."""
     path = _path(folder, gpu, tensorrt_version)
     data = _Tuning(schema_version=1, tensorrt=tensorrt_version, gpu=gpu, streams=dict(streams))
     try:
@@ -67,5 +65,4 @@ def write_tuning(
 
 
 def _path(folder: Path, gpu: GPU, tensorrt_version: str) -> Path:
-    digest = device_digest(tensorrt_version, gpu.name, gpu.compute_capability, gpu.multiprocessors)
-    return folder / f"tuning-{digest}.json"
+    return folder / f"tuning-{gpu.digest(tensorrt_version)}.json"

@@ -1,8 +1,8 @@
-"""TensorRT itself: the only file that imports it and the only one that knows versions apart.
+"""The tensorrt package and the differences between its versions. The only file that imports it.
 
-What differs is asked for by name (does the flag exist?) and by number only where no name tells, as
-for the DLA. The two dates that matter: 10.0 brought strongly typed networks, where the ONNX alone
-says what is computed in what; 11.0 took everything else away, precision flags and calibrators.
+Features are detected by name (does the flag exist?), or by version where there is no name, as for
+the DLA. Two versions matter most: 10.0 added strongly typed networks, whose ONNX file alone decides
+the precision of each layer; 11.0 removed the alternatives, precision flags and calibrators.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from typing import Any, Literal
 from edge.errors import DeviceError
 
 OLDEST = (8, 5)  # the first with execute_async_v3
-NEWEST = (11, 4)  # that has been tried
-LAST_IMPLICIT_DLA = (10, 7)  # DLA through calibrated INT8
-FIRST_TYPED_DLA = (11, 4, 1)  # DLA again, through Q/DQ; none in between
+NEWEST = (11, 4)  # the last that was tested
+LAST_IMPLICIT_DLA = (10, 7)  # the last with DLA by a calibration cache
+FIRST_TYPED_DLA = (11, 4, 1)  # the first with DLA by Q/DQ; none in between supports the DLA
 ERRORS_KEPT = 4
-LAYERS = "LayerType: "  # in a line of the build log that describes a layer of the engine
+LAYERS = "LayerType: "  # in each line of the build log that describes a layer of the engine
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What this TensorRT takes.
+    """What this TensorRT supports.
 
-    typed_by_flag: STRONGLY_TYPED has to be asked for; where not, either no network is (8.x) or
-        every network is (11 and later).
-    precision_flags: reduced precision can be allowed by BuilderFlag.INT8 and FP16.
-    explicit_batch: the network has to be told that the batch is one of its dimensions.
-    dla: how INT8 gets to the DLA; None where this version has no DLA.
+    typed_by_flag: networks are strongly typed with the flag STRONGLY_TYPED. If False, no network is
+        (8.x) or every network is (11 and later).
+    precision_flags: BuilderFlag.INT8 and FP16 exist and allow a reduced precision.
+    explicit_batch: networks need the flag EXPLICIT_BATCH.
+    dla: how a network runs in INT8 on the DLA; None without DLA.
     """
 
     typed_by_flag: bool
@@ -45,7 +45,8 @@ class Capabilities:
 
 
 def load_tensorrt() -> ModuleType:
-    """The tensorrt package. Raises DeviceError with the remedy where it cannot be used."""
+    """The tensorrt package. Raises DeviceError with the remedy if it is missing, broken or too
+    old."""
     try:
         import tensorrt
     except ModuleNotFoundError as error:
@@ -82,6 +83,7 @@ def version_of(trt: ModuleType) -> tuple[int, ...]:
 
 
 def capabilities(trt: ModuleType) -> Capabilities:
+    """What this version of TensorRT supports."""
     typing = hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
     flags = hasattr(trt.BuilderFlag, "INT8") and hasattr(trt.BuilderFlag, "FP16")
     version = version_of(trt)
@@ -99,23 +101,23 @@ def capabilities(trt: ModuleType) -> Capabilities:
 
 
 def cache_header(version: tuple[int, ...]) -> str:
-    """The first line of a calibration cache; TensorRT takes no cache with another version's."""
+    """The first line of a calibration cache. TensorRT refuses a cache of another version."""
     major, minor, patch = (*version, 0, 0)[:3]
     number = major * 10000 if major >= 10 else major * 1000
     return f"TRT-{number + minor * 100 + patch}-EntropyCalibration2"
 
 
 def has_fast_int8(trt: ModuleType) -> bool:
-    """Whether the GPU computes INT8. Every GPU that a TensorRT without the question takes does."""
+    """Whether the GPU has fast INT8. All GPUs of the TensorRT versions that cannot tell have it."""
     return bool(getattr(open_builder(trt, open_log(trt)), "platform_has_fast_int8", True))
 
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """No garbage collection while TensorRT works (also as a decorator, `@without_collection()`).
+    """Disable garbage collection in the block or, as `@without_collection()`, in a function.
 
-    It would come in the middle of a call back to a logger, and where it finds another of TensorRT's
-    objects, freeing that waits for a lock which the call itself holds: for ever (TensorRT-RTX 1.7).
+    A collection within TensorRT's call of our logger may free another TensorRT object, which waits
+    for ever for a lock that the call holds (TensorRT-RTX 1.7).
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -127,37 +129,38 @@ def without_collection() -> Iterator[None]:
 
 
 def open_builder(trt: ModuleType, log: Any) -> Any:
-    """trt.Builder. Raises DeviceError if TensorRT finds no GPU that it can use."""
+    """A trt.Builder. Raises DeviceError if TensorRT finds no usable GPU."""
     try:
         return trt.Builder(log)
-    except TypeError:  # the binding's answer to a null pointer
+    except TypeError:  # what the binding raises for a null pointer
         raise no_gpu(trt, log) from None
 
 
 def no_gpu(trt: ModuleType, log: Any) -> DeviceError:
+    """The error if TensorRT finds no usable GPU, with its last errors."""
     return DeviceError(
-        f"TensorRT {trt.__version__} finds no GPU that it can use; check the driver, and that "
-        f"the GPU has memory left{log.last_errors()}"
+        f"TensorRT {trt.__version__} finds no usable GPU; check the driver, and that the GPU has "
+        f"free memory{log.last_errors()}"
     )
 
 
 def open_log(trt: ModuleType) -> Any:
-    """A trt.ILogger that keeps the last errors and the engine's layers, and prints nothing.
+    """A trt.ILogger that prints nothing and keeps the last errors and the lines about layers.
 
-    `layer_lines`: one line of the build log a layer, where the builder was asked for details.
-    `last_errors()`: " (TensorRT: ...)", or "" where there were none.
+    layer_lines: one line of the build log per layer, with profiling_verbosity DETAILED.
+    last_errors(): " (TensorRT: ...)", or "" if there were none.
     """
     return _log_class(trt)()
 
 
 @cache
 def _log_class(trt: ModuleType) -> type:
-    """One class for a module, since TensorRT's binding remembers those that it has met."""
+    """One class per tensorrt module, since TensorRT's binding keeps every class that it sees."""
     severe = (trt.Logger.INTERNAL_ERROR, trt.Logger.ERROR)
 
     class Log(trt.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
-            trt.ILogger.__init__(self)  # without it the binding crashes
+            trt.ILogger.__init__(self)  # the binding crashes without it
             self.errors: deque[str] = deque(maxlen=ERRORS_KEPT)
             self.layer_lines: list[str] = []
 

@@ -311,7 +311,7 @@ def cuda_error(text: str) -> Exception:
         (no_pinned_memory, "device cuda: out of memory"),
         (no_inference, "could not start an inference"),
         (no_tensorrt, "TensorRT is not installed"),
-        (no_runtime, "TensorRT 10.3.0 finds no GPU that it can use"),
+        (no_runtime, "TensorRT 10.3.0 finds no usable GPU"),
     ],
 )
 def test_a_gpu_that_fails_is_left_whole_and_told(

@@ -76,7 +76,7 @@ def test_a_float_convolution_is_reported_by_name(
 
 
 def test_a_build_says_what_it_is_at(demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.devices.tensorrt.progress.LINE_EVERY_S", 0.001)
+    monkeypatch.setattr("edge.devices.tensorrt.progress.REPORT_EVERY_S", 0.001)
     data = (demo_bundle / "spatial.onnx").read_bytes()
     with logged() as lines:
         build_engine(load_rtx(), data, "network.onnx", INT8, b"")
@@ -101,7 +101,7 @@ def progress_told_to(handler: logging.Handler) -> Iterator[None]:
 
 def test_ctrl_c_stops_a_build(demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an answer to it TensorRT would go on for minutes, and the key do nothing."""
-    monkeypatch.setattr("edge.devices.tensorrt.progress.LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("edge.devices.tensorrt.progress.REPORT_EVERY_S", 0.0)
     data = (demo_bundle / "spatial.onnx").read_bytes()
     lines: list[str] = []
 
@@ -120,7 +120,7 @@ def test_ctrl_c_stops_a_build(demo_bundle: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_handler_that_fails_ends_a_build(
     demo_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge.devices.tensorrt.progress.LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("edge.devices.tensorrt.progress.REPORT_EVERY_S", 0.0)
 
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

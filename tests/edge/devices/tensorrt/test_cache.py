@@ -175,7 +175,7 @@ def test_streams_that_were_swapped(bundle: Bundle) -> None:
         shutil.copy(theirs, mine)
     prepared, said = prepare(bundle, "spatial")
     assert prepared.built
-    assert f"{spatial[0].name} is the temporal stream's" in said
+    assert f"{spatial[0].name} belongs to the temporal stream" in said
 
 
 def test_the_plan_alone_of_the_other_stream(bundle: Bundle) -> None:
@@ -195,7 +195,7 @@ def test_a_description_of_another_device(bundle: Bundle) -> None:
     description.write_text(json.dumps(raw))
     prepared, said = prepare(bundle)
     assert prepared.built
-    assert "is of another device or network: gpu Orin, built with Xavier" in said
+    assert "is for another device or network: gpu Orin, built with Xavier" in said
 
 
 def test_an_engine_that_tensorrt_refuses_though_all_fits(bundle: Bundle) -> None:
@@ -205,7 +205,7 @@ def test_an_engine_that_tensorrt_refuses_though_all_fits(bundle: Bundle) -> None
     EngineCache(engine_folder(bundle)).store("spatial", first.key, foreign)
     prepared, said = prepare(bundle)
     assert prepared.built
-    assert "TensorRT does not take the one that is there (TensorRT: Magic tag" in said
+    assert "TensorRT cannot load the stored one (TensorRT: Magic tag" in said
 
 
 @pytest.mark.parametrize("renamed", [0, 1])
@@ -398,7 +398,7 @@ def test_an_engine_that_cannot_be_kept_still_runs(
     prepared, said = prepare(bundle)
     assert prepared.built
     assert prepared.plan
-    assert "cannot be kept in" in said
+    assert "cannot be stored in" in said
     assert "No space left on device" in said
 
 
@@ -412,4 +412,4 @@ def test_no_fast_int8_is_fp16_with_a_line(bundle: Bundle) -> None:
 
 def test_the_dla_says_what_it_left_to_the_gpu(bundle: Bundle) -> None:
     _, said = prepare(bundle, config=BuildConfig("int8", 0, None))
-    assert "spatial: parts on DLA core 0: 1; convolutions left to the GPU: 0" in said
+    assert "spatial: parts on DLA core 0: 1; convolutions on the GPU: 0" in said

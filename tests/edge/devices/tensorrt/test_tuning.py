@@ -50,12 +50,12 @@ def test_a_tuning_of_another_device_is_an_error(tmp_path: Path) -> None:
         except DeviceError as error:
             said.append(str(error))
     assert len(said) == 1
-    assert "is of another device or bundle" in said[0]
+    assert "is for another device or bundle" in said[0]
 
 
 def test_a_tuning_of_other_streams_is_an_error(tmp_path: Path) -> None:
     write_tuning(tmp_path, ORIN, "10.3.0", {"spatial": INT8, "temporal": INT8})
-    with pytest.raises(DeviceError, match="is of another device or bundle"):
+    with pytest.raises(DeviceError, match="is for another device or bundle"):
         read_tuning(tmp_path, ORIN, "10.3.0", ("spatial", "slow"))
 
 

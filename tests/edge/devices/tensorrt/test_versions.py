@@ -148,7 +148,7 @@ def test_a_refused_calibration_table_is_an_error(
     monkeypatch.setattr(
         "edge.devices.tensorrt.dla.cache_header", lambda version: "TRT-1-EntropyCalibration2"
     )
-    with pytest.raises(DeviceError, match="does not take the calibration table"):
+    with pytest.raises(DeviceError, match="does not accept the calibration table"):
         build_engine(
             Surface("10.3.0", dla_cores=1), spatial, "net", BuildConfig("int8", 0, None), b""
         )
@@ -194,7 +194,7 @@ def test_what_tensorrt_refuses_is_an_error(spatial: bytes) -> None:
     engine = Engine(trt, plan_of(trt, spatial), "spatial.onnx", SHAPE, CLASSES)
     with pytest.raises(DeviceError, match=r"spatial\.onnx: TensorRT could not start"):
         engine.enqueue(1)
-    with pytest.raises(DeviceError, match="does not take the address of input"):
+    with pytest.raises(DeviceError, match="does not accept the address of input"):
         engine.bind(0, 4096)
 
 
@@ -228,12 +228,12 @@ def test_an_engine_with_half_inputs_is_refused(spatial: bytes) -> None:
 def test_plans_that_are_not_of_this_version(spatial: bytes) -> None:
     older, newer = Surface("10.3.0"), Surface("10.7.0")
     for plan in (b"", b"garbage", plan_of(older, spatial)):
-        with pytest.raises(DeviceError, match="does not take this engine; run: twostream build"):
+        with pytest.raises(DeviceError, match="cannot load this engine; run: twostream build"):
             Engine(newer, plan, "net", SHAPE, CLASSES)
 
 
 def test_no_gpu_is_one_line(spatial: bytes) -> None:
-    with pytest.raises(DeviceError, match=r"finds no GPU that it can use.*CUDA init"):
+    with pytest.raises(DeviceError, match=r"finds no usable GPU.*CUDA init"):
         plan_of(Surface("10.3.0", gpu=False), spatial)
 
 

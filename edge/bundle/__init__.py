@@ -1,1 +1,1 @@
-"""The bundle: the files that go from the workstation to the device."""
+"""The bundle: the files that are copied from the workstation to the device."""

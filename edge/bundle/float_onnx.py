@@ -1,8 +1,8 @@
-"""The bundle's network in another precision: Q/DQ taken out, computed in FP32 or FP16.
+"""Removes the Q/DQ from a bundle's network, to run it in FP32 or FP16.
 
-The bundle holds one file a stream, with int8 weights. A float engine of it has those weights, as
-the floats that they stand for, and activations that are not rounded. The only file of `edge` that
-imports onnx, and only where a float engine or one for the DLA is built.
+A bundle has one ONNX file per stream, with INT8 weights. The float network has the dequantised
+weights, and its activations are not quantised. This is the only file of `edge` that imports onnx,
+which is needed for float networks and the DLA only.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ HALF_LIMIT = 65504.0  # the largest float16
 
 
 def import_onnx() -> ModuleType:
+    """The onnx package. Raises DeviceError if it is not installed."""
     try:
         import onnx
     except ImportError:
@@ -32,21 +33,21 @@ def import_onnx() -> ModuleType:
 
 
 def load_model(data: bytes) -> Any:
-    """An onnx.ModelProto that holds all of its weights. Raises BundleError if the bytes are
-    none."""
+    """Parse an ONNX file that contains all of its weights to an onnx.ModelProto. Raises BundleError
+    if it is not one, DeviceError without onnx."""
     onnx = import_onnx()
     check_self_contained(data)
     try:
         return onnx.load_model_from_string(data)
-    except Exception as error:  # protobuf's DecodeError, which may not be importable by one name
+    except Exception as error:  # protobuf's DecodeError, whose module depends on the version
         raise BundleError(f"the network is not readable ONNX ({error}); export it again") from None
 
 
 def float_onnx(data: bytes, precision: Literal["fp16", "fp32"]) -> bytes:
-    """An ONNX file without Q/DQ. Inputs and outputs stay float32 in either precision; an fp16
-    network is typed so in the file, between two casts, so that it needs no builder flag.
+    """Convert a Q/DQ ONNX file to one without Q/DQ. Its input and output stay float32; an FP16
+    network has a cast after the input and before the output, so TensorRT needs no builder flag.
 
-    Raises BundleError for a network that has no such variant, DeviceError without onnx.
+    Raises BundleError if the network cannot be converted, DeviceError without onnx.
     """
     onnx = import_onnx()
     model = load_model(data)
@@ -62,10 +63,10 @@ def float_onnx(data: bytes, precision: Literal["fp16", "fp32"]) -> bytes:
 
 
 def activation_scales(model: Any) -> dict[str, float]:
-    """The scale (|value| that becomes 127, divided by 127) of each tensor that has Q/DQ, by the
-    tensor's own name, in the order in which they are made.
+    """The scale of each tensor with Q/DQ, by name, in the order of the nodes: the tensor's value is
+    the quantised value times the scale.
 
-    Raises BundleError if they are not one constant a tensor.
+    Raises BundleError if a tensor's scale is not one constant.
     """
     constants = _constants(import_onnx(), model)
     scales = {}
@@ -74,7 +75,7 @@ def activation_scales(model: Any) -> dict[str, float]:
             values = _constant(node, 1, constants)
             if values.size != 1:
                 raise BundleError(
-                    f"{node.name or node.output[0]} has {values.size} scales, not one a tensor; "
+                    f"{node.name or node.output[0]} has {values.size} scales, not one per tensor; "
                     "calibrate and export the bundle again"
                 )
             scales[node.input[0]] = float(values.reshape(()))
@@ -82,6 +83,7 @@ def activation_scales(model: Any) -> dict[str, float]:
 
 
 def _constants(onnx: ModuleType, model: Any) -> dict[str, NDArray[Any]]:
+    """The values of initializers and Constant nodes, by name."""
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant":
@@ -92,7 +94,7 @@ def _constants(onnx: ModuleType, model: Any) -> dict[str, NDArray[Any]]:
 
 
 def _constant(node: Any, index: int, constants: dict[str, NDArray[Any]]) -> NDArray[Any]:
-    """An input of a Q/DQ node that has to be constant."""
+    """An input of a Q/DQ node. Raises BundleError if it is not constant."""
     if node.input[index] not in constants:
         raise BundleError(
             f"{node.name or node.output[0]}: {node.input[index]} is not a constant; calibrate and "
@@ -102,11 +104,12 @@ def _constant(node: Any, index: int, constants: dict[str, NDArray[Any]]) -> NDAr
 
 
 def _remove_quantisation(onnx: ModuleType, model: Any) -> None:
-    """Activations skip their pair, int8 weights become float32 initializers of the same name."""
+    """Remove each Q/DQ pair from the activations, and replace INT8 weights by float32 initializers,
+    named as the outputs of their DequantizeLinear."""
     graph = model.graph
     constants = _constants(onnx, model)
     quantised = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "QuantizeLinear"}
-    skipped: dict[str, str] = {}  # what a DequantizeLinear made -> what went into the pair
+    skipped: dict[str, str] = {}  # output of a Q/DQ pair -> its input
     weights = []
     kept = []
     for node in graph.node:
@@ -120,7 +123,7 @@ def _remove_quantisation(onnx: ModuleType, model: Any) -> None:
                 weights.append(onnx.numpy_helper.from_array(values, node.output[0]))
             else:
                 raise BundleError(
-                    f"{node.name or node.output[0]} dequantises what nothing quantised; calibrate "
+                    f"{node.name or node.output[0]} has an input that is not quantised; calibrate "
                     "and export the bundle again"
                 )
         elif node.op_type == "QuantizeLinear":
@@ -140,6 +143,7 @@ def _remove_quantisation(onnx: ModuleType, model: Any) -> None:
 
 
 def _dequantise(node: Any, constants: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """The output of a DequantizeLinear with constant inputs."""
     values = _constant(node, 0, constants).astype(np.float32)
     scale = _constant(node, 1, constants).astype(np.float32)
     zero = np.zeros_like(scale)
@@ -158,15 +162,15 @@ def _dequantise(node: Any, constants: dict[str, NDArray[Any]]) -> NDArray[np.flo
 
 
 def _halve(onnx: ModuleType, model: Any) -> None:
-    """All of it in float16, between a cast at the input and one at the output."""
+    """Convert all tensors to float16, with a cast after the input and before the output."""
     graph = model.graph
-    limits = {name for node in graph.node if node.op_type == "Clip" for name in node.input[1:]}
+    bounds = {name for node in graph.node if node.op_type == "Clip" for name in node.input[1:]}
     for tensor in graph.initializer:
-        _halve_tensor(onnx, tensor, tensor.name, tensor.name in limits)
+        _halve_tensor(onnx, tensor, tensor.name, tensor.name in bounds)
     for node in graph.node:
         if node.op_type == "Constant":
             for attribute in (a for a in node.attribute if a.name == "value"):
-                _halve_tensor(onnx, attribute.t, node.output[0], node.output[0] in limits)
+                _halve_tensor(onnx, attribute.t, node.output[0], node.output[0] in bounds)
         for names in (node.input, node.output):
             for index, name in enumerate(names):
                 if name in (INPUT, OUTPUT):
@@ -177,12 +181,12 @@ def _halve(onnx: ModuleType, model: Any) -> None:
     graph.node.append(make("Cast", [f"{OUTPUT}_half"], [OUTPUT], "logits_cast", to=single))
 
 
-def _halve_tensor(onnx: ModuleType, tensor: Any, name: str, is_limit: bool) -> None:
+def _halve_tensor(onnx: ModuleType, tensor: Any, name: str, is_bound: bool) -> None:
     if tensor.data_type != onnx.TensorProto.FLOAT:
         return
     values = onnx.numpy_helper.to_array(tensor)
-    if is_limit:
-        values = np.clip(values, -HALF_LIMIT, HALF_LIMIT)  # a limit beyond all values limits none
+    if is_bound:
+        values = np.clip(values, -HALF_LIMIT, HALF_LIMIT)  # no float16 is beyond it
     elif not (np.abs(values) <= HALF_LIMIT).all():
         raise BundleError(f"{name} has values that FP16 cannot hold; use int8 or fp32")
     tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), tensor.name))

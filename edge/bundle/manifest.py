@@ -1,17 +1,17 @@
 """The bundle: networks, and everything the runtime needs to build their inputs and use their
 outputs.
 
-A folder, or a .zip of it:
+It is a folder, or a .zip of its files:
 
-    bundle.json      the manifest, below; it lists the sha256 of every other file
-    spatial.onnx     Q/DQ INT8, (1, 3, H, W) -> (1, C) logits: a stream's file, with any name
+    bundle.json      the manifest, defined below; it lists the sha256 of every other file
+    spatial.onnx     Q/DQ INT8, (1, 3, H, W) -> (1, C) logits; each stream has a file of any name
     temporal.onnx    Q/DQ INT8, (1, 2L, H, W) -> (1, C) logits
-    parity.npz       a run of frames, with the flow and logits they must give (see parity.py)
+    parity.npz       a run of frames, and the flow and logits that must follow (see parity.py)
     report.json      results measured at the export
 
-A bundle is untrusted input: files are read without unpacking, only those listed in the manifest;
-sizes are limited and hashes checked on every read; nothing is unpickled. The manifest's values are
-limited too, and its texts are safe to print. Engines next to these files are not used (see
+A bundle is untrusted input. Only files that the manifest lists are read, without unpacking; their
+size is limited and their sha256 checked on every read; nothing is unpickled. The manifest's values
+are limited too, and its texts are safe to print. Engines in a bundle are ignored (see
 edge/devices/tensorrt/cache.py).
 """
 
@@ -46,9 +46,9 @@ MAX_FILE_BYTES = 1 << 30
 MAX_FILES = 16
 MAX_CLASSES = 10_000
 MAX_STREAMS = 8
-MAX_INPUT_BYTES = 1 << 27  # of one network, float32
-# Of one flow: pixels of all scales, times warps, times iterations. "accurate" needs 10 million at
-# 224 x 224, and a core does some 1000 million a second.
+MAX_INPUT_BYTES = 1 << 27  # of one network's input, float32
+# Pixel iterations per frame: pixels of all scales, times warps, times iterations. "accurate" needs
+# 10 million at 224 x 224, and a core computes about 1000 million per second.
 MAX_FLOW_WORK = 400_000_000
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -59,22 +59,23 @@ UNREADABLE_ZIP = (
     lzma.LZMAError,
     EOFError,
     OSError,
-    RuntimeError,  # encrypted; and its NotImplementedError, an unknown compression
-    ValueError,  # names in another encoding than flagged, offsets before the start of the file
+    RuntimeError,  # encrypted; its subclass NotImplementedError is an unknown compression
+    ValueError,  # names not in the declared encoding, offsets before the start of the file
     OverflowError,
     MemoryError,
     struct.error,
 )
 
-# The timed stages of a frame besides the networks, which have the names of their streams.
-STAGES = frozenset({"decode", "queue", "host", "resize", "flow", "stack"}) | {
-    *("scores", "wait", "fusion", "output", "latency"),
-}
+# The names of a frame's timed stages. Networks are stages too, with the names of their streams.
+STAGES = frozenset(
+    {"decode", "queue", "host", "resize", "flow", "stack", "scores"}
+    | {"wait", "fusion", "output", "latency"}
+)
 
 FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 StreamName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-# logits are divided by it before the softmax
+# Logits are divided by it before the softmax.
 Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]
 
 
@@ -100,9 +101,10 @@ class FusionSpec(Spec):
     """How the scores of all streams become one decision.
 
     kind: arithmetic is the weighted mean (Simonyan and Zisserman, 2014). temperature: calibrates
-    the fused score (Guo et al., 2017). window_s: scores are averaged over this long. threshold:
-    below it the label is "unknown"; it was chosen so that at most a share of false_alarm_rate of
-    the snippets of other actions gets a label.
+    the fused score (Guo et al., 2017). window_s: scores are averaged over the last window_s
+    seconds. threshold: minimum score of a label; below it the label is "unknown".
+    false_alarm_rate: the threshold was chosen so that at most this share of the snippets of other
+    actions gets a label.
     """
 
     kind: Literal["arithmetic"]
@@ -113,18 +115,19 @@ class FusionSpec(Spec):
 
 
 class ParitySpec(Spec):
-    """The parity samples, and how much a device's scores may differ. size_hw: of their frames,
-    before resizing."""
+    """The parity samples. size_hw: of their frames, before resizing. tolerance: how much a device's
+    softmax scores may differ from theirs."""
 
     file: FileName
     size_hw: tuple[int, int] = Field(strict=False)
-    tolerance: float = Field(gt=0, le=1)  # of a softmax score, absolute
+    tolerance: float = Field(gt=0, le=1)
 
 
 class Manifest(Spec):
-    """Everything in bundle.json. No field has a default: a runtime reads all of it or refuses.
+    """The content of bundle.json. No field has a default: a missing or unknown key is an error.
 
-    accepted_loss: the accuracy that INT8 loses, if it was too much but accepted, else None.
+    accepted_loss: the accuracy lost by INT8, if it exceeded the limit but was accepted at the
+    export, else None.
     """
 
     schema_version: Literal[3]
@@ -139,17 +142,17 @@ class Manifest(Spec):
 
     @property
     def motions(self) -> tuple[Spec, ...]:
-        """The methods of motion that the streams need, each once."""
+        """The motion methods of all streams, without duplicates."""
         return motions_of(stream.input for stream in self.streams.values())
 
     @property
     def history(self) -> int:
-        """How many frames have to be known before the newest."""
+        """How many frames before the newest one the networks need."""
         return max(stream.input.history for stream in self.streams.values())
 
     @property
     def interval_s(self) -> float:
-        """Between frames in training, the same for all streams."""
+        """The time between frames in training, the same for all streams."""
         return float(next(iter(self.streams.values())).input.interval_s)
 
     @model_validator(mode="after")
@@ -163,8 +166,10 @@ class Manifest(Spec):
             raise ValueError("the weights of all streams are zero")
         if any(side % 2 or not 32 <= side <= 4096 for side in self.parity.size_hw):
             raise ValueError("parity.size_hw needs two even numbers from 32 to 4096")
-        if taken := STAGES & set(self.streams):
-            raise ValueError(f"a stream may not be called {sorted(taken)[0]!r}; a stage is")
+        if reserved := STAGES & set(self.streams):
+            raise ValueError(
+                f"a stream may not be called {sorted(reserved)[0]!r}, the name of a stage"
+            )
         intervals = {float(stream.input.interval_s) for stream in self.streams.values()}
         if len(intervals) > 1:
             raise ValueError(f"streams differ in interval_s: {sorted(intervals)}")
@@ -190,44 +195,46 @@ class Manifest(Spec):
 
 
 def sha256(data: bytes) -> str:
+    """The SHA-256 of data, 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 class Bundle:
-    """A manifest and the checked files beside it. written: bundle.json as it was read; schema: the
-    version that it was written in."""
+    """A manifest and the files that it lists."""
 
     def __init__(
         self, path: Path, manifest: Manifest, written: bytes = b"", schema: int = SCHEMA
     ) -> None:
+        """path: of the folder or .zip. written: bundle.json as it was read. schema: the version of
+        bundle.json before it was upgraded."""
         self.path = path
         self.manifest = manifest
         self.schema = schema
         self._written = written
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file that the manifest lists, its sha256 checked.
+        """Read a file that the manifest lists.
 
-        Raises BundleError when the file is missing, too large or not the one that was packed.
+        Raises BundleError if it is missing, too large, or its sha256 differs from the manifest's.
         """
         data = _read_member(self.path, name, MAX_FILE_BYTES)
-        expected, found = self.manifest.files[name], sha256(data)
-        if found != expected:
+        expected, actual = self.manifest.files[name], sha256(data)
+        if actual != expected:
             raise BundleError(
                 f"{self.path}: {name} is not the file that the manifest lists "
-                f"(sha256 {found[:12]}, expected {expected[:12]}); export or copy the bundle again"
+                f"(sha256 {actual[:12]}, expected {expected[:12]}); export or copy the bundle again"
             )
         return data
 
     def manifest_bytes(self) -> bytes:
-        """bundle.json as it was when it was read and checked, whatever lies there by now."""
+        """bundle.json as it was when the bundle was opened, even if the file has changed since."""
         return self._written
 
 
 def load_bundle(path: str | Path) -> Bundle:
-    """Open a bundle folder or .zip and check its manifest.
+    """Open a bundle folder or .zip and check its manifest. Schema 2 is upgraded in memory.
 
-    Raises BundleError with the file, the key and what was expected.
+    Raises BundleError if it cannot be read or is invalid, with the file, key and expected value.
     """
     path = Path(path)
     if not path.exists():
@@ -237,28 +244,28 @@ def load_bundle(path: str | Path) -> Bundle:
         raw = parse_json(data)
     except ValueError as error:
         raise BundleError(f"{path}: {MANIFEST} is not valid JSON ({error})") from None
-    found = raw.get("schema_version") if isinstance(raw, dict) else None
-    if type(found) is int and found == 2:
+    schema = raw.get("schema_version") if isinstance(raw, dict) else None
+    if type(schema) is int and schema == 2:
         try:
             raw = upgrade_manifest(raw)
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(
                 f"{path}: {MANIFEST} is of schema 2 and lacks a part ({printable(str(error))})"
             ) from None
-    elif type(found) is not int or found != SCHEMA:  # 2.0 is another version's idea of it
+    elif type(schema) is not int or schema != SCHEMA:  # 3.0 and True are not versions
         raise BundleError(
-            f"{path}: {MANIFEST} has schema_version {printable(repr(found))[:40]}, this twostream "
+            f"{path}: {MANIFEST} has schema_version {printable(repr(schema))[:40]}, this twostream "
             f"reads {SCHEMA}; export the bundle with a matching version"
         )
     try:
         manifest = Manifest.model_validate(raw)
     except ValidationError as error:
         raise BundleError(f"{path}: {MANIFEST}: {first_fault(error, 'manifest')}") from None
-    return Bundle(path, manifest, data, schema=found)
+    return Bundle(path, manifest, data, schema)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write bundle.json; the same manifest always gives the same bytes."""
+    """Write bundle.json, always the same bytes for the same manifest."""
     text = json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=2)
     with write_atomic(folder / MANIFEST, BundleError) as file:
         file.write((text + "\n").encode())
@@ -274,15 +281,15 @@ def _read_member(path: Path, name: str, limit: int) -> bytes:
 
 def _read_file(folder: Path, name: str, limit: int) -> bytes:
     file = folder / name
-    plain = BundleError(f"{folder}: not a bundle, {name} is missing or not a plain file")
+    not_a_bundle = BundleError(f"{folder}: not a bundle, {name} is missing or not a plain file")
     if file.is_symlink() or not file.is_file():
-        raise plain
+        raise not_a_bundle
     try:
-        # asked again of what was opened: it may have become a link or a pipe meanwhile
+        # checked again after opening: it may have been replaced by a link or a pipe
         with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise plain
+                raise not_a_bundle
             _check_size(folder, name, status.st_size, limit)
             data = stream.read(limit + 1)
     except OSError as error:
@@ -295,7 +302,7 @@ def _read_zip(path: Path, name: str, limit: int) -> bytes:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
             _check_size(path, name, archive.getinfo(name).file_size, limit)
-            data = stream.read(limit + 1)  # bounded whatever size the header claims
+            data = stream.read(limit + 1)  # the size in the header may be wrong
     except KeyError:
         raise BundleError(f"{path}: not a bundle, {name} is missing at its top level") from None
     except UNREADABLE_ZIP as error:
@@ -307,6 +314,6 @@ def _read_zip(path: Path, name: str, limit: int) -> bytes:
 def _check_size(path: Path, name: str, size: int, limit: int) -> None:
     if size > limit:
         raise BundleError(
-            f"{path}: {name} has {size / (1 << 20):.1f} MiB, larger than the {limit >> 20} MiB a "
-            "bundle may use"
+            f"{path}: {name} has {size / (1 << 20):.1f} MiB, more than the {limit >> 20} MiB that "
+            "a bundle may use"
         )

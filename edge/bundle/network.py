@@ -1,4 +1,4 @@
-"""The specification of one network, stored in checkpoints, ONNX files and bundles."""
+"""The specification of one network, stored in its checkpoint and its ONNX file."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from edge.spec import Spec, first_fault, parse_json
 from edge.text import ClassName, ShortText
 from edge.video.frames import Geometry, Normalisation
 
-Precision = Literal["int8", "fp16", "fp32"]  # of a network as it runs on a device
-METADATA_KEY = "twostream"  # in a safetensors header and among an ONNX file's metadata
-INPUT, OUTPUT = "input", "logits"
+Precision = Literal["int8", "fp16", "fp32"]  # in which a device runs a network
+METADATA_KEY = "twostream"  # in the metadata of safetensors and ONNX files
+INPUT, OUTPUT = "input", "logits"  # names of a network's tensors in ONNX
 
 
 class NetworkSpec(Spec):
-    """Everything needed to build a network's input as in training, and the clips it was trained on.
+    """What is needed to build a network's input as in training, and the clips of its training.
 
-    stream: its name in the bundle.
-    train_clips, validation_clips: paths below the data set's video folder. Calibration may use the
-        first, thresholds are chosen on the second; all other clips are for reporting only.
+    stream: its name in the bundle. split: number of the data set's split. train_clips,
+    validation_clips: paths in the data set's video folder. Calibration uses training clips,
+    thresholds are chosen on validation clips; all others are only for reporting results.
     """
 
     stream: StreamName
@@ -38,15 +38,17 @@ class NetworkSpec(Spec):
 
     @property
     def channels(self) -> int:
+        """Of the input."""
         return int(self.input.channels)
 
     def to_json(self) -> str:
+        """As `parse_network` reads it."""
         return self.model_dump_json(by_alias=True)
 
 
 def parse_network(text: str) -> NetworkSpec:
-    """Parse the specification in a checkpoint or an ONNX file, also of schema 2. Raises ValueError
-    with a readable message if it is invalid."""
+    """Parse the specification in a checkpoint or an ONNX file; schema 2 is upgraded. Raises
+    ValueError, with a message for the user, if it is invalid."""
     raw: Any = parse_json(text)
     if not isinstance(raw, dict):
         raise ValueError("not an object")

@@ -1,15 +1,15 @@
-"""Parity samples: a short run of frames with the flow and logits that a device must reproduce.
+"""Parity samples: a short run of frames, and the flow and logits that a device must reproduce.
 
 parity.npz holds, for T frames of a camera's size:
 
     frames              (T, 3/2 h w) uint8, I420 at `parity.size_hw` of the manifest, limited range
     times_s             (T, 1) float32, rising
-    flow_K              (T - 1, 2, H, W) uint8, of the K-th motion method, as bytes
+    flow_K              (T - 1, 2, H, W) uint8, the flows of the K-th motion method, as bytes
     STREAM_input        (N, 256) float32, some values of the network's input, see `input_points`
-    STREAM_int8, _fp32  (N, C) float32, logits at the last N = T - history frames: of the file in
+    STREAM_int8, _fp32  (N, C) float32, logits for the last N = T - history frames: of the file in
                         the bundle, and of the same network in float (see float_onnx.py)
 
-as computed by the CPU device when the bundle was written.
+All were computed by the CPU device when the bundle was written.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ from edge.video.frames import (
     unpack_i420,
 )
 
-INPUT_POINTS = 256  # of each input: enough to detect that one value in ten is off by a level
-_MAX_BYTES = 1 << 28
-# The header of a .npy is Python, which numpy evaluates. Only the form that `write_parity` writes is
-# accepted.
+# Values per input: enough to detect an error of one level in a tenth of the values.
+INPUT_POINTS = 256
+_MAX_BYTES = 1 << 28  # of all arrays, unpacked
+# The header of a .npy file is a Python literal, which numpy evaluates. Only the form that
+# `write_parity` writes is accepted.
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00(?P<size>..)(?P<text>\{'descr': '(?P<kind>\|u1|<f4)', "
     rb"'fortran_order': False, 'shape': \((?P<shape>\d{1,9}(?:, \d{1,9}){1,4})\), \} *\n)",
@@ -53,8 +54,8 @@ _HEADER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ParityRun:
-    """See the module's docstring. flows: by the spec of their method; inputs: by stream; logits: by
-    stream and "int8" or "fp32"."""
+    """See the module's docstring for shapes. flows: by the spec of their method. inputs: by stream.
+    logits: by stream and "int8" or "fp32"."""
 
     frames: tuple[Frame, ...]
     flows: Mapping[Spec, NDArray[np.uint8]]
@@ -63,12 +64,13 @@ class ParityRun:
 
     @property
     def samples(self) -> int:
-        """How many frames, the last ones, have logits."""
+        """N, the number of frames with logits."""
         return len(next(iter(self.logits.values())))
 
 
 def write_parity(path: Path, run: ParityRun) -> None:
-    """Write parity.npz, byte-identical for the same run."""
+    """Write parity.npz, always the same bytes for the same run. Raises BundleError if it cannot be
+    written."""
     arrays: dict[str, NDArray[Any]] = {
         "frames": np.stack([pack_i420(frame) for frame in run.frames]),
         "times_s": np.array([[frame.time_s] for frame in run.frames], np.float32),
@@ -83,7 +85,7 @@ def write_parity(path: Path, run: ParityRun) -> None:
         for key, values in arrays.items():
             buffer = io.BytesIO()
             np.save(buffer, values, allow_pickle=False)
-            # a fixed date, which np.savez cannot set
+            # with a fixed date, which np.savez cannot set
             archive.writestr(
                 zipfile.ZipInfo(f"{key}.npy", (1980, 1, 1, 0, 0, 0)),
                 buffer.getvalue(),
@@ -92,8 +94,8 @@ def write_parity(path: Path, run: ParityRun) -> None:
 
 
 def load_parity(bundle: Bundle) -> ParityRun:
-    """The bundle's parity samples. Raises BundleError if they do not match the manifest, or the
-    bundle is of schema 2, whose samples cover the networks only."""
+    """Read a bundle's parity samples. Raises BundleError if they do not match the manifest, or if
+    the bundle has schema 2, whose samples cover only the networks."""
     manifest, name = bundle.manifest, bundle.manifest.parity.file
     if bundle.schema < 3:
         raise BundleError(
@@ -143,14 +145,14 @@ def load_parity(bundle: Bundle) -> ParityRun:
 
 
 def network_inputs(bundle: Bundle, run: ParityRun, stream: str) -> NDArray[np.float32]:
-    """The inputs (N, channels, H, W) of one network at the frames that have logits, built on the
-    host from the run's frames and flows, to check the network alone."""
+    """The inputs (N, channels, H, W) of one network for the frames with logits, to check the
+    network alone. They are built on the host from the run's frames and flows."""
     manifest = bundle.manifest
-    section = manifest.streams[stream]
-    builder = open_input(section.input, manifest.geometry.size_hw, section.normalisation)
+    spec = manifest.streams[stream]
+    builder = open_input(spec.input, manifest.geometry.size_hw, spec.normalisation)
     out = np.empty((run.samples, *builder.shape), np.float32)
     for index, frame in enumerate(run.frames):
-        flows = {spec: flow[index - 1] for spec, flow in run.flows.items()} if index else {}
+        flows = {method: flow[index - 1] for method, flow in run.flows.items()} if index else {}
         builder.push(Step(resize_to_model(frame, manifest.geometry), flows))
         if index >= manifest.history:
             builder.fill(out[index - manifest.history])
@@ -158,22 +160,22 @@ def network_inputs(bundle: Bundle, run: ParityRun, stream: str) -> NDArray[np.fl
 
 
 def input_points(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, channels, H, W) inputs to (N, INPUT_POINTS), values spread over each input."""
+    """Select values spread over each input: (N, channels, H, W) -> (N, INPUT_POINTS)."""
     flat = inputs.reshape(len(inputs), -1)
-    places = np.arange(INPUT_POINTS, dtype=np.uint64) * 2654435761 % flat.shape[1]
-    return np.ascontiguousarray(flat[:, places.astype(np.int64)])
+    indices = np.arange(INPUT_POINTS, dtype=np.uint64) * 2654435761 % flat.shape[1]
+    return np.ascontiguousarray(flat[:, indices.astype(np.int64)])
 
 
 def _read_array(data: bytes, key: str, shape: tuple[int, ...], kind: type) -> NDArray[Any]:
-    """An array (N, *shape) from a .npy, N >= 1. Its header is checked against `shape` and the size
-    of the data first. Raises ValueError if they do not match or values are not finite."""
+    """Read an array (N, *shape), N >= 1, from a .npy file. Its header must match `shape`, `kind`
+    and the size of the data. Raises ValueError if it does not, or if values are not finite."""
     header = _HEADER.match(data)
     if header is None or int.from_bytes(header["size"], "little") != len(header["text"]):
         raise ValueError(f"{key} has an unexpected header")
     stored = tuple(map(int, header["shape"].split(b", ")))
     dtype = np.dtype(kind)
     if header["kind"].decode() != dtype.str or stored[0] < 1 or stored[1:] != shape:
-        raise ValueError(f"{key} is {stored} {header['kind']!r}")
+        raise ValueError(f"{key} has shape {stored} and type {header['kind']!r}")
     if math.prod(stored) * dtype.itemsize != len(data) - header.end():
         raise ValueError(f"{key} is incomplete")
     values = np.frombuffer(data, dtype, offset=header.end()).reshape(stored)

@@ -1,29 +1,29 @@
-"""Is an ONNX file whole, and only a network? Asked before any library reads it.
+"""Checks that an ONNX file is a network and contains all of its weights, before a library reads it.
 
-A tensor may name another file, an offset and a length instead of its values. Libraries follow that
-name from the working directory, some into their own memory, and no hash of the bundle covers what
-is found there. And a Loop may go on for ever: nothing tells that from a slow machine. The networks
-of this project need no graph inside of a graph, so If, Loop, Scan, functions and training graphs
-are refused, and a tensor can only stand in the graph or in an attribute of a node.
+In ONNX a tensor may refer to another file, by name, offset and length, instead of having values.
+Libraries read that file from the working directory, or even map it into memory, and no hash in the
+bundle covers it. A Loop may run for ever, which cannot be told from a slow machine. The networks of
+this project have no nested graphs, so If, Loop, Scan, functions and training graphs are refused;
+then tensors are only in the graph and in attributes of its nodes.
 
-The file is walked by hand, since a device has no onnx package. Two parsers may read one byte string
-differently: they cut numbers to their own width, skip what they do not know, join messages that
-stand twice. So only bytes that leave no choice are let through: every field of these messages is
-known (onnx.proto) and of its own wire type, every number as short as it can be and within its
-width, and each place where a message stands is looked at.
+The file is parsed here because a device has no onnx package. Two parsers may read the same bytes
+differently: they truncate numbers to their own width, skip unknown fields, merge repeated messages.
+So only bytes with one meaning are accepted: all fields are known (from onnx.proto) and have their
+wire type, all numbers have the shortest encoding and fit their width, and every occurrence of a
+message is checked.
 """
 
 from __future__ import annotations
 
 from edge.errors import BundleError
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types; groups (3, 4) ONNX has none of
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types; ONNX does not use groups (3, 4)
 _WHOLE, _FLOAT, _TEXT = frozenset({_VARINT}), frozenset({_FIXED32}), frozenset({_BYTES})
-# repeated numbers stand one by one or packed into bytes
+# repeated numbers are either separate fields or packed into bytes
 _WHOLES, _FLOATS, _DOUBLES = _WHOLE | _TEXT, _FLOAT | _TEXT, frozenset({_FIXED64}) | _TEXT
 
-# The fields of the messages on the way to a tensor: what leads on is the name of a message, all
-# else a set of wire types.
+# The fields of all messages that may contain a tensor, by number: the name of the message that a
+# field contains if it is one of these, else its permitted wire types.
 _FIELDS: dict[str, dict[int, str | frozenset[int]]] = {
     "Model": {
         **{1: _WHOLE, 2: _TEXT, 3: _TEXT, 4: _TEXT, 5: _WHOLE, 6: _TEXT},
@@ -50,54 +50,55 @@ _FIELDS: dict[str, dict[int, str | frozenset[int]]] = {
     },
 }
 _GRAPH = 7  # of a Model
-_LOCATION = 14  # of a Tensor: 0 is here
+_LOCATION = 14  # of a Tensor: 0 is in this file
 _VARINT_MAX_BYTES = 10
 _TAG_MAX = (1 << 32) - 1
 _VARINT_MAX = (1 << 64) - 1
-MAX_FIELDS = 2_000_000  # of all messages that are walked; a large network has some 50,000
+MAX_FIELDS = 2_000_000  # in all parsed messages; a large network has about 50,000
 
 
 def check_self_contained(onnx: bytes) -> None:
-    """Raises BundleError if a tensor lies outside of the file, a graph in a graph, or the bytes
-    are no ONNX model that every parser reads alike.
+    """Raises BundleError if a tensor is in another file, if there is a nested graph, or if the
+    bytes are not an ONNX model that all parsers read alike.
 
-    The message begins without the file's name.
+    The error does not name the file; callers prefix its name.
     """
     view = memoryview(onnx)
-    found_graph, fields = False, 0
-    waiting = [("Model", 0, len(view))]  # message, begin, end
-    while waiting:
-        message, at, end = waiting.pop()
+    has_graph, fields = False, 0
+    pending = [("Model", 0, len(view))]  # message, begin, end
+    while pending:
+        message, at, end = pending.pop()
         known = _FIELDS[message]
         while at < end:
             fields += 1
             if fields > MAX_FIELDS:
-                raise _unreadable(f"more than the {MAX_FIELDS} fields that a network may have")
+                raise _unreadable(f"it has more than {MAX_FIELDS} fields")
             tag, at = _varint(view, at, end)
             field, wire = tag >> 3, tag & 7
             kind = known.get(field) if tag <= _TAG_MAX else None
             if kind is None or wire not in (_TEXT if isinstance(kind, str) else kind):
-                raise _unreadable(f"field {field} of type {wire} in its {message}")
+                raise _unreadable(f"unexpected field {field} of type {wire} in its {message}")
             value, at = _skip(view, at, end, wire)
             if kind == "Outside" or (message == "Tensor" and field == _LOCATION and value):
                 raise BundleError(
-                    "a tensor of the network lies in another file; a network has to hold all of "
-                    "its weights itself, export it again"
+                    "a tensor of the network is in another file; a network must contain all of its "
+                    "weights, export it again"
                 )
             if kind == "Graphs":
                 raise BundleError(
-                    "the network has a graph in a graph (If, Loop, Scan, a function or training); "
+                    "the network has a nested graph (If, Loop, Scan, a function or training); "
                     "export it without"
                 )
             if isinstance(kind, str):
-                found_graph = found_graph or (message == "Model" and field == _GRAPH)
-                waiting.append((kind, at - value, at))
-    if not found_graph:
-        raise _unreadable("no graph in it")
+                has_graph = has_graph or (message == "Model" and field == _GRAPH)
+                pending.append((kind, at - value, at))
+    if not has_graph:
+        raise _unreadable("it has no graph")
 
 
 def _skip(view: memoryview, at: int, end: int, wire: int) -> tuple[int, int]:
-    """(value of a varint or length of bytes, where the next field begins)"""
+    """Skip a field of a wire type. Returns the value of a varint or the length of bytes, else 0,
+    and where the next field begins."""
     if wire == _VARINT:
         return _varint(view, at, end)
     value = 0
@@ -107,23 +108,25 @@ def _skip(view: memoryview, at: int, end: int, wire: int) -> tuple[int, int]:
     else:
         at += 4 if wire == _FIXED32 else 8
     if at > end:
-        raise _unreadable("cut short")
+        raise _unreadable("it is cut short")
     return value, at
 
 
 def _varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
+    """The value of a varint, and where the next byte is. Raises BundleError if it is incomplete or
+    not in its shortest encoding."""
     value = 0
     for index in range(_VARINT_MAX_BYTES):
         if at == end:
-            raise _unreadable("cut short")
+            raise _unreadable("it is cut short")
         byte = view[at]
         at += 1
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             if (index and not byte) or value > _VARINT_MAX:
-                raise _unreadable("a number longer than it has to be")
+                raise _unreadable("a number is not in its shortest encoding")
             return value, at
-    raise _unreadable("a number without end")
+    raise _unreadable("a number has no end")
 
 
 def _unreadable(reason: str) -> BundleError:

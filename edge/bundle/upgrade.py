@@ -1,4 +1,4 @@
-"""Manifests and network specifications of schema 2 as those of schema 3."""
+"""Upgrades manifests and network specifications of schema 2 to schema 3."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ Json = dict[str, Any]
 
 
 def upgrade_manifest(raw: Json) -> Json:
-    """bundle.json of schema 2, two streams by name, as schema 3 has it. What it should not have
-    stays, to be refused as in any other. Raises KeyError or TypeError if a part is missing."""
+    """Upgrade bundle.json of schema 2, which has exactly a spatial and a temporal stream. Unknown
+    keys are kept, for the check of the manifest to refuse. Raises KeyError, TypeError or ValueError
+    if a part is missing or of another type."""
     raw, flow, fusion = dict(raw), dict(raw["flow"]), dict(raw["fusion"])
     spatial, temporal = dict(raw.pop("spatial")), dict(raw.pop("temporal"))
     del raw["flow"]
@@ -27,8 +28,8 @@ def upgrade_manifest(raw: Json) -> Json:
 
 
 def upgrade_network(raw: Json) -> Json:
-    """What a checkpoint or an ONNX file of that time says of its network; a newer one as it is.
-    Raises KeyError or TypeError if a part is missing."""
+    """Upgrade the network specification of a checkpoint or an ONNX file; one of schema 3 is
+    returned unchanged. Raises KeyError or TypeError if a part is missing."""
     if "input" in raw or "flow" not in raw:
         return raw
     raw = dict(raw)

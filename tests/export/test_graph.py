@@ -103,7 +103,7 @@ def test_foreign_models_are_refused(fp32_files: dict[str, Path], tmp_path: Path)
     scattered = onnx.ModelProto()
     scattered.CopyFrom(model)
     onnx.save(scattered, path, save_as_external_data=True, location="weights.bin")
-    with pytest.raises(ExportError, match="lies in another file"):
+    with pytest.raises(ExportError, match="is in another file"):
         load_model(path)
 
     with pytest.raises(ExportError, match="its specification says"):

@@ -163,7 +163,7 @@ def test_weights_with_zero_points_and_one_scale() -> None:
 def test_what_has_no_variant_is_refused_by_name() -> None:
     orphan = quantised()
     next(n for n in orphan.graph.node if n.output[0] == "w_dq").input[0] = "input"
-    with pytest.raises(BundleError, match="w_DQ dequantises what nothing quantised"):
+    with pytest.raises(BundleError, match="w_DQ has an input that is not quantised"):
         float_onnx(orphan.SerializeToString(), "fp32")
     misfit = quantised()
     next(n for n in misfit.graph.node if n.output[0] == "w_dq").attribute[0].i = 1

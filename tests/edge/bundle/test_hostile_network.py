@@ -100,7 +100,7 @@ def unheard_of() -> bytes:
         (unheard_of(), "spatial.onnx: OpenVINO cannot load it"),
         (shapeless(), "spatial.onnx: gives ["),
         (unfit(), "spatial.onnx: OpenVINO cannot run it"),
-        (endless(), "spatial.onnx: the network has a graph in a graph"),
+        (endless(), "spatial.onnx: the network has a nested graph"),
         (numberless(), "scores that are not finite"),
     ],
     ids=["unheard of", "shapeless", "unfit", "endless", "numberless"],

@@ -19,7 +19,7 @@ from edge.bundle.self_contained import check_self_contained
 from edge.devices.openvino import open_network
 from edge.errors import BundleError, ExportError
 
-OUTSIDE = "lies in another file"
+OUTSIDE = "is in another file"
 
 
 def tensor(external: bool) -> TensorProto:
@@ -115,7 +115,7 @@ def test_a_graph_in_a_graph_is_refused(place: str) -> None:
     """A Loop could go on for ever, and each could hide a tensor."""
     model = plain()
     NESTED[place](model)
-    with pytest.raises(BundleError, match="a graph in a graph"):
+    with pytest.raises(BundleError, match="a nested graph"):
         check_self_contained(model.SerializeToString())
 
 
@@ -232,7 +232,7 @@ def test_a_later_field_does_not_hide_an_earlier_one() -> None:
         (b"<?xml version='1.0'?><net/>", "field 7 of type 4"),
         (b"\x3a\xff\xff\xff\xff\x7f", "cut short"),
         (b"\x3a" + b"\xff" * 9 + b"\x01", "cut short"),
-        (b"\x80" * 11, "without end"),
+        (b"\x80" * 11, "a number has no end"),
         (b"\x3a\x02\x0a\x7f", "cut short"),
         (b"\x08\x00" * 2_000_001, "more than the 2000000 fields"),
     ],

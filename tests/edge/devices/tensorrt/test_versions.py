@@ -130,7 +130,7 @@ def test_only_cores_that_exist(cores: int, core: int, message: str, spatial: byt
 def test_a_network_without_a_variant_is_named(demo_bundle: Path) -> None:
     network = network_of(demo_bundle, "spatial")
     next(n for n in network.graph.node if n.op_type == "DequantizeLinear").input[0] = "input"
-    with pytest.raises(BundleError, match=r"^net: input_DQ dequantises what nothing quantised"):
+    with pytest.raises(BundleError, match=r"^net: input_DQ has an input that is not quantised"):
         plan_of(Surface("10.3.0"), network.SerializeToString(), "fp16")
 
 

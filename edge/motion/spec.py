@@ -36,9 +36,14 @@ class TVL1Spec(Spec):
     interval_s: float = Field(ge=1e-3, le=1)
     bound_px: float = Field(ge=0.1, le=1024)
 
+    def pyramid_hw(self, size_hw: tuple[int, int]) -> list[tuple[int, int]]:
+        """The sizes (H, W) of the pyramid's levels: `size_hw`, then halves, rounded up."""
+        height, width = size_hw
+        return [(-(-height >> level), -(-width >> level)) for level in range(self.scales)]
+
     def work(self, height: int, width: int) -> int:
         """The number of pixel iterations for one flow of this size."""
-        pixels = sum(-(-height >> level) * -(-width >> level) for level in range(self.scales))
+        pixels = sum(h * w for h, w in self.pyramid_hw((height, width)))
         return pixels * self.warps * self.iterations
 
 

@@ -368,10 +368,7 @@ class TVL1:
             np.float32(spec.lambda_ * spec.theta),
             np.float32(spec.tau / spec.theta),
         )
-        sizes = [size_hw]
-        while len(sizes) < spec.scales:
-            sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
-        self._sizes = np.array(sizes, np.int64)
+        self._sizes = np.array(spec.pyramid_hw(size_hw), np.int64)
         self._pyramid = np.zeros((spec.scales, 2, height + 1, width + 1), np.float32)
         self._coarse = np.zeros((2, (height + 1) // 2, (width + 1) // 2), np.float32)
         self._offsets = np.zeros(width, np.int32)

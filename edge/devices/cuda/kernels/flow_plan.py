@@ -69,10 +69,7 @@ class FlowPlan:
     ) -> None:
         """luma: addresses of the SLOTS pictures (H, W) float32, which the caller fills."""
         self._spec = spec
-        self._sizes = [size_hw]
-        while len(self._sizes) < spec.scales:
-            height, width = self._sizes[-1]
-            self._sizes.append(((height + 1) // 2, (width + 1) // 2))
+        self._sizes = spec.pyramid_hw(size_hw)
         area = size_hw[0] * size_hw[1]
         pyramids = [_Pyramid(picture, self._sizes, allocate) for picture in luma]
         self._coefficients = allocate(4 * 4 * area)

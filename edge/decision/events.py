@@ -16,10 +16,10 @@ from edge.errors import SourceError
 class EventRules:
     """When an action starts and ends.
 
-    thresholds: minimum scores of actions that do not use the bundle's threshold. release: an action
-    ends once its score is this much below its threshold (hysteresis). min_s: how long the score
-    must hold before the action is reported. cooldown_s: for how long after its end the same action
-    is not reported again. ignored: actions that are never reported.
+    thresholds: minimum scores, 0..1, of actions that do not use the bundle's threshold. release: an
+    action ends when its score is more than this below its threshold (hysteresis). min_s: how many
+    seconds the score must hold before the action is reported. cooldown_s: for how many seconds
+    after its end the same action is not reported again. ignored: actions that are never reported.
     """
 
     thresholds: Mapping[str, float] = field(default_factory=dict)
@@ -38,7 +38,8 @@ class EventRules:
 
 
 def parse_thresholds(texts: list[str]) -> dict[str, float]:
-    """Parse "Diving=0.9" and the like. Raises SourceError if one is not ACTION=SCORE."""
+    """Parse minimum scores such as "Diving=0.9", by action. Raises SourceError if a text is not
+    ACTION=SCORE with a score from 0 to 1."""
     thresholds = {}
     for text in texts:
         label, equals, score = text.rpartition("=")
@@ -55,8 +56,8 @@ def parse_thresholds(texts: list[str]) -> dict[str, float]:
 class Event:
     """The start or end of an action.
 
-    started_s: stream time at which its score passed the threshold; time_s: stream time of this
-    event; score: the highest so far.
+    source: its name. label: the action. started_s: stream time at which its score reached the
+    threshold. time_s: stream time of this event. score: the action's highest so far.
     """
 
     source: str
@@ -69,6 +70,9 @@ class Event:
 
 @dataclass(slots=True)
 class _Action:
+    """The current action. index: of its class. since_s: stream time at which its score reached the
+    threshold. score: the highest so far. reported: whether its start event was returned."""
+
     index: int
     since_s: float
     score: float
@@ -81,10 +85,8 @@ class EventTracker:
     def __init__(
         self, source: str, classes: tuple[str, ...], threshold: float, rules: EventRules
     ) -> None:
-        """source: its name; threshold: of the bundle.
-
-        Raises SourceError if the rules name an unknown class.
-        """
+        """source: its name. threshold: of the bundle. Raises SourceError if the rules name a class
+        that is not in `classes`."""
         rules.check(classes)
         self._source, self._classes, self._rules = source, classes, rules
         self._thresholds = np.array([rules.thresholds.get(c, threshold) for c in classes])
@@ -95,12 +97,13 @@ class EventTracker:
 
     @property
     def active(self) -> str | None:
-        """The action that was reported and has not ended."""
+        """The action that was reported and has not ended; None if there is none."""
         action = self._action
         return self._classes[action.index] if action is not None and action.reported else None
 
     def push(self, time_s: float, scores: Scores) -> list[Event]:
-        """Add scores (C,) at a stream time, which must rise; returns the events they cause."""
+        """Add scores (C,) at a stream time in seconds, which must rise. Returns the events that
+        they cause, ends before starts."""
         self._last_s = time_s
         events: list[Event] = []
         best = self._best(scores)
@@ -123,14 +126,17 @@ class EventTracker:
         return events
 
     def clear(self) -> list[Event]:
-        """End the current action with its last frame, after a gap or the end of the stream."""
+        """End the current action at the time of the last scores, after a gap or at the end of the
+        stream. Returns its end event, if it was reported."""
         return self._end(self._last_s)
 
     def _best(self, scores: Scores) -> int | None:
+        """The best of the enabled classes that reach their thresholds."""
         above = self._enabled & (scores >= self._thresholds)
         return int(np.where(above, scores, -1.0).argmax()) if above.any() else None
 
     def _end(self, time_s: float) -> list[Event]:
+        """Forget the current action. Returns its end event, if it was reported."""
         action, self._action = self._action, None
         if action is None or not action.reported:
             return []

@@ -20,9 +20,9 @@ STANDBY: State = "standby"
 class Label:
     """The label of one frame.
 
-    source: its name. decision: None while warming up or on standby. streams: each stream's scores
-    (C,), by name; empty without a decision. flow: (2, H, W) uint8, for display; None if there is
-    none. latency_ms: from the frame's arrival to this label.
+    source: its name. decision: None while warming up or on standby. streams: the scores (C,) of
+    each stream, by name; empty without a decision. flow: of the first motion method, (2, H, W)
+    uint8, for display; None if there is none. latency_ms: from the frame's arrival to this label.
     """
 
     source: str

@@ -14,7 +14,14 @@ from edge.decision.fusion import Scores
 
 @dataclass
 class RunStatistics:
-    """Counts and stage times of a source. Times are in histograms, so memory does not grow."""
+    """Counts and stage times of a source, updated while it runs.
+
+    frames: submitted to the device. skipped: because they came too soon. gaps: discontinuities.
+    decisions: labels with a decision. standby: labels without one because the networks paused.
+    began_s: monotonic time of the start. seconds: how long the run took, once it has ended.
+    last_time_s: stream time of the last frame. stages_ms: by stage. fused_sum: of the fused scores
+    of all decisions, (C,); None before the first.
+    """
 
     frames: int = 0
     skipped: int = 0
@@ -28,10 +35,12 @@ class RunStatistics:
     fused_sum: NDArray[np.float64] | None = None
 
     def add_stages(self, stages_ms: dict[str, float]) -> None:
+        """Add the stage times of one frame, in milliseconds, by stage."""
         for name, milliseconds in stages_ms.items():
             self.stages_ms.setdefault(name, Histogram()).add(milliseconds)
 
     def add_fused(self, scores: Scores) -> None:
+        """Add the fused scores (C,) of one decision."""
         total = np.zeros(scores.shape) if self.fused_sum is None else self.fused_sum
         self.fused_sum = total + scores
         self.decisions += 1
@@ -39,7 +48,8 @@ class RunStatistics:
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """How often a stage has run, its total time, and quantiles of a single time."""
+    """The times of a stage. count: how often it ran. total_s: of all runs together. p50_s, p95_s,
+    p99_s: quantiles of a single run."""
 
     count: int
     total_s: float
@@ -50,7 +60,13 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True)
 class SourceStatistics:
-    """A snapshot of a source's counts and stage times. stages: by name."""
+    """A snapshot of the counts and stage times of a source, for outputs.
+
+    received: frames from the source. labelled: labels with a decision. dropped: frames that a newer
+    one replaced before they were read. damaged: frames that could not be decoded. gaps:
+    discontinuities. standby: labels without a decision because the networks paused. stages: by
+    name.
+    """
 
     source: str
     received: int
@@ -63,7 +79,8 @@ class SourceStatistics:
 
 
 class Histogram:
-    """Milliseconds in bins 2 % wide from 1 us to 100 s: quantiles to 1 % in constant memory."""
+    """A histogram of milliseconds, from 1 us to 100 s in bins that are 2 % wide. Its memory is
+    constant; quantiles are at most 2 % too large."""
 
     EDGES = np.geomspace(1e-3, 1e5, int(np.log(1e8) / np.log(1.02)))
 
@@ -72,23 +89,26 @@ class Histogram:
         self.total, self.largest = 0.0, 0.0
 
     def add(self, milliseconds: float) -> None:
+        """Add one time."""
         self.counts[int(np.searchsorted(self.EDGES, milliseconds))] += 1
         self.total += milliseconds
         self.largest = max(self.largest, milliseconds)
 
     @property
     def mean(self) -> float:
-        """0 if there are no entries."""
+        """The mean in milliseconds; 0 if there are no entries."""
         return self.total / max(int(self.counts.sum()), 1)
 
     def times(self) -> StageTimes:
+        """A summary, in seconds."""
         p50_s, p95_s, p99_s = (self.quantile(share) / 1e3 for share in (0.5, 0.95, 0.99))
         return StageTimes(int(self.counts.sum()), self.total / 1e3, p50_s, p95_s, p99_s)
 
     def quantile(self, share: float) -> float:
-        """The value below which `share` of the entries lie; 0 if there are none."""
-        cumulated = np.cumsum(self.counts)
-        if cumulated[-1] == 0:
+        """The time in milliseconds below which `share` (0..1) of the entries are; 0 if there are
+        none."""
+        cumulative = np.cumsum(self.counts)
+        if cumulative[-1] == 0:
             return 0.0
-        index = int(np.searchsorted(cumulated, share * cumulated[-1]))
+        index = int(np.searchsorted(cumulative, share * cumulative[-1]))
         return float(self.EDGES[min(index, len(self.EDGES) - 1)])

@@ -1,1 +1,1 @@
-"""Optical flow (TV-L1 with a fixed amount of work) and stacks of it."""
+"""Motion between frames: methods of optical flow, flow as bytes, and stacks of flows."""

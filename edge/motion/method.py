@@ -1,4 +1,4 @@
-"""The methods of motion. Each method is one module and one line in METHODS."""
+"""The motion methods. Each is one module and one line in METHODS."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from edge.video.frames import Frame
 
 
 class Motion(Protocol):
-    """Computes the flow from one frame to the next. Several cameras may share its workspace if
-    their frames come from one thread."""
+    """Computes the flow from one frame to the next. It keeps no state of a source, so sources may
+    share it within one thread."""
 
     def warm_up(self) -> None:
-        """Compile everything that is compiled on first use."""
+        """Compile what would be compiled on first use."""
 
     def __call__(self, previous: Frame, current: Frame) -> FlowBytes:
-        """The flow from `previous` to `current`, both at the model's size, as bytes in px per the
-        method's interval_s, (2, H, W). Times must rise."""
+        """The flow from `previous` to `current`, both at the model's size: (2, H, W) uint8, in px
+        per the spec's interval_s (see edge.motion.quantise). Raises ValueError if times do not
+        rise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """spec: its entry in a manifest, with `method`, `interval_s`, `bound_px` and
+    """spec: the method's section in a manifest, with `method`, `interval_s`, `bound_px` and
     `work(height, width)`, the pixel iterations of one flow. open: (spec, size_hw) -> Motion."""
 
     spec: type[Spec]
@@ -40,7 +41,8 @@ METHODS: dict[str, Method] = {"tvl1": Method(TVL1Spec, TVL1Motion)}
 
 
 def parse_motion(value: Any) -> Spec:
-    """The spec of a method in a manifest. Raises ValueError if it is invalid or unknown."""
+    """Parse the section of a motion method in a manifest. Raises ValueError if the method is
+    unknown or a value is invalid."""
     if isinstance(value, Spec) and type(value) in {method.spec for method in METHODS.values()}:
         return value
     name = value.get("method") if isinstance(value, Mapping) else None
@@ -52,10 +54,10 @@ def parse_motion(value: Any) -> Spec:
         raise ValueError(first_fault(error, name)) from None
 
 
-# A union by the name of its method.
+# A union, discriminated by the name of the method.
 MotionSpec = Annotated[SerializeAsAny[Spec], PlainValidator(parse_motion)]
 
 
 def open_motion(spec: Any, size_hw: tuple[int, int]) -> Motion:
-    """The motion method that `spec` describes, for frames of `size_hw`."""
+    """Open the motion method of a spec for frames of `size_hw`."""
     return METHODS[spec.method].open(spec, size_hw)

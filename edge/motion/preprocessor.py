@@ -1,5 +1,6 @@
 """Resizes frames to the model's size and computes their flow, for training, calibration and the
-CPU device. The CUDA device does the same with its own kernels, which are tested against this.
+CPU device. The CUDA device does the same with its own kernels, which are tested against this
+module.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from edge.video.frames import Frame, Geometry, Normalisation, resize_to_model, r
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """frame: I420 at the model's size. flows: (2, H, W) uint8 from the frame before it, by the spec
-    of their method; empty if there is none before."""
+    """A preprocessed frame. frame: at the model's size. flows: from the previous frame, (2, H, W)
+    uint8 each, by the spec of their method; empty if there is no previous frame."""
 
     frame: Frame
     flows: Mapping[Spec, FlowBytes] = field(default_factory=dict)
 
 
 class Preprocessor:
-    """Holds the previous frame, which is the only state that flow needs."""
+    """Preprocesses the frames of one source, and keeps the previous frame."""
 
     def __init__(
         self,
@@ -33,18 +34,19 @@ class Preprocessor:
         specs: Sequence[Spec],
         motions: Mapping[Spec, Motion] | None = None,
     ) -> None:
-        """specs: the motion methods to compute. motions: their implementations, which preprocessors
-        may share if they are used from one thread."""
+        """specs: of the motion methods to compute. motions: the opened methods; None opens them.
+        Preprocessors may share them within one thread."""
         self.geometry, self._specs = geometry, tuple(specs)
         self._motions = motions or {spec: open_motion(spec, geometry.size_hw) for spec in specs}
         self._previous: Frame | None = None
 
     def another(self) -> Preprocessor:
-        """A preprocessor for another camera, which shares the thread and workspace."""
+        """A preprocessor for another source, with the same motion methods; use it from the same
+        thread."""
         return Preprocessor(self.geometry, self._specs, self._motions)
 
     def warm_up(self) -> None:
-        """Compile everything that is compiled on first use."""
+        """Compile what would be compiled on first use."""
         height, width = self.geometry.size_hw
         for motion in self._motions.values():
             motion.warm_up()
@@ -59,11 +61,12 @@ class Preprocessor:
         self._previous = None
 
     def push(self, frame: Frame) -> Step:
-        """Resize a frame and compute the flow from the previous one. Times must rise."""
+        """Resize a frame and compute the flow from the previous one. Raises ValueError if times do
+        not rise."""
         return self.push_resized(resize_to_model(frame, self.geometry))
 
     def push_resized(self, current: Frame) -> Step:
-        """Like `push`, for a frame that has the model's size already."""
+        """Like `push`, for a frame that has already been resized."""
         previous, self._previous = self._previous, current
         if previous is None:
             return Step(current)

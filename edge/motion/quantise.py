@@ -1,4 +1,4 @@
-"""Converts flow in pixels to bytes, clipped and rounded as networks are trained on it, and back."""
+"""Converts flow in px to bytes, clipped and rounded as in training, and back."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ FlowBytes = NDArray[np.uint8]  # (2, H, W)
 
 
 class FlowScale(Protocol):
-    """The part of a motion method's spec that the bytes depend on. interval_s: flow is in px per
-    this interval; bound_px: it is clipped to +-bound_px."""
+    """The part of a motion spec that the bytes depend on. interval_s: flow is in px per this
+    interval; bound_px: flow is clipped to +-bound_px."""
 
     @property
     def interval_s(self) -> float: ...
@@ -26,14 +26,14 @@ def _to_bytes(flow, scale, out):  # type: ignore[no-untyped-def]
     for index in range(flow.size):
         level = flow[index] * scale + np.float32(127.5)
         level = min(max(level, np.float32(0)), np.float32(255))
-        out[index] = np.uint8(level + np.float32(0.5))  # half up: no motion is 127.5, so 128
+        out[index] = np.uint8(level + np.float32(0.5))  # half up: no motion is 127.5, becomes 128
 
 
 def quantise(flow: NDArray[np.float32], spec: FlowScale, interval_s: float) -> FlowBytes:
-    """Flow in px over `interval_s` seconds to bytes: (2, H, W) float32 -> (2, H, W) uint8.
+    """Convert flow in px per `interval_s` seconds to bytes: (2, H, W) float32 -> (2, H, W) uint8.
 
-    Flow is first rescaled to `spec.interval_s`, then -bound_px..bound_px maps to 0..255, rounded
-    half up and clipped. No motion becomes 128.
+    Flow is rescaled to `spec.interval_s`, then -bound_px..bound_px is mapped to 0..255, clipped and
+    rounded half up. No motion becomes 128.
     """
     out = np.empty(flow.shape, np.uint8)
     scale = np.float32(127.5 / spec.bound_px * spec.interval_s / interval_s)
@@ -42,12 +42,12 @@ def quantise(flow: NDArray[np.float32], spec: FlowScale, interval_s: float) -> F
 
 
 def to_pixels(flow: FlowBytes, spec: FlowScale) -> NDArray[np.float32]:
-    """The flow of bytes (2, H, W) in px per `spec.interval_s`."""
+    """Convert bytes to flow in px per `spec.interval_s`: (2, H, W) uint8 -> (2, H, W) float32."""
     return (flow.astype(np.float32) - 127.5) * np.float32(spec.bound_px / 127.5)
 
 
-def moving_share(flow: FlowBytes, spec: FlowScale, least_px: float = 1.0) -> float:
-    """The share of the frame, 0..1, that moves by `least_px` or more per `spec.interval_s`, from
-    every fourth pixel of the bytes (2, H, W)."""
-    x, y = to_pixels(flow[:, ::4, ::4], spec)
-    return float(np.mean(x * x + y * y >= least_px * least_px))
+def moving_share(flow: FlowBytes, spec: FlowScale, min_px: float = 1.0) -> float:
+    """The share of pixels, 0..1, that move by `min_px` or more per `spec.interval_s`. flow: bytes
+    (2, H, W), of which every fourth row and column is used."""
+    u, v = to_pixels(flow[:, ::4, ::4], spec)
+    return float(np.mean(u * u + v * v >= min_px * min_px))

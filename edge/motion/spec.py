@@ -1,4 +1,4 @@
-"""The parameters of motion in a manifest. A network only works with the flow it was trained on."""
+"""The parameters of TV-L1 in a manifest. A network needs the flow that it was trained on."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from edge.spec import Spec
 
 class TVL1Spec(Spec):
     """TV-L1 with a fixed amount of work (Zach, Pock, Bischof 2007; Sánchez, Meinhardt-Llopis,
-    Facciolo, IPOL 2013), then clipped and rounded to bytes.
+    Facciolo, IPOL 2013), converted to bytes.
 
-    scales: levels of the pyramid, each half the size of the one below it.
-    warps, iterations: warps per level and iterations per warp; both fixed, so that the latency does
+    scales: levels of the pyramid, each half the size of the one before.
+    warps, iterations: warps per level and iterations per warp. Both are fixed, so the latency does
         not depend on the picture.
-    lambda_, theta, tau: weight of the data term, coupling, step of the duals times
-        theta (projected ascent converges below 1/4); luma is in 0..255.
+    lambda_, theta, tau: the weight of the data term, the coupling, and the step of the duals times
+        theta (projected gradient ascent converges below 1/4); for luma in 0..255.
     median: side in px of the median filter after each warp.
-    interval_s: flow is in px per this interval; other frame intervals are rescaled to it.
+    interval_s: flow is in px per this interval; flow between frames with another interval is
+        rescaled to it.
     bound_px: flow is clipped to +-bound_px and mapped to 0..255.
     """
 
@@ -57,7 +58,7 @@ def _preset(scales: int, warps: int, iterations: int) -> TVL1Spec:
         theta=0.3,
         tau=0.24,
         median=3,
-        interval_s=0.04,  # UCF101 is mostly at 25 frames a second
+        interval_s=0.04,  # most of UCF101 has 25 frames per second
         bound_px=20.0,
     )
 

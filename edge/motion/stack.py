@@ -1,4 +1,4 @@
-"""A stack of flows as a network's input."""
+"""A network's input from a stack of flows."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ def stack_tensor(
     normalisation: Normalisation,
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """A temporal network's input, (2L, H, W) float32, from L flows (2, H, W), oldest first: all u,
-    then all v (Simonyan and Zisserman, 2014; the Keras project). out: where to write it; None: a
-    new array."""
+    """Normalise and stack L flows (2, H, W) uint8, oldest first, to a network's input (2L, H, W)
+    float32: all u, then all v (Simonyan and Zisserman, 2014).
+
+    normalisation: one mean and one std, of bytes / 255. out: the array to fill; None is a new one.
+    """
     stacked = np.stack(flows, axis=1)  # (2, L, H, W)
     if out is None:
         out = np.empty((2 * len(flows), *stacked.shape[2:]), np.float32)

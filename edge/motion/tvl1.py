@@ -1,42 +1,43 @@
-"""TV-L1 optical flow on one CPU core, with an amount of work that depends on the size alone.
+"""TV-L1 optical flow on one CPU core, with a fixed amount of work for each picture size.
 
-Zach, Pock, Bischof 2007 ("A duality based approach for realtime TV-L1 optical flow"), in the form
-of Sánchez, Meinhardt-Llopis, Facciolo 2013 (IPOL, doi 10.5201/ipol.2013.26), with choices of its
-own, each measured against ground truth:
-  - the total variation is that of the vector field, |J(u, v)|, so the two components share their
-    edges and one reciprocal root serves all four dual variables;
+It follows Zach, Pock, Bischof 2007 ("A duality based approach for realtime TV-L1 optical flow") and
+Sánchez, Meinhardt-Llopis, Facciolo 2013 (IPOL, doi 10.5201/ipol.2013.26), with these differences,
+each measured against ground truth:
+  - the total variation is that of the vector field, |J(u, v)|, so both components share their edges
+    and all four dual variables need only one reciprocal square root;
   - the dual step is projected gradient ascent, p / max(1, |p|), instead of Chambolle's
-    semi-implicit step: the same fixed point, closer to it after few iterations;
-  - gradients are those of the mean of the first and the warped second picture (5 points);
-  - the data term fades out over one pixel where the warp looks outside the picture: continuous,
-    unlike a mask, so that two implementations with different rounding stay together;
-  - no early stopping.
+    semi-implicit step: it has the same fixed point and is closer to it after few iterations;
+  - gradients are computed on the mean of the first and the warped second picture (5 points);
+  - the data term fades out over one pixel where the warp leaves the picture. Unlike a mask, this is
+    continuous, so implementations with different rounding give nearly the same flow;
+  - there is no early stopping.
 
-A call, for pictures I0 and I1 (H, W), luma in 0..255:
+The algorithm, for pictures I0 and I1 (H, W), luma in 0..255:
 
-    pyramid of both, each level the 2 x 2 mean of the level below it
-    from the coarsest level (flow 0) to the finest (flow of the coarser one, doubled):
+    pyramids of both, each level the 2 x 2 mean of the finer one
+    from the coarsest level (flow 0) to the finest (flow of the coarser level, doubled):
         duals p = 0
         `warps` times:
             warp I1 by (u, v), linearise the brightness difference
             `iterations` times: primal step, then dual step, both Jacobi
             3 x 3 median of u and of v
 
-The iterations are most of the cost. One pixel of one iteration is 51 operations, 24 loads and 6
-stores, nearly all in L1, so loads are the bound: with the four that straddle cache lines, 28 / 16
-cycles on a core that loads 64 bytes a cycle. On a Zen 4 core at 3.6 GHz, 224 x 224:
+Most of the time goes to the iterations. One pixel of one iteration takes 51 operations, 24 loads
+and 6 stores, nearly all in L1, so loads are the limit: with the four that cross cache lines, 28 /
+16 cycles on a core that loads 64 bytes per cycle. On a Zen 4 core at 3.6 GHz, at 224 x 224:
 
                 pixel-iterations   predicted   measured   whole call
     one                        1     0.49 ns    0.75 ns
     fast                   2.0 M      1.0 ms     1.6 ms       3.1 ms
     accurate              10.0 M      4.9 ms     7.9 ms        10 ms
 
-Planes (u, v, four duals, four coefficients, the mean picture) are interleaved by rows at a pitch
-known at compile time: the addresses in a loop differ by constants, so LLVM sees that they do not
-overlap, and vectorises. Iterations run as a wavefront, whose rows (110 kB fast, 290 kB accurate)
-stay in a 1 MB L2, where ten whole planes are 2 MB: sweep after sweep takes 33% longer. Rows begin
-with a cache line: otherwise 28% longer. One thread: two bands of rows, measured with the second
-core busy, gained 7% at 224 x 224, lost at all coarser levels, and that core is the networks'.
+The planes (u, v, four duals, four coefficients, the mean picture) are interleaved by rows, with a
+pitch known at compile time. The addresses in a loop then differ by constants, so LLVM knows that
+they do not overlap and vectorises the loop. Iterations run as a wavefront, whose rows (110 kB for
+fast, 290 kB for accurate) fit in a 1 MB L2 cache; ten whole planes are 2 MB, and one sweep after
+another takes 33% longer. Rows are aligned to cache lines; otherwise it takes 28% longer. There is
+one thread: two bands of rows on two cores, with the second busy, were 7% faster at 224 x 224 but
+slower at all coarser levels, and the second core is needed for the networks.
 """
 
 from __future__ import annotations
@@ -52,14 +53,15 @@ from edge.video.frames import Frame, Plane
 Array = NDArray[np.float32]
 
 _MAX_SIDE = 1024
-_GUARD = 2  # rows above and below a plane: the reach of the 5 point derivative
+_GUARD = 2  # rows above and below a plane, read by the 5 point derivative
 _LEFT = 16  # columns before a plane: one cache line
-_PITCH = 1264  # floats; 79 cache lines: neighbouring planes do not compete for the same cache sets
+# In floats. 79 cache lines, so that neighbouring planes do not compete for the same cache sets.
+_PITCH = 1264
 _PLANES = 11
 _U, _V, _P11, _P12, _P21, _P22, _RHO, _GX, _GY, _INV, _MEAN = (k * _PITCH for k in range(_PLANES))
 _ROW = _PLANES * _PITCH
-_LANES = 32  # rows are worked on in whole multiples of it, so that no scalar remainder is left
-# Below this squared gradient (luma levels^2 / px^2) there is nothing to divide by.
+_LANES = 32  # rows are padded to multiples of it, so that vectorised loops have no scalar remainder
+# Added to the squared gradient (luma levels^2 / px^2), which may be zero, before dividing by it.
 _FLAT = np.float32(1e-9)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
@@ -68,7 +70,7 @@ _compiled = njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 
 @_compiled
 def _repeat_last(out, height, width):  # type: ignore[no-untyped-def]
-    """Repeat the last column and row, so that pixel x + 1, y + 1 may always be read."""
+    """Repeat the last column and row, so that the pixel at (x + 1, y + 1) can always be read."""
     for y in range(height):
         out[y, width] = out[y, width - 1]
     for x in range(width + 1):
@@ -77,7 +79,8 @@ def _repeat_last(out, height, width):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _halve(fine, height, width, coarse):  # type: ignore[no-untyped-def]
-    """2 x 2 mean of (height, width) -> (ceil(height / 2), ceil(width / 2)); odd edges repeated."""
+    """2 x 2 means: (height, width) -> (ceil(height / 2), ceil(width / 2)); an odd edge is
+    repeated."""
     out_h, out_w = (height + 1) // 2, (width + 1) // 2
     for y in range(out_h):
         upper, lower = fine[2 * y], fine[2 * y + 1]
@@ -90,7 +93,7 @@ def _halve(fine, height, width, coarse):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _clear(state, height, width):  # type: ignore[no-untyped-def]
-    """Zero flow, duals and coefficients of a level, its guard rows and the padding of its rows."""
+    """Zero the flow, duals and coefficients of a level, with guard rows and padding."""
     end = _LEFT + width + _LANES
     for y in range(height + 2 * _GUARD):
         for plane in range(_PLANES):
@@ -100,11 +103,11 @@ def _clear(state, height, width):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _double(coarse, coarse_h, coarse_w, state, height, width):  # type: ignore[no-untyped-def]
-    """Flow of the coarser level (2, h, w) -> u, v of this one: bilinear between pixel centres, x 2.
+    """Upsample the flow (2, h, w) of the coarser level to u and v of this level, bilinearly.
 
-    Pixel x lies at (x + 0.5) / 2 - 0.5 of the coarser level: weights 3/4 and 1/4.
+    The centre of pixel x is at (x + 0.5) / 2 - 0.5 of the coarser level: weights 3/4 and 1/4.
     """
-    near, far = np.float32(1.5), np.float32(0.5)  # times 2, for the flow is in px of this level
+    near, far = np.float32(1.5), np.float32(0.5)  # times 2: flow is in px of this level
     for y in range(height):
         y0 = y // 2
         y1 = min(max(y0 + 2 * (y % 2) - 1, 0), coarse_h - 1)
@@ -122,11 +125,12 @@ def _double(coarse, coarse_h, coarse_w, state, height, width):  # type: ignore[n
 
 @_compiled
 def _warp(first, second, offsets, state, height, width):  # type: ignore[no-untyped-def]
-    """Bilinear I1(x + u, y + v) for each pixel, coordinates clamped to the picture.
+    """Warp the second picture: I1w(x, y) = I1(x + u, y + v), bilinear, coordinates clamped.
 
-    MEAN = (I0 + I1w) / 2, RHO = I1w - I0, INV = 1 inside the picture, 0 from one pixel outside on.
-    Three loops a row, because fetching four neighbours is scalar work and would keep the rest from
-    vectorising. `offsets` (int32, a row) tells them where I1 is read, GX and GY the fractions.
+    Sets MEAN = (I0 + I1w) / 2, RHO = I1w - I0, and INV = 1 inside the picture, falling to 0 one
+    pixel outside. Each row takes three loops, because reading four neighbours cannot be vectorised
+    and would prevent it for the rest. Between the loops, `offsets` (int32, of one row) holds the
+    pixels of I1 to read, GX and GY the fractions.
     """
     pitch = second.shape[1]
     pixels = second.reshape(-1)
@@ -157,7 +161,7 @@ def _warp(first, second, offsets, state, height, width):  # type: ignore[no-unty
 
 @_compiled
 def _repeat_edges(state, plane, reach, height, width):  # type: ignore[no-untyped-def]
-    """Repeat the edges of a plane outwards by `reach` (1 or 2) pixels on all sides."""
+    """Extend a plane on all sides by `reach` (1 or 2) pixels, by repeating its edges."""
     for y in range(height):
         start = (y + _GUARD) * _ROW + plane + _LEFT
         for step in range(reach):
@@ -173,9 +177,11 @@ def _repeat_edges(state, plane, reach, height, width):  # type: ignore[no-untype
 
 @_compiled
 def _linearise(state, height, width):  # type: ignore[no-untyped-def]
-    """Coefficients of rho(u, v) = RHO + GX u + GY v, luma levels, about the flow of this warp.
+    """Linearise the brightness difference at the flow of this warp: rho(u, v) = RHO + GX u + GY v,
+    in luma levels.
 
-    GX, GY: 5 point derivative (1, -8, 0, 8, -1) / 12 of MEAN, levels / px; INV = 1 / (GX^2 + GY^2).
+    GX, GY: the 5 point derivative (1, -8, 0, 8, -1) / 12 of MEAN, in levels / px. INV = 1 /
+    (GX^2 + GY^2).
     """
     near, far = np.float32(8 / 12), np.float32(1 / 12)
     for y in range(height):
@@ -198,9 +204,10 @@ def _linearise(state, height, width):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _primal_row(state, y, width, padded, theta, limit):  # type: ignore[no-untyped-def]
-    """One row of u += t GX + theta div p: the thresholding step of the data term, then the duals.
+    """The primal step of one row: u += t GX + theta div p, and v likewise.
 
-    t = -rho / |g|^2 clipped to +-limit (= lambda theta): both sides of the threshold at once.
+    t = -rho / |g|^2, clipped to +-limit (= lambda theta), is the thresholding step of the data term
+    without branches.
     """
     start = (y + _GUARD - 1) * _ROW + _LEFT - 1  # one row up, one column left
     row = state[start : start + 2 * _ROW]
@@ -214,16 +221,17 @@ def _primal_row(state, y, width, padded, theta, limit):  # type: ignore[no-untyp
         div_v = row[here + _P21] - row[here + _P21 - 1] + row[here + _P22] - row[x + 1 + _P22]
         row[here + _U] = u + step * gx + theta * div_u
         row[here + _V] = v + step * gy + theta * div_v
-    # No flow through the right edge: the forward difference there is zero.
+    # The forward difference at the right edge is zero.
     row[_ROW + 1 + width + _U] = row[_ROW + width + _U]
     row[_ROW + 1 + width + _V] = row[_ROW + width + _V]
 
 
 @_compiled
 def _dual_row(state, y, padded, sigma):  # type: ignore[no-untyped-def]
-    """One row of p = q / max(1, |q|), q = p + sigma grad (u, v), sigma = tau / theta.
+    """The dual step of one row: p = q / max(1, |q|) with q = p + sigma grad (u, v).
 
-    |q| is taken over all four: q11, q12 (of u, along x and y) and q21, q22 (of v).
+    sigma = tau / theta. |q| is the norm of all four: q11, q12 (of u, along x and y) and q21, q22
+    (of v).
     """
     start = (y + _GUARD) * _ROW + _LEFT
     row = state[start : start + 2 * _ROW]
@@ -243,17 +251,18 @@ def _dual_row(state, y, padded, sigma):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _iterate(state, height, width, iterations, theta, limit, sigma):  # type: ignore[no-untyped-def]
-    """`iterations` Jacobi iterations, as a wavefront: the i-th runs one row behind the (i-1)-th.
+    """Jacobi iterations as a wavefront: each runs one row behind the one before it.
 
-    Row y of an iteration needs rows y - 1 to y + 1 of the one before, so this gives the values of
-    whole sweeps one after another, in place, while only iterations + 2 rows need to be in cache.
+    Row y of an iteration needs rows y - 1 to y + 1 of the iteration before. So the result is the
+    same as that of whole sweeps one after another, in place, but only iterations + 2 rows need to
+    be in the cache.
     """
     padded = (width + _LANES - 1) // _LANES * _LANES
     for front in range(height + iterations):
         for y in range(min(front, height), max(front - iterations, -1), -1):
             if y < height:
                 _primal_row(state, y, width, padded, theta, limit)
-            else:  # no flow through the lower edge
+            else:  # the forward difference at the lower edge is zero
                 _repeat_last_row(state, height, padded)
             if y > 0:
                 _dual_row(state, y - 1, padded, sigma)
@@ -261,6 +270,7 @@ def _iterate(state, height, width, iterations, theta, limit, sigma):  # type: ig
 
 @_compiled
 def _repeat_last_row(state, height, padded):  # type: ignore[no-untyped-def]
+    """Copy the last row of u and v to the row below it."""
     start = (height + _GUARD - 1) * _ROW + _LEFT
     row = state[start : start + 2 * _ROW]
     for x in range(padded):
@@ -270,6 +280,7 @@ def _repeat_last_row(state, height, padded):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _sorted3(a, b, c):  # type: ignore[no-untyped-def]
+    """Smallest, middle and largest."""
     low, high = min(a, b), max(a, b)
     middle = max(low, min(high, c))
     return min(low, c), middle, max(high, c)
@@ -277,8 +288,8 @@ def _sorted3(a, b, c):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _median(state, source, target, height, width):  # type: ignore[no-untyped-def]
-    """3 x 3 median of a plane into another, edges repeated: the middle of (largest of the columns'
-    smallest, middle of their middles, smallest of their largest)."""
+    """The 3 x 3 median of plane `source` into plane `target`, edges repeated. With each column
+    sorted, it is the median of the largest minimum, the median middle and the smallest maximum."""
     _repeat_edges(state, source, 1, height, width)
     for y in range(height):
         start = (y + _GUARD - 1) * _ROW + _LEFT - 1
@@ -296,7 +307,7 @@ def _median(state, source, target, height, width):  # type: ignore[no-untyped-de
 
 @_compiled
 def _copy_flow(state, height, width, out):  # type: ignore[no-untyped-def]
-    """Planes U and V -> out (2, H, W)."""
+    """Copy planes U and V to out (2, H, W)."""
     for component in range(2):
         for y in range(height):
             start = (y + _GUARD) * _ROW + _LEFT + component * _PITCH
@@ -305,7 +316,7 @@ def _copy_flow(state, height, width, out):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _smooth(state, height, width):  # type: ignore[no-untyped-def]
-    """Median of u and v, in place; the gradient planes are free between warps."""
+    """Median filter u and v, by way of GX and GY, which are not in use between warps."""
     _median(state, _U, _GX, height, width)
     _median(state, _V, _GY, height, width)
     for y in range(height):
@@ -316,10 +327,11 @@ def _smooth(state, height, width):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _flow(sizes, pyramid, coarse, offsets, state, steps, weights, out):  # type: ignore[no-untyped-def]
-    """The whole call, in one piece: the interpreter lock is taken once, not between the steps.
+    """The whole algorithm in one compiled function, so that the interpreter lock is not taken
+    between steps.
 
-    sizes: (scales, 2) heights and widths; pyramid: (scales, 2, H + 1, W + 1), level 0 filled in;
-    steps: warps, iterations; weights: theta, limit, sigma; out: (2, H, W).
+    sizes: (scales, 2), heights and widths; pyramid: (scales, 2, H + 1, W + 1), of which the caller
+    fills level 0; steps: warps, iterations; weights: theta, limit, sigma; out: (2, H, W).
     """
     warps, iterations = steps
     theta, limit, sigma = weights
@@ -348,16 +360,18 @@ def _flow(sizes, pyramid, coarse, offsets, state, steps, weights, out):  # type:
 
 
 def _line_aligned_zeros(length: int) -> Array:
-    """Zeros that begin with a cache line; NumPy's begin 16 bytes late."""
-    spare = np.zeros(length + 16, np.float32)
-    skip = -spare.ctypes.data % 64 // 4
-    return spare[skip : skip + length]
+    """`length` zeros, aligned to a cache line, to which NumPy does not align."""
+    padded = np.zeros(length + 16, np.float32)
+    skip = -padded.ctypes.data % 64 // 4
+    return padded[skip : skip + length]
 
 
 class TVL1:
-    """Flow between two luma planes of one size. Holds its workspace: one instance a thread."""
+    """Flow between two luma planes of one size. An instance has a workspace: use it from one
+    thread at a time."""
 
     def __init__(self, spec: TVL1Spec, size_hw: tuple[int, int]) -> None:
+        """Raises ValueError if a side is not in 1..1024 px."""
         height, width = size_hw
         if not (1 <= height <= _MAX_SIDE and 1 <= width <= _MAX_SIDE):
             raise ValueError(f"flow needs sides from 1 to {_MAX_SIDE} px, not {height} x {width}")
@@ -375,15 +389,16 @@ class TVL1:
         self._state = _line_aligned_zeros((height + 2 * _GUARD) * _ROW)
 
     def warm_up(self) -> None:
-        """Compile, or load from the cache on disk, and run once."""
+        """Compile, or load from numba's cache on disk, and run once."""
         blank = np.zeros(self.size_hw, np.uint8)
         self(blank, blank)
 
     def __call__(self, previous: Plane, following: Plane) -> Array:
         """Flow (2, H, W) float32 from `previous` to `following`, both (H, W) uint8 luma.
 
-        Plane 0 is u (right positive), plane 1 is v (down positive), in px per the pair's interval:
-        previous[y, x] is found at following[y + v, x + u]. Raises ValueError on other planes.
+        Plane 0 is u (positive to the right), plane 1 is v (positive downwards), in px per interval
+        of the pair: previous[y, x] corresponds to following[y + v, x + u]. Raises ValueError for
+        planes of another size or type.
         """
         height, width = self.size_hw
         for k, (name, plane) in enumerate((("previous", previous), ("following", following))):
@@ -391,7 +406,7 @@ class TVL1:
                 raise ValueError(
                     f"{name}: expected {self.size_hw} uint8, got {plane.shape} {plane.dtype}"
                 )
-            # NumPy takes any strides and read-only memory; numba would compile anew for each.
+            # Copied by NumPy: numba would compile again for other strides or read-only memory.
             self._pyramid[0, k, :height, :width] = plane
         out = np.empty((2, height, width), np.float32)
         _flow(

@@ -1,24 +1,24 @@
-// A decoded frame to what networks and flow read: luma at the model's size with its pyramid, and RGB.
+// From a decoded frame to the inputs of flow and networks: luma at the model's size, its pyramid, RGB.
 //
-// Geometry is that of OpenCV's INTER_AREA, which training used: each output pixel is a weighted mean
-// of a rectangle of source pixels. The weights are the product of one list for its row and one for
-// its column (edge/devices/cuda/kernels/area_weights.py), cut to the field of view already.
+// Frames are resized as in training, by OpenCV's INTER_AREA: each output pixel is a weighted mean of a
+// rectangle of source pixels in the field of view. A weight is the product of one for the row and one
+// for the column (edge/devices/cuda/kernels/area_weights.py).
 //
-// Bytes, S = source pixels in view, N = H W of the model's size (1920 x 1080 -> 224 x 224: S = 1.56 M):
+// Bytes for S source pixels in view and N = H W at the model's size (1920 x 1080 -> 224 x 224, S = 1.56 M):
 //     resize_luma   S + 4 N               1.8 MB
 //     rgb            S / 2 + 4 N + 12 N     1.6 MB
 //     halve          all levels: 16/3 N     0.3 MB
-// 3.7 MB are 54 us of the 68 GB/s of an Orin Nano. From 320 x 240 the bound is instructions, some 500 a
-// thread of resize_luma and 1500 of rgb: 0.12 ms there, by `python -m tests.benchmarks.kernels`.
+// 3.7 MB take 54 us at the 68 GB/s of an Orin Nano. From 320 x 240 the limit is instructions, about 500
+// per thread of resize_luma and 1500 of rgb: 0.12 ms there, by `python -m tests.benchmarks.kernels`.
 
-// The source pixels of one output row or column: weight head for the first, tail for the last, body
-// for those between. first == last: head alone.
+// The source pixels of one output row or column. The first has the weight head, the last has tail,
+// those between have body. If first == last, only head is used.
 struct AreaWeights {
     int first, last;
     float head, body, tail;
 };
 
-// Weighted mean of a plane, in its own levels. pitch: bytes from row to row.
+// Weighted mean of a plane's pixels, in the plane's levels. pitch: bytes per row.
 static __device__ float area_mean(
     const unsigned char* plane, int pitch, AreaWeights row, AreaWeights column) {
     float total = 0.0f;
@@ -34,7 +34,7 @@ static __device__ float area_mean(
 }
 
 // luma (rows of `pitch` bytes, uint8) -> out (height, width), whole levels 16..235 as float.
-// full_range: the source's luma is 0..255.  One thread a pixel.
+// full_range: the source's luma is 0..255.  One thread per pixel.
 extern "C" __global__ void resize_luma(
     const unsigned char* luma, int pitch, const AreaWeights* rows, const AreaWeights* columns,
     int full_range, int height, int width, float* out) {
@@ -46,7 +46,8 @@ extern "C" __global__ void resize_luma(
     out[y * width + x] = level;
 }
 
-// YUV to RGB: luma levels are less 16, chroma levels less 128. scale, shift: normalisation a channel.
+// YUV to RGB, for luma levels minus 16 and chroma levels minus 128. scale, shift: the normalisation of
+// each channel.
 struct Colour {
     float red_v, green_u, green_v, blue_u;
     float scale[3], shift[3];
@@ -54,8 +55,8 @@ struct Colour {
 
 static __device__ float clip_level(float level) { return fminf(fmaxf(level, 0.0f), 255.0f); }
 
-// Chroma planes (see area_mean) and analysed luma (height, width) -> out (3, height, width), RGB,
-// normalised.  One thread a chroma sample, which serves 2 x 2 pixels.
+// Chroma planes (see area_mean) and resized luma (height, width) -> out (3, height, width), normalised
+// RGB.  One thread per chroma sample, which covers 2 x 2 pixels.
 extern "C" __global__ void rgb(
     const unsigned char* u, const unsigned char* v, int pitch, const AreaWeights* rows,
     const AreaWeights* columns, int full_range, const float* luma, const Colour* colour, int height,
@@ -83,7 +84,7 @@ extern "C" __global__ void rgb(
 }
 
 // 2 x 2 mean of fine (height, width) -> coarse (ceil(height / 2), ceil(width / 2)); an odd edge is
-// repeated.  One thread a coarse pixel.
+// repeated.  One thread per coarse pixel.
 extern "C" __global__ void halve(const float* fine, int height, int width, float* coarse) {
     const int x = blockIdx.x * blockDim.x + threadIdx.x;
     const int y = blockIdx.y * blockDim.y + threadIdx.y;

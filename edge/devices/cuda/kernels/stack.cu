@@ -1,11 +1,11 @@
-// Flow to bytes, bytes to the input of a network that sees motion.
+// Converts flow to bytes, and stacks of bytes to a network's input.
 //
-// Cost for N = H W pixels and L flows: quantise 8 N + 2 N bytes; stack 2 L N + 8 L N bytes (5 MB for
-// 10 flows of 224 x 224: 74 us of an Orin Nano's 68 GB/s, and as much for its instructions). The ring is
-// kept in bytes, so that old flows are read, not written again, and equal those of training.
+// Bytes for N = H W pixels and L flows: quantise 8 N + 2 N, stack 2 L N + 8 L N (5 MB for 10 flows of
+// 224 x 224: 74 us at an Orin Nano's 68 GB/s, and as much for the instructions). The ring holds bytes, as
+// training does, so each flow is written once and then only read.
 
-// flow (count values, px) -> bytes: flow * scale + 127.5, rounded half up and saturating: it never
-// wraps. scale: 127.5 / bound, times the interval that the network knows over the one measured.
+// flow (count values, px) -> bytes: flow * scale + 127.5, clipped and rounded half up. scale:
+// 127.5 / bound, times the interval of training divided by that of the two frames.
 extern "C" __global__ void quantise(const float* flow, float scale, int count, unsigned char* bytes) {
     const int k = blockIdx.x * blockDim.x + threadIdx.x;
     if (k >= count) return;
@@ -15,7 +15,7 @@ extern "C" __global__ void quantise(const float* flow, float scale, int count, u
 
 // ring (slots, 2, pixels) bytes, of which `length` flows from slot `oldest` on -> out (2 length, pixels)
 // float, byte * scale + shift. Channels: u0 u1 ... v0 v1 ..., oldest first.
-// pixels is a multiple of 4. Grid (pixels / 4, 2 length): one thread four pixels of a channel.
+// pixels is a multiple of 4. Grid (pixels / 4, 2 length): one thread per four pixels of a channel.
 extern "C" __global__ void stack(
     const uchar4* ring, int slots, int oldest, int length, int pixels, float scale, float shift,
     float4* out) {

@@ -1,43 +1,43 @@
-// TV-L1 optical flow of fixed length. The algorithm, its sources and its choices are those of
-// edge/motion/tvl1.py, pixel for pixel; here is only how a GPU runs it. Iterations fused in on-chip
-// memory: Romera et al., JRTIP 2023, and Seznec et al., JRTIP 2022, on Jetson boards.
+// TV-L1 optical flow with a fixed amount of work. The algorithm is that of edge/motion/tvl1.py, pixel
+// for pixel; see there for its sources. Iterations are fused in on-chip memory, as in Romera et al.,
+// JRTIP 2023, and Seznec et al., JRTIP 2022, both on Jetson boards.
 //
-// Planes are float, (height, width) of a pyramid level, those of one name one after another:
-//     flow          u, v in px, right and down positive
+// Planes are float, (height, width) of a pyramid level. Those of one name follow each other in memory:
+//     flow          u, v in px, positive to the right and downwards
 //     duals         p11, p12 (of u along x and y), p21, p22 (of v)
 //     coefficients  rho, gx, gy, inv: brightness difference, its gradient, 1 / |gradient|^2
 //
-// A level of n pixels, k iterations a warp; operations are machine instructions of sm_87:
+// Cost for a level of n pixels and k iterations per launch, in machine instructions of sm_87:
 //                  bytes              operations    launches
-//     upsample     10 n               104 n         1 a level
-//     linearise    32 n               700 n         1 a warp (480 and the frame's second round)
-//     iterate      (40 r + 24) n      60 k r n      1 a warp for each 10 iterations
-// iterate works on tiles of 64 x 64 that are 63 - 2k apart: r is how often a pixel is worked on, 2.04
-// for the 5 x 5 tiles of 224 x 224 with k = 10, 2.94 for the 3 x 3 of 112 x 112. An iteration that
-// goes through memory moves 64 n bytes, ten of them 640 n; fused they move 106 n, for twice the
-// operations. At 224 x 224 that is 5.3 MB and 61 M operations a launch: 78 us of the 68 GB/s of an
-// Orin Nano, 96 us of its 1024 lanes at 625 MHz if none ever waited. So operations are the bound, and
-// 25 tiles on 8 multiprocessors, which take four rounds where three and a bit would do, make it 123.
-// Half precision for the duals would take a fifth of the bytes away and no operation (it would cost
-// 0.001 px): it would gain nothing here. `python -m tests.benchmarks.kernels` counts all of a frame.
+//     upsample     10 n               104 n         1 per level
+//     linearise    32 n               700 n         1 per warp (480, and a second round for the margin)
+//     iterate      (40 r + 24) n      60 k r n      1 per warp and 10 iterations
+// iterate works on tiles of 64 x 64 at a distance of 63 - 2k. r is how often a pixel is computed: 2.04
+// for the 5 x 5 tiles of 224 x 224 with k = 10, 2.94 for the 3 x 3 tiles of 112 x 112. Ten iterations
+// that each go through memory move 640 n bytes; fused they move 106 n, for twice the operations. At
+// 224 x 224 that is 5.3 MB and 61 M operations per launch: 78 us at the 68 GB/s of an Orin Nano, 96 us
+// on its 1024 lanes at 625 MHz without any wait. So operations are the limit; 25 tiles on 8
+// multiprocessors take four rounds instead of 25 / 8, which makes it 123 us. Half precision for the
+// duals would save a fifth of the bytes but no operation (and cost 0.001 px), so it would gain nothing.
+// `python -m tests.benchmarks.kernels` computes this for a whole frame.
 
 // Rows and columns of a tile; each thread holds ROWS pixels of one column in registers.
 #define TILE 64
 #define ROWS 8
 #define STRIPS (TILE / ROWS)
 
-// What linearise works on: its block, and a frame of 2 pixels for the 5 point derivative.
+// The pixels that a block of linearise needs: its own, and a margin of 2 for the 5 point derivative.
 #define BLOCK_W 32
 #define BLOCK_H 16
 #define REACH 2
 
-// Below this squared gradient (luma levels^2 / px^2) there is nothing to divide by.
+// Added to the squared gradient (luma levels^2 / px^2), which may be zero, before dividing by it.
 #define FLAT 1e-9f
 
 static __device__ int clamp_index(int value, int last) { return min(max(value, 0), last); }
 
-// Flow of the coarser level (2, coarse_h, coarse_w) -> flow (2, height, width) of this one: bilinear
-// between pixel centres, times 2. One thread a pixel.
+// Flow of the coarser level (2, coarse_h, coarse_w) -> flow (2, height, width) of this level, in its px:
+// bilinear between pixel centres, times 2. One thread per pixel.
 extern "C" __global__ void upsample(
     const float* coarse, int coarse_h, int coarse_w, int height, int width, float* flow) {
     const int x = blockIdx.x * blockDim.x + threadIdx.x;
@@ -73,7 +73,7 @@ static __device__ float warp_pixel(
 }
 
 // Warp `second` by the flow and linearise its difference from `first` about it: coefficients of
-// rho(u, v) = rho + gx u + gy v. Block (BLOCK_W, BLOCK_H), one thread a pixel.
+// rho(u, v) = rho + gx u + gy v. Block (BLOCK_W, BLOCK_H), one thread per pixel.
 extern "C" __global__ void __launch_bounds__(BLOCK_W * BLOCK_H) linearise(
     const float* first, const float* second, const float* flow, int height, int width,
     float* coefficients) {
@@ -112,8 +112,8 @@ static __device__ void sort3(float* a, float* b, float* c) {
     *b = middle;
 }
 
-// Median of the 3 x 3 pixels in columns x[] and rows y[]: the middle of (largest of the columns'
-// smallest, middle of their middles, smallest of their largest).
+// Median of the 3 x 3 pixels in columns x[] and rows y[]. With each column sorted, it is the median of
+// the largest minimum, the median middle and the smallest maximum.
 static __device__ float median9(const float (*plane)[TILE], const int* x, const int* y) {
     float low[3], middle[3], top[3];
 #pragma unroll
@@ -132,14 +132,14 @@ static __device__ float median9(const float (*plane)[TILE], const int* x, const 
 }
 
 // `iterations` Jacobi iterations (primal step, then dual step) and, if `smooth`, the 3 x 3 median of u
-// and v, in one launch. flow, duals -> flow_out, duals_out, which must be other memory.
+// and v, in one launch. flow, duals -> flow_out, duals_out, which must not overlap the inputs.
 //
-// A block takes a tile of the picture. What lies beyond the tile is not known to it, so the outer
-// `iterations` pixels of a side, one more at the left and top where the median needs it, go wrong, and
-// are left to the neighbouring tiles; the picture's own edges are exact. Tiles are therefore
-// TILE - 2 iterations - 1 apart. Block (TILE, STRIPS): thread (x, s) holds rows 8 s to 8 s + 7 of
-// column x. Neighbours along y are mostly in its own registers, those along x come through shared
-// memory: `a` and `b` hold p11, p21 before the primal step, and u, v before the dual step.
+// A block computes a tile of the picture without the pixels around it, so the outer `iterations` pixels
+// on each side become wrong (one more at the left and top, for the median). They are written by the
+// neighbouring tiles; the picture's own edges are exact. Tiles are therefore TILE - 2 iterations - 1
+// apart. Block (TILE, STRIPS): thread (x, s) holds rows 8 s to 8 s + 7 of column x. Neighbours along y
+// are mostly in its own registers, those along x are exchanged in shared memory: `a` and `b` hold p11,
+// p21 before the primal step, and u, v before the dual step.
 extern "C" __global__ void __launch_bounds__(TILE * STRIPS) iterate(
     const float* coefficients, const float* flow, const float* duals, int height, int width,
     int iterations, int smooth, float theta, float limit, float sigma, float* flow_out,
@@ -197,7 +197,7 @@ extern "C" __global__ void __launch_bounds__(TILE * STRIPS) iterate(
                 up22 = p22[r];
             }
         }
-        __syncthreads();  // all have read p11, p21
+        __syncthreads();  // all threads have read p11, p21
         if (inside) {
 #pragma unroll
             for (int r = 0; r < ROWS; ++r) {
@@ -229,7 +229,7 @@ extern "C" __global__ void __launch_bounds__(TILE * STRIPS) iterate(
                 p22[r] = scale * q22;
             }
         }
-        __syncthreads();  // all have read u, v
+        __syncthreads();  // all threads have read u, v
     }
 
     // After the last barrier `a` and `b` still hold u and v.

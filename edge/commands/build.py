@@ -77,8 +77,6 @@ def build(options: BuildOptions) -> None:
         }
         folder = engine_folder(bundle)
         write_tuning(folder, driver.gpu, trt.__version__, tuning)
-        for note in driver.notes:
-            logger.warning("%s", note)
     logger.info(
         "engines are in %s, each with a .json that lists its layers and their precision", folder
     )

@@ -95,12 +95,6 @@ class EventTracker:
         self._cooldown_until_s: dict[int, float] = {}
         self._last_s = 0.0
 
-    @property
-    def active(self) -> str | None:
-        """The action that was reported and has not ended; None if there is none."""
-        action = self._action
-        return self._classes[action.index] if action is not None and action.reported else None
-
     def push(self, time_s: float, scores: Scores) -> list[Event]:
         """Add scores (C,) at a stream time in seconds, which must rise. Returns the events that
         they cause, ends before starts."""

@@ -104,8 +104,6 @@ def open_cuda(bundle: Bundle, flow_wanted: bool, precision: Precision | None) ->
         warm_up(device)
         precisions = "/".join(device.precisions.values())
         device.description += f", TensorRT {trt.__version__} {precisions}"
-        for note in driver.notes:
-            logger.warning("%s", note)
         device.cleanup = stack.pop_all()
     return device
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -20,6 +21,8 @@ from edge.devices.cuda.kernels.launches import FILES, KERNELS, Launch, source
 from edge.devices.tensorrt.key import GPU
 from edge.errors import DeviceError
 from edge.files import check_private, make_private, user_cache, why, write_atomic
+
+logger = logging.getLogger(__name__)
 
 _CUDA_FOLDER = Path("/usr/local/cuda/bin")  # JetPack installs nvcc here, often not on PATH
 NO_DRIVER = "libcuda.so.1 is not here"
@@ -98,7 +101,7 @@ class Driver:
     """A GPU whose context is current in this thread.
 
     gpu: its name and compute capability. integrated: whether it shares the host's memory (Jetson),
-    so that frames need no upload. notes: warnings for the user, one line each.
+    so that frames need no upload.
     """
 
     def __init__(self, cuda: Any, device: Any) -> None:
@@ -107,19 +110,18 @@ class Driver:
         count = device.get_attribute(attribute.MULTIPROCESSOR_COUNT)
         self.gpu = GPU(device.name(), f"{major}.{minor}", count)
         self.integrated = bool(device.get_attribute(attribute.INTEGRATED))
-        self.notes: list[str] = []
         self._cuda = cuda
         self._architecture = f"sm_{major}{minor}"
         self._memory: list[Any] = []
         self._functions: dict[str, Any] = {}
 
     def synchronize(self) -> None:
-        """Wait for all work on the GPU. After a CUDA error, which has been raised where it was
-        noticed, this only adds a note."""
+        """Wait for all work on the GPU. Does not raise: a CUDA error is also raised where a result
+        is waited for."""
         try:
             self._cuda.Context.synchronize()
         except self._cuda.Error:
-            self.notes.append("the GPU did not finish its work after an error")
+            logger.debug("the GPU did not finish its work", exc_info=True)
 
     def free(self) -> None:
         """Free all memory and kernels."""
@@ -218,8 +220,10 @@ class Driver:
             with write_atomic(path) as out:
                 out.write(binary)
         except OSError as error:
-            self.notes.append(
-                f"kernels are compiled again at each start: {path} cannot be written ({why(error)})"
+            logger.warning(
+                "kernels are compiled again at each start: %s cannot be written (%s)",
+                path,
+                why(error),
             )
         return module
 

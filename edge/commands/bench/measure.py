@@ -7,7 +7,6 @@ the first label are those of it alone.
 from __future__ import annotations
 
 import json
-import os
 import resource
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any, cast
 
 import cv2
 import numpy as np
+import psutil
 
 from edge.bundle.manifest import Bundle, Manifest, load_bundle
 from edge.bundle.network import Precision
@@ -94,10 +94,8 @@ def serial(stages: Collection[str]) -> list[str]:
 
 
 def memory_mb() -> float:
-    """Resident now."""
-    status = Path("/proc/self/status").read_text()
-    rss = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(rss.split()[1]) / 1024
+    """The resident memory of this process, in MiB."""
+    return float(psutil.Process().memory_info().rss) / (1 << 20)
 
 
 def quantiles(histogram: Histogram) -> dict[str, float]:
@@ -133,7 +131,7 @@ def measure(request: Request) -> dict[str, Any]:
     # medians: what a preempted stage took longer was somebody else's
     own = sum(stages[s]["p50"] for s in _OURS if s in serial(stages))
     processor_ms = 1e3 * spent_s / max(statistics.frames, 1)
-    first_label_s = warm.first_label_s - _started_s()
+    first_label_s = warm.first_label_s - _process_start_s()
     return {
         "bundle": bundle.manifest.name,
         "source": spec.name if spec.live or "://" in spec.uri else Path(spec.name).name,
@@ -248,10 +246,13 @@ def _bins(histogram: Histogram) -> list[tuple[float, int]]:
     ]
 
 
-def _started_s() -> float:
-    """When this process was started, on the monotonic clock."""
-    ticks = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    return ticks / os.sysconf("SC_CLK_TCK")
+def _process_start_s() -> float:
+    """When this process was started, on the monotonic clock.
+
+    Counted from the boot: as a time of day psutil's value may be a second off, like the boot's."""
+    since_boot_s = psutil.Process().create_time() - psutil.boot_time()
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot_s
+    return float(time.monotonic() - age_s)
 
 
 def main() -> None:

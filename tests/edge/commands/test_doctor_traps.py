@@ -25,8 +25,8 @@ from tests.support.machines import (
     checked,
     driver,
     elements,
+    gib,
     imports,
-    meminfo,
     without,
 )
 
@@ -173,7 +173,7 @@ def test_nothing_installed_on_a_fresh_board() -> None:
     fresh = replace(
         ORIN_NANO,
         commands={f"{SYSTEM_PYTHON} --version": Answer(0, "Python 3.10.12\n")},
-        files=dict(ORIN_NANO.files) | {"/proc/meminfo": meminfo(1.9, 7.4)},
+        free_memory_bytes=gib(1.9),
         imports=imports(),
         system_imports={"gi": ABSENT, "tensorrt": ABSENT},
         gstreamer=Answer(1, err="edge.errors.TwostreamError: not installed (No gi): run `sudo`"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 import pytest
 
 from edge.bundle.manifest import load_bundle
@@ -186,9 +187,9 @@ def test_no_camera_is_opened_before_the_networks_are_there(demo_bundle: Path) ->
         url = f"rtsp://127.0.0.1:{camera.getsockname()[1]}/cam"
         with Running("run", demo_bundle, url, "--device", "cpu") as run:
             connection, _ = camera.accept()
-            loaded = Path(f"/proc/{run.process.pid}/maps").read_text()
+            loaded = [each.path for each in psutil.Process(run.process.pid).memory_maps()]
             connection.close()
-    assert "openvino_intel_cpu_plugin" in loaded
+    assert any("openvino_intel_cpu_plugin" in path for path in loaded)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edge.text import printable
+from edge.text import counted, printable
 
 _SHOWN = 40  # characters of a value that a message repeats
 
@@ -43,7 +43,7 @@ def first_fault(error: ValidationError, whole: str) -> str:
         asked = f", not {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '...'}"
     text = first["msg"].replace("Value error, ", "")
     others = len(faults) - 1
-    more = f" (and {others} more fault{'s' * (others > 1)})" if others else ""
+    more = f" (and {counted(others, 'more fault')})" if others else ""
     return f"{key}: {printable(text)}{asked}{more}"
 
 

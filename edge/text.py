@@ -93,6 +93,11 @@ ClassName = Annotated[
 ]
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 frame`, `2 frames`: for nouns that take an s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def print_line(text: str, stream: IO[str] | None = None) -> None:
     """One line to a stream; None is the standard output."""
     print(printable(text), file=sys.stdout if stream is None else stream)

@@ -40,8 +40,7 @@ NVCC = (
 
 def imports(**versions: str) -> dict[str, Answer]:
     """Every module of the report: those named are there, the others not installed."""
-    there = {name.replace("_", "."): Answer(0, version) for name, version in versions.items()}
-    return {name: there.get(name, ABSENT) for name in MODULES}
+    return {name: Answer(0, versions[name]) if name in versions else ABSENT for name in MODULES}
 
 
 def elements(*names: str) -> Answer:
@@ -56,8 +55,15 @@ def gib(amount: float) -> int:
     return int(amount * (1 << 30))
 
 
-CPU = {"cv2": "4.10.0", "gi": "3.42.1", "numba": "0.60.0", "openvino": "2024.6.0-17404-release"}
-CUDA = {"pycuda_driver": "2024.1.2"}
+CPU = {
+    "aiohttp": "3.10.5",
+    "cv2": "4.10.0",
+    "gi": "3.42.1",
+    "numba": "0.60.0",
+    "openvino": "2024.6.0-17404-release",
+    "prometheus_client": "0.20.0",
+}
+CUDA = {"pycuda.driver": "2024.1.2"}
 
 PC = Machine(
     architecture="x86_64",

@@ -40,7 +40,10 @@ COMMANDS = (
     "nvpmodel -q",
     f"{SYSTEM_PYTHON} --version",
 )
-MODULES = ("cv2", "gi", "numba", "openvino", "pycuda.driver", "tensorrt")
+MODULES = (
+    *("aiohttp", "cv2", "gi", "numba", "openvino", "prometheus_client", "pycuda.driver"),
+    "tensorrt",
+)
 SYSTEM_MODULES = ("gi", "tensorrt")  # from the distribution, outside of any environment
 
 _FILE_MAX_BYTES = 1 << 20

@@ -86,6 +86,23 @@ def check_openvino(machine: Machine) -> Check:
     return _package(machine, "openvino", "networks of the CPU device")
 
 
+def check_web(machine: Machine) -> Check:
+    """Check what --web needs; a run without a live page does not."""
+    name, remedy = "live page", '`pip install "twostream-edge[web]"`'
+    answers = {module: machine.imports[module] for module in ("aiohttp", "prometheus_client")}
+    faults = [
+        f"{module} is not installed"
+        if "ModuleNotFoundError" in answer.err
+        else f"{module} does not load ({answer.fault})"
+        for module, answer in answers.items()
+        if answer.code != 0
+    ]
+    if faults:
+        return Check(name, "missing", f"--web cannot be used: {', '.join(faults)}", remedy)
+    versions = (f"{module} {answer.out.strip()}" for module, answer in answers.items())
+    return Check(name, "ok", ", ".join(versions))
+
+
 def _package(machine: Machine, module: str, purpose: str) -> Check:
     answer = machine.imports[module]
     name = {"openvino": "OpenVINO"}.get(module, module)

@@ -22,6 +22,7 @@ CHECKS: tuple[Callable[[Machine], Check], ...] = (
     video.check_encoder,
     python.check_numba,
     python.check_openvino,
+    python.check_web,
     gpu.check_driver,
     gpu.check_tensorrt,
     gpu.check_toolkit,

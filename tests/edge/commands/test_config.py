@@ -87,8 +87,61 @@ def test_the_command_line_counts_more_than_the_file(tmp_path: Path, demo_bundle:
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
     assert sum("frame" in line for line in lines) == 12
-    (tmp_path / "run.toml").write_text("every = 'often'\n[sources]\nyard = 'test://?live=1'\n")
-    assert_refused(twostream("run", demo_bundle, "--config", tmp_path / "run.toml"), "--every")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("every = 'often'", "every: Input should be a valid integer"),
+        ("log_level = 'loud'", "log-level: 'loud' is not one of"),
+        ("log-level = 3", "log-level: "),
+        ("retries = -1", "retries: Input should be greater than or equal to 0"),
+        ("wait_for_cameras = 'perhaps'", "wait-for-cameras: "),
+        ("keep_gb = inf", "keep-gb: "),
+        ("keep_days = 3", "keep-days: deletes old segments; it needs --segment"),
+        ("segment = 1", "segment: splits files"),
+        ("web = 'x'", "web: x: give a port"),
+        ("mqtt = 'http://host'", "mqtt: not a broker's address"),
+        ("webhook = 'ftp://host'", "webhook: give an address"),
+        ("[threshold]\nDiving = 2", "threshold: Diving=2: give ACTION=SCORE"),
+        ("device = 'gpu'", "device: 'gpu' is not one of"),
+        ("[sources]\nyard = 'nowhere.mp4'", "source: nowhere.mp4: No such file"),
+    ],
+)
+def test_a_wrong_value_is_named_with_file_and_key(
+    text: str, reason: str, tmp_path: Path, demo_bundle: Path
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    words = ("run", demo_bundle, *([] if "[sources]" in text else ["test://?frames=3"]))
+    assert_refused(twostream(*words, "--config", file), f"{file}: {reason}")
+
+
+@pytest.mark.slow
+def test_a_wrong_value_on_the_command_line_is_not_blamed_on_the_file(
+    tmp_path: Path, demo_bundle: Path
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("every = 2\nweb = '8080'")
+    words = ("run", demo_bundle, "test://?frames=3", "--config", file)
+    for option, value in (("--web", "x"), ("--every", "often"), ("--retries", -1)):
+        done = twostream(*words, option, value)
+        assert_refused(done, option)
+        assert str(file) not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_reload_during_the_start_is_done_once_the_run_is_ready(
+    tmp_path: Path, demo_bundle: Path
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(f"bundle = '{demo_bundle}'\nweb = '0'\n[sources]\nyard = 'test://?live=1'\n")
+    with Running("run", "--config", file) as run:
+        run.said("live page")  # before the networks are loaded
+        run.process.send_signal(signal.SIGHUP)
+        run.said("reloaded: 1 camera$")
+        run.stop()
 
 
 @pytest.mark.slow

@@ -186,6 +186,25 @@ def test_nothing_installed_on_a_fresh_board() -> None:
     assert "cpu cannot yet, first OpenCV" in summarise(list(checks.values()))
 
 
+@pytest.mark.parametrize(
+    ("answers", "status", "text"),
+    [
+        ({}, "ok", "aiohttp 3.10.5, prometheus_client 0.20.0"),
+        ({"aiohttp": ABSENT}, "missing", "aiohttp is not installed: `pip install"),
+        ({"prometheus_client": ABSENT}, "missing", "prometheus_client is not installed"),
+        ({"aiohttp": Answer(-11)}, "missing", "aiohttp does not load (crashes (signal 11))"),
+    ],
+)
+def test_the_live_page_needs_packages_of_its_own(
+    answers: dict[str, Answer], status: str, text: str
+) -> None:
+    machine = without(PC, **answers)
+    checks = checked(machine)
+    assert checks["live page"].status == status
+    assert text in checks["live page"].text
+    assert usable_devices(checks.values()) == ["cpu"]
+
+
 def test_the_wheel_of_tensorrt_is_that_of_the_driver() -> None:
     machine = replace(PC_WITHOUT_NVCC, imports=imports(**CPU, **CUDA))
     assert "`pip install tensorrt-cu12`" in checked(machine)["TensorRT"].text

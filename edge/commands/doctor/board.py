@@ -101,11 +101,11 @@ def check_jetpack(machine: Machine) -> Check:
     version = package or (str(board.jetpack) if board.jetpack else "")
     if not version:
         return Check("JetPack", "note", f"an unknown release, L4T {board.l4t or 'not given'}")
-    found = f"{version} (L4T {board.l4t or 'not given'})"
+    detail = f"{version} (L4T {board.l4t or 'not given'})"
     if board.host_jetpack != board.jetpack:
-        found = f"{found} in this container, on a board with JetPack {board.host_jetpack}"
-        return Check("JetPack", "note", found)
-    return Check("JetPack", "ok", found)
+        detail = f"{detail} in this container, on a board with JetPack {board.host_jetpack}"
+        return Check("JetPack", "note", detail)
+    return Check("JetPack", "ok", detail)
 
 
 def check_power(machine: Machine) -> Check:

@@ -43,23 +43,23 @@ def show_hidden(machine: Machine) -> str:
 
 def check_environment(machine: Machine) -> Check:
     name = "Python"
-    found = f"{machine.python} in {machine.prefix}"
+    detail = f"{machine.python} in {machine.prefix}"
     distribution = system_python(machine)
     unseen = hidden(machine)
     if not unseen:
-        return Check(name, "ok", found)
+        return Check(name, "ok", detail)
     if distribution is not None and distribution < OLDEST:
         return Check(
             name,
             "note",
-            f"{found}; the distribution's {' and '.join(unseen)} are for its own "
+            f"{detail}; the distribution's {' and '.join(unseen)} are for its own "
             f"{distribution[0]}.{distribution[1]} and cannot be used: twostream needs "
             f"{OLDEST[0]}.{OLDEST[1]}",
         )
     return Check(
         name,
         "missing",
-        f"{found} does not see the distribution's {' and '.join(unseen)}",
+        f"{detail} does not see the distribution's {' and '.join(unseen)}",
         show_hidden(machine),
         BOTH if "gi" in unseen else ("cuda",),
     )

@@ -78,7 +78,7 @@ def test_the_picture_shows_bars(measured: tuple[str, Any, Path]) -> None:
 
 
 @pytest.mark.slow
-def test_ratios_are_compared_and_not_seconds(
+def test_comparison_uses_ratios_to_the_yardstick(
     measured: tuple[str, Any, Path], tmp_path: Path
 ) -> None:
     _, found, _ = measured
@@ -110,7 +110,7 @@ def test_ratios_are_compared_and_not_seconds(
 
 
 @pytest.mark.slow
-def test_a_row_for_the_readme(measured: tuple[str, Any, Path]) -> None:
+def test_the_markdown_row_for_the_docs(measured: tuple[str, Any, Path]) -> None:
     _, found, _ = measured
     row = markdown(found["measurements"][0], found["machine"])
     assert row.count("|") == 11
@@ -129,7 +129,7 @@ def test_a_soak_is_plotted_over_time(measured: tuple[str, Any, Path], tmp_path: 
 
 
 @pytest.mark.slow
-def test_two_bundles_side_by_side_and_against_a_faster_past(
+def test_two_bundles_and_a_comparison_with_faster_results(
     measured: tuple[str, Any, Path], tmp_path: Path, demo_bundle: Path
 ) -> None:
     _, found, _ = measured
@@ -162,7 +162,7 @@ def test_a_soak_has_rows_and_a_camera_is_measured(tmp_path: Path, demo_bundle: P
 
 
 @pytest.mark.slow
-def test_what_cannot_be_measured_is_one_line(tmp_path: Path, demo_bundle: Path) -> None:
+def test_user_errors_are_one_line(tmp_path: Path, demo_bundle: Path) -> None:
     short = write_bench_clip(tmp_path / "short.mp4", frames=8)
     for words, says in (
         ((demo_bundle, "nowhere.mp4"), "nowhere.mp4"),
@@ -249,7 +249,7 @@ def test_the_start_of_a_process_is_known_to_a_tenth_of_a_second() -> None:
     assert began_s - 0.02 < float(done.stdout) < began_s + 0.1 + 0.5 * (time.monotonic() - began_s)
 
 
-def test_what_runs_on_a_gpu_is_no_part_of_the_loop() -> None:
+def test_stages_on_a_gpu_are_not_serial() -> None:
     both = {"decode", "flow", "resize", "wait", "fusion", "output", "spatial"}
     assert serial(both) == ["decode", "resize", "flow", "wait", "fusion", "output"]
     assert serial(both | {"host"}) == ["decode", "host", "wait", "fusion", "output"]

@@ -62,7 +62,7 @@ def test_values_by_option(tmp_path: Path) -> None:
         ("web = [1]", "one value"),
     ],
 )
-def test_what_is_wrong_is_named(text: str, words: str, tmp_path: Path) -> None:
+def test_invalid_options_are_named(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=words):
         read(tmp_path, text)
     with pytest.raises(ConfigError, match="No such file"):
@@ -70,7 +70,7 @@ def test_what_is_wrong_is_named(text: str, words: str, tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_any_file_is_options_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes):
+def test_any_file_is_parsed_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes):
     file = tmp_path_factory.getbasetemp() / "any.toml"
     file.write_bytes(data)
     with suppress(ConfigError):
@@ -78,7 +78,7 @@ def test_any_file_is_options_or_refused(tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.slow
-def test_the_command_line_counts_more_than_the_file(tmp_path: Path, demo_bundle: Path) -> None:
+def test_the_command_line_takes_precedence(tmp_path: Path, demo_bundle: Path) -> None:
     (tmp_path / "run.toml").write_text(
         f"bundle = '{demo_bundle}'\nmax-frames = 30\njson = 'o.jsonl'\n"
         "[sources]\nyard = 'test://?live=1'\n"
@@ -145,7 +145,7 @@ def test_a_reload_during_the_start_is_done_once_the_run_is_ready(
 
 
 @pytest.mark.slow
-def test_a_hang_up_reads_it_again(tmp_path: Path, demo_bundle: Path) -> None:
+def test_sighup_reloads_the_file(tmp_path: Path, demo_bundle: Path) -> None:
     file, out = tmp_path / "run.toml", tmp_path / "o.jsonl"
     head = f"bundle = '{demo_bundle}'\njson = '{out}'\nweb = '0'\n"
 

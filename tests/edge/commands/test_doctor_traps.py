@@ -31,7 +31,7 @@ from tests.support.machines import (
 )
 
 
-def test_nvcc_beside_the_path_spoils_pycuda_too() -> None:
+def test_nvcc_outside_of_path_is_added_to_the_pycuda_remedy() -> None:
     """inducer/pycuda#201: cuda.h is looked for where nvcc is found, on PATH alone."""
     checks = checked(without(ORIN_NANO, "nvcc --version", **{"pycuda.driver": ABSENT}))
     assert checks["CUDA toolkit"].status == "ok"
@@ -52,13 +52,13 @@ def test_pycuda_without_a_driver_is_not_built_again() -> None:
     ("version", "status"),
     [("8.4.1.5", "missing"), ("8.5.2.2", "ok"), ("11.4.1", "ok"), ("11.5.0", "note")],
 )
-def test_the_versions_of_tensorrt_that_are_known(version: str, status: str) -> None:
+def test_supported_tensorrt_versions(version: str, status: str) -> None:
     check = checked(without(AGX_ORIN, tensorrt=Answer(0, version)))["TensorRT"]
     assert check.status == status
     assert version in check.text
 
 
-def test_tensorrt_too_old_for_ever() -> None:
+def test_boards_without_a_new_enough_tensorrt() -> None:
     check = checked(without(NANO, tensorrt=Answer(0, "8.2.1.8")))["TensorRT"]
     assert (check.status, "8.5 ... 11.4" in check.text) == ("not on this board", True)
 

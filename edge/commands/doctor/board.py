@@ -100,8 +100,8 @@ def check_jetpack(machine: Machine) -> Check:
     package = machine.output("dpkg-query -W -f ${Version} nvidia-jetpack").partition("+")[0]
     version = package or (str(board.jetpack) if board.jetpack else "")
     if not version:
-        return Check("JetPack", "note", f"an unknown release, L4T {board.l4t or 'not given'}")
-    detail = f"{version} (L4T {board.l4t or 'not given'})"
+        return Check("JetPack", "note", f"an unknown release, L4T {board.l4t or 'unknown'}")
+    detail = f"{version} (L4T {board.l4t or 'unknown'})"
     if board.host_jetpack != board.jetpack:
         detail = f"{detail} in this container, on a board with JetPack {board.host_jetpack}"
         return Check("JetPack", "note", detail)

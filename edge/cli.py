@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import logging
+import re
+import signal
 import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -14,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 import typer.core
 
-from edge.commands.run.arguments import RunArguments, takes
-from edge.errors import ConfigError, TwostreamError
+from edge.commands.run.arguments import DeviceName, RunArguments, takes
+from edge.errors import ConfigError, SourceError, TwostreamError
 from edge.log import Level, configure, print_error
 from edge.text import print_line
 
@@ -55,12 +57,27 @@ class FiniteCommand(typer.core.TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["words"] = tuple(args)  # a reload parses them again
-        remaining = super().parse_args(ctx, args)
+        try:
+            remaining = super().parse_args(ctx, args)
+        except _UsageFault as error:
+            name = getattr(getattr(error, "param", None), "name", None)
+            _blame_config(ctx, name, error.message)  # type: ignore[attr-defined]
+            raise
         option_names = {param.name: param.opts[0] for param in self.params}
         for name, value in ctx.params.items():
             if fault := _value_fault(name, value):
+                _blame_config(ctx, name, fault)
                 raise typer.BadParameter(f"{option_names[name]}: {fault}")
         return remaining
+
+
+def _blame_config(context: Any, name: str | None, fault: str) -> None:
+    """Raises ConfigError, with file and key, if the option's value is from a configuration file."""
+    source = context.get_parameter_source(name) if name else None
+    if source is not None and source.name == "DEFAULT_MAP":
+        key = str(name).replace("_", "-")
+        reason = fault.removeprefix("Value error, ")
+        raise ConfigError(f"{context.params['config']}: {key}: {reason}") from None
 
 
 def _value_fault(name: str, value: Any) -> str | None:
@@ -130,20 +147,42 @@ def _root(context: typer.Context) -> None:
 @takes(RunArguments)
 def run_command(context: typer.Context, arguments: RunArguments) -> None:
     """Recognise actions in video files or live cameras."""
+    from edge.commands.run.signals import SignalRequests, handle_signals
+
+    requests = SignalRequests()
+    # before the slow imports: systemd may ask for a reload before the run is ready
+    early = {} if arguments.config is None else {signal.SIGHUP: requests.request_reload}
+    with handle_signals(early):
+        from edge.commands.run.run import run
+
+        def reload() -> RunOptions:
+            try:
+                again = context.command.make_context(context.info_name, list(context.meta["words"]))
+            except _UsageFault as error:
+                raise ConfigError(error.format_message()) from None  # type: ignore[attr-defined]
+            return _checked_options(again)
+
+        options = _checked_options(context)
+        for line in _secret_warnings(context):
+            logger.warning("%s", line)
+        run(options, None if arguments.config is None else reload, requests)
+
+
+def _checked_options(context: Any) -> RunOptions:
+    """The options of `run`. Raises TwostreamError, which names the configuration file if the wrong
+    value is from it."""
     from edge.commands.run.options import run_options
-    from edge.commands.run.run import run
 
-    def reload() -> RunOptions:
-        try:
-            again = context.command.make_context(context.info_name, list(context.meta["words"]))
-        except _UsageFault as error:
-            raise ConfigError(error.format_message()) from None  # type: ignore[attr-defined]
-        return run_options(RunArguments(**again.params))
-
-    options = run_options(arguments)
-    for line in _secret_warnings(context):
-        logger.warning("%s", line)
-    run(options, None if arguments.config is None else reload)
+    try:
+        return run_options(RunArguments(**context.params))
+    except TwostreamError as error:
+        sources = [name for name in ("sources", "source", "pipeline") if context.params[name]]
+        if option := re.match(r"--([a-z-]+):? ?", str(error)):
+            reason = str(error).removeprefix(option[0])
+            _blame_config(context, option[1].replace("-", "_"), reason)
+        elif isinstance(error, SourceError) and len(sources) == 1:
+            _blame_config(context, sources[0], str(error))
+        raise
 
 
 def _secret_warnings(context: typer.Context) -> list[str]:
@@ -171,7 +210,7 @@ def _given(context: typer.Context, *places: str) -> dict[str, Any]:
 @app.command("verify", cls=FiniteCommand)
 def verify_command(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder or .zip.")],
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceName = "auto",
 ) -> None:
     """Check that this device reproduces the scores stored in the bundle."""
     from edge.commands.verify import verify
@@ -217,14 +256,14 @@ def service_command(
     name: Annotated[str, typer.Argument(help="Name of the service.")],
 ) -> None:
     """Create a systemd user service that runs `twostream run` with the arguments after NAME."""
-    from edge.commands.run.options import placed_options, run_options
+    from edge.commands.run.options import placed_options
     from edge.commands.run.secrets import config_warning
     from edge.commands.service import check_name, install
 
     check_name(name)
     command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
     run_context = command.make_context("twostream run", list(context.args))
-    run_options(RunArguments(**run_context.params))  # report invalid options now, not at start
+    _checked_options(run_context)  # report invalid options now, not at start
     config = run_context.params["config"]
     words = _given(run_context, "COMMANDLINE", "ENVIRONMENT")
     if set(words) == {"config"}:
@@ -246,7 +285,7 @@ def bench_command(
         str | None,
         typer.Argument(help="File or camera; default: a generated clip.", show_default=False),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceName = "auto",
     precision: Annotated[
         str, typer.Option(metavar="LIST", help="Precisions to compare: int8, fp16, fp32.")
     ] = "int8,fp16,fp32",

@@ -1,4 +1,4 @@
-"""Files and folders: written whole or not at all, never through somebody else's link."""
+"""Writes files atomically and without following links, and finds the user's folders."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def write_atomic(
 ) -> Iterator[IO[bytes]]:
     """with write_atomic(path, DataError) as file: file.write(data)
 
-    A reader sees the old file or the new one, whole, through a crash and a power cut, too; of two
-    that write at once the last wins. Missing folders are made. mode: less what the umask takes.
-    Where the block raises, `path` is as it was and nothing is left beside it.
+    A reader sees the complete old or new file, even after a crash or a power cut; of two concurrent
+    writers the last wins. Missing folders are created. mode: reduced by the umask. If the block
+    raises, `path` is unchanged and no temporary file is left.
 
-    Raises `error` with one line that names the file and the remedy where the file system refuses;
-    without it, the OSError.
+    Raises `error` with one line that names the file and the remedy if the file system refuses;
+    without `error`, the OSError.
     """
     try:
         _refuse_special(path)
@@ -56,10 +56,10 @@ def write_atomic(
 
 
 def open_growing(path: Path) -> int:
-    """An empty file that others may read while it grows, as a descriptor; what it held is lost.
+    """Truncate or create a file that others may read while it grows; returns its descriptor.
 
-    Raises OSError, also where `path` is a link, has a second name, or is no file: what would be
-    overwritten then is not what the name says.
+    Raises OSError, also if `path` is a symbolic link, has a second hard link or is not a regular
+    file, since another file would then be overwritten.
     """
     try:
         # a pipe without a reader would be waited for
@@ -77,8 +77,8 @@ def open_growing(path: Path) -> int:
 
 
 def read_start(path: Path, size: int) -> bytes:
-    """The first `size` bytes of a file. Raises OSError, also where it is no plain one: a pipe
-    would be waited for."""
+    """The first `size` bytes of a file. Raises OSError, also if it is not a regular file: a
+    pipe would block."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -89,15 +89,15 @@ def read_start(path: Path, size: int) -> bytes:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder, and what is missing above it, for this user alone. Raises OSError."""
+    """Create a folder and its missing parents with access for this user only. Raises OSError."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(0o700, exist_ok=True)
 
 
 def check_private(folder: Path) -> None:
-    """Raises DeviceError if others than this user could have put something into a folder of the
-    user's cache; one that is not there is in order."""
+    """Raises DeviceError if another user could have written to this folder of the user's cache. A
+    folder that does not exist is fine."""
     for place in (folder.parent, folder):
         try:
             status = place.lstat()
@@ -117,23 +117,23 @@ def check_private(folder: Path) -> None:
 
 
 def user_cache() -> Path:
-    """Where this user's own files that can be made again are kept; it may not exist yet."""
+    """The folder of this user's caches; it may not exist yet."""
     return _user_folder("XDG_CACHE_HOME", ".cache") / "twostream"
 
 
 def user_config() -> Path:
-    """Where this user's programs keep their configuration; it may not exist yet."""
+    """The folder of this user's configuration files; it may not exist yet."""
     return _user_folder("XDG_CONFIG_HOME", ".config")
 
 
 def why(fault: OSError) -> str:
-    """The reason in words, and what to do about it where that is known."""
-    said = fault.strerror or str(fault)
+    """The reason in words, with a remedy where one is known."""
+    reason = fault.strerror or str(fault)
     if fault.errno in _FULL:
-        return f"{said}; make room there"
+        return f"{reason}; make room there"
     if fault.errno in _FORBIDDEN:
-        return f"{said}; choose a folder that you may write to"
-    return said
+        return f"{reason}; choose a folder that you may write to"
+    return reason
 
 
 def _user_folder(variable: str, usual: str) -> Path:
@@ -142,8 +142,8 @@ def _user_folder(variable: str, usual: str) -> Path:
 
 
 def _create_beside(path: Path, mode: int) -> tuple[Path, int]:
-    """A new file in the same folder, and its descriptor. A name that is taken is left alone, be it
-    another writer's or a link that somebody planted."""
+    """Create a new file in the same folder; returns its path and descriptor. An existing file or
+    link is never opened."""
     while True:
         mark = f"{os.getpid()}-{secrets.token_hex(4)}"
         temporary = path.with_name(f"{path.name}.{mark}{TEMPORARY}")
@@ -152,7 +152,7 @@ def _create_beside(path: Path, mode: int) -> tuple[Path, int]:
 
 
 def _refuse_special(path: Path) -> None:
-    """Renaming would put a file in the place of a device, a pipe or a socket."""
+    """Raises OSError for a folder, device, pipe or socket, which a rename would replace."""
     with suppress(FileNotFoundError):
         status = path.lstat()
         if stat.S_ISDIR(status.st_mode):
@@ -166,7 +166,7 @@ def _not_plain(path: Path) -> OSError:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring the new name to the disk, as far as the folder may be read and its file system can."""
+    """Sync the folder, so that the new name survives a power cut, where the system allows it."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:

@@ -1,5 +1,4 @@
-"""Where log records go: set up by the commands alone, since a program that embeds these packages
-has handlers of its own.
+"""Sets up logging for the commands. A program that embeds these packages has handlers of its own.
 
     on a terminal         lines above the progress bar, warnings in yellow
     in a file or a pipe   the same lines, plain
@@ -29,7 +28,7 @@ _LEVELS: dict[Level, int] = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-# Others log as well: below a warning, what they say is not for a user of these.
+# Records of other packages are shown only from level warning on.
 _PACKAGES = ("edge", "train", "calibration", "export")
 _PREFIXES = {number: f"{name}: " for name, number in _LEVELS.items() if name != "info"}
 _STYLES = {logging.DEBUG: "dim", logging.WARNING: "yellow", logging.ERROR: "red"}
@@ -48,19 +47,19 @@ def configure(level: Level) -> None:
 
 
 def silence() -> None:
-    """Nothing but errors, and no bars: for those of several processes of which one speaks."""
+    """Show errors alone, and no progress bars: for all processes of a job but the first."""
     configure("error")
     stderr_console().quiet = True
 
 
 def current_level() -> Level:
-    """The level that a command was given, for the processes that it starts."""
+    """The configured level, to pass on to child processes."""
     number = logging.getLogger(__name__).getEffectiveLevel()
     return next((name for name, other in _LEVELS.items() if number <= other), "error")
 
 
 def read_line(line: str) -> tuple[int, str]:
-    """Level and text of a line that another process wrote to a pipe in this way."""
+    """Level and text of a line that this module wrote in another process."""
     for number, prefix in _PREFIXES.items():
         if line.startswith(prefix):
             return number, line.removeprefix(prefix)
@@ -107,7 +106,7 @@ class _StderrHandler(logging.Handler):
 
 
 def _level_of(record: logging.LogRecord) -> int:
-    """Of the four, the one that the record's own belongs to."""
+    """The record's level, rounded down to one of the four."""
     return max((n for n in _PRIORITIES if n <= record.levelno), default=logging.DEBUG)
 
 

@@ -1,5 +1,5 @@
-"""What every file that strangers may have written is read with: all keys known, none missing, no
-number that is infinite or none."""
+"""The base of every model that reads a file from outside: unknown and missing keys are refused, and
+so are NaN and infinity."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edge.text import printable
+from edge.text import counted, printable
 
 _SHOWN = 40  # characters of a value that a message repeats
 
@@ -20,8 +20,8 @@ class Spec(BaseModel):
 
 
 def parse_json(data: str | bytes) -> Any:
-    """JSON as its standard has it, in UTF-8. Raises ValueError for what is none, for NaN and
-    Infinity, for a key that stands twice, and for nesting without end."""
+    """Parse standard JSON in UTF-8. Raises ValueError if it is not, for NaN and Infinity, for a
+    repeated key, and for nesting that is too deep."""
     if isinstance(data, bytes):
         data = data.decode()  # of bytes, json guesses the encoding
     try:
@@ -31,28 +31,28 @@ def parse_json(data: str | bytes) -> Any:
 
 
 def first_fault(error: ValidationError, whole: str) -> str:
-    """Where a file is wrong, what was expected, and what stands there. whole: what it is called
-    where the fault is of all of it."""
+    """The first fault of a file: the key, what was expected, and the value. whole: what to call the
+    file if the fault is not of one key."""
     faults = error.errors(include_url=False)
     first = faults[0]
     key = printable(".".join(str(part) for part in first["loc"]))[:200] or whole
-    found = first["input"]
-    asked = ""
-    if isinstance(found, int | float | str) and str(found)[:_SHOWN] not in first["msg"]:
-        shown = printable(str(found))
-        asked = f", not {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '...'}"
+    value = first["input"]
+    actual = ""
+    if isinstance(value, int | float | str) and str(value)[:_SHOWN] not in first["msg"]:
+        shown = printable(str(value))
+        actual = f", not {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '...'}"
     text = first["msg"].replace("Value error, ", "")
     others = len(faults) - 1
-    more = f" (and {others} more fault{'s' * (others > 1)})" if others else ""
-    return f"{key}: {printable(text)}{asked}{more}"
+    more = f" (and {counted(others, 'more fault')})" if others else ""
+    return f"{key}: {printable(text)}{actual}{more}"
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("a key is repeated in one object")
     return table

@@ -1,6 +1,6 @@
-"""The terminal that a person may be looking at: one console on stderr, and progress bars on it.
+"""The console on stderr and its progress bars.
 
-What is logged goes through the same console (edge/log.py), so that lines come above a bar.
+Log records use the same console (edge/log.py), so that lines appear above a bar.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ T = TypeVar("T")
 
 @cache
 def stderr_console() -> LineConsole:
-    """The one console: two would draw over each other."""
+    """The only console on stderr; two would draw over each other."""
     return LineConsole(stderr=True)
 
 
 def progress_bar(*columns: ProgressColumn) -> Progress:
-    """A bar that goes when it is done, and is not there where stderr is no terminal."""
+    """A bar that disappears when it is done; none if stderr is not a terminal."""
     console = stderr_console()
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def track(iterable: Iterable[T], description: str, total: int) -> Iterator[T]:
-    """The items, with a bar that shows how many of `total` have come."""
+    """Yield the items and show how many of `total` are done."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),

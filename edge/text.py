@@ -1,4 +1,4 @@
-"""Text that strangers wrote: what may stand in a file that is passed on, and how the rest is shown.
+"""Untrusted text: which characters a file from outside may use, and how others are escaped.
 
 A name in a bundle, a checkpoint or an ONNX file reaches terminals, logs, web pages and pictures.
 Escape sequences would steer the terminal, a newline would forge a line, a bidirectional mark would
@@ -35,7 +35,7 @@ _BLANK = frozenset(
         ),
     )
 )
-NO_CLASS = "unknown"  # what a run says where no class is sure enough
+NO_CLASS = "unknown"  # the label where no class reaches the threshold
 
 
 def is_printable(char: str) -> bool:
@@ -52,8 +52,8 @@ def printable(text: str) -> str:
 
 
 def same_name(text: str) -> str:
-    """Equal for two names that a person cannot tell apart by their joiners, their spaces or their
-    encoding."""
+    """A key that is equal for names that differ only in joiners, spaces or Unicode normalisation,
+    which a person cannot see."""
     return " ".join(unicodedata.normalize("NFC", _without_joiners(text)).split())
 
 
@@ -91,6 +91,11 @@ ShortText = Annotated[
 ClassName = Annotated[
     str, StringConstraints(min_length=1, max_length=64), AfterValidator(_check_class)
 ]
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 frame`, `2 frames`: for nouns that take an s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def print_line(text: str, stream: IO[str] | None = None) -> None:

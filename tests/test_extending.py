@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from edge.bundle.manifest import Manifest, load_bundle
 from edge.commands.run.session import Session, read
+from edge.commands.run.signals import SignalRequests
 from edge.decision.events import EventRules
 from edge.decision.recognizer import RunConfig
 from edge.devices import open_device
@@ -141,7 +142,14 @@ def test_an_output(example: Callable[[str], Any], tmp_path: Path) -> None:
     device = open_device("cpu", bundle)
     with example("counter.py").LabelCounter() as counter:
         session = Session(
-            bundle.manifest, device, RunConfig(), EventRules(), False, [counter], None
+            bundle.manifest,
+            device,
+            RunConfig(),
+            EventRules(),
+            False,
+            [counter],
+            None,
+            SignalRequests(),
         )
         read(session, parse_sources([str(tmp_path / "clip.avi")]))
         session.finish()

@@ -304,7 +304,10 @@ def _read_zip(path: Path, name: str, limit: int) -> bytes:
             _check_size(path, name, archive.getinfo(name).file_size, limit)
             data = stream.read(limit + 1)  # the size in the header may be wrong
     except KeyError:
-        raise BundleError(f"{path}: not a bundle, {name} is missing at its top level") from None
+        raise BundleError(
+            f"{path}: not a bundle, {name} is missing at its top level; zip the files, not the "
+            "folder that holds them"
+        ) from None
     except UNREADABLE_ZIP as error:
         raise BundleError(f"{path}: not a readable bundle folder or .zip ({error})") from None
     _check_size(path, name, len(data), limit)

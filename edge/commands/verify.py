@@ -27,8 +27,10 @@ from edge.bundle.parity import ParityRun, input_points, load_parity, network_inp
 from edge.decision.fusion import softmax
 from edge.devices import Device, InferenceFuture, open_device
 from edge.errors import DeviceError
+from edge.inputs.builder import motions_of
 from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
+from edge.text import counted
 
 # Two correct implementations of TV-L1 add in different orders, which changes bytes by one level,
 # except at a few pixels between two solutions. Truncating instead of rounding changes half of the
@@ -47,6 +49,7 @@ INPUT_LEVELS, INPUT_FAR = 0.25, 0.10
 class FlowParity:
     """A device's flows compared with those in the bundle.
 
+    name: of the method and of the streams that use it, since two may use it in different ways.
     different, far: shares of the bytes that differ at all and by more than one level, in the worst
     flow; frame: the second frame of that flow."""
 
@@ -62,8 +65,9 @@ class FlowParity:
 
     def line(self) -> str:
         return (
-            f"{self.name:8} {self.flows} flows, {self.different:.2%} of the bytes differ (allowed: "
-            f"{FLOW_DIFFERENT:.0%}), {self.far:.2%} by more than a level (allowed: {FLOW_FAR:.0%})"
+            f"{self.name:8} {counted(self.flows, 'flow')}, {self.different:.2%} of the bytes "
+            f"differ (allowed: {FLOW_DIFFERENT:.0%}), {self.far:.2%} by more than a level "
+            f"(allowed: {FLOW_FAR:.0%})"
         )
 
 
@@ -87,7 +91,7 @@ class ScoreParity:
 
     def line(self, tolerance: float) -> str:
         return (
-            f"{self.stream:8} {self.samples} samples, largest score difference "
+            f"{self.stream:8} {counted(self.samples, 'sample')}, largest score difference "
             f"{self.difference:.4f} (allowed: {tolerance:g}), same top-1 {self.same_top1} of "
             f"{self.samples}"
         )
@@ -129,12 +133,11 @@ def run_live(device: Device, run: ParityRun) -> LiveRun:
     )
 
 
-def compare_flow(spec: Spec, expected: FlowBytes, actual: FlowBytes) -> FlowParity:
+def compare_flow(name: str, expected: FlowBytes, actual: FlowBytes) -> FlowParity:
     """Compare a device's flows (T - 1, 2, H, W) uint8 with those in the bundle."""
     difference = np.abs(actual.astype(np.int16) - expected).reshape(len(expected), -1)
     different, far = (difference > 0).mean(axis=1), (difference > 1).mean(axis=1)
     worst = int(np.maximum(different / FLOW_DIFFERENT, far / FLOW_FAR).argmax())
-    name = str(spec.method)  # type: ignore[attr-defined]
     return FlowParity(name, len(expected), worst + 1, float(different[worst]), float(far[worst]))
 
 
@@ -187,11 +190,19 @@ def verify(path: Path, device_name: str) -> list[str]:
 
 
 def _check_flows(bundle: Bundle, run: ParityRun, live: LiveRun, description: str) -> list[str]:
-    results = [compare_flow(spec, run.flows[spec], live.flows[spec]) for spec in run.flows]
-    for result in results:
+    results = []
+    for spec, expected in run.flows.items():
+        users = [
+            stream
+            for stream, section in bundle.manifest.streams.items()
+            if spec in motions_of([section.input])
+        ]
+        name = f"{spec.method} of {' and '.join(users)}"  # type: ignore[attr-defined]
+        result = compare_flow(name, expected, live.flows[spec])
+        results.append(result)
         if not result.right:
             raise DeviceError(
-                f"{bundle.path}: on {description} the {result.name} flow to parity frame "
+                f"{bundle.path}: on {description} the flow ({result.name}) to parity frame "
                 f"{result.frame} is wrong: {result.different:.1%} of its bytes differ (allowed: "
                 f"{FLOW_DIFFERENT:.0%}), {result.far:.1%} by more than a level (allowed: "
                 f"{FLOW_FAR:.0%}); do not use this bundle here, and report the device"

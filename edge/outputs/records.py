@@ -13,6 +13,7 @@ from edge.decision.fusion import Scores, decide, top_scores
 from edge.decision.label import Label
 from edge.decision.recognizer import Recognizer
 from edge.sources.reconnect import SourceState
+from edge.text import counted
 
 TOP = 5
 # "queue": waiting after the decoder; "host": CPU work for a frame on the GPU. Then the networks, by
@@ -122,18 +123,18 @@ def stage_lines(summary: dict[str, Any]) -> list[str]:
     return [f"{'stage':{width}}  p50 ms  p95 ms", *rows]
 
 
-def summary_lines(summary: dict[str, Any]) -> list[str]:
-    """Label, frames and frame rate in one or two lines."""
-    counts = [f"{summary['frames']} frames"]
+def summary_lines(summary: dict[str, Any], live: bool) -> list[str]:
+    """Label, frames and frame rate in one or two lines. live: the source is a camera."""
+    counts = [counted(summary["frames"], "frame")]
     if summary["expected_frames"]:
         counts[0] += f" of {summary['expected_frames']}"
     counts += [
-        f"{summary[key]} {text}"
+        text
         for key, text in (
-            ("dropped", "dropped"),
-            ("skipped", "skipped"),
-            ("gaps", "gaps"),
-            ("standby", "without motion"),
+            ("dropped", f"{summary['dropped']} dropped"),
+            ("skipped", f"{summary['skipped']} skipped"),
+            ("gaps", counted(summary["gaps"], "gap")),
+            ("standby", f"{summary['standby']} without motion"),
         )
         if summary[key] or key == "dropped"
     ]
@@ -143,5 +144,6 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
     if summary["label"] is not None:
         score = f"{summary['score']:.2f}"
         guess = "" if summary["label"] != "unknown" else f", best guess {summary['top'][0][0]}"
-        lines.insert(0, f"whole clip: {summary['label']} ({score}{guess})")
+        what = "mean of all labels" if live else "whole clip"
+        lines.insert(0, f"{what}: {summary['label']} ({score}{guess})")
     return lines

@@ -187,7 +187,8 @@ class Pipeline:
         except Exception as fault:  # gi.repository.GLib.Error, which this module imports lazily
             text = getattr(fault, "message", str(fault))
             raise error(
-                f"GStreamer cannot build `{redact(description)}`: {redact(text)}; {_REMEDY}"
+                f"GStreamer cannot build `{redact(description)}`: {redact(text)}; check names with "
+                "`gst-inspect-1.0`, and what is not installed with `twostream doctor`"
             ) from None
         self._bus = self._pipeline.get_bus()
         self._demuxers: list[Any] = []

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from tests.benchmarks.result import write_result
 from tests.support.command import TWOSTREAM
@@ -58,12 +59,11 @@ class Labels(threading.Thread):
 
 
 def resources(pid: int) -> dict[str, float]:
-    status = Path(f"/proc/{pid}/status").read_text()
-    rss = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    process = psutil.Process(pid)
     return {
-        "file_handles": len(os.listdir(f"/proc/{pid}/fd")),
-        "threads": len(os.listdir(f"/proc/{pid}/task")),
-        "memory_mb": round(int(rss.split()[1]) / 1024, 1),
+        "file_handles": process.num_fds(),
+        "threads": process.num_threads(),
+        "memory_mb": round(process.memory_info().rss / (1 << 20), 1),
     }
 
 

@@ -100,7 +100,9 @@ def test_a_changed_network_is_refused(stream: str, tmp_path: Path, demo_bundle: 
 @pytest.mark.slow
 def test_a_device_that_is_not_there(tmp_path: Path, demo_bundle: Path) -> None:
     clip = write_clip(tmp_path / "clip.avi", frames=20)
-    assert_refused(twostream("run", demo_bundle, clip, "--device", "tpu"), "tpu", "auto, cpu, cuda")
+    assert_refused(
+        twostream("run", demo_bundle, clip, "--device", "tpu"), "tpu", "'auto', 'cpu', 'cuda'"
+    )
     assert_refused(twostream("run", demo_bundle, clip, "--device", "cuda"), "cuda")
 
 

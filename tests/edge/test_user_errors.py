@@ -126,3 +126,19 @@ def test_a_folder_whose_name_no_bundle_can_have(name: str, says: str) -> None:
 def test_one_class_is_none() -> None:
     with pytest.raises(DataError, match="two or more classes"):
         class_list("", {"jump"})
+
+
+@pytest.mark.parametrize(
+    ("elements", "fault"),
+    [
+        ("nosuchelement", 'no element "nosuchelement"'),
+        ("videotestsrc ! nosuch ! videoconvert", 'no element "nosuch"'),
+        ("videotestsrc pace=3", 'no property "pace" in element "videotestsrc"'),
+        ("videotestsrc ! ! videoconvert", "syntax error"),
+    ],
+)
+def test_a_pipeline_that_cannot_be_built(elements: str, fault: str, demo_bundle: Path) -> None:
+    """GStreamer itself is there: its packages are not the remedy."""
+    done = twostream("run", "--device", "cpu", demo_bundle, "--pipeline", elements)
+    assert_refused(done, fault, "gst-inspect-1.0")
+    assert "apt install" not in done.stderr

@@ -40,8 +40,7 @@ NVCC = (
 
 def imports(**versions: str) -> dict[str, Answer]:
     """Every module of the report: those named are there, the others not installed."""
-    there = {name.replace("_", "."): Answer(0, version) for name, version in versions.items()}
-    return {name: there.get(name, ABSENT) for name in MODULES}
+    return {name: Answer(0, versions[name]) if name in versions else ABSENT for name in MODULES}
 
 
 def elements(*names: str) -> Answer:
@@ -52,22 +51,30 @@ def driver(version: int, *gpus: tuple[str, int, int], fault: int = 0) -> Answer:
     return Answer(0, json.dumps({"fault": fault, "version": version, "gpus": gpus}))
 
 
-def meminfo(free_gb: float, total_gb: float) -> str:
-    total, free = (int(gb * (1 << 20)) for gb in (total_gb, free_gb))
-    return f"MemTotal:        {total} kB\nMemFree:          200000 kB\nMemAvailable:    {free} kB\n"
+def gib(amount: float) -> int:
+    return int(amount * (1 << 30))
 
 
-CPU = {"cv2": "4.10.0", "gi": "3.42.1", "numba": "0.60.0", "openvino": "2024.6.0-17404-release"}
-CUDA = {"pycuda_driver": "2024.1.2"}
+CPU = {
+    "aiohttp": "3.10.5",
+    "cv2": "4.10.0",
+    "gi": "3.42.1",
+    "numba": "0.60.0",
+    "openvino": "2024.6.0-17404-release",
+    "prometheus_client": "0.20.0",
+}
+CUDA = {"pycuda.driver": "2024.1.2"}
 
 PC = Machine(
     architecture="x86_64",
     kernel="6.1.0-28-amd64",
     python="3.11.2",
     prefix="/home/ann/twostream/.venv",
+    memory_bytes=gib(15.5),
+    free_memory_bytes=gib(12),
+    clock_range_mhz=None,
     files={
         "/etc/os-release": 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian"\n',
-        "/proc/meminfo": meminfo(12, 15.5),
         "/sys/bus/pci/devices/0000:00:02.0/vendor": "0x8086\n",
     },
     commands={f"{SYSTEM_PYTHON} --version": Answer(0, "Python 3.11.2\n")},
@@ -92,6 +99,9 @@ ORIN_NANO = replace(
     architecture="aarch64",
     kernel="5.15.148-tegra",
     python="3.10.12",
+    memory_bytes=gib(7.4),
+    free_memory_bytes=gib(5.5),
+    clock_range_mhz=(729.6, 1728.0),
     files={
         "/etc/os-release": 'PRETTY_NAME="Ubuntu 22.04.5 LTS"\nNAME="Ubuntu"\n',
         "/etc/nv_tegra_release": (
@@ -112,10 +122,7 @@ ORIN_NANO = replace(
             "< POWER_MODEL ID=2 NAME=MAXN_SUPER >\n< POWER_MODEL ID=3 NAME=7W >\n"
             "< PM_CONFIG DEFAULT=1 >\n"
         ),
-        "/proc/meminfo": meminfo(5.5, 7.4),
         "/usr/local/cuda/include/cuda.h": "",
-        "/sys/devices/system/cpu/cpu0/cpufreq/scaling_min_freq": "729600\n",
-        "/sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq": "1728000\n",
     },
     commands={
         "dpkg-query -W -f ${Version} nvidia-jetpack": Answer(0, "6.2+b77"),
@@ -134,6 +141,7 @@ ORIN_NANO = replace(
 # rbonghi/jetson_stats#763 (36.4.7 on this board) and #864 (model, compatible).
 AGX_ORIN = replace(
     ORIN_NANO,
+    clock_range_mhz=(2201.6, 2201.6),
     files=dict(ORIN_NANO.files)
     | {
         "/etc/nv_tegra_release": (
@@ -147,8 +155,6 @@ AGX_ORIN = replace(
             "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=1 NAME=MODE_15W >\n"
             "< POWER_MODEL ID=2 NAME=MODE_30W >\n< POWER_MODEL ID=3 NAME=MODE_50W >\n"
         ),
-        "/sys/devices/system/cpu/cpu0/cpufreq/scaling_min_freq": "2201600\n",
-        "/sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq": "2201600\n",
     },
     commands=dict(ORIN_NANO.commands)
     | {
@@ -162,6 +168,9 @@ THOR = replace(
     ORIN_NANO,
     kernel="6.8.12-tegra",
     python="3.12.3",
+    memory_bytes=gib(122.8),
+    free_memory_bytes=gib(110),
+    clock_range_mhz=None,
     files=dict(AGX_ORIN.files)
     | {
         "/etc/os-release": 'PRETTY_NAME="Ubuntu 24.04.3 LTS"\n',
@@ -173,7 +182,6 @@ THOR = replace(
         "/proc/device-tree/compatible": (
             "nvidia,p4071-0000+p3834-0008\0nvidia,p3834-0008\0nvidia,tegra264\0"
         ),
-        "/proc/meminfo": meminfo(110, 122.8),
     },
     commands={
         # the metapackage was not installed there, only nvidia-jetpack-dev
@@ -194,6 +202,9 @@ THOR = replace(
 NANO = replace(
     ORIN_NANO,
     kernel="4.9.253-tegra",
+    memory_bytes=gib(3.9),
+    free_memory_bytes=gib(1.2),
+    clock_range_mhz=None,
     files={
         "/etc/os-release": 'PRETTY_NAME="Ubuntu 18.04.6 LTS"\n',
         "/etc/nv_tegra_release": (
@@ -205,7 +216,6 @@ NANO = replace(
             "nvidia,p3449-0000-b00+p3448-0000-b00\0nvidia,jetson-nano\0nvidia,tegra210\0"
         ),
         "/etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=1 NAME=5W >\n",
-        "/proc/meminfo": meminfo(1.2, 3.9),
     },
     commands={
         "/usr/local/cuda/bin/nvcc --version": Answer(0, NVCC.format("10.2")),
@@ -226,6 +236,8 @@ NANO = replace(
 XAVIER_NX = replace(
     NANO,
     kernel="5.10.104-tegra",
+    memory_bytes=gib(6.7),
+    free_memory_bytes=gib(5),
     files=dict(NANO.files)
     | {
         "/etc/os-release": 'PRETTY_NAME="Ubuntu 20.04.6 LTS"\n',
@@ -237,7 +249,6 @@ XAVIER_NX = replace(
         "/proc/device-tree/compatible": (
             "nvidia,p3449-0000+p3668-0000\0nvidia,p3509-0000+p3668-0000\0nvidia,tegra194\0"
         ),
-        "/proc/meminfo": meminfo(5, 6.7),
     },
     commands={
         "nvcc --version": Answer(0, NVCC.format("11.4")),
@@ -269,11 +280,13 @@ THIN = replace(
 OLD_CONTAINER = replace(
     THIN,
     kernel="6.8.12-1021-tegra",
+    memory_bytes=gib(7.4),
+    free_memory_bytes=gib(5),
+    clock_range_mhz=None,
     files={
         "/.dockerenv": "",
         "/etc/os-release": 'PRETTY_NAME="Ubuntu 22.04.5 LTS"\n',
         "/etc/nv_tegra_release": ORIN_NANO.files["/etc/nv_tegra_release"],
-        "/proc/meminfo": meminfo(5, 7.4),
     },
     commands={f"{SYSTEM_PYTHON} --version": Answer(0, "Python 3.10.12\n")},
     gstreamer=elements(*SOFTWARE),

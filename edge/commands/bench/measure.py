@@ -1,5 +1,5 @@
-"""One bundle in one precision on one device: a process of its own, so that memory and the time to
-the first label are those of it alone.
+"""Measures one bundle in one precision on one device, in a process of its own: memory and the time
+to the first label are then of this measurement alone.
 
     python -m edge.commands.bench.measure LEVEL < REQUEST   # JSON in, JSON out: see Request
 """
@@ -7,7 +7,6 @@ the first label are those of it alone.
 from __future__ import annotations
 
 import json
-import os
 import resource
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any, cast
 
 import cv2
 import numpy as np
+import psutil
 
 from edge.bundle.manifest import Bundle, Manifest, load_bundle
 from edge.bundle.network import Precision
@@ -43,7 +43,8 @@ _OURS = ("resize", "stack", "host", "fusion", "output")  # neither decoding, flo
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """frames: with labels, after the warm-up; seconds: of a soak, which then decides instead."""
+    """frames: number of labels to measure after the warm-up. seconds: length of a soak test, else
+    0; the run ends when both are reached."""
 
     bundle: str
     source: str
@@ -55,7 +56,7 @@ class Request:
 
 @dataclass
 class _Meter:
-    """Takes labels: the time from one to the next, where no frame is missing between them."""
+    """Receives labels and measures the time between those of consecutive frames."""
 
     manifest: Manifest
     periods: Histogram = field(default_factory=Histogram)
@@ -86,25 +87,23 @@ class _Meter:
 
 
 def serial(stages: Collection[str]) -> list[str]:
-    """Those of a device's stages that the loop spends one after another; the networks run beside
-    it, on a GPU resizing and flow do, too."""
+    """The stages that run one after another in the loop. The networks run in parallel to it; on a
+    GPU resizing and flow do too."""
     beside = {"resize", "flow", "stack"} if "host" in stages else set()
     order = ("decode", "resize", "host", "flow", "stack", "wait", "fusion", "output")
     return [stage for stage in order if stage in stages and stage not in beside]
 
 
 def memory_mb() -> float:
-    """Resident now."""
-    status = Path("/proc/self/status").read_text()
-    rss = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(rss.split()[1]) / 1024
+    """The resident memory of this process, in MiB."""
+    return float(psutil.Process().memory_info().rss) / (1 << 20)
 
 
 def quantiles(histogram: Histogram) -> dict[str, float]:
     shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-    found = {name: histogram.quantile(share) for name, share in shares.items()}
-    found |= {"max": histogram.largest, "mean": histogram.mean}
-    return {name: round(value, 4) for name, value in found.items()}
+    values = {name: histogram.quantile(share) for name, share in shares.items()}
+    values |= {"max": histogram.largest, "mean": histogram.mean}
+    return {name: round(value, 4) for name, value in values.items()}
 
 
 def measure(request: Request) -> dict[str, Any]:
@@ -133,7 +132,7 @@ def measure(request: Request) -> dict[str, Any]:
     # medians: what a preempted stage took longer was somebody else's
     own = sum(stages[s]["p50"] for s in _OURS if s in serial(stages))
     processor_ms = 1e3 * spent_s / max(statistics.frames, 1)
-    first_label_s = warm.first_label_s - _started_s()
+    first_label_s = warm.first_label_s - _process_start_s()
     return {
         "bundle": bundle.manifest.name,
         "source": spec.name if spec.live or "://" in spec.uri else Path(spec.name).name,
@@ -160,7 +159,7 @@ def measure(request: Request) -> dict[str, Any]:
 def _read(
     bundle: Bundle, device: Device, spec: SourceSpec, meter: _Meter, frames: int, seconds: float
 ) -> Any:
-    """A file, again and again until there are enough labels."""
+    """Read a file repeatedly until there are enough labels."""
     context = device.open_context()
     recognizer = Recognizer(bundle.manifest, context, RunConfig(), spec.name)
     spent_s, until_s = 0.0, time.monotonic() + seconds
@@ -181,7 +180,7 @@ def _read(
 def _watch(
     bundle: Bundle, device: Device, spec: SourceSpec, meter: _Meter, frames: int, seconds: float
 ) -> Any:
-    """A camera."""
+    """Read a camera until there are enough labels."""
     recognizer = Recognizer(bundle.manifest, device.open_context(), RunConfig(), spec.name)
     until_s = time.monotonic() + seconds
     with CameraMultiplexer() as cameras:
@@ -200,9 +199,9 @@ def _watch(
 
 
 def _alone(device: Device, bundle: Bundle) -> dict[str, Histogram]:
-    """Each network by itself, nothing else running."""
+    """The time of each network with nothing else running."""
     manifest = bundle.manifest
-    found: dict[str, Histogram] = {name: Histogram() for name in manifest.streams}
+    times_ms: dict[str, Histogram] = {name: Histogram() for name in manifest.streams}
     random = np.random.default_rng(0)
     for stream, section in manifest.streams.items():
         shape = (section.input.channels, *manifest.geometry.size_hw)
@@ -211,13 +210,13 @@ def _alone(device: Device, bundle: Bundle) -> dict[str, Histogram]:
             began_s = time.monotonic()
             device.logits(stream, tensor)
             if run >= 5:
-                found[stream].add(1e3 * (time.monotonic() - began_s))
-    return found
+                times_ms[stream].add(1e3 * (time.monotonic() - began_s))
+    return times_ms
 
 
 def _yardstick_ms(bundle: Bundle) -> float:
-    """Median time of OpenCV's DIS flow (medium, one thread) at the model's size: what other times
-    are compared with, so that a slower machine is not taken for a slower program."""
+    """Median time of OpenCV's DIS flow (medium, one thread) at the model's size. Other times are
+    divided by it, so that a slower machine does not look like a slower program."""
     height, width = bundle.manifest.geometry.size_hw
     y, x = np.mgrid[:height, :width]
     pictures = [
@@ -248,21 +247,24 @@ def _bins(histogram: Histogram) -> list[tuple[float, int]]:
     ]
 
 
-def _started_s() -> float:
-    """When this process was started, on the monotonic clock."""
-    ticks = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    return ticks / os.sysconf("SC_CLK_TCK")
+def _process_start_s() -> float:
+    """When this process was started, on the monotonic clock.
+
+    Counted from the boot: as a time of day psutil's value may be a second off, like the boot's."""
+    since_boot_s = psutil.Process().create_time() - psutil.boot_time()
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot_s
+    return float(time.monotonic() - age_s)
 
 
 def main() -> None:
-    """Used by compare.py alone: a fault is a line of JSON, too."""
+    """Called by compare.py; a user error is printed as JSON too."""
     request = Request(**json.load(sys.stdin))
     configure(cast(Level, sys.argv[1]))
     try:
-        found = measure(request)
+        result = measure(request)
     except TwostreamError as error:
-        found = {"fault": str(error), "kind": type(error).__name__}
-    print(json.dumps(found))
+        result = {"fault": str(error), "kind": type(error).__name__}
+    print(json.dumps(result))
 
 
 def request_json(request: Request) -> str:

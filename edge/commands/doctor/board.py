@@ -13,7 +13,6 @@ ENGINE_BUILD_GB = 2.0
 
 _JETPACK_OF_L4T = {32: 4, 34: 5, 35: 5, 36: 6, 38: 7, 39: 7}
 _JETPACK_OF_KERNEL = {"4.9": 4, "5.10": 5, "5.15": 6, "6.8": 7}
-_CPUFREQ = "/sys/devices/system/cpu/cpu0/cpufreq"
 _NVIDIA_PCI = "0x10de"
 
 
@@ -101,12 +100,12 @@ def check_jetpack(machine: Machine) -> Check:
     package = machine.output("dpkg-query -W -f ${Version} nvidia-jetpack").partition("+")[0]
     version = package or (str(board.jetpack) if board.jetpack else "")
     if not version:
-        return Check("JetPack", "note", f"an unknown release, L4T {board.l4t or 'not given'}")
-    found = f"{version} (L4T {board.l4t or 'not given'})"
+        return Check("JetPack", "note", f"an unknown release, L4T {board.l4t or 'unknown'}")
+    detail = f"{version} (L4T {board.l4t or 'unknown'})"
     if board.host_jetpack != board.jetpack:
-        found = f"{found} in this container, on a board with JetPack {board.host_jetpack}"
-        return Check("JetPack", "note", found)
-    return Check("JetPack", "ok", found)
+        detail = f"{detail} in this container, on a board with JetPack {board.host_jetpack}"
+        return Check("JetPack", "note", detail)
+    return Check("JetPack", "ok", detail)
 
 
 def check_power(machine: Machine) -> Check:
@@ -154,10 +153,10 @@ def check_clocks(machine: Machine) -> Check:
     """`jetson_clocks` sets the lowest clock to the highest."""
     if jetson(machine) is None:
         return Check("clocks", "not on this board", "this is no Jetson")
-    low, high = (machine.read(f"{_CPUFREQ}/scaling_{end}_freq").strip() for end in ("min", "max"))
-    if not low or not high:
+    if machine.clock_range_mhz is None:
         return Check("clocks", "note", "unknown", "see `sudo jetson_clocks --show`")
-    if low == high:
+    lowest, highest = machine.clock_range_mhz
+    if lowest == highest:
         return Check("clocks", "ok", "fixed at the maximum of the power mode")
     return Check(
         "clocks",
@@ -169,18 +168,13 @@ def check_clocks(machine: Machine) -> Check:
 
 def check_memory(machine: Machine) -> Check:
     """Check free memory. A Jetson's GPU shares it with the CPU and cannot use swap."""
-    sizes = dict(
-        re.findall(r"^(MemTotal|MemAvailable): +(\d+) kB", machine.read("/proc/meminfo"), re.M)
-    )
-    if len(sizes) < 2:
-        return Check("free memory", "note", "unknown: /proc/meminfo cannot be read")
-    total, free = (int(sizes[name]) / (1 << 20) for name in ("MemTotal", "MemAvailable"))
-    found = f"{free:.1f} of {total:.1f} GB"
-    if free >= ENGINE_BUILD_GB:
-        return Check("free memory", "ok", found)
+    free_gb, total_gb = (n / (1 << 30) for n in (machine.free_memory_bytes, machine.memory_bytes))
+    amount = f"{free_gb:.1f} of {total_gb:.1f} GB"
+    if free_gb >= ENGINE_BUILD_GB:
+        return Check("free memory", "ok", amount)
     return Check(
         "free memory",
         "note",
-        f"{found}; building an engine needs about {ENGINE_BUILD_GB:g} GB",
+        f"{amount}; building an engine needs about {ENGINE_BUILD_GB:g} GB",
         "close other programs, and the desktop by `sudo systemctl isolate multi-user.target`",
     )

@@ -14,19 +14,19 @@ BOTH: tuple[DeviceName, ...] = ("cpu", "cuda")
 class Check:
     """One line of the report.
 
-    found: what is installed, or what is wrong. remedy: how to fix it, with the command. needed_by:
+    detail: what is installed, or what is wrong. remedy: how to fix it, with the command. needed_by:
     the devices that cannot run without it.
     """
 
     name: str
     status: Status
-    found: str
+    detail: str
     remedy: str = ""
     needed_by: tuple[DeviceName, ...] = ()
 
     @property
     def text(self) -> str:
-        return f"{self.found}: {self.remedy}" if self.remedy else self.found
+        return f"{self.detail}: {self.remedy}" if self.remedy else self.detail
 
     def stops(self, device: DeviceName) -> bool:
         """Whether this check keeps `device` from running a bundle."""

@@ -20,8 +20,8 @@ def _absent(name: str, why: str = _NO_GPU) -> Check:
     return Check(name, "not on this board", why, needed_by=("cuda",))
 
 
-def _missing(name: str, found: str, remedy: str) -> Check:
-    return Check(name, "missing", found, remedy, ("cuda",))
+def _missing(name: str, detail: str, remedy: str) -> Check:
+    return Check(name, "missing", detail, remedy, ("cuda",))
 
 
 def check_driver(machine: Machine) -> Check:
@@ -34,17 +34,17 @@ def check_driver(machine: Machine) -> Check:
         gpus = ", ".join(f"{gpu} (sm_{major}{minor})" for gpu, major, minor in driver["gpus"])
         return Check(name, "ok", f"CUDA {version // 1000}.{version % 1000 // 10}, {gpus}")
     if driver:
-        found = f"its library is installed, but finds no GPU (CUDA error {driver['fault']})"
+        detail = f"its library is installed, but finds no GPU (CUDA error {driver['fault']})"
     else:
-        found = machine.cuda.fault
+        detail = machine.cuda.fault
     if machine.in_container:
         option = "--runtime nvidia" if board else "--gpus all"
-        return _missing(name, found, f"start the container with `docker run {option}`")
+        return _missing(name, detail, f"start the container with `docker run {option}`")
     if board is None:
-        return _missing(name, found, "install NVIDIA's driver, reboot, then see `nvidia-smi`")
+        return _missing(name, detail, "install NVIDIA's driver, reboot, then see `nvidia-smi`")
     if driver:
-        return _missing(name, found, "`sudo usermod -aG video,render $USER`, then log in again")
-    return _missing(name, found, "`sudo apt update && sudo apt install nvidia-l4t-cuda`")
+        return _missing(name, detail, "`sudo usermod -aG video,render $USER`, then log in again")
+    return _missing(name, detail, "`sudo apt update && sudo apt install nvidia-l4t-cuda`")
 
 
 def check_toolkit(machine: Machine) -> Check:
@@ -54,13 +54,13 @@ def check_toolkit(machine: Machine) -> Check:
         return _absent(name)
     release = r"release (\d+\.\d+)"
     for nvcc in (f"{_TOOLKIT}/nvcc", "nvcc"):
-        if found := re.search(release, machine.output(f"{nvcc} --version")):
+        if match := re.search(release, machine.output(f"{nvcc} --version")):
             known = machine.output(f"{nvcc} --list-gpu-code").split()  # from CUDA 11 on
             for _, major, minor in machine.driver.get("gpus", ()):
                 if known and f"sm_{major}{minor}" not in known:
-                    fault = f"{nvcc} {found[1]} cannot compile for sm_{major}{minor}"
+                    fault = f"{nvcc} {match[1]} cannot compile for sm_{major}{minor}"
                     return _missing(name, fault, "install the CUDA toolkit that fits the driver")
-            return Check(name, "ok", f"{nvcc} {found[1]}", needed_by=("cuda",))
+            return Check(name, "ok", f"{nvcc} {match[1]}", needed_by=("cuda",))
     if jetson(machine):
         return _missing(name, "there is no nvcc", _JETPACK)
     return _missing(
@@ -85,8 +85,8 @@ def check_tensorrt(machine: Machine) -> Check:
             f"that of JetPack {board.host_jetpack} is for Python 3.8 or older", board
         )
     if "tensorrt" in hidden(machine):
-        found = "the distribution has it, but this Python environment does not see it"
-        return _missing(name, found, show_hidden(machine))
+        detail = "the distribution has it, but this Python environment does not see it"
+        return _missing(name, detail, show_hidden(machine))
     if board is None:
         return _missing(name, _fault(answer.err, answer.fault), _wheel(machine))
     again = "" if "ModuleNotFoundError" in answer.err else "--reinstall "
@@ -108,8 +108,8 @@ def _check_version(text: str, board: Board | None) -> Check:
     version = version_pair(text)
     known = ".".join(map(str, OLDEST)) + " ... " + ".".join(map(str, NEWEST))
     if version is None or version > NEWEST:
-        found = f"{text}, outside of the supported versions {known}"
-        return Check("TensorRT", "note", found, "check the results with `twostream verify`")
+        detail = f"{text}, outside of the supported versions {known}"
+        return Check("TensorRT", "note", detail, "check the results with `twostream verify`")
     if version >= OLDEST:
         return Check("TensorRT", "ok", text, needed_by=("cuda",))
     if board:
@@ -160,8 +160,8 @@ def check_pycuda(machine: Machine) -> Check:
     if answer.code == 0:
         return Check(name, "ok", answer.out.strip(), needed_by=("cuda",))
     if "libcuda.so" in answer.err:
-        found = f"installed, but the driver's library is missing ({answer.fault})"
-        return _missing(name, found, "fix the CUDA driver first")
+        detail = f"installed, but the driver's library is missing ({answer.fault})"
+        return _missing(name, detail, "fix the CUDA driver first")
     install = "`pip install pycuda`"
     if not machine.output("nvcc --version"):
         # Its build finds nvcc on PATH, and cuda.h relative to it.
@@ -184,6 +184,6 @@ def check_dla(machine: Machine) -> Check:
         return Check("DLA", "not on this board", "the board has none; the GPU is used")
     version = tuple(map(int, re.findall(r"\d+", machine.imports["tensorrt"].out)))
     if version[:2] > LAST_IMPLICIT_DLA and version[:3] < FIRST_TYPED_DLA:
-        found = "the board has one, but TensorRT from 10.8 to 11.4.0 does not use it"
-        return Check("DLA", "note", found)
+        detail = "the board has one, but TensorRT from 10.8 to 11.4.0 does not use it"
+        return Check("DLA", "note", detail)
     return Check("DLA", "ok", "the board has one")

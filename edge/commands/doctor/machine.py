@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 SYSTEM_PYTHON = "/usr/bin/python3"
 
 FILES = (
@@ -25,9 +27,6 @@ FILES = (
     "/etc/os-release",
     "/proc/device-tree/compatible",
     "/proc/device-tree/model",
-    "/proc/meminfo",
-    "/sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq",
-    "/sys/devices/system/cpu/cpu0/cpufreq/scaling_min_freq",
 )
 # Only their existence matters: the signs of a container, and a header.
 MARKS = ("/.dockerenv", "/run/.containerenv", "/usr/local/cuda/include/cuda.h")
@@ -41,7 +40,10 @@ COMMANDS = (
     "nvpmodel -q",
     f"{SYSTEM_PYTHON} --version",
 )
-MODULES = ("cv2", "gi", "numba", "openvino", "pycuda.driver", "tensorrt")
+MODULES = (
+    *("aiohttp", "cv2", "gi", "numba", "openvino", "prometheus_client", "pycuda.driver"),
+    "tensorrt",
+)
 SYSTEM_MODULES = ("gi", "tensorrt")  # from the distribution, outside of any environment
 
 _FILE_MAX_BYTES = 1 << 20
@@ -112,13 +114,17 @@ class Machine:
 
     imports: for each of MODULES, in this environment; `out` is its version. system_imports: the
     same of SYSTEM_MODULES in the distribution's own Python. gstreamer: its version and elements as
-    JSON. cuda: what the driver library says, as JSON.
+    JSON. cuda: what the driver library reports, as JSON. clock_range_mhz: lowest and highest clock
+    of the first core; None: unknown.
     """
 
     architecture: str
     kernel: str
     python: str
     prefix: str
+    memory_bytes: int
+    free_memory_bytes: int
+    clock_range_mhz: tuple[float, float] | None
     files: Mapping[str, str]
     commands: Mapping[str, Answer]
     imports: Mapping[str, Answer]
@@ -172,11 +178,15 @@ def look_at_machine() -> Machine:
     with ThreadPoolExecutor(4) as pool:
         answers = dict(zip(queries, pool.map(_ask, queries.values()), strict=True))
     answers_by_name = {name: answer for name, answer in answers.items() if answer is not None}
+    memory = psutil.virtual_memory()
     return Machine(
         architecture=platform.machine(),
         kernel=platform.release(),
         python=platform.python_version(),
         prefix=sys.prefix,
+        memory_bytes=memory.total,
+        free_memory_bytes=memory.available,
+        clock_range_mhz=_clock_range_mhz(),
         files=files,
         commands={name: answers_by_name[name] for name in COMMANDS if name in answers_by_name},
         imports={name: answers_by_name[f"import {name}"] for name in MODULES},
@@ -188,6 +198,11 @@ def look_at_machine() -> Machine:
         gstreamer=answers_by_name["gstreamer"],
         cuda=answers_by_name["cuda"],
     )
+
+
+def _clock_range_mhz() -> tuple[float, float] | None:
+    first_core = next(iter(psutil.cpu_freq(percpu=True) or ()), None)
+    return (first_core.min, first_core.max) if first_core and first_core.max else None
 
 
 def _read(path: Path) -> str | None:

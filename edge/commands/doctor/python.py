@@ -43,23 +43,23 @@ def show_hidden(machine: Machine) -> str:
 
 def check_environment(machine: Machine) -> Check:
     name = "Python"
-    found = f"{machine.python} in {machine.prefix}"
+    detail = f"{machine.python} in {machine.prefix}"
     distribution = system_python(machine)
     unseen = hidden(machine)
     if not unseen:
-        return Check(name, "ok", found)
+        return Check(name, "ok", detail)
     if distribution is not None and distribution < OLDEST:
         return Check(
             name,
             "note",
-            f"{found}; the distribution's {' and '.join(unseen)} are for its own "
+            f"{detail}; the distribution's {' and '.join(unseen)} are for its own "
             f"{distribution[0]}.{distribution[1]} and cannot be used: twostream needs "
             f"{OLDEST[0]}.{OLDEST[1]}",
         )
     return Check(
         name,
         "missing",
-        f"{found} does not see the distribution's {' and '.join(unseen)}",
+        f"{detail} does not see the distribution's {' and '.join(unseen)}",
         show_hidden(machine),
         BOTH if "gi" in unseen else ("cuda",),
     )
@@ -84,6 +84,23 @@ def check_numba(machine: Machine) -> Check:
 
 def check_openvino(machine: Machine) -> Check:
     return _package(machine, "openvino", "networks of the CPU device")
+
+
+def check_web(machine: Machine) -> Check:
+    """Check what --web needs; a run without a live page does not."""
+    name, remedy = "live page", '`pip install "twostream-edge[web]"`'
+    answers = {module: machine.imports[module] for module in ("aiohttp", "prometheus_client")}
+    faults = [
+        f"{module} is not installed"
+        if "ModuleNotFoundError" in answer.err
+        else f"{module} does not load ({answer.fault})"
+        for module, answer in answers.items()
+        if answer.code != 0
+    ]
+    if faults:
+        return Check(name, "missing", f"--web cannot be used: {', '.join(faults)}", remedy)
+    versions = (f"{module} {answer.out.strip()}" for module, answer in answers.items())
+    return Check(name, "ok", ", ".join(versions))
 
 
 def _package(machine: Machine, module: str, purpose: str) -> Check:

@@ -22,6 +22,7 @@ CHECKS: tuple[Callable[[Machine], Check], ...] = (
     video.check_encoder,
     python.check_numba,
     python.check_openvino,
+    python.check_web,
     gpu.check_driver,
     gpu.check_tensorrt,
     gpu.check_toolkit,
@@ -58,7 +59,7 @@ def summarise(checks: Sequence[Check]) -> str:
         stops = [check for check in checks if check.stops(device)]
         absent = next((check for check in stops if check.status == "not on this board"), None)
         if absent:
-            parts.append(f"{device} cannot on this board ({absent.name}: {absent.found})")
+            parts.append(f"{device} cannot on this board ({absent.name}: {absent.detail})")
         elif stops:
             parts.append(f"{device} cannot yet, first {stops[0].name}: {stops[0].remedy}")
     return f"devices: {'; '.join(parts)}"

@@ -42,8 +42,8 @@ def check_gstreamer(machine: Machine) -> Check:
                 "run twostream in a container of Ubuntu 22.04 or later (CPU device)",
                 BOTH,
             )
-        found = "the distribution has it, but this Python environment does not see it"
-        return Check(name, "missing", found, show_hidden(machine), BOTH)
+        detail = "the distribution has it, but this Python environment does not see it"
+        return Check(name, "missing", detail, show_hidden(machine), BOTH)
     return Check(name, "missing", machine.gstreamer.fault.partition(": run ")[0], _BINDINGS, BOTH)
 
 
@@ -103,8 +103,8 @@ def check_nvdec(machine: Machine) -> Check:
 def check_nvenc(machine: Machine) -> Check:
     board = jetson(machine)
     if board and not board.has_nvenc:
-        found = "an Orin Nano has none; video is encoded by the CPU"
-        return Check("NVENC", "not on this board", found)
+        detail = "an Orin Nano has none; video is encoded by the CPU"
+        return Check("NVENC", "not on this board", detail)
     return _hardware(machine, "NVENC", ("nvv4l2h264enc",))
 
 

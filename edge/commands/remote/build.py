@@ -20,6 +20,7 @@ from edge.bundle.manifest import MANIFEST, Bundle, load_bundle, sha256
 from edge.commands.remote.ssh import check_target, open_session
 from edge.errors import DeviceError
 from edge.log import read_line
+from edge.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,8 @@ def _send_bundle(target: str, there: str, bundle: Bundle, manifest: bytes) -> No
         )
     missing = [name for name, digest in digests.items() if f"{digest}  {name}" not in answer]
     name = bundle.manifest.name
-    logger.info("%s: %d of %d files of %s to send", host, len(missing), len(digests), name)
+    files = counted(len(digests), "file")
+    logger.info("%s: %d of %s of %s to send", host, len(missing), files, name)
     if missing:
         contents = ((n, manifest if n == MANIFEST else bundle.read(n)) for n in missing)
         _send(target, there, contents)

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
@@ -14,6 +14,7 @@ from edge.commands.run.config import read_config
 
 A = TypeVar("A")
 Command = Callable[..., None]
+DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Device to run on.")]
 
 
 def read_config_option(context: typer.Context, path: Path | None) -> Path | None:
@@ -57,7 +58,7 @@ class RunArguments:
             callback=read_config_option,
         ),
     ] = None
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto"
+    device: DeviceName = "auto"
     video: Annotated[
         Path | None, typer.Option(help="Record annotated video to this .mp4 or .mkv file.")
     ] = None

@@ -60,8 +60,7 @@ def run_options(arguments: RunArguments) -> RunOptions:
         sources.append(f"pipeline{number + 1}=pipeline:{elements}")
     token = arguments.token
     minutes, gigabytes, days = arguments.segment, arguments.keep_gb, arguments.keep_days
-    if minutes is None and (gigabytes is not None or days is not None):
-        raise OutputError("--keep-gb and --keep-days need --segment MINUTES")
+    _check_segments(arguments)
     if arguments.webhook is not None:
         parse_webhook(arguments.webhook)  # report an invalid URL now
     return RunOptions(
@@ -89,6 +88,17 @@ def run_options(arguments: RunArguments) -> RunOptions:
             webhook=arguments.webhook,
         ),
     )
+
+
+def _check_segments(arguments: RunArguments) -> None:
+    """Raises OutputError for a limit on files that no output has."""
+    if arguments.segment is None:
+        limits = {"--keep-gb": arguments.keep_gb, "--keep-days": arguments.keep_days}
+        for option, limit in limits.items():
+            if limit is not None:
+                raise OutputError(f"{option} deletes old segments; it needs --segment MINUTES")
+    elif arguments.video is None and arguments.json in (None, "-"):
+        raise OutputError("--segment splits files; it needs --video FILE or --json FILE")
 
 
 def placed_options(arguments: Mapping[str, Any]) -> dict[str, Any]:

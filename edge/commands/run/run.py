@@ -11,6 +11,7 @@ from pathlib import Path
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.commands.run.options import RunOptions
 from edge.commands.run.session import Session, read, watch
+from edge.commands.run.signals import SignalRequests
 from edge.devices import open_device
 from edge.errors import OutputError
 from edge.outputs.annotator import Annotator
@@ -18,10 +19,7 @@ from edge.outputs.base import Output
 from edge.outputs.console import ConsoleLog, ProgressBar
 from edge.outputs.json_lines import JsonLinesOutput
 from edge.outputs.mqtt import MQTTOutput
-from edge.outputs.records import (
-    stage_lines,
-    summary_lines,
-)
+from edge.outputs.records import stage_lines, summary_lines
 from edge.outputs.rtsp_server import RTSPOutput
 from edge.outputs.systemd import SystemdNotifier
 from edge.outputs.video_recorder import VideoRecorder
@@ -32,11 +30,13 @@ from edge.outputs.webhook import Webhook
 logger = logging.getLogger(__name__)
 
 
-def run(options: RunOptions, reload: Callable[[], RunOptions] | None = None) -> None:
+def run(
+    options: RunOptions, reload: Callable[[], RunOptions] | None, requests: SignalRequests
+) -> None:
     """Run until the sources end or a signal asks to stop; a second signal interrupts.
 
-    reload: reads the options again at SIGHUP; without it, SIGHUP stops the run. Raises
-    TwostreamError for everything that the user can fix.
+    reload: reads the options again at SIGHUP; without it, SIGHUP stops the run. requests: what
+    signals have asked for so far. Raises TwostreamError for everything that the user can fix.
     """
     check_outputs(
         _files(options), [spec.address.location for spec in options.sources if not spec.live]
@@ -46,7 +46,7 @@ def run(options: RunOptions, reload: Callable[[], RunOptions] | None = None) -> 
         logger.warning("this bundle was made although %s", bundle.manifest.accepted_loss)
     options.config.check(bundle.manifest)
     with ExitStack() as stack:
-        session = _open(options, reload, bundle, stack)
+        session = _open(options, reload, requests, bundle, stack)
         if options.live:
             watch(session, options)
         else:
@@ -56,7 +56,7 @@ def run(options: RunOptions, reload: Callable[[], RunOptions] | None = None) -> 
         if len(options.sources) > 1:
             logger.info("%s:", summary["source"])
         lines = stage_lines(summary) if len(options.sources) == 1 else []
-        for line in (*lines, *summary_lines(summary)):
+        for line in (*lines, *summary_lines(summary, options.live)):
             logger.info("%s", line)
     session.complain()
 
@@ -76,6 +76,7 @@ def _files(options: RunOptions) -> list[tuple[str, Path]]:
 def _open(
     options: RunOptions,
     reload: Callable[[], RunOptions] | None,
+    requests: SignalRequests,
     bundle: Bundle,
     stack: ExitStack,
 ) -> Session:
@@ -122,6 +123,7 @@ def _open(
         outputs.pictured,
         opened,
         reload,
+        requests,
     )
 
 

@@ -7,13 +7,13 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from types import FrameType
 from typing import Any
 
 from edge.bundle.manifest import Manifest
 from edge.commands.run.options import RunOptions
+from edge.commands.run.signals import SignalRequests, handle_signals
 from edge.commands.run.source_run import SourceRun
 from edge.decision.events import EventRules, EventTracker
 from edge.decision.recognizer import Recognizer, RunConfig, label_frame, label_video
@@ -24,6 +24,7 @@ from edge.sources.gst_source import Source, open_source
 from edge.sources.multiplexer import CameraMultiplexer
 from edge.sources.named import SourceSpec
 from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy, SourceState
+from edge.text import counted
 from edge.video.frames import Frame
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class Session:
 
     pictured: an output draws on frames, so they are copied until their label is there. running: the
     open sources, by name; failed: why a source was not read to its end, by name. reload: reads the
-    options again at SIGHUP; without it, SIGHUP stops the run.
+    options again at SIGHUP; without it, SIGHUP stops the run. requests: made by signals so far.
     """
 
     manifest: Manifest
@@ -48,14 +49,15 @@ class Session:
     pictured: bool
     outputs: list[Output]
     reload: Callable[[], RunOptions] | None
+    requests: SignalRequests
     running: dict[str, SourceRun] = field(default_factory=dict)
     summaries: list[dict[str, Any]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
-        """Whether an output has lost its reader, so that the run can stop."""
-        return any(output.done for output in self.outputs)
+        """Whether a signal has asked for a stop, or an output has lost its reader."""
+        return self.requests.stop or any(output.done for output in self.outputs)
 
     def begin(self, spec: SourceSpec, source: Source | ReconnectingSource) -> SourceRun:
         """Start a source. Raises SourceError if the rules name an action that is not in the
@@ -115,7 +117,7 @@ class Session:
         names = ", ".join(list(self.failed)[:_NAMED_MAX])
         more = len(self.failed) - _NAMED_MAX
         raise SourceError(
-            f"{len(self.failed)} source{'s' * (len(self.failed) > 1)} could not be read: {names}"
+            f"{counted(len(self.failed), 'source')} could not be read: {names}"
             + (f" and {more} more" if more > 0 else "")
         )
 
@@ -126,12 +128,12 @@ def read(session: Session, specs: Iterable[SourceSpec]) -> None:
     Raises SourceError if the only file cannot be read.
     """
     specs = list(specs)
-    with _signals(reloads=False) as signals:
+    with _signals(session.requests, reloads=False):
         for spec in specs:
-            if signals.stop or session.done:
+            if session.done:
                 return
             try:
-                _read_one(session, spec, signals)
+                _read_one(session, spec)
             except SourceError as error:
                 session.fail(spec, str(error))
                 if len(specs) == 1:
@@ -139,20 +141,20 @@ def read(session: Session, specs: Iterable[SourceSpec]) -> None:
                 logger.warning("not read any further: %s", session.failed[spec.name])
 
 
-def _read_one(session: Session, spec: SourceSpec, signals: _Signals) -> None:
+def _read_one(session: Session, spec: SourceSpec) -> None:
     with open_source(spec.uri) as source:
         run = session.begin(spec, source)
 
         def frames() -> Iterator[Frame]:
             for frame in source:
                 yield session.frame(frame)
-                if signals.stop or session.done:
+                if session.done:
                     return
 
         try:
             label_video(frames(), run.recognizer, run.on_label)
         except SourceError:
-            if not (signals.stop or session.done):  # then it was not read to its end
+            if not session.done:  # then it was not read to its end
                 raise
         session.end(spec.name)
 
@@ -162,12 +164,13 @@ def watch(session: Session, options: RunOptions) -> None:
 
     Raises SourceError if a camera cannot be opened at the start and --wait-for-cameras is not set.
     """
-    with _signals(session.reload is not None) as signals, CameraMultiplexer() as cameras:
+    requests = session.requests
+    with _signals(requests, session.reload is not None), CameraMultiplexer() as cameras:
         for spec in options.sources:
             _begin_camera(session, cameras, spec, options.reconnect)
-        while cameras.any_left() and not (signals.stop or session.done):
-            if signals.reload:
-                signals.reload = False
+        while cameras.any_left() and not session.done:
+            if requests.reload:
+                requests.reload = False
                 options = _reload(session, cameras, options)
             arrival = cameras.next(_POLL_S)
             _pass_on(session, cameras)  # a camera's state is reported before its first frame
@@ -253,39 +256,13 @@ def _reload(session: Session, cameras: CameraMultiplexer, options: RunOptions) -
             _begin_camera(session, cameras, spec, new.reconnect)
     unchanged = replace(new, sources=options.sources, config=options.config, rules=options.rules)
     note = "" if unchanged == options else "; other changed options need a restart"
-    logger.info("reloaded: %d cameras%s", len(new.sources), note)
+    logger.info("reloaded: %s%s", counted(len(new.sources), "camera"), note)
     return replace(options, sources=new.sources, config=new.config, rules=new.rules)
 
 
-@dataclass
-class _Signals:
-    """Requests made by signals."""
-
-    stop: bool = False
-    reload: bool = False
-
-
-@contextmanager
-def _signals(reloads: bool) -> Iterator[_Signals]:
-    """SIGINT and SIGTERM request a stop, so that outputs are closed properly; so does SIGHUP (the
-    terminal was closed), unless it `reloads`."""
-    requests = _Signals()
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        if requests.stop:
-            raise KeyboardInterrupt
-        requests.stop = True
-
-    def hang_up(_number: int, _frame: FrameType | None) -> None:
-        if reloads:
-            requests.reload = True
-        else:
-            requests.stop = True
-
-    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: hang_up}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield requests
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _signals(requests: SignalRequests, reloads: bool) -> AbstractContextManager[None]:
+    """SIGINT and SIGTERM request a stop, so that outputs are closed properly; so does SIGHUP,
+    unless it `reloads`."""
+    stop = requests.request_stop
+    hang_up = requests.request_reload if reloads else requests.hang_up
+    return handle_signals({signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: hang_up})

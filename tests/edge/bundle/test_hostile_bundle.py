@@ -184,7 +184,7 @@ NUMBERS = [
 def test_no_number_is_infinite_or_none(tmp_path: Path, key: str, literal: str) -> None:
     value = ["@"] if key.endswith("mean") else "@"
     text = json.dumps(set_key(manifest(), key, value)).replace('"@"', literal)
-    with pytest.raises(BundleError, match=r"is no number|finite"):
+    with pytest.raises(BundleError, match=r"is not a number|finite"):
         load_bundle(write(tmp_path / "b", text))
 
 

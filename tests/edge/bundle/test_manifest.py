@@ -31,6 +31,16 @@ def test_a_folder_and_a_zip_read_the_same(tmp_path: Path) -> None:
         assert bundle.read("spatial.onnx") == b"spatial"
 
 
+def test_a_zip_of_the_folder_itself_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    folder = write(tmp_path / "b", manifest())
+    path = tmp_path / "b.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"b/{file.name}")
+    with pytest.raises(BundleError, match="missing at its top level; zip the files, not the fold"):
+        load_bundle(path)
+
+
 def test_what_is_written_is_read_back_and_has_the_same_bytes(tmp_path: Path) -> None:
     first = write(tmp_path / "a", manifest())
     loaded = load_bundle(first).manifest

@@ -62,7 +62,7 @@ def test_values_by_option(tmp_path: Path) -> None:
         ("web = [1]", "one value"),
     ],
 )
-def test_what_is_wrong_is_named(text: str, words: str, tmp_path: Path) -> None:
+def test_invalid_options_are_named(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=words):
         read(tmp_path, text)
     with pytest.raises(ConfigError, match="No such file"):
@@ -70,7 +70,7 @@ def test_what_is_wrong_is_named(text: str, words: str, tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_any_file_is_options_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes):
+def test_any_file_is_parsed_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes):
     file = tmp_path_factory.getbasetemp() / "any.toml"
     file.write_bytes(data)
     with suppress(ConfigError):
@@ -78,7 +78,7 @@ def test_any_file_is_options_or_refused(tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.slow
-def test_the_command_line_counts_more_than_the_file(tmp_path: Path, demo_bundle: Path) -> None:
+def test_the_command_line_takes_precedence(tmp_path: Path, demo_bundle: Path) -> None:
     (tmp_path / "run.toml").write_text(
         f"bundle = '{demo_bundle}'\nmax-frames = 30\njson = 'o.jsonl'\n"
         "[sources]\nyard = 'test://?live=1'\n"
@@ -87,12 +87,65 @@ def test_the_command_line_counts_more_than_the_file(tmp_path: Path, demo_bundle:
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
     assert sum("frame" in line for line in lines) == 12
-    (tmp_path / "run.toml").write_text("every = 'often'\n[sources]\nyard = 'test://?live=1'\n")
-    assert_refused(twostream("run", demo_bundle, "--config", tmp_path / "run.toml"), "--every")
 
 
 @pytest.mark.slow
-def test_a_hang_up_reads_it_again(tmp_path: Path, demo_bundle: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("every = 'often'", "every: Input should be a valid integer"),
+        ("log_level = 'loud'", "log-level: 'loud' is not one of"),
+        ("log-level = 3", "log-level: "),
+        ("retries = -1", "retries: Input should be greater than or equal to 0"),
+        ("wait_for_cameras = 'perhaps'", "wait-for-cameras: "),
+        ("keep_gb = inf", "keep-gb: "),
+        ("keep_days = 3", "keep-days: deletes old segments; it needs --segment"),
+        ("segment = 1", "segment: splits files"),
+        ("web = 'x'", "web: x: give a port"),
+        ("mqtt = 'http://host'", "mqtt: not a broker's address"),
+        ("webhook = 'ftp://host'", "webhook: give an address"),
+        ("[threshold]\nDiving = 2", "threshold: Diving=2: give ACTION=SCORE"),
+        ("device = 'gpu'", "device: 'gpu' is not one of"),
+        ("[sources]\nyard = 'nowhere.mp4'", "source: nowhere.mp4: No such file"),
+    ],
+)
+def test_a_wrong_value_is_named_with_file_and_key(
+    text: str, reason: str, tmp_path: Path, demo_bundle: Path
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    words = ("run", demo_bundle, *([] if "[sources]" in text else ["test://?frames=3"]))
+    assert_refused(twostream(*words, "--config", file), f"{file}: {reason}")
+
+
+@pytest.mark.slow
+def test_a_wrong_value_on_the_command_line_is_not_blamed_on_the_file(
+    tmp_path: Path, demo_bundle: Path
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("every = 2\nweb = '8080'")
+    words = ("run", demo_bundle, "test://?frames=3", "--config", file)
+    for option, value in (("--web", "x"), ("--every", "often"), ("--retries", -1)):
+        done = twostream(*words, option, value)
+        assert_refused(done, option)
+        assert str(file) not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_reload_during_the_start_is_done_once_the_run_is_ready(
+    tmp_path: Path, demo_bundle: Path
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(f"bundle = '{demo_bundle}'\nweb = '0'\n[sources]\nyard = 'test://?live=1'\n")
+    with Running("run", "--config", file) as run:
+        run.said("live page")  # before the networks are loaded
+        run.process.send_signal(signal.SIGHUP)
+        run.said("reloaded: 1 camera$")
+        run.stop()
+
+
+@pytest.mark.slow
+def test_sighup_reloads_the_file(tmp_path: Path, demo_bundle: Path) -> None:
     file, out = tmp_path / "run.toml", tmp_path / "o.jsonl"
     head = f"bundle = '{demo_bundle}'\njson = '{out}'\nweb = '0'\n"
 

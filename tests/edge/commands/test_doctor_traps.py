@@ -25,13 +25,13 @@ from tests.support.machines import (
     checked,
     driver,
     elements,
+    gib,
     imports,
-    meminfo,
     without,
 )
 
 
-def test_nvcc_beside_the_path_spoils_pycuda_too() -> None:
+def test_nvcc_outside_of_path_is_added_to_the_pycuda_remedy() -> None:
     """inducer/pycuda#201: cuda.h is looked for where nvcc is found, on PATH alone."""
     checks = checked(without(ORIN_NANO, "nvcc --version", **{"pycuda.driver": ABSENT}))
     assert checks["CUDA toolkit"].status == "ok"
@@ -52,13 +52,13 @@ def test_pycuda_without_a_driver_is_not_built_again() -> None:
     ("version", "status"),
     [("8.4.1.5", "missing"), ("8.5.2.2", "ok"), ("11.4.1", "ok"), ("11.5.0", "note")],
 )
-def test_the_versions_of_tensorrt_that_are_known(version: str, status: str) -> None:
+def test_supported_tensorrt_versions(version: str, status: str) -> None:
     check = checked(without(AGX_ORIN, tensorrt=Answer(0, version)))["TensorRT"]
     assert check.status == status
     assert version in check.text
 
 
-def test_tensorrt_too_old_for_ever() -> None:
+def test_boards_without_a_new_enough_tensorrt() -> None:
     check = checked(without(NANO, tensorrt=Answer(0, "8.2.1.8")))["TensorRT"]
     assert (check.status, "8.5 ... 11.4" in check.text) == ("not on this board", True)
 
@@ -173,7 +173,7 @@ def test_nothing_installed_on_a_fresh_board() -> None:
     fresh = replace(
         ORIN_NANO,
         commands={f"{SYSTEM_PYTHON} --version": Answer(0, "Python 3.10.12\n")},
-        files=dict(ORIN_NANO.files) | {"/proc/meminfo": meminfo(1.9, 7.4)},
+        free_memory_bytes=gib(1.9),
         imports=imports(),
         system_imports={"gi": ABSENT, "tensorrt": ABSENT},
         gstreamer=Answer(1, err="edge.errors.TwostreamError: not installed (No gi): run `sudo`"),
@@ -184,6 +184,25 @@ def test_nothing_installed_on_a_fresh_board() -> None:
     assert "`sudo apt install python3-gi" in checks["GStreamer"].text
     assert checks["free memory"].status == "note"
     assert "cpu cannot yet, first OpenCV" in summarise(list(checks.values()))
+
+
+@pytest.mark.parametrize(
+    ("answers", "status", "text"),
+    [
+        ({}, "ok", "aiohttp 3.10.5, prometheus_client 0.20.0"),
+        ({"aiohttp": ABSENT}, "missing", "aiohttp is not installed: `pip install"),
+        ({"prometheus_client": ABSENT}, "missing", "prometheus_client is not installed"),
+        ({"aiohttp": Answer(-11)}, "missing", "aiohttp does not load (crashes (signal 11))"),
+    ],
+)
+def test_the_live_page_needs_packages_of_its_own(
+    answers: dict[str, Answer], status: str, text: str
+) -> None:
+    machine = without(PC, **answers)
+    checks = checked(machine)
+    assert checks["live page"].status == status
+    assert text in checks["live page"].text
+    assert usable_devices(checks.values()) == ["cpu"]
 
 
 def test_the_wheel_of_tensorrt_is_that_of_the_driver() -> None:

@@ -83,7 +83,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() if p.is_file() else b"" for p in sorted(folder.rglob("*"))}
 
 
-def test_only_the_bundle_goes_there_and_only_lines_come_back(board: Board, bundle: Path) -> None:
+def test_only_the_bundle_is_sent_and_only_text_returns(board: Board, bundle: Path) -> None:
     before = snapshot(bundle.parent)
     said, closing = run(bundle, board)
     assert snapshot(bundle.parent) == before
@@ -104,7 +104,7 @@ def test_only_the_bundle_goes_there_and_only_lines_come_back(board: Board, bundl
 
 
 @pytest.mark.slow
-def test_what_is_there_is_not_sent_again(board: Board, bundle: Path) -> None:
+def test_files_already_there_are_not_sent_again(board: Board, bundle: Path) -> None:
     run(bundle, board)
     assert run(bundle, board)[0][0] == "board: 0 of 5 files of ucf101-mini to send"
     (there,) = board.bundles.iterdir()
@@ -115,7 +115,7 @@ def test_what_is_there_is_not_sent_again(board: Board, bundle: Path) -> None:
     assert [path.name for path in board.bundles.iterdir()] == [there.name]
 
 
-def test_options_arrive_as_they_are(board: Board, bundle: Path) -> None:
+def test_options_are_passed_on_unchanged(board: Board, bundle: Path) -> None:
     options = [
         "--precision",
         "int8",
@@ -137,7 +137,7 @@ def test_a_bundle_may_have_any_name(board: Board, tmp_path: Path, demo_bundle: P
     assert not list(board.folder.rglob("owned"))
 
 
-def test_lines_are_shown_as_they_come(board: Board, bundle: Path) -> None:
+def test_remote_output_is_shown_line_by_line(board: Board, bundle: Path) -> None:
     """The command over there goes on when its first line has been seen here."""
     board.behave("watched")
 
@@ -156,7 +156,7 @@ def test_lines_are_shown_as_they_come(board: Board, bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["pi@board", "board", "10.0.0.7", "nv@fe80::1%eth0", "::1"])
-def test_addresses(target: str) -> None:
+def test_valid_targets(target: str) -> None:
     assert check_target(target) == target.rpartition("@")[2]
 
 
@@ -180,7 +180,7 @@ def test_addresses(target: str) -> None:
         *("host%eth0", "::1%-o", "u@host -oX=y", "u@host\r", "`ls`@host", "\u0661\u0660"),
     ],
 )
-def test_an_address_that_is_none(target: str, bundle: Path) -> None:
+def test_invalid_targets_are_refused(target: str, bundle: Path) -> None:
     with pytest.raises(DeviceError, match="is not a valid target; give HOST or USER@HOST"):
         build_remote(bundle, target, [])
 
@@ -198,7 +198,7 @@ def test_an_address_that_is_none(target: str, bundle: Path) -> None:
         ("nowhere", "unknown host name"),
     ],
 )
-def test_no_connection(target: str, says: str, board: Board, bundle: Path) -> None:
+def test_a_refused_connection(target: str, says: str, board: Board, bundle: Path) -> None:
     text, said = refusal(DeviceError, bundle, board, target)
     assert says in text
     assert not said
@@ -213,14 +213,14 @@ def test_no_ssh_client(bundle: Path, board: Board, monkeypatch: pytest.MonkeyPat
     assert "install openssh-client" in refusal(DeviceError, bundle, board)[0]
 
 
-def test_no_twostream_over_there(board: Board, bundle: Path) -> None:
+def test_twostream_is_not_installed_on_the_remote(board: Board, bundle: Path) -> None:
     board.command.unlink()
     text, _ = refusal(DeviceError, bundle, board)
     assert "a login shell there finds no `twostream`" in text
     assert "~/.profile" in text
 
 
-def test_a_login_that_runs_nothing(board: Board, bundle: Path) -> None:
+def test_a_login_shell_that_runs_no_command(board: Board, bundle: Path) -> None:
     (board.home / ".profile").write_text("exit 7\n")
     text, _ = refusal(DeviceError, bundle, board)
     assert "a login there runs no command (code 7)" in text
@@ -268,7 +268,7 @@ def test_a_bundle_that_is_damaged_here_is_not_sent(board: Board, bundle: Path) -
     assert not board.bundles.exists()
 
 
-def test_the_real_command_over_there(board: Board, tmp_path: Path, demo_bundle: Path) -> None:
+def test_the_real_command_on_the_remote(board: Board, tmp_path: Path, demo_bundle: Path) -> None:
     """`build --remote` here, `build` and `verify` there, on doubles of GPU and TensorRT."""
     board.command.write_text(
         f"#!/bin/sh\nexport PYTHONPATH={shlex.quote(str(REPOSITORY))}\n"

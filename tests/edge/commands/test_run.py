@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 import pytest
 
 from edge.bundle.manifest import load_bundle
@@ -66,7 +67,7 @@ def test_every_frame_has_a_line_and_the_summary_is_the_last(recorded: Path) -> N
         assert 0 < summary["stages_ms"][stage]["p50"] <= summary["stages_ms"][stage]["p95"]
 
 
-def test_it_warms_up_for_one_stack_and_then_runs(recorded: Path) -> None:
+def test_it_warms_up_for_one_stack(recorded: Path) -> None:
     labels, _ = read_lines(recorded / "out.jsonl")
     assert [line["state"] for line in labels] == ["warming up"] * 10 + ["running"] * 30
     for line in labels[:10]:
@@ -102,7 +103,7 @@ def test_the_video_has_every_frame_with_the_recognition_on_it(recorded: Path) ->
     assert 0.01 < changed.mean() < 0.6  # something is drawn, and the picture is still there
 
 
-def test_a_person_reads_label_rate_and_stages(recorded: Path) -> None:
+def test_stderr_shows_label_rate_and_stages(recorded: Path) -> None:
     text = (recorded / "stderr").read_text()
     assert "whole clip: " in text
     assert "40 frames of 40, 0 dropped" in text
@@ -186,9 +187,9 @@ def test_no_camera_is_opened_before_the_networks_are_there(demo_bundle: Path) ->
         url = f"rtsp://127.0.0.1:{camera.getsockname()[1]}/cam"
         with Running("run", demo_bundle, url, "--device", "cpu") as run:
             connection, _ = camera.accept()
-            loaded = Path(f"/proc/{run.process.pid}/maps").read_text()
+            loaded = [each.path for each in psutil.Process(run.process.pid).memory_maps()]
             connection.close()
-    assert "openvino_intel_cpu_plugin" in loaded
+    assert any("openvino_intel_cpu_plugin" in path for path in loaded)
 
 
 @pytest.mark.slow
@@ -223,7 +224,7 @@ def labels_of(
 
 
 @pytest.mark.slow
-def test_twice_the_same_clip_gives_the_same_labels(tmp_path: Path, demo_bundle: Path) -> None:
+def test_runs_are_deterministic(tmp_path: Path, demo_bundle: Path) -> None:
     clip = write_clip(tmp_path / "clip.avi", frames=24)
     manifest = load_bundle(demo_bundle).manifest
     first, second = (
@@ -245,9 +246,7 @@ def test_no_flow_and_no_memory_across_a_gap(tmp_path: Path, demo_bundle: Path) -
 
 
 @pytest.mark.slow
-def test_frames_that_come_too_fast_are_passed_over_and_counted(
-    tmp_path: Path, demo_bundle: Path
-) -> None:
+def test_frames_above_max_fps_are_skipped_and_counted(tmp_path: Path, demo_bundle: Path) -> None:
     clip = write_clip(tmp_path / "fast.mp4", frames=60, rate="60/1", codec="h264")
     labels, recognizer = labels_of(clip, demo_bundle)
     assert recognizer.statistics.skipped == 30
@@ -286,7 +285,7 @@ def test_no_source_is_overwritten_by_the_video_of_another(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lines", [1, 3])
-def test_a_reader_that_goes_early_is_no_fault_of_the_clip(
+def test_a_reader_that_closes_early_is_not_an_error_of_the_clip(
     lines: int, tmp_path: Path, demo_bundle: Path
 ) -> None:
     clip = write_clip(tmp_path / "clip.avi", frames=60)

@@ -67,7 +67,7 @@ def read_words(line: str) -> list[str]:
     return words
 
 
-def test_options_lie_in_a_file_of_one_s_own_and_not_on_the_command_line(
+def test_options_are_in_a_private_file_and_not_on_the_command_line(
     demo_bundle: Path, tmp_path: Path
 ) -> None:
     secrets = ("p%40ss$1", "hunter2", "t0ken-0123456789", "br0ker", "h00k")
@@ -101,7 +101,7 @@ def test_options_lie_in_a_file_of_one_s_own_and_not_on_the_command_line(
 
 
 @pytest.mark.slow
-def test_what_is_written_runs(demo_bundle: Path, tmp_path: Path) -> None:
+def test_the_service_command_runs(demo_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "o.jsonl"
     _, _, config = service(
         tmp_path, demo_bundle, "test://?live=1&pattern=ball", "--json", out, "--max-frames", 12,
@@ -114,7 +114,7 @@ def test_what_is_written_runs(demo_bundle: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_file_that_is_given_alone_is_used_and_others_are_kept(
+def test_a_config_given_alone_is_used_and_other_files_are_kept(
     demo_bundle: Path, tmp_path: Path
 ) -> None:
     mine = tmp_path / "mine.toml"
@@ -161,7 +161,7 @@ def test_a_service_s_name_begins_with_a_letter_or_digit(name: str, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_manager_that_is_behind_is_not_waited_for(
+def test_a_full_notify_socket_does_not_block_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "notify"
@@ -199,7 +199,7 @@ def test_a_run_warns_of_secrets_that_others_can_read(demo_bundle: Path, tmp_path
 
 
 @given(st.lists(HARMLESS | st.sampled_from(HOSTILE), min_size=1, max_size=6))
-def test_words_come_back_as_they_were(words: list[str]) -> None:
+def test_quoted_arguments_round_trip(words: list[str]) -> None:
     line = " ".join(['"/x"', *map(quote_word, words)])
     assert len(line.splitlines()) == 1
     assert read_words(line) == ["/x", *words]
@@ -222,7 +222,7 @@ def open_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def test_systemd_itself_reads_the_words_as_they_were(open_folder: Path) -> None:
+def test_systemd_parses_quoted_arguments_unchanged(open_folder: Path) -> None:
     """In its test mode the manager shows the units that it has read."""
     if not SYSTEMD.exists():
         pytest.skip("systemd is not installed")
@@ -255,7 +255,7 @@ def test_systemd_itself_reads_the_words_as_they_were(open_folder: Path) -> None:
     assert program == "/bin/e$ ch"
 
 
-def test_systemd_finds_nothing_wrong(
+def test_systemd_verifies_the_unit(
     demo_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     analyse = shutil.which("systemd-analyze")
@@ -282,7 +282,7 @@ def test_names_and_arguments_are_checked(demo_bundle: Path, tmp_path: Path) -> N
     assert_refused(twostream("service", "yard", demo_bundle, "test://", "--wob"), "--wob")
 
 
-def test_a_folder_cannot_write_directives_of_its_own(
+def test_a_folder_name_cannot_add_unit_directives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, says in (
@@ -297,7 +297,7 @@ def test_a_folder_cannot_write_directives_of_its_own(
 
 
 @pytest.mark.slow
-def test_the_manager_is_told_what_happens(demo_bundle: Path, tmp_path: Path) -> None:
+def test_systemd_gets_ready_watchdog_and_status(demo_bundle: Path, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, RtspServer(25) as server:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(BOUND_S)
@@ -314,7 +314,7 @@ def test_the_manager_is_told_what_happens(demo_bundle: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_to_wait_for_a_camera_is_to_be_up(demo_bundle: Path, tmp_path: Path) -> None:
+def test_a_run_that_waits_for_a_camera_is_ready(demo_bundle: Path, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(BOUND_S)

@@ -112,7 +112,7 @@ def v_before_u(patch: Patch) -> None:
         (v_before_u, "temporal"),
     ],
 )
-def test_a_cpu_that_is_wrong_by_a_little_is_found(
+def test_small_faults_of_the_cpu_device_are_found(
     fault: Callable[[Patch], None], says: str, bundle: Bundle, monkeypatch: Patch
 ) -> None:
     fault(monkeypatch)
@@ -171,7 +171,7 @@ FAULTS = {  # name: file, what stands there, what would be wrong, what verify sa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_kernel_that_is_wrong_by_a_little_is_found(
+def test_small_faults_of_a_cuda_kernel_are_found(
     name: str, bundle: Bundle, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     file, right, wrong, says = FAULTS[name]
@@ -187,7 +187,7 @@ def test_a_kernel_that_is_wrong_by_a_little_is_found(
 
 
 @pytest.mark.slow
-def test_a_gpu_with_the_other_matrix_is_found(bundle: Bundle, monkeypatch: Patch) -> None:
+def test_the_wrong_colour_matrix_on_a_gpu_is_found(bundle: Bundle, monkeypatch: Patch) -> None:
     on_cuda(monkeypatch)
     monkeypatch.setattr(device_plan, "yuv_coefficients", lambda matrix: yuv_coefficients("bt709"))
     with pytest.raises(DeviceError, match="the input of spatial is wrong"):
@@ -200,7 +200,7 @@ def test_a_gpu_with_the_other_matrix_is_found(bundle: Bundle, monkeypatch: Patch
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("streams", STREAMS)
-def test_any_streams_are_right(
+def test_bundles_of_any_streams_pass(
     streams: str, device: str, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     """A line for each method of motion, a line for each stream."""
@@ -208,14 +208,16 @@ def test_any_streams_are_right(
     if device == "cuda":
         on_cuda(monkeypatch)
     lines = verify(small.path, device)
-    names = ["tvl1"] * len(small.manifest.motions) + list(small.manifest.streams)
-    assert [line.split()[0] for line in lines[:-1]] == names
+    flows, rest = lines[: len(small.manifest.motions)], lines[len(small.manifest.motions) : -1]
+    assert all(line.startswith("tvl1 of ") for line in flows)
+    assert len({line.partition("flows")[0] for line in flows}) == len(flows)  # each has its name
+    assert [line.split()[0] for line in rest] == list(small.manifest.streams)
     assert f"the bundle is right on {device}" in lines[-1]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_the_real_networks_are_right(device: str, bundle: Bundle, monkeypatch: Patch) -> None:
+def test_the_demo_bundle_passes(device: str, bundle: Bundle, monkeypatch: Patch) -> None:
     if device == "cuda":
         on_cuda(monkeypatch)
     lines = verify(bundle.path, device)
@@ -225,7 +227,7 @@ def test_the_real_networks_are_right(device: str, bundle: Bundle, monkeypatch: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", ["spatial", "temporal"])
-def test_a_network_that_computes_something_else_is_found(
+def test_wrong_scores_of_a_network_are_found(
     stream: str, tmp_path: Path, demo_bundle: Path
 ) -> None:
     """Here the expectation is shifted in one sample, since the device is right."""

@@ -197,8 +197,20 @@ def test_a_kill_loses_a_second_at_most(ending: str, tmp_path: Path, demo_bundle:
     assert not labels.exists()
 
 
-def test_limits_are_for_segments(demo_bundle: Path) -> None:
-    assert_refused(twostream("run", demo_bundle, "test://", "--keep-gb", 1), "--segment")
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--keep-gb", 1], "--keep-gb deletes old segments; it needs --segment"),
+        (["--keep-days", 1, "--json", "o.jsonl"], "--keep-days deletes old segments"),
+        (["--segment", 1], "--segment splits files; it needs --video FILE or --json FILE"),
+        (["--segment", 1, "--json", "-"], "it needs --video FILE or --json FILE"),
+        (["--segment", 1, "--web", 0], "it needs --video FILE or --json FILE"),
+    ],
+)
+def test_limits_are_for_segments_and_segments_for_files(
+    words: list[object], reason: str, demo_bundle: Path
+) -> None:
+    assert_refused(twostream("run", demo_bundle, "test://", *words), reason)
 
 
 @pytest.mark.slow

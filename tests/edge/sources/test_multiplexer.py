@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import socket
 import urllib.request
 from pathlib import Path
 
 import av
+import psutil
 import pytest
 
 from edge.errors import SourceError
@@ -117,7 +117,8 @@ def test_a_gap_is_told_with_the_next_frame_that_is_fetched() -> None:
 
 def test_cameras_come_and_go() -> None:
     def resources() -> tuple[int, int]:
-        return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+        process = psutil.Process()
+        return process.num_fds(), process.num_threads()
 
     def visit() -> None:
         add(cameras, "guest", "test://?live=1")

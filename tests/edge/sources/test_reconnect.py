@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av
+import psutil
 import pytest
 
 from edge.errors import SourceError
@@ -143,7 +144,8 @@ def test_a_camera_that_is_not_there_is_an_error_or_waited_for() -> None:
 
 def test_nothing_leaks_over_many_connections(server: RtspServer) -> None:
     def resources() -> tuple[int, int]:
-        return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+        process = psutil.Process()
+        return process.num_fds(), process.num_threads()
 
     def look() -> list[Frame]:
         with ReconnectingSource(server.url, QUICK, lambda state: None) as camera:

@@ -1,0 +1,35 @@
+"""The summary of a run in one or two lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge.outputs.records import summary_lines
+
+
+def summary(**changes: Any) -> dict[str, Any]:
+    counts = {"frames": 40, "expected_frames": None, "dropped": 0, "skipped": 0}
+    counts |= {"gaps": 0, "standby": 0}
+    label = {"label": "Diving", "score": 0.9, "top": [("Diving", 0.9), ("Swing", 0.1)]}
+    return counts | label | {"fps": 25.0, "device": "cpu"} | changes
+
+
+def test_the_summary_of_a_clip_and_of_a_camera() -> None:
+    clip = summary_lines(summary(expected_frames=40), live=False)
+    assert clip == [
+        "whole clip: Diving (0.90)",
+        "40 frames of 40, 0 dropped, 25.0 frames a second on cpu",
+    ]
+    assert summary_lines(summary(), live=True)[0] == "mean of all labels: Diving (0.90)"
+    guess = summary(label="unknown", score=0.3)
+    assert (
+        summary_lines(guess, live=True)[0]
+        == "mean of all labels: unknown (0.30, best guess Diving)"
+    )
+
+
+def test_one_is_not_a_plural() -> None:
+    one = summary_lines(summary(frames=1, dropped=1, skipped=1, gaps=1, standby=1), live=True)[1]
+    assert one.startswith("1 frame, 1 dropped, 1 skipped, 1 gap, 1 without motion, ")
+    two = summary_lines(summary(frames=2, gaps=2), live=True)[1]
+    assert two.startswith("2 frames, 0 dropped, 2 gaps, ")

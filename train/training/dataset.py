@@ -47,7 +47,7 @@ class TrainingSet(Dataset[Item]):
         for index, clip in enumerate(clips):
             own = counts.get(clip.clip.label)
             if own is None:
-                number = round(sampling.repeats * sampling.others)
+                number = round(sampling.repeats * sampling.negatives)
             else:
                 number = round(sampling.repeats * min(most / own, sampling.balance))
             self.samples += _shares(index, number, sampling.segments)

@@ -114,7 +114,7 @@ def test_a_class_of_few_clips_gives_more_of_each_and_others_fewer(
     samples = TrainingSet(cached, make_spec("temporal"), recipe)
     assert samples.counts == [12, 12, 0]
     assert len(samples) == 12 + 12 + 2
-    none = recipe.sampling.model_copy(update={"others": 0.0, "balance": 1.0})
+    none = recipe.sampling.model_copy(update={"negatives": 0.0, "balance": 1.0})
     plain = TrainingSet(cached, make_spec("temporal"), recipe.model_copy(update={"sampling": none}))
     assert plain.counts == [12, 4, 0]
     assert len(plain) == 16

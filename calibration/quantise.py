@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from calibration.bias import Means, correct_biases, measure_means
-from calibration.histogram import HistogramObserver, measure_magnitudes
+from calibration.histogram import HistogramObserver, collect_histograms
 from calibration.lint import lint
 from calibration.placement import activations, join_ranges, place, weighted_nodes
 from calibration.ranges import METHODS, Method, clipping_range
@@ -60,7 +60,7 @@ def quantise_model(
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise ExportError("the model is quantised already; give the FP32 file")
     name_of = samples.name_of if isinstance(samples, Samples) else "sample {}".format
-    magnitudes = measure_magnitudes(model, samples, activations(model), name_of)
+    magnitudes = collect_histograms(model, samples, activations(model), name_of)
     trials = [
         _Trial(model, samples, judged_on, magnitudes, each)
         for each in (METHODS if method == "auto" else (method,))

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from calibration.bias import correct_biases, measure_means
-from calibration.histogram import HistogramObserver, collect_activations, measure_magnitudes
+from calibration.histogram import HistogramObserver, collect_activations, collect_histograms
 from calibration.lint import float_layers, lint
 from calibration.onnx_file import load_model, write_model
 from calibration.placement import activations, place
@@ -150,7 +150,7 @@ def test_ranges_are_known_values() -> None:
 def test_ranges_are_measured_at_the_right_tensors() -> None:
     model = residual_network()
     sample = np.ones((4, 8, 8), np.float32)
-    seen = measure_magnitudes(model, [sample], activations(model))
+    seen = collect_histograms(model, [sample], activations(model))
     assert sorted(seen) == ["c2", "flat", "input", "r0", "sum"]
     assert seen["input"].largest == 1.0
     assert seen["r0"].largest <= 6.0

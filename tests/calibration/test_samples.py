@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from calibration.clips import OTHER, UNLABELLED, find_unlabelled, order_clips
-from calibration.histogram import measure_magnitudes
+from calibration.histogram import collect_histograms
 from calibration.samples import SNIPPETS, Samples, draw_samples, draw_unlabelled
 from edge.bundle.network import NetworkSpec
 from edge.errors import DataError, ExportError
@@ -130,7 +130,7 @@ def test_a_sample_that_breaks_the_network_is_named(tmp_path: Path) -> None:
     model.graph.input[0].type.tensor_type.shape.dim.add().dim_value = 224
     model.graph.input[0].type.tensor_type.shape.dim.add().dim_value = 224
     with pytest.raises(ExportError, match=f"no number on {samples.clips[0]}"):
-        measure_magnitudes(model, samples, ["c0"], samples.name_of)
+        collect_histograms(model, samples, ["c0"], samples.name_of)
 
 
 def test_footage_without_labels_is_spread_over_its_length(tmp_path: Path) -> None:

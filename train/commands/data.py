@@ -40,7 +40,7 @@ def data_command(
     ] = False,
     workers: Workers = None,
 ) -> None:
-    """Check a data set for missing, damaged and short clips, among others; exit code 1 if it has faults.
+    """List the faults of a data set, such as damaged clips. Exit code 1 if there are any.
 
     A clip is too short if it has fewer frames than a flow stack of the recipe needs.
     """

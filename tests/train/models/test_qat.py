@@ -36,8 +36,8 @@ def test_weights_are_rounded_as_by_calibration() -> None:
     weight = network[0].weight.detach().numpy()
     whole, scales = quantise_weight(weight, 0)
     assert round_layers(network) == 2
-    wanted = whole * scales[:, None, None, None]
-    np.testing.assert_allclose(network[0].rounded_weight().detach().numpy(), wanted, atol=1e-7)
+    expected = whole * scales[:, None, None, None]
+    np.testing.assert_allclose(network[0].rounded_weight().detach().numpy(), expected, atol=1e-7)
 
 
 def test_a_rounding_network_differs_little_and_trains() -> None:

@@ -99,16 +99,19 @@ class _Trial:
         self._differences: dict[tuple[str, ...], ScoreDifference] = {}
 
     def quantised(self, keep_float: Collection[str]) -> onnx.ModelProto:
+        """The model with Q/DQ nodes and corrected biases."""
         corrected = correct_biases(self.model, self._means, keep_float)
         return place(corrected, self.ranges, keep_float)
 
     def difference(self, keep_float: Collection[str]) -> ScoreDifference:
+        """The difference from the FP32 scores, measured once for each set of float layers."""
         key = tuple(keep_float)
         if key not in self._differences:
             self._differences[key] = compare_scores(self.model, self.quantised(key), self.held_out)
         return self._differences[key]
 
     def is_close(self, keep_float: Collection[str], target: float) -> bool:
+        """Whether the mean score difference is at most `target`."""
         return self.difference(keep_float).mean <= target
 
 

@@ -194,6 +194,7 @@ class Recipe(Spec):
     validation: ValidationRecipe
 
     def to_json(self) -> str:
+        """The recipe as JSON, which `parse_recipe` reads."""
         return self.model_dump_json()
 
 

@@ -90,18 +90,17 @@ def evaluate_command(
     files = {stream: find_checkpoint(path) for stream, path in checkpoints.items()}
     specs = {stream: read_spec(file, read_metadata(file)) for stream, file in files.items()}
     _check_specs(files, specs, split, other_split)
-    classes = next(iter(specs.values())).classes
-    parts = _parts(open_dataset(data, split), next(iter(specs.values())))
+    spec = next(iter(specs.values()))
+    parts = _parts(open_dataset(data, split), spec)
     scored_parts = list(parts) if for_fusion else [part]
-    clips = {name: _of_classes(name, parts[name], classes) for name in scored_parts}
+    clips = {name: _of_classes(name, parts[name], spec.classes) for name in scored_parts}
     if not clips[part]:
-        raise DataError(f"{data}: has no {part} clips of {', '.join(classes)}")
+        raise DataError(f"{data}: has no {part} clips of {', '.join(spec.classes)}")
     if "test" in scored_parts and not other_split:
         _refuse_trained_on(clips["test"], specs)
-    history = max(spec.input.history for spec in specs.values())
-    protocol = Protocol(samples, crops, history)
+    protocol = Protocol(samples, crops, max(spec.input.history for spec in specs.values()))
     clip_scores = _score(clips, files, specs, protocol, cache, ray)
-    saved = _saved(clip_scores, clips, files, classes, split, protocol)
+    saved = _saved(clip_scores, clips, files, spec.classes, split, protocol)
     if scores is not None:
         from train.evaluation.scores import write_scores
 

@@ -46,6 +46,7 @@ class SavedScores:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the scores."""
         return tuple(self.header["classes"])
 
     @property

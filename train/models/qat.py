@@ -25,6 +25,7 @@ class _Rounding:
     training: bool
 
     def rounded_input(self, values: torch.Tensor) -> torch.Tensor:
+        """Inputs rounded to int8 levels, in float; in training mode the range is updated."""
         if self.training:
             peak = values.detach().abs().amax().float()
             average = torch.lerp(self.input_range, peak, _RANGE_UPDATE)
@@ -34,6 +35,7 @@ class _Rounding:
         return torch.fake_quantize_per_tensor_affine(values, scale, zero, -LEVELS, LEVELS)
 
     def rounded_weight(self) -> torch.Tensor:
+        """The weights rounded to int8 levels, in float."""
         weight = self.weight
         peaks = weight.detach().abs().amax(dim=tuple(range(1, weight.ndim))).float()
         scales = (peaks / LEVELS).clamp(min=1e-12)

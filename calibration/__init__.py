@@ -1,1 +1,1 @@
-"""From an FP32 ONNX file to a Q/DQ INT8 one. Imports edge alone, of the packages here; no torch."""
+"""From an FP32 ONNX file to an INT8 one with Q/DQ nodes. Does not import torch."""

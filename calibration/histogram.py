@@ -1,4 +1,4 @@
-"""Histograms of each tensor's values over the calibration samples."""
+"""Histograms of the magnitudes of activations over the calibration samples."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def _count(values, scale, counts):  # type: ignore[no-untyped-def]
 
 @dataclass
 class HistogramObserver:
-    """How often each |value| of a tensor was seen: BINS bins of equal width from 0 to `limit`.
+    """A histogram of |value| of a tensor: BINS bins of equal width from 0 to `limit`.
 
-    Memory stays the same however many samples there are: a value beyond the limit doubles it, and
-    each two bins become one.
+    A value above the limit doubles it, and pairs of bins are merged, so that memory does not grow
+    with the number of samples. largest: the largest |value|.
     """
 
     limit: float = 2.0**-20
@@ -38,7 +38,7 @@ class HistogramObserver:
         self.counts = np.zeros(BINS, np.int64)
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Count values, all of which are finite."""
+        """Count values of any shape; they must be finite."""
         self.largest = max(self.largest, float(np.abs(values).max()))
         while self.largest >= self.limit:
             self.counts[: BINS // 2] = self.counts.reshape(-1, 2).sum(axis=1)
@@ -47,44 +47,44 @@ class HistogramObserver:
         _count(values.reshape(-1), np.float32(BINS / self.limit), self.counts)
 
 
-def measure_magnitudes(
+def collect_histograms(
     model: onnx.ModelProto,
     samples: Iterable[NDArray[np.float32]],
     tensors: Iterable[str],
     name_of: Callable[[int], str] = "sample {}".format,
 ) -> dict[str, HistogramObserver]:
-    """Run an FP32 model on samples (channels, H, W) and count what the named tensors hold.
+    """Run an FP32 model on samples (channels, H, W), and return the histogram of each named tensor.
 
-    name_of: what a sample, by its number, is called where it cannot be used. Raises ExportError
-    if there is no sample, or a tensor is not finite or never anything but 0.
+    name_of: the name of a sample, by its number from 0, for messages. Raises ExportError if there
+    is no sample, or a tensor has values that are not finite or is always 0.
     """
     names = sorted(tensors)
-    found = {name: HistogramObserver() for name in names}
+    observers = {name: HistogramObserver() for name in names}
     count = 0
     for values in collect_activations(model, samples, names):
         for name in names:
             if not np.isfinite(values[name]).all():
                 raise ExportError(
-                    f"tensor {name} becomes infinite or no number on {name_of(count)}; "
+                    f"tensor {name} has infinite values or NaN on {name_of(count)}; "
                     "the weights or the sample are damaged"
                 )
-            found[name].add(values[name])
+            observers[name].add(values[name])
         count += 1
     if count == 0:
         raise ExportError("no calibration samples were given")
-    for name, magnitudes in found.items():
-        if magnitudes.largest == 0:
+    for name, observer in observers.items():
+        if observer.largest == 0:
             raise ExportError(
-                f"tensor {name} is 0 on all {count} calibration samples, the first being "
-                f"{name_of(0)}: no range"
+                f"tensor {name} is 0 on all {count} calibration samples (the first is "
+                f"{name_of(0)}), so it has no range"
             )
-    return found
+    return observers
 
 
 def collect_activations(
     model: onnx.ModelProto, samples: Iterable[NDArray[np.float32]], names: list[str]
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """The values of the named tensors (with a batch of 1) for each sample (channels, H, W)."""
+    """The named tensors, each with a batch of 1, for each sample (channels, H, W)."""
     session = _session_with_outputs(model, names)
     inner = [name for name in names if name != INPUT]
     for sample in samples:
@@ -94,16 +94,16 @@ def collect_activations(
 
 
 def _session_with_outputs(model: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceSession:
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    given = {value.name for value in (*model.graph.input, *model.graph.output)}
+    extended = onnx.ModelProto()
+    extended.CopyFrom(model)
+    available = {value.name for value in (*model.graph.input, *model.graph.output)}
     for name in names:
-        if name not in given:
-            watched.graph.output.append(
+        if name not in available:
+            extended.graph.output.append(
                 onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
             )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(
-        watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        extended.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

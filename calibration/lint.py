@@ -1,5 +1,5 @@
-"""What is wrong with the Q/DQ of a model. An engine builder says little: a misplaced pair mostly
-means a float layer and no message (tried with TensorRT-RTX 1.7).
+"""Lists faults in the Q/DQ of a model. Engine builders report few of them: for a misplaced pair the
+layer mostly runs in float, without a message (tried with TensorRT-RTX 1.7).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from calibration.placement import WEIGHTED, output_axis, weighted_nodes
 
-_BYTES_PASS = ("Concat", "MaxPool")
+_PASS_BYTES_ON = ("Concat", "MaxPool")
 _ACTIVATIONS = ("Clip", "Relu", "BatchNormalization")
 
 
@@ -31,34 +31,36 @@ class _Graph:
             if node.op_type == "QuantizeLinear":
                 self._quantisers.setdefault(node.input[0], []).append(node)
 
-    def maker(self, name: str) -> str:
-        """The kind of node that makes a tensor; empty for inputs and constants."""
+    def producer_type(self, name: str) -> str:
+        """The type of the node that produces a tensor; empty for inputs and constants."""
         return self._producers[name].op_type if name in self._producers else ""
 
-    def source(self, name: str) -> onnx.NodeProto | None:
+    def producer(self, name: str) -> onnx.NodeProto | None:
+        """The node that produces a tensor; None for inputs and constants."""
         return self._producers.get(name)
 
     def before_pair(self, name: str) -> str | None:
-        """The tensor that `name` is the Q/DQ of; None if it is not dequantised."""
-        dequantise = self.source(name)
+        """The tensor before the Q/DQ pair that produces `name`; None if there is no pair."""
+        dequantise = self.producer(name)
         if dequantise is None or dequantise.op_type != "DequantizeLinear":
             return None
-        quantise = self.source(dequantise.input[0])
-        is_pair = quantise is not None and quantise.op_type == "QuantizeLinear"
-        return quantise.input[0] if is_pair and quantise is not None else dequantise.input[0]
+        quantise = self.producer(dequantise.input[0])
+        if quantise is not None and quantise.op_type == "QuantizeLinear":
+            return quantise.input[0]
+        return dequantise.input[0]  # a constant that is stored as int8
 
     def scales(self, name: str) -> set[float]:
-        """Those by which a tensor is quantised, or has been."""
+        """The scales of the nodes that quantise a tensor, or that dequantise to it."""
         pairs = list(self._quantisers.get(name, []))
-        source = self.source(name)
-        if source is not None and source.op_type == "DequantizeLinear":
-            pairs.append(source)
-        found = [self.constants.get(pair.input[1], np.ones(0)) for pair in pairs]
-        return {float(scale) for scale in found if scale.size == 1}
+        producer = self.producer(name)
+        if producer is not None and producer.op_type == "DequantizeLinear":
+            pairs.append(producer)
+        scales = [self.constants.get(pair.input[1], np.ones(0)) for pair in pairs]
+        return {float(scale) for scale in scales if scale.size == 1}
 
 
 def float_layers(model: onnx.ModelProto) -> list[str]:
-    """The convolutions and matrix products with neither input nor weights quantised, by output."""
+    """Convolutions and matrix products with neither input nor weights quantised: first outputs."""
     graph = _Graph(model)
     return [
         node.output[0]
@@ -69,17 +71,17 @@ def float_layers(model: onnx.ModelProto) -> list[str]:
 
 def layer_precisions(model: onnx.ModelProto) -> list[tuple[str, str, str]]:
     """(operator, name, "INT8" or "float") of each convolution and matrix product, in order."""
-    kept = set(float_layers(model))
+    floats = set(float_layers(model))
     return [
-        (node.op_type, node.name or node.output[0], "float" if node.output[0] in kept else "INT8")
+        (node.op_type, node.name or node.output[0], "float" if node.output[0] in floats else "INT8")
         for node in weighted_nodes(model)
     ]
 
 
 def lint(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> list[str]:
-    """One line for each fault; none for a model that TensorRT runs in INT8 as intended.
+    """The faults of a model's Q/DQ, one line each; none if TensorRT runs it in INT8 as intended.
 
-    keep_float: nodes, by their first output, that are meant to stay float.
+    keep_float: nodes that are meant to stay float, by first output.
     """
     graph = _Graph(model)
     faults: list[str] = []
@@ -90,7 +92,7 @@ def lint(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> list[str]:
             faults += _weighted_faults(node, graph)
         elif node.op_type == "Add":
             faults += _add_faults(node, graph)
-        elif node.op_type in _BYTES_PASS:
+        elif node.op_type in _PASS_BYTES_ON:
             faults += _passing_faults(node, graph)
         elif node.op_type in _ACTIVATIONS:
             faults += _activation_faults(node, graph)
@@ -121,7 +123,7 @@ def _weighted_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
     faults = []
     if graph.before_pair(node.input[0]) is None:
         faults.append(f"{name}: its input is not quantised")
-    weight = graph.source(node.input[1])
+    weight = graph.producer(node.input[1])
     if graph.before_pair(node.input[1]) is None or weight is None:
         faults.append(f"{name}: its weights are not quantised")
     else:
@@ -131,7 +133,7 @@ def _weighted_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
             faults.append(
                 f"{name}: its weights have scales along axis {axis}, not {output_axis(node)}"
             )
-    if len(node.input) > 2 and graph.maker(node.input[2]) == "DequantizeLinear":
+    if len(node.input) > 2 and graph.producer_type(node.input[2]) == "DequantizeLinear":
         faults.append(f"{name}: its bias is quantised")
     return faults
 
@@ -139,7 +141,7 @@ def _weighted_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
 def _add_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
     sources = [graph.before_pair(name) for name in node.input]
     paired = [name for name in sources if name is not None]
-    if len(paired) == 2 and any(graph.maker(name) == "Conv" for name in paired):
+    if len(paired) == 2 and any(graph.producer_type(name) == "Conv" for name in paired):
         name = node.name or node.output[0]
         return [f"{name}: both inputs are quantised; a convolution's own output should not be"]
     return []
@@ -155,9 +157,9 @@ def _passing_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
 
 def _activation_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
     name = node.name or node.output[0]
-    if node.op_type == "BatchNormalization" and graph.maker(node.input[0]) == "Conv":
+    if node.op_type == "BatchNormalization" and graph.producer_type(node.input[0]) == "Conv":
         return [f"{name}: batch norm is not folded into its convolution"]
     source = graph.before_pair(node.input[0])
-    if source is not None and graph.maker(source) == "Conv":
+    if source is not None and graph.producer_type(source) == "Conv":
         return [f"{name}: Q/DQ stands between a convolution and its activation"]
     return []

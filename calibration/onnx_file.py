@@ -16,8 +16,8 @@ from edge.files import write_atomic
 def load_model(path: Path) -> tuple[onnx.ModelProto, NetworkSpec]:
     """A network and its specification.
 
-    Raises ExportError as `read_model` does, and where the file is not of this project or does not
-    have the shapes that its specification states.
+    Raises ExportError as `read_model` does, and if the file has no specification or other shapes
+    than its specification.
     """
     model = read_model(path)
     spec = read_spec(model, path)
@@ -26,8 +26,8 @@ def load_model(path: Path) -> tuple[onnx.ModelProto, NetworkSpec]:
 
 
 def read_model(path: Path) -> onnx.ModelProto:
-    """Any network in one file. Raises ExportError if it is missing, is no ONNX, or keeps weights
-    in other files.
+    """Any ONNX network in one file. Raises ExportError if the file is missing, is not ONNX, or has
+    weights in other files.
     """
     if not path.is_file():
         raise ExportError(f"{path}: no such file; give an ONNX file that twostream export wrote")
@@ -42,7 +42,9 @@ def read_model(path: Path) -> onnx.ModelProto:
 
 
 def read_spec(model: onnx.ModelProto, path: Path) -> NetworkSpec:
-    """The specification in a model's metadata. `path` is for messages only."""
+    """The specification in a model's metadata. `path` is for messages only. Raises ExportError if
+    it is missing or invalid.
+    """
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     if METADATA_KEY not in metadata:
         raise ExportError(
@@ -55,8 +57,8 @@ def read_spec(model: onnx.ModelProto, path: Path) -> NetworkSpec:
 
 
 def write_model(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
-    """Write a model with its specification. A reader sees the old file or the new; the bytes
-    depend on nothing but the arguments. Raises ExportError if the model is not valid.
+    """Write a model with its specification, atomically. The same arguments give the same bytes.
+    Raises ExportError if the model is invalid or the file cannot be written.
     """
     written = onnx.ModelProto()
     written.CopyFrom(model)
@@ -69,21 +71,23 @@ def write_model(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
 
 
 def check_model(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
-    """Raises ExportError unless the model is valid ONNX of the form that every runtime here takes:
-    `input` (1, channels, H, W) float32 -> `logits` (1, C).
+    """Raises ExportError unless the model is valid ONNX with the input and output of its
+    specification: `input` (1, channels, H, W) float32 -> `logits` (1, C).
     """
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ExportError(f"{path}: not a valid ONNX model ({reason})") from None
-    found = [_signature(value) for value in (*model.graph.input, *model.graph.output)]
+    signature = [_signature(value) for value in (*model.graph.input, *model.graph.output)]
     expected = [
         (INPUT, (1, spec.channels, *spec.geometry.size_hw)),
         (OUTPUT, (1, len(spec.classes))),
     ]
-    if found != expected:
-        raise ExportError(f"{path}: takes and gives {found}, its specification says {expected}")
+    if signature != expected:
+        raise ExportError(
+            f"{path}: has input and output {signature}, its specification says {expected}"
+        )
 
 
 def _signature(value: onnx.ValueInfoProto) -> tuple[str, tuple[int, ...]]:

@@ -1,16 +1,17 @@
 """Places Q/DQ nodes.
 
-The rules are TensorRT's for explicit quantisation ("Working with Quantized Types", recommended
-placement), which OpenVINO and onnxruntime read alike:
+The rules are those of TensorRT for explicit quantisation ("Working with Quantized Types",
+recommended placement); OpenVINO and onnxruntime read the result, too:
 
-- the input of each Conv, Gemm and MatMul with constant weights, and of average pooling: one scale
-  a tensor; weights: one scale an output channel, stored as int8; all symmetric, zero point 0;
+- quantised are the input of each Conv, Gemm and MatMul with constant weights, and of average
+  pooling, with one scale per tensor; and the weights, stored as int8, with one scale per output
+  channel. All is symmetric, with zero point 0;
 - nothing between a convolution and its activation, and no quantised bias;
 - tensors on both sides of a concatenation or a maximum pooling have one scale;
-- of a residual Add's two inputs the one that is a convolution's own output stays float, so that
-  convolution, sum and activation become one kernel; the skip branch is quantised.
+- of the two inputs of a residual Add, the output of a convolution stays float, so that convolution,
+  sum and activation become one kernel; the skip connection is quantised.
 
-A node is known by its first output's name: names of nodes are optional in ONNX.
+Nodes are identified by their first output, since node names are optional in ONNX.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ POOLING = ("AveragePool", "GlobalAveragePool")
 def quantised_inputs(
     model: onnx.ModelProto, keep_float: Collection[str] = ()
 ) -> list[tuple[int, int]]:
-    """(node, input) positions of the activations that get Q/DQ; none at the nodes `keep_float`."""
+    """(index of the node, index of its input) of each activation that gets Q/DQ.
+
+    keep_float: nodes that get none, by first output.
+    """
     constants = {tensor.name for tensor in model.graph.initializer}
     convolved = {node.output[0] for node in model.graph.node if node.op_type == "Conv"}
     places: list[tuple[int, int]] = []
@@ -60,10 +64,8 @@ def activations(model: onnx.ModelProto) -> list[str]:
 
 
 def shared_scales(model: onnx.ModelProto) -> list[set[str]]:
-    """Groups of tensors that must have one scale.
-
-    A concatenation joins bytes, and maximum pooling passes them on: with one scale on both sides
-    the engine quantises before them and computes nothing in float.
+    """Groups of tensors that must have the same scale: the inputs and outputs of concatenations and
+    maximum poolings, which then work on bytes and need no float.
     """
     groups: list[set[str]] = []
     for node in model.graph.node:
@@ -80,20 +82,23 @@ def shared_scales(model: onnx.ModelProto) -> list[set[str]]:
 
 
 def join_ranges(model: onnx.ModelProto, ranges: Mapping[str, float]) -> dict[str, float]:
-    """The ranges with the largest of each group of `shared_scales` for all of it."""
+    """The ranges, by tensor, with the largest range of each group of `shared_scales` for all of its
+    tensors.
+    """
     joined = dict(ranges)
     for group in shared_scales(model):
-        known = [name for name in group if name in ranges]
-        joined |= dict.fromkeys(known, max((ranges[name] for name in known), default=0.0))
+        members = [name for name in group if name in ranges]
+        joined |= dict.fromkeys(members, max((ranges[name] for name in members), default=0.0))
     return joined
 
 
 def place(
     model: onnx.ModelProto, ranges: Mapping[str, float], keep_float: Collection[str] = ()
 ) -> onnx.ModelProto:
-    """The model with Q/DQ and int8 weights; the nodes `keep_float` stay as they are.
+    """The model with Q/DQ nodes and int8 weights.
 
-    ranges: for each tensor of `activations` the |value| that becomes 127.
+    ranges: the |value| that maps to 127, for each tensor of `activations`. keep_float: nodes that
+    stay float, by first output. Raises ExportError if a weight is not finite.
     """
     placed = onnx.ModelProto()
     placed.CopyFrom(model)
@@ -123,15 +128,15 @@ def place(
                 nodes.append(weights[name])
             node.input[1] = weights[name].output[0]
         nodes.append(node)
-    kept = [tensor for tensor in graph.initializer if tensor.name not in weights]
+    float_tensors = [tensor for tensor in graph.initializer if tensor.name not in weights]
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(nodes)
-    graph.initializer.extend(kept + added)
+    graph.initializer.extend(float_tensors + added)
     return placed
 
 
 def output_axis(node: onnx.NodeProto) -> int:
-    """The axis of a node's weights that is its output channels."""
+    """The axis of a node's weights along which its output channels are."""
     if node.op_type == "Conv":
         return 0
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
@@ -150,12 +155,12 @@ def quantise_weight(
     values: NDArray[np.float32], axis: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Weights as int8 of the same shape, and one scale per channel of `axis`, (O,)."""
-    rest = tuple(i for i in range(values.ndim) if i != axis)
-    largest = np.abs(values).max(axis=rest)
-    # a channel of zeros has no range, and any scale serves it
+    other_axes = tuple(i for i in range(values.ndim) if i != axis)
+    largest = np.abs(values).max(axis=other_axes)
+    # any scale will do for a channel of zeros
     scales = np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)
-    whole = np.rint(values / np.expand_dims(scales, rest))
-    return np.clip(whole, -LEVELS, LEVELS).astype(np.int8), scales
+    levels = np.rint(values / np.expand_dims(scales, other_axes))
+    return np.clip(levels, -LEVELS, LEVELS).astype(np.int8), scales
 
 
 def _int8_weight(
@@ -166,11 +171,11 @@ def _int8_weight(
     values = numpy_helper.to_array(tensor)
     if not np.isfinite(values).all():
         raise ExportError(f"weight {name} is not finite; the checkpoint is damaged")
-    whole, scales = quantise_weight(values, axis)
+    int8_values, scales = quantise_weight(values, axis)
     inputs = [f"{name}_int8", f"{name}_scale", f"{name}_zero_point"]
     node = helper.make_node("DequantizeLinear", inputs, [f"{name}_dq"], f"{name}_DQ", axis=axis)
     return node, [
-        numpy_helper.from_array(whole, inputs[0]),
+        numpy_helper.from_array(int8_values, inputs[0]),
         numpy_helper.from_array(scales, inputs[1]),
         numpy_helper.from_array(np.zeros(len(scales), np.int8), inputs[2]),
     ]

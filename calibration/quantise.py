@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from calibration.bias import Means, correct_biases, measure_means
-from calibration.histogram import HistogramObserver, measure_magnitudes
+from calibration.histogram import HistogramObserver, collect_histograms
 from calibration.lint import lint
 from calibration.placement import activations, join_ranges, place, weighted_nodes
 from calibration.ranges import METHODS, Method, clipping_range
@@ -19,22 +19,22 @@ from calibration.samples import Samples
 from calibration.sensitivity import LayerLoss, ScoreDifference, compare_scores, rank_layers
 from edge.errors import ExportError
 
-HELD_OUT = 4  # every fourth clip is used to measure the score difference, not to set scales
-PROBES = 8  # samples to rank the layers' losses with; each needs a run of the network
-# mean |score difference|: the target, and the largest that is still acceptable
+HELD_OUT = 4  # every fourth clip measures the score difference and sets no scales
+PROBES = 8  # samples that layers are ranked on; each costs a run of the network per layer
+# mean |score difference|: the target, and the largest that is acceptable
 DIFFERENCE_WANTED, DIFFERENCE_MAX = 0.01, 0.02
-FLOAT_SHARE_MAX = 0.25  # of the layers that may stay float
+FLOAT_SHARE_MAX = 0.25  # largest share of the layers that stay float
 
 Inputs = Samples | Sequence[NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Quantised:
-    """A network with Q/DQ.
+    """A network with Q/DQ nodes.
 
-    method: of its ranges; ranges: the |value| of each tensor that maps to 127; tried: the mean
-    score difference of each method that was tried; float_layers: the layers that stay float, by
-    first output; difference: from the FP32 scores.
+    method: by which the ranges were chosen. ranges: the |value| of each tensor that maps to 127.
+    tried: mean score difference with all layers in INT8, of each method that was tried.
+    float_layers: by first output. difference: from the FP32 scores.
     """
 
     model: onnx.ModelProto
@@ -46,113 +46,123 @@ class Quantised:
 
 
 def quantise_model(
-    model: onnx.ModelProto, samples: Inputs, judged_on: Inputs, method: Method | Literal["auto"]
+    model: onnx.ModelProto, samples: Inputs, held_out: Inputs, method: Method | Literal["auto"]
 ) -> Quantised:
-    """Quantise an FP32 model, with ranges from samples (channels, H, W).
+    """Quantise an FP32 model.
 
-    judged_on: other samples, on which `auto` compares the methods. If their scores change by more
-    than DIFFERENCE_WANTED, the fewest possible layers (those that lose most in INT8) stay float; if
-    FLOAT_SHARE_MAX of the layers is not enough for that, DIFFERENCE_MAX is the target; if that is
-    not reached either, all layers are INT8. The same model and samples give the same bytes. Raises
-    ExportError if the model is quantised already, a range is invalid, or the result has a fault
-    that TensorRT would ignore.
+    samples: (channels, H, W) each, from which the ranges are taken. held_out: other samples, on
+    which score differences are measured. method: of choosing ranges; "auto" takes the one with the
+    smallest difference.
+
+    If the difference is above DIFFERENCE_WANTED, as few layers as possible stay float, those with
+    the largest loss first. If that needs more than FLOAT_SHARE_MAX of the layers, the target is
+    DIFFERENCE_MAX; if that needs more, too, all layers are INT8. The same model and samples give
+    the same bytes. Raises ExportError if the model is quantised already, a tensor has no valid
+    range, or the result has a fault that TensorRT would ignore.
     """
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise ExportError("the model is quantised already; give the FP32 file")
     name_of = samples.name_of if isinstance(samples, Samples) else "sample {}".format
-    magnitudes = measure_magnitudes(model, samples, activations(model), name_of)
+    histograms = collect_histograms(model, samples, activations(model), name_of)
     trials = [
-        _Trial(model, samples, judged_on, magnitudes, each)
+        _Trial(model, samples, held_out, histograms, each)
         for each in (METHODS if method == "auto" else (method,))
     ]
     best = min(trials, key=lambda trial: trial.difference([]).mean)
-    kept = _fewest_float(best) if best.difference([]).mean > DIFFERENCE_WANTED else []
-    quantised = best.quantised(kept)
-    if faults := lint(quantised, kept):
+    floats = _fewest_float(best) if best.difference([]).mean > DIFFERENCE_WANTED else []
+    quantised = best.quantised(floats)
+    if faults := lint(quantised, floats):
         raise ExportError(f"{len(faults)} Q/DQ faults, the first: {faults[0]}")
     tried = {trial.method: trial.difference([]).mean for trial in trials}
-    return Quantised(quantised, best.method, best.ranges, tried, tuple(kept), best.difference(kept))
+    return Quantised(
+        quantised, best.method, best.ranges, tried, tuple(floats), best.difference(floats)
+    )
 
 
 class _Trial:
-    """The ranges of one method, and the score differences with some layers in float."""
+    """The ranges of one method, and the score differences with some layers kept in float."""
 
     def __init__(
         self,
         model: onnx.ModelProto,
         samples: Inputs,
-        judged_on: Inputs,
-        magnitudes: Mapping[str, HistogramObserver],
+        held_out: Inputs,
+        histograms: Mapping[str, HistogramObserver],
         method: Method,
     ) -> None:
-        self.model, self.judged_on, self.method = model, judged_on, method
-        clipped = {name: clipping_range(m, method) for name, m in magnitudes.items()}
+        self.model, self.held_out, self.method = model, held_out, method
+        clipped = {
+            name: clipping_range(histogram, method) for name, histogram in histograms.items()
+        }
         self.ranges = join_ranges(model, clipped)
         self._means: dict[str, Means] = measure_means(model, self.ranges, samples)
         self._differences: dict[tuple[str, ...], ScoreDifference] = {}
 
     def quantised(self, keep_float: Collection[str]) -> onnx.ModelProto:
+        """The model with Q/DQ nodes and corrected biases."""
         corrected = correct_biases(self.model, self._means, keep_float)
         return place(corrected, self.ranges, keep_float)
 
     def difference(self, keep_float: Collection[str]) -> ScoreDifference:
+        """The difference from the FP32 scores, measured once for each set of float layers."""
         key = tuple(keep_float)
         if key not in self._differences:
-            self._differences[key] = compare_scores(self.model, self.quantised(key), self.judged_on)
+            self._differences[key] = compare_scores(self.model, self.quantised(key), self.held_out)
         return self._differences[key]
 
-    def is_close(self, keep_float: Collection[str], wanted: float) -> bool:
-        return self.difference(keep_float).mean <= wanted
+    def is_close(self, keep_float: Collection[str], target: float) -> bool:
+        """Whether the mean score difference is at most `target`."""
+        return self.difference(keep_float).mean <= target
 
 
 def _fewest_float(trial: _Trial) -> list[str]:
-    """The layers that must stay float: the shortest first part of the ranking that suffices, by
-    bisection, without the layers in it that are not needed.
+    """The layers that stay float: by bisection the shortest beginning of the ranking that reaches
+    the target, and of it only the layers that are needed for it.
     """
-    ranked = [layer.name for layer in layers_by_loss(trial.model, trial.ranges, trial.judged_on)]
+    ranked = [layer.name for layer in layers_by_loss(trial.model, trial.ranges, trial.held_out)]
     most = int(FLOAT_SHARE_MAX * len(weighted_nodes(trial.model)))
     reachable = [
-        wanted
-        for wanted in (DIFFERENCE_WANTED, DIFFERENCE_MAX)
-        if trial.is_close(ranked[:most], wanted)
+        target
+        for target in (DIFFERENCE_WANTED, DIFFERENCE_MAX)
+        if trial.is_close(ranked[:most], target)
     ]
     if not reachable or trial.is_close([], reachable[0]):
         return []
-    wanted = reachable[0]
+    target = reachable[0]
     too_few, enough = 0, most
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
-        if trial.is_close(ranked[:middle], wanted):
+        if trial.is_close(ranked[:middle], target):
             enough = middle
         else:
             too_few = middle
-    kept = ranked[:enough]
+    floats = ranked[:enough]
     for name in ranked[: enough - 1]:
-        fewer = [other for other in kept if other != name]
-        if trial.is_close(fewer, wanted):
-            kept = fewer
-    return kept
+        fewer = [layer for layer in floats if layer != name]
+        if trial.is_close(fewer, target):
+            floats = fewer
+    return floats
 
 
 def layers_by_loss(
-    model: onnx.ModelProto, ranges: Mapping[str, float], judged_on: Inputs
+    model: onnx.ModelProto, ranges: Mapping[str, float], held_out: Inputs
 ) -> list[LayerLoss]:
-    """`rank_layers` on a few of the samples."""
-    step = max(len(judged_on) // PROBES, 1)
-    probes = [sample for index, sample in enumerate(judged_on) if index % step == 0]
+    """`rank_layers` on about PROBES of the samples."""
+    step = max(len(held_out) // PROBES, 1)
+    probes = [sample for index, sample in enumerate(held_out) if index % step == 0]
     return rank_layers(model, ranges, probes)
 
 
 def calibrate(
     model: onnx.ModelProto, samples: Samples, method: Method | Literal["auto"]
 ) -> Quantised:
-    """Quantise a model with three quarters of the clips, and measure the result on the others.
+    """Quantise a model on three quarters of the clips, and measure the result on the held-out rest.
 
     Raises ExportError as `quantise_model` does, and if there are too few clips.
     """
-    used, held = samples.split(HELD_OUT)
-    if not len(held):
+    used, held_out = samples.split(HELD_OUT)
+    if not len(held_out):
         raise ExportError(
             f"{len(samples.members)} clips are too few to calibrate on; {HELD_OUT} are needed"
         )
-    return quantise_model(model, used, held, method)
+    return quantise_model(model, used, held_out, method)

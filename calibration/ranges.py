@@ -1,4 +1,4 @@
-"""Four methods to choose a tensor's clipping range from its histogram."""
+"""Four methods of choosing a tensor's clipping range from its histogram."""
 
 from __future__ import annotations
 
@@ -9,69 +9,73 @@ import numpy as np
 
 from calibration.histogram import BINS, HistogramObserver
 
-LEVELS = 127  # of a magnitude: symmetric int8 uses -127 ... 127
-PERCENTILE = 0.9999
+LEVELS = 127  # symmetric int8 uses -127 to 127
+PERCENTILE = 0.9999  # as a share of the values
 
 Method = Literal["min-max", "percentile", "entropy", "mse"]
 
 
-def clipping_range(magnitudes: HistogramObserver, method: Method) -> float:
-    """The |value| that maps to 127.
+def clipping_range(histogram: HistogramObserver, method: Method) -> float:
+    """The clipping range: the |value| that maps to 127.
 
-    min-max: the largest seen. percentile: that of PERCENTILE of all values. entropy: where the
-    values lose least information (Kullback-Leibler; Migacz, "8-bit Inference with TensorRT", 2017).
-    mse: where the square error of rounding and clipping together is least.
+    min-max: the largest |value|. percentile: the smallest range that holds PERCENTILE of the
+    values. entropy: the range with the smallest Kullback-Leibler divergence of the quantised values
+    (Migacz, "8-bit Inference with TensorRT", 2017). mse: the range with the smallest mean squared
+    error of rounding and clipping.
     """
-    return METHODS[method](magnitudes)
+    return METHODS[method](histogram)
 
 
-def _min_max(magnitudes: HistogramObserver) -> float:
-    return magnitudes.largest
+def _min_max(histogram: HistogramObserver) -> float:
+    return histogram.largest
 
 
-def _percentile(magnitudes: HistogramObserver) -> float:
-    below = np.cumsum(magnitudes.counts) / magnitudes.counts.sum()
+def _percentile(histogram: HistogramObserver) -> float:
+    below = np.cumsum(histogram.counts) / histogram.counts.sum()
     bins = int(np.searchsorted(below, PERCENTILE)) + 1
-    return min(bins * magnitudes.limit / BINS, magnitudes.largest)
+    return min(bins * histogram.limit / BINS, histogram.largest)
 
 
-def _entropy(magnitudes: HistogramObserver) -> float:
-    counts = magnitudes.counts.astype(np.float64)
-    counts[0] = counts[1]  # exact zeros, of which an activation leaves many, cost nothing anyhow
-    used = min(int(magnitudes.largest * BINS / magnitudes.limit) + 1, BINS)
+def _entropy(histogram: HistogramObserver) -> float:
+    counts = histogram.counts.astype(np.float64)
+    counts[0] = counts[1]  # the many exact zeros after an activation are exact in int8, too
+    used = min(int(histogram.largest * BINS / histogram.limit) + 1, BINS)
     lengths = np.unique(np.linspace(LEVELS + 1, used, 101).astype(int))
     best = min(lengths, key=lambda length: _divergence(counts, int(length)))
-    return min(float(best) * magnitudes.limit / BINS, magnitudes.largest)
+    return min(float(best) * histogram.limit / BINS, histogram.largest)
 
 
 def _divergence(counts: np.ndarray, length: int) -> float:
-    """Of the histogram clipped to `length` bins from the same in LEVELS + 1 steps."""
-    kept = counts[:length]
-    clipped = kept.copy()
+    """The Kullback-Leibler divergence between the histogram clipped to `length` bins, and the same
+    quantised to LEVELS + 1 steps.
+    """
+    inside = counts[:length]
+    clipped = inside.copy()
     clipped[-1] += counts[length:].sum()
     starts = np.arange(LEVELS + 1) * length // (LEVELS + 1)
-    seen = (kept > 0).astype(np.float64)
-    in_step = np.maximum(np.add.reduceat(seen, starts), 1)
-    level = np.add.reduceat(kept, starts) / in_step
-    coarse = np.repeat(level, np.diff(starts, append=length)) * seen
+    occupied = (inside > 0).astype(np.float64)
+    bins_per_step = np.maximum(np.add.reduceat(occupied, starts), 1)
+    level = np.add.reduceat(inside, starts) / bins_per_step
+    coarse = np.repeat(level, np.diff(starts, append=length)) * occupied
     if not coarse.any():
         return float("inf")
     p, q = clipped / clipped.sum(), coarse / coarse.sum()
-    held = p > 0
-    return float((p[held] * np.log(p[held] / np.maximum(q[held], 1e-12))).sum())
+    positive = p > 0
+    p, q = p[positive], q[positive]
+    return float((p * np.log(p / np.maximum(q, 1e-12))).sum())
 
 
-def _mse(magnitudes: HistogramObserver) -> float:
-    seen = magnitudes.counts > 0
-    counts = magnitudes.counts[seen].astype(np.float64)
-    centres = ((np.arange(BINS) + 0.5) * (magnitudes.limit / BINS))[seen]
+def _mse(histogram: HistogramObserver) -> float:
+    occupied = histogram.counts > 0
+    counts = histogram.counts[occupied].astype(np.float64)
+    centres = ((np.arange(BINS) + 0.5) * (histogram.limit / BINS))[occupied]
 
     def square_error(range_: float) -> float:
         step = range_ / LEVELS
         rounded = np.minimum(np.rint(centres / step), LEVELS) * step
         return float((counts * (rounded - centres) ** 2).sum())
 
-    return float(min(magnitudes.largest * np.linspace(0.2, 1, 161), key=square_error))
+    return float(min(histogram.largest * np.linspace(0.2, 1, 161), key=square_error))
 
 
 METHODS: dict[Method, Callable[[HistogramObserver], float]] = {

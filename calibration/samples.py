@@ -1,7 +1,7 @@
 """Calibration samples: snippets of training clips or of unlabelled video, from the cache.
 
-A clip is decoded once for training, evaluation and calibration. Memory does not grow with the
-number of clips: inputs are built on demand.
+A clip is decoded once for training, evaluation and calibration. Inputs are built on demand, so that
+memory does not grow with the number of clips.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from train.data.snippets import middles, tensor_at
 
 logger = logging.getLogger(__name__)
 
-SNIPPETS = 3  # per clip, in the middle of each third
+SNIPPETS = 3  # per clip, one in the middle of each third
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Samples:
                 yield tensor_at(member.clip, index, self.spec)
 
     def name_of(self, number: int) -> str:
-        """The name of the clip of a sample."""
+        """The name of the clip of a sample, by its number from 0."""
         for member in self.members:
             if number < len(member.snippets):
                 return member.clip.clip.name
@@ -65,6 +65,7 @@ class Samples:
 
     @property
     def clips(self) -> list[str]:
+        """The names of the clips."""
         return [member.clip.clip.name for member in self.members]
 
     @property
@@ -74,7 +75,7 @@ class Samples:
 
     @property
     def label_spread(self) -> dict[str, int]:
-        """Clips of each of the network's classes, and of all others together."""
+        """The number of clips by class; all other classes are counted together."""
         if self.unlabelled:
             return {UNLABELLED: len(self.members)}
         labels = [known_label(member.clip.clip.label, self.spec) for member in self.members]
@@ -82,10 +83,12 @@ class Samples:
 
     @property
     def unlabelled(self) -> bool:
+        """Whether these are samples of unlabelled video."""
         return any(member.clip.clip.label == UNLABELLED for member in self.members)
 
     @property
     def warnings(self) -> list[str]:
+        """Skipped clips and classes without a clip, one line each."""
         warnings = [f"skipped {name}: {reason}" for name, reason in self.skipped]
         spread = self.label_spread
         missing = [label for label in self.spec.classes if spread.get(label) == 0]
@@ -94,20 +97,20 @@ class Samples:
         return warnings
 
     def split(self, every: int) -> tuple[Samples, Samples]:
-        """(the other clips, every `every`-th clip)."""
-        held = self.members[every - 1 :: every]
-        used = tuple(member for member in self.members if member not in held)
-        return Samples(self.spec, used, ()), Samples(self.spec, held, ())
+        """(samples of all but every `every`-th clip, samples of every `every`-th clip)."""
+        held_out = self.members[every - 1 :: every]
+        used = tuple(member for member in self.members if member not in held_out)
+        return Samples(self.spec, used, ()), Samples(self.spec, held_out, ())
 
 
 def draw_samples(
     spec: NetworkSpec, available: Sequence[Clip], clips: int, seed: int, store: ClipCache
 ) -> Samples:
-    """SNIPPETS samples of each of `clips` of the network's training clips.
+    """SNIPPETS samples of each of `clips` training clips of the network.
 
-    available: the clips of the data set; only those in the network's own list are taken. A clip
-    that cannot be used is listed as skipped, and the next one takes its place. Raises DataError
-    if none is there, or none can be used.
+    available: clips of the data set; only the network's training clips are drawn. A clip that
+    cannot be used is listed as skipped, and another one is drawn. Raises DataError if there is no
+    such clip, or none can be used.
     """
     ordered = order_clips(spec, available, seed)
     if not ordered:
@@ -116,12 +119,14 @@ def draw_samples(
 
 
 def draw_unlabelled(
-    spec: NetworkSpec, footage: Sequence[Clip], clips: int, seed: int, store: ClipCache
+    spec: NetworkSpec, videos: Sequence[Clip], clips: int, seed: int, store: ClipCache
 ) -> Samples:
-    """As many samples of recordings without labels, spread over the length of each."""
-    recordings = min(clips, len(footage))
-    each = SNIPPETS * -(-clips // recordings)
-    return _draw(spec, order_unlabelled(footage, seed), recordings, each, store)
+    """At least SNIPPETS * `clips` samples of unlabelled videos, spread over the length of each.
+    Raises DataError if no video can be used.
+    """
+    count = min(clips, len(videos))
+    snippets = SNIPPETS * -(-clips // count)
+    return _draw(spec, order_unlabelled(videos, seed), count, snippets, store)
 
 
 def _draw(
@@ -129,16 +134,16 @@ def _draw(
 ) -> Samples:
     members: list[Member] = []
     skipped: list[tuple[str, str]] = []
-    waiting, wanted = list(ordered), min(clips, len(ordered))
-    while waiting and len(members) < wanted:
-        count = wanted - len(members)
+    waiting, target = list(ordered), min(clips, len(ordered))
+    while waiting and len(members) < target:
+        count = target - len(members)
         drawn, waiting = waiting[:count], waiting[count:]
-        found = store.fill(drawn, os.cpu_count() or 1, spec.input.history)
-        for one in track(found, "clips", total=count):
-            if isinstance(one, Unusable):
-                skipped.append((one.clip.name, one.reason))
+        cached = store.fill(drawn, os.cpu_count() or 1, spec.input.history)
+        for clip in track(cached, "clips", total=count):
+            if isinstance(clip, Unusable):
+                skipped.append((clip.clip.name, clip.reason))
             else:
-                members.append(Member(one, middles(len(one), spec.input.history, snippets)))
+                members.append(Member(clip, middles(len(clip), spec.input.history, snippets)))
     if not members:
         raise DataError(f"none of the clips can be read; the first: {skipped[0][1]}")
     samples = Samples(spec, tuple(members), tuple(skipped))

@@ -1,9 +1,10 @@
-"""Calibration caches of TensorRT to 10.16, from the scales of a Q/DQ network.
+"""Calibration caches of TensorRT up to 10.16, from the scales of a Q/DQ network.
 
-For a DLA or another builder that takes a float network and a table; `twostream build` needs none.
-Text: a line with TensorRT's version, then "tensor: scale", the eight hexadecimal digits of a
-big-endian float32. TensorRT does not ask whose table it is given, so what it belongs to stands in a
-FILE.json beside it: SHA-256 of the Q/DQ network and of the table, stream, version.
+They are for a DLA or another builder that takes a float network and a calibration cache; `twostream
+build` needs none. A cache is text: a line with TensorRT's version, then a line "tensor: scale" for
+each tensor, the scale as eight hexadecimal digits of a big-endian float32. TensorRT does not check
+which network it is for, so FILE.json beside it has the SHA-256 of the Q/DQ network and of the
+cache, the stream and the version.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ class _Owner(Spec):
 
 
 def write_table(network: Path, version: str, path: Path) -> None:
-    """Write the table of a Q/DQ file for a TensorRT, such as 10.3.0, and what it belongs to.
+    """Write the calibration cache of a Q/DQ file, and FILE.json.
 
-    Raises ExportError if the file has no Q/DQ, a scale that is no number, or the version takes
-    no tables.
+    version: of TensorRT, such as 10.3.0. Raises ExportError if the network has no Q/DQ or an
+    invalid scale, the version has no calibration caches, or a file cannot be written.
     """
     if not _VERSION.fullmatch(version) or tuple(map(int, version.split(".")[:2])) > (10, 16):
         raise ExportError(f"TensorRT {version!r}: tables are for 8.0 to 10.16; give such as 10.3.0")
@@ -61,10 +62,10 @@ def write_table(network: Path, version: str, path: Path) -> None:
 
 
 def read_table(path: Path, network: Path, version: str | None = None) -> dict[str, float]:
-    """The scales of a table, by tensor.
+    """The scales of a calibration cache, by tensor.
 
-    version: of the TensorRT that is to take it, where that is known. Raises ExportError if it is
-    damaged or belongs to another network, stream or version.
+    network: the Q/DQ file that it must belong to. version: of TensorRT that it must be for; None
+    for any. Raises ExportError if it is damaged, or belongs to another network, stream or version.
     """
     try:
         table, text = path.read_bytes(), _owner_file(path).read_text()
@@ -77,10 +78,11 @@ def read_table(path: Path, network: Path, version: str | None = None) -> dict[st
     _, spec = load_model(network)
     if owner.stream != spec.stream:
         raise ExportError(f"{path}: is of the {owner.stream} stream; {network} is {spec.stream}")
-    found = sha256(network.read_bytes())
-    if owner.onnx_sha256 != found:
+    network_sha256 = sha256(network.read_bytes())
+    if owner.onnx_sha256 != network_sha256:
         raise ExportError(
-            f"{path}: belongs to the network with sha256 {owner.onnx_sha256}; {network} has {found}"
+            f"{path}: belongs to the network with sha256 {owner.onnx_sha256}; {network} has "
+            f"{network_sha256}"
         )
     if version is not None and version != owner.tensorrt:
         raise ExportError(f"{path}: is for TensorRT {owner.tensorrt}, not {version}")

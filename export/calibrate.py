@@ -41,7 +41,8 @@ def calibrate_command(
         bool, typer.Option("--unlabelled", help="DATA is an unlabelled video, or a folder of them.")
     ] = False,
     sensitivity: Annotated[
-        Path | None, typer.Option(help="Plot the error of quantising each layer alone: .png.")
+        Path | None,
+        typer.Option(help="Plot the score difference of each layer quantised alone: .png."),
     ] = None,
     table: Annotated[
         str | None,
@@ -83,32 +84,32 @@ def calibrate_command(
         logger.info("wrote %s", sensitivity)
 
 
-def summarise(samples: Samples, made: Quantised) -> dict[str, Any]:
-    """What a network's calibration was, for the bundle's report."""
+def summarise(samples: Samples, quantised: Quantised) -> dict[str, Any]:
+    """The calibration of a network, for the bundle's report."""
     return {
         "clips": len(samples.clips),
         "samples": len(samples),
         "skipped": len(samples.skipped),
         "clips_a_class": samples.label_spread,
         "clip_list_sha256": samples.list_hash,
-        "ranges": made.method,
-        "mean_score_difference_by_ranges": {k: round(v, 5) for k, v in made.tried.items()},
-        "float_layers": list(made.float_layers),
-        "mean_score_difference_held_out": round(made.difference.mean, 5),
+        "ranges": quantised.method,
+        "mean_score_difference_by_ranges": {k: round(v, 5) for k, v in quantised.tried.items()},
+        "float_layers": list(quantised.float_layers),
+        "mean_score_difference_held_out": round(quantised.difference.mean, 5),
     }
 
 
-def describe(spec: NetworkSpec, samples: Samples, made: Quantised) -> list[str]:
-    """The report, line by line; what is wrong with the samples has been told."""
-    difference = made.difference
+def describe(spec: NetworkSpec, samples: Samples, quantised: Quantised) -> list[str]:
+    """The calibration of a network, as lines for the log, without the warnings of the samples."""
+    difference = quantised.difference
     spread = ", ".join(f"{label} {count}" for label, count in samples.label_spread.items())
-    tried = ", ".join(f"{method} {mean:.4f}" for method, mean in made.tried.items())
+    tried = ", ".join(f"{method} {mean:.4f}" for method, mean in quantised.tried.items())
     return [
         f"{spec.stream}: {len(samples.clips)} clips, {len(samples)} samples, "
         f"{len(samples.skipped)} clips skipped; clip list sha256 {samples.list_hash[:16]}",
         f"clips a class: {spread}",
-        f"ranges: {made.method}; mean |score difference| of all layers in INT8: {tried}",
-        f"layers in float: {', '.join(made.float_layers) or 'none'}",
+        f"ranges: {quantised.method}; mean |score difference| of all layers in INT8: {tried}",
+        f"layers in float: {', '.join(quantised.float_layers) or 'none'}",
         f"INT8 against FP32 on {difference.samples} samples held out: mean |score difference| "
         f"{difference.mean:.4f}, largest {difference.largest:.4f}, "
         f"same top-1 {difference.same_top1:.1%}",
@@ -116,14 +117,14 @@ def describe(spec: NetworkSpec, samples: Samples, made: Quantised) -> list[str]:
 
 
 def _show_sensitivity(
-    fp32: onnx.ModelProto, spec: NetworkSpec, samples: Samples, made: Quantised, picture: Path
+    fp32: onnx.ModelProto, spec: NetworkSpec, samples: Samples, quantised: Quantised, picture: Path
 ) -> None:
     from calibration.quantise import HELD_OUT, layers_by_loss
     from export.figures import draw_sensitivity
 
-    losses = layers_by_loss(fp32, made.ranges, samples.split(HELD_OUT)[1])
+    losses = layers_by_loss(fp32, quantised.ranges, samples.split(HELD_OUT)[1])
     print_line("mean |score difference| of a float network with this layer alone in INT8")
     for number, loss in enumerate(losses, 1):
-        kept = "  stays float" if loss.name in made.float_layers else ""
+        kept = "  stays float" if loss.name in quantised.float_layers else ""
         print_line(f"{number:4}  {loss.difference:.5f}  {loss.kind:7} {loss.name}{kept}")
-    draw_sensitivity(losses, made.float_layers, f"{spec.stream} {spec.backbone}", picture)
+    draw_sensitivity(losses, quantised.float_layers, f"{spec.stream} {spec.backbone}", picture)

@@ -28,18 +28,20 @@ def export_command(
     out: Annotated[Path, typer.Argument(help="Bundle folder to write.")],
     parity_video: Annotated[
         Path,
-        typer.Option(help="Video to take parity samples from; they ship in the bundle."),
+        typer.Option(help="Video to take parity samples from; the bundle holds its frames."),
     ],
     networks: Networks = None,
     work: Annotated[
-        Path, typer.Option(help="Folder to find runs in and to write FP32 graphs to.")
+        Path, typer.Option(help="Folder of the runs, where FP32 ONNX files are written.")
     ] = Path("work"),
-    clips: Annotated[int, typer.Option(help="Training clips to calibrate on.")] = 64,
-    seed: int = 1,
+    clips: Annotated[int, typer.Option(min=1, help="Training clips to calibrate on.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for choosing clips.")] = 1,
     ranges: Ranges = "auto",
     false_alarms: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Accepted false-alarm rate on snippets of other actions."),
+        typer.Option(
+            min=0, max=1, help="Accepted share of snippets of other actions with a label."
+        ),
     ] = 0.01,
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Write the bundle even if INT8 loses accuracy.")

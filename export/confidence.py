@@ -1,4 +1,7 @@
-"""Calibration of scores: temperature, expected calibration error, threshold."""
+"""Calibration of scores: temperature, reliability diagram, expected calibration error, threshold.
+
+After Guo et al., "On Calibration of Modern Neural Networks", 2017.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,15 @@ from numpy.typing import NDArray
 from edge.decision.fusion import Scores, apply_temperature
 from train.evaluation.metrics import Truth, log_likelihood
 
-BINS = 15  # of the reliability diagram (Guo et al., "On Calibration of Modern Neural Networks")
+BINS = 15  # of the reliability diagram
 _TEMPERATURES = np.geomspace(0.1, 10, 401)
 _THRESHOLDS = np.arange(0.2, 0.996, 0.005).round(3)
 
 
 def fit_temperature(scores: Scores, truth: Truth) -> float:
-    """The temperature from 0.1 to 10 with the best log-likelihood of the true classes (N,), for
-    scores (N, C)."""
+    """The temperature, 0.1 to 10, at which softmax scores (N, C) have the best log-likelihood of
+    the true classes (N,).
+    """
     best = max(
         _TEMPERATURES, key=lambda t: log_likelihood(apply_temperature(scores, float(t)), truth)
     )
@@ -26,7 +30,9 @@ def fit_temperature(scores: Scores, truth: Truth) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Scores of one width: their mean, the share that is right, and how many there are."""
+    """A bin of the reliability diagram. confidence: mean of its best scores; accuracy: share of
+    them that are right; count: their number.
+    """
 
     confidence: float
     accuracy: float
@@ -34,30 +40,36 @@ class Bin:
 
 
 def reliability(scores: Scores, truth: Truth) -> list[Bin]:
-    """The best scores of (N, C) in BINS equal widths, empty ones left out."""
+    """The reliability diagram of scores (N, C): the best score of each row in BINS bins of equal
+    width, without empty bins.
+    """
     confidence, right = scores.max(axis=1), scores.argmax(axis=1) == truth
-    which = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     return [
         Bin(
-            float(confidence[which == index].mean()),
-            float(right[which == index].mean()),
-            int((which == index).sum()),
+            float(confidence[bins == index].mean()),
+            float(right[bins == index].mean()),
+            int((bins == index).sum()),
         )
-        for index in np.unique(which)
+        for index in np.unique(bins)
     ]
 
 
 def calibration_error(bins: list[Bin]) -> float:
-    """Expected calibration error: |confidence - accuracy|, weighted by counts."""
-    total = sum(one.count for one in bins)
-    return sum(one.count * abs(one.confidence - one.accuracy) for one in bins) / total
+    """The expected calibration error, 0 to 1: the mean of |confidence - accuracy|, weighted by
+    counts.
+    """
+    total = sum(each.count for each in bins)
+    return sum(each.count * abs(each.confidence - each.accuracy) for each in bins) / total
 
 
-def choose_threshold(negatives: NDArray[np.float32], false_alarms: float) -> float:
-    """The lowest threshold that at most this share of `negatives` reaches: the best scores (N,) at
-    moments of other actions. The highest there is where even that is not enough.
+def choose_threshold(scores: NDArray[np.float32], false_alarms: float) -> float:
+    """The lowest threshold, 0.2 to 0.995, that at most a share of `false_alarms` of the scores
+    reach; 0.995 if none is high enough.
+
+    scores: the best scores (N,) of snippets of other actions.
     """
     for threshold in _THRESHOLDS:
-        if (negatives >= threshold).mean() <= false_alarms:
+        if (scores >= threshold).mean() <= false_alarms:
             return float(threshold)
     return float(_THRESHOLDS[-1])

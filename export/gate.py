@@ -1,4 +1,4 @@
-"""Checks that an INT8 network does not lose too much accuracy."""
+"""Checks that INT8 does not lose too much accuracy against FP32."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 from calibration.quantise import DIFFERENCE_MAX
 from train.streams import FUSED
 
-TOP1_LOSS_MAX = 0.01  # one point
+TOP1_LOSS_MAX = 0.01  # one percentage point
 SCORE_DIFFERENCE_MAX = DIFFERENCE_MAX
 
 
 def too_much_lost(validation: dict[str, Any], streams: Sequence[str]) -> str | None:
-    """The accuracy that INT8 loses against FP32 on validation clips if it is too much, else None.
+    """The accuracy that INT8 loses against FP32 on validation clips, as text; None if it is not too
+    much. It is too much if the top-1 of a stream or of "fused" falls by more than TOP1_LOSS_MAX, or
+    the mean score difference is above SCORE_DIFFERENCE_MAX.
 
-    validation: what `accuracy_report` found of the streams and of "fused". A top-1 that rises is no
-    loss.
+    validation: the result of `accuracy_report`.
     """
     reasons = []
     for stream in (*streams, FUSED):

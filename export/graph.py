@@ -19,7 +19,7 @@ from edge.bundle.network import INPUT, OUTPUT, NetworkSpec
 from edge.errors import ExportError
 
 OPSET = 17  # the newest that TensorRT 8.5 (JetPack 5) reads
-TOLERANCE = 1e-4  # of a logit, torch against ONNX
+TOLERANCE = 1e-4  # largest difference of a logit between torch and onnxruntime
 
 
 def export_graph(
@@ -27,10 +27,9 @@ def export_graph(
 ) -> None:
     """Write `network` to `path`: input (1, channels, H, W) -> logits (1, C), batch norm folded.
 
-    inputs: (channels, H, W) of real clips, on which the file is held to the network, too.
-
-    Raises ExportError if the network does not fit the specification, the file would give other
-    logits than the network, or its logits do not depend on the input.
+    inputs: of real clips, (channels, H, W) each, on which the logits are compared besides random
+    inputs. Raises ExportError if the network does not fit the specification, the logits of the file
+    differ from those of the network, or they do not depend on the input.
     """
     network = network.eval()
     try:
@@ -45,9 +44,9 @@ def export_graph(
 def trace_graph(network: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
     """The ONNX graph of a network in evaluation mode, for one fixed input shape.
 
-    The exporter is the one by tracing. The newer one (dynamo=True; tried with torch 2.14) writes
-    opset 18 and cannot go back to 17, because of the axes input of ReduceMean, and TensorRT 8.5
-    does not read that; it also leaves the paths of source files in the model.
+    This is torch's tracing exporter. The newer one (dynamo=True; tried with torch 2.14) writes
+    opset 18, which TensorRT 8.5 does not read, and cannot convert it to 17 because of the axes
+    input of ReduceMean. It also writes the paths of source files into the model.
     """
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -71,7 +70,9 @@ def check_against(
     inputs: Sequence[NDArray[np.float32]],
     path: Path,
 ) -> None:
-    """Raises ExportError unless onnxruntime and torch agree and the input matters."""
+    """Raises ExportError unless onnxruntime and torch give the same logits, and these depend on the
+    input.
+    """
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
@@ -79,17 +80,16 @@ def check_against(
     shape = (1, spec.channels, *spec.geometry.size_hw)
     batches = [rng.standard_normal(shape, np.float32) * scale for scale in (0.0, 0.5, 1.0)]
     batches += [sample[None] for sample in inputs]
-    wanted: list[NDArray[np.float32]] = []
     with torch.inference_mode():
-        for batch in batches:
-            wanted.append(network(torch.from_numpy(batch)).numpy())
-    for batch, logits in zip(batches, wanted, strict=True):
-        found = session.run([OUTPUT], {INPUT: batch})[0]
-        difference = float(np.abs(found - logits).max()) if found.shape == logits.shape else np.inf
+        expected = [network(torch.from_numpy(batch)).numpy() for batch in batches]
+    for batch, torch_logits in zip(batches, expected, strict=True):
+        logits = session.run([OUTPUT], {INPUT: batch})[0]
+        same_shape = logits.shape == torch_logits.shape
+        difference = float(np.abs(logits - torch_logits).max()) if same_shape else np.inf
         if not difference <= TOLERANCE:  # NaN is a fault, too
             raise ExportError(
                 f"{path}: ONNX and torch differ by {difference:.2g} in a logit "
                 f"(allowed: {TOLERANCE:g}); are the weights finite?"
             )
-    if np.ptp(np.stack(wanted), axis=0).max() == 0:
+    if np.ptp(np.stack(expected), axis=0).max() == 0:
         raise ExportError(f"{path}: the logits do not depend on the input; is it trained?")

@@ -1,4 +1,4 @@
-"""What some networks are worth: accuracy, and the agreement of INT8 with FP32."""
+"""Scores of clips by all networks, their accuracy, and the difference of INT8 from FP32."""
 
 from __future__ import annotations
 
@@ -15,67 +15,70 @@ from train.evaluation.metrics import confusion, right_by_class, top_k
 from train.evaluation.protocol import Network, Protocol, sample_scores, true_classes
 from train.streams import FUSED
 
-SAMPLES = 19  # moments of a clip: the protocol of the field
+SAMPLES = 19  # evenly spaced snippets per clip
 PRECISIONS = ("fp32", "int8")
 
 
 @dataclass(frozen=True)
-class ClipScores:
-    """Scores of some clips: by stream, or "fused", and precision.
+class SnippetScores:
+    """Scores of some clips by all networks.
 
-    moments[stream, precision]: (clips, SAMPLES, C) softmax scores at evenly spaced moments, with
-    `history` frames before the first.
+    by_network[stream, precision]: softmax scores (clips, SAMPLES, C) of evenly spaced snippets; the
+    stream may be "fused". history: index of the first frame that may be a snippet's last.
     """
 
     clips: list[CachedClip]
     classes: tuple[str, ...]
     history: int
-    moments: dict[tuple[str, str], Scores]
+    by_network: dict[tuple[str, str], Scores]
 
     @property
     def streams(self) -> tuple[str, ...]:
         """The names of the streams, without "fused"."""
-        names = dict.fromkeys(stream for stream, _ in self.moments)
+        names = dict.fromkeys(stream for stream, _ in self.by_network)
         return tuple(name for name in names if name != FUSED)
 
     @property
     def truth(self) -> NDArray[np.int64]:
-        """The number of each clip's class, (clips,)."""
+        """The index of each clip's class, (clips,)."""
         return true_classes(self.clips, self.classes)
 
     def mean(self, stream: str, precision: str) -> Scores:
-        """One row a clip, (clips, C)."""
-        return self.moments[stream, precision].mean(axis=1)
+        """The mean scores of each clip, (clips, C)."""
+        return self.by_network[stream, precision].mean(axis=1)
 
 
-def score_moments(
+def score_snippets(
     clips: list[CachedClip],
     specs: dict[str, NetworkSpec],
     networks: dict[tuple[str, str], Network],
-) -> ClipScores:
-    """Run all streams in both precisions over the clips; nothing is fused yet."""
+) -> SnippetScores:
+    """The scores of all networks on the same snippets, without "fused".
+
+    specs: by stream. networks: by stream and precision; they give logits.
+    """
     history = max(spec.input.history for spec in specs.values())
     protocol = Protocol(SAMPLES, 1, history)
-    moments = {
+    scores = {
         (stream, precision): np.stack(
             [sample_scores(clip, specs[stream], network, protocol) for clip in clips]
         )
         for (stream, precision), network in networks.items()
     }
-    return ClipScores(clips, next(iter(specs.values())).classes, history, moments)
+    return SnippetScores(clips, next(iter(specs.values())).classes, history, scores)
 
 
-def accuracy_report(scores: ClipScores) -> dict[str, Any]:
-    """Top-1 of each stream and precision, and how INT8 departs from FP32."""
+def accuracy_report(scores: SnippetScores) -> dict[str, Any]:
+    """Of each stream and of "fused": top-1 in FP32 and INT8, and the difference between them."""
     report: dict[str, Any] = {"clips": len(scores.clips), "samples_per_clip": SAMPLES}
     for stream in (*scores.streams, FUSED):
         fp32, int8 = (scores.mean(stream, precision) for precision in PRECISIONS)
-        moved = fp32.argmax(axis=1) != int8.argmax(axis=1)
-        difference = np.abs(scores.moments[stream, "fp32"] - scores.moments[stream, "int8"])
+        changed = fp32.argmax(axis=1) != int8.argmax(axis=1)
+        difference = np.abs(scores.by_network[stream, "fp32"] - scores.by_network[stream, "int8"])
         report[stream] = {
             "top1_fp32": round(top_k(fp32, scores.truth, 1), 4),
             "top1_int8": round(top_k(int8, scores.truth, 1), 4),
-            "clips_with_another_top1": int(moved.sum()),
+            "clips_with_another_top1": int(changed.sum()),
             "mean_score_difference": round(float(difference.mean()), 5),
             "right_int8_by_class": right_by_class(confusion(int8, scores.truth), scores.classes),
         }

@@ -1,4 +1,4 @@
-"""Writes a bundle from checkpoints: graphs, INT8, decision, parity samples, report, manifest."""
+"""Writes a bundle from checkpoints: INT8 networks, decision, parity samples, report, manifest."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ from edge.video.frames import Frame, default_matrix
 from export.calibrate import describe, summarise
 from export.confidence import Bin
 from export.decision import (
-    Confidence,
+    Decision,
+    add_fused,
     confidence_report,
-    fit_fusion,
-    fuse_moments,
+    fit_decision,
     reliability_of,
     threshold_report,
 )
 from export.gate import too_much_lost
 from export.graph import export_graph
-from export.measure import ClipScores, accuracy_report, score_moments
+from export.measure import SnippetScores, accuracy_report, score_snippets
 from export.parity import make_parity
 from train.commands.arguments import named_as_trained
 from train.data.cache import CachedClip, ClipCache
@@ -63,16 +63,17 @@ logger = logging.getLogger(__name__)
 
 Networks = dict[str, tuple[nn.Module, NetworkSpec]]  # by stream
 PARITY_FILE, PARITY_SAMPLES = "parity.npz", 4
-PARITY_TOLERANCE = 0.05  # of a score: INT8 kernels of two makers round apart
-CHECKED_ON = 4  # validation clips whose middle frames compare torch and ONNX
+PARITY_TOLERANCE = 0.05  # of a score, since INT8 kernels of different libraries round differently
+CHECKED_CLIPS = 4  # validation clips on whose middle snippets torch and ONNX are compared
 
 
 @dataclass(frozen=True, slots=True)
 class ExportData:
-    """What an export measures on. Validation clips choose, test clips only report.
+    """The clips of an export. Networks are calibrated on training clips, the decision is fitted on
+    validation clips, and test clips are only reported on.
 
-    *_others: clips of actions that the bundle does not know. parity_video: footage that may be
-    passed on. graphs: where the FP32 ONNX files are left. cache: of all these clips.
+    graphs: folder that the FP32 ONNX files are written to. cache: of all these clips.
+    *_negatives: clips of other actions. parity_video: a video that may be published.
     """
 
     training: tuple[Clip, ...]
@@ -87,9 +88,11 @@ class ExportData:
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """clips: how many training clips calibrate each stream; seed: which. ranges: see
-    calibration/ranges.py. false_alarms: the share of moments of other actions that may show a
-    label. accept_loss: write the bundle even where INT8 loses too much.
+    """Options of an export.
+
+    clips: number of training clips that each stream is calibrated on; seed: for choosing them.
+    ranges: see calibration/ranges.py. false_alarms: the accepted share of snippets of other actions
+    that show a label, 0 to 1. accept_loss: write the bundle even if INT8 loses too much accuracy.
     """
 
     clips: int
@@ -101,7 +104,7 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A bundle that has been written: its report, and what the page shows besides."""
+    """A bundle that has been written, its report, and more for its page."""
 
     bundle: Bundle
     report: dict[str, Any]
@@ -110,25 +113,28 @@ class Exported:
 
 
 def load_networks(paths: dict[str, Path]) -> Networks:
-    """The checkpoints, by stream. Raises ExportError if they do not belong together."""
-    found = {stream: load_checkpoint(path)[:2] for stream, path in paths.items()}
-    for stream, (network, spec) in found.items():
+    """The networks of checkpoints, by stream. Raises CheckpointError if one cannot be loaded,
+    DataError if one is of another stream than its name says, and ExportError if they cannot be in
+    one bundle.
+    """
+    networks = {stream: load_checkpoint(path)[:2] for stream, path in paths.items()}
+    for stream, (network, spec) in networks.items():
         named_as_trained(paths[stream], spec.stream, stream)
-        found[stream] = network, spec.model_copy(update={"stream": stream})
-    (first, (_, one)), *others = found.items()
-    for stream, (_, spec) in others:
+        networks[stream] = network, spec.model_copy(update={"stream": stream})
+    (first, (_, first_spec)), *rest = networks.items()
+    for stream, (_, spec) in rest:
         for key in ("classes", "geometry", "split", "train_clips", "validation_clips"):
-            if getattr(one, key) != getattr(spec, key):
+            if getattr(first_spec, key) != getattr(spec, key):
                 raise ExportError(
                     f"{paths[first]} and {paths[stream]} differ in {key}; "
                     "train all streams with the same options"
                 )
-        if one.input.interval_s != spec.input.interval_s:
+        if first_spec.input.interval_s != spec.input.interval_s:
             raise ExportError(
                 f"{paths[first]} and {paths[stream]} differ in the interval between frames; "
                 "train all streams with the same options"
             )
-    return found
+    return networks
 
 
 def check_target(out: Path) -> None:
@@ -144,10 +150,10 @@ def write_bundle(
     options: ExportOptions,
     extra: dict[str, Any],
 ) -> Exported:
-    """Make the bundle `out`. The same inputs give the same bytes.
+    """Write the bundle `out`, atomically. The same inputs give the same bytes.
 
-    extra: further entries of the report. Nothing is at `out` until all of it is. Raises ExportError
-    if INT8 loses too much (see export/gate.py) and that has not been accepted.
+    extra: further entries of the report. Raises ExportError if `out` is something other than a
+    bundle, and if INT8 loses too much (see export/gate.py) unless that is accepted.
     """
     check_target(out)
     partial = out.with_name(out.name + ".part")
@@ -155,39 +161,41 @@ def write_bundle(
     partial.mkdir(parents=True)
     specs = {stream: spec for stream, (_, spec) in networks.items()}
     graphs = {stream: data.graphs / f"{stream}.fp32.onnx" for stream in specs}
-    made = {
+    quantised = {
         stream: _quantise(network, spec, graphs[stream], data, partial, options)
         for stream, (network, spec) in networks.items()
     }
+    calibration = {stream: entry for stream, (entry, _) in quantised.items()}
     files = {(stream, "fp32"): graphs[stream] for stream in specs}
     files |= {(stream, "int8"): partial / f"{stream}.onnx" for stream in specs}
-    found = _measure(data, specs, _open_networks(specs, files), options)
-    if found.loss is not None and not options.accept_loss:
+    measured = _measure(data, specs, _open_networks(specs, files), options)
+    if measured.loss is not None and not options.accept_loss:
         shutil.rmtree(partial)
         raise ExportError(
-            f"{found.loss}; calibrate on more clips, fine-tune with `twostream train --qat`, or "
-            "say --accept-loss"
+            f"{measured.loss}; calibrate on more clips, fine-tune with `twostream train --qat`, or "
+            "give --accept-loss"
         )
     frames = parity_frames(data.parity_video, max(s.input.history for s in specs.values()))
-    manifest = _manifest(out.name, specs, found, frames[0].size_hw)
+    manifest = _manifest(out.name, specs, measured, frames[0].size_hw)
     manifest = _with_hashes(partial, manifest)
     write_parity(partial / PARITY_FILE, make_parity(Bundle(partial, manifest), frames))
-    report = _report(manifest, specs, found, {name: row for name, (row, _) in made.items()}) | extra
+    report = _report(manifest, specs, measured, calibration) | extra
     write_json(partial / "report.json", report)
     write_manifest(partial, _with_hashes(partial, manifest))
     load_bundle(partial)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
-    layers = {stream: layer_precisions(model) for stream, (_, model) in made.items()}
-    return Exported(load_bundle(out), report, found.reliability, layers)
+    layers = {stream: layer_precisions(model) for stream, (_, model) in quantised.items()}
+    return Exported(load_bundle(out), report, measured.reliability, layers)
 
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """What validation clips have chosen, and the report of them and of the test clips. loss: what
-    INT8 loses where that is too much."""
+    """The decision, and the accuracy on validation and test clips. loss: the accuracy that INT8
+    loses, as text, if it is too much. reliability: by stream and "fused", of the test clips.
+    """
 
-    confidence: Confidence
+    decision: Decision
     validation: dict[str, Any]
     test: dict[str, Any]
     loss: str | None
@@ -201,40 +209,39 @@ def _measure(
     options: ExportOptions,
 ) -> _Measured:
     logger.info("scores of the validation clips, FP32 and INT8")
-    known = score_moments(data.validation, specs, networks)
-    others = score_moments(data.validation_negatives, specs, networks)
-    confidence = fit_fusion(known, others, options.false_alarms)
-    known, others = fuse_moments(known, confidence), fuse_moments(others, confidence)
-    validation = _part(known, others, confidence)
-    loss = too_much_lost(validation, known.streams)
+    positives = score_snippets(data.validation, specs, networks)
+    negatives = score_snippets(data.validation_negatives, specs, networks)
+    decision = fit_decision(positives, negatives, options.false_alarms)
+    validation = _accuracy(positives, negatives, decision)
+    loss = too_much_lost(validation, positives.streams)
     if loss is not None and not options.accept_loss:
-        return _Measured(confidence, validation, {}, loss, {})
+        return _Measured(decision, validation, {}, loss, {})
     logger.info("scores of the test clips")
-    test = fuse_moments(score_moments(data.test, specs, networks), confidence)
-    negatives = fuse_moments(score_moments(data.test_negatives, specs, networks), confidence)
+    positives = score_snippets(data.test, specs, networks)
+    negatives = score_snippets(data.test_negatives, specs, networks)
     return _Measured(
-        confidence,
+        decision,
         validation,
-        _part(test, negatives, confidence),
+        _accuracy(positives, negatives, decision),
         loss,
-        {name: reliability_of(test, confidence, name) for name in (*test.streams, FUSED)},
+        {name: reliability_of(positives, decision, name) for name in (*positives.streams, FUSED)},
     )
 
 
 def _report(
     manifest: Manifest,
     specs: dict[str, NetworkSpec],
-    found: _Measured,
+    measured: _Measured,
     calibration: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     return {
         "classes": list(manifest.classes),
         "split": next(iter(specs.values())).split,
         "calibration": calibration,
-        "validation": found.validation,
-        "test": found.test,
-        "fusion": manifest.fusion.model_dump() | {"weights": found.confidence.weights},
-        "accepted_loss": found.loss,
+        "validation": measured.validation,
+        "test": measured.test,
+        "fusion": manifest.fusion.model_dump() | {"weights": measured.decision.weights},
+        "accepted_loss": measured.loss,
         "machine": {"processor": _processor(), "python": platform.python_version()},
         "versions": {
             name: version(name)
@@ -243,11 +250,15 @@ def _report(
     }
 
 
-def _part(known: ClipScores, others: ClipScores, confidence: Confidence) -> dict[str, Any]:
+def _accuracy(
+    positives: SnippetScores, negatives: SnippetScores, decision: Decision
+) -> dict[str, Any]:
+    """The report's entry for validation or test clips. negatives: of other actions."""
+    positives, negatives = add_fused(positives, decision), add_fused(negatives, decision)
     return {
-        **accuracy_report(known),
-        "confidence": confidence_report(known, confidence),
-        **threshold_report(known, others, confidence.fusion),
+        **accuracy_report(positives),
+        "confidence": confidence_report(positives, decision),
+        **threshold_report(positives, negatives, decision.fusion),
     }
 
 
@@ -259,26 +270,28 @@ def _quantise(
     folder: Path,
     options: ExportOptions,
 ) -> tuple[dict[str, Any], onnx.ModelProto]:
-    """Write the INT8 file of one stream into the bundle's folder; what it came from, and it."""
+    """Write the INT8 file of one stream into `folder`. Returns its calibration, for the report, and
+    the INT8 model. fp32: the ONNX file that is written before.
+    """
     logger.info("%s: FP32 graph %s", spec.stream, fp32)
-    clips = data.validation[:: max(len(data.validation) // CHECKED_ON, 1)]
+    clips = data.validation[:: max(len(data.validation) // CHECKED_CLIPS, 1)]
     history = spec.input.history
     inputs = [tensor_at(clip, evenly_spaced(len(clip), history, 3)[1], spec) for clip in clips]
     export_graph(network, spec, fp32, inputs)
     samples = draw_samples(spec, data.training, options.clips, options.seed, data.cache)
     logger.info("%s: calibration on %d training clips", spec.stream, len(samples.clips))
-    made = calibrate(load_model(fp32)[0], samples, options.ranges)
-    write_model(made.model, spec, folder / f"{spec.stream}.onnx")
-    for line in describe(spec, samples, made)[2:]:
+    quantised = calibrate(load_model(fp32)[0], samples, options.ranges)
+    write_model(quantised.model, spec, folder / f"{spec.stream}.onnx")
+    for line in describe(spec, samples, quantised)[2:]:
         logger.info("%s", line)
-    found = summarise(samples, made) | {"fp32_onnx_sha256": sha256(fp32.read_bytes())}
-    return found, made.model
+    entry = summarise(samples, quantised) | {"fp32_onnx_sha256": sha256(fp32.read_bytes())}
+    return entry, quantised.model
 
 
 def _open_networks(
     specs: dict[str, NetworkSpec], files: dict[tuple[str, str], Path]
 ) -> dict[tuple[str, str], Network]:
-    """The ONNX files as functions, on OpenVINO: FP32 has been checked against torch already."""
+    """The ONNX files as functions, computed by OpenVINO, by stream and precision."""
 
     def network(spec: NetworkSpec, file: Path) -> Network:
         shape = (1, spec.channels, *spec.geometry.size_hw)
@@ -289,49 +302,54 @@ def _open_networks(
 
 
 def _manifest(
-    name: str, specs: dict[str, NetworkSpec], found: _Measured, size_hw: tuple[int, int]
+    name: str, specs: dict[str, NetworkSpec], measured: _Measured, size_hw: tuple[int, int]
 ) -> Manifest:
-    """All but the hashes. size_hw: of the parity frames."""
-    one, confidence = next(iter(specs.values())), found.confidence
+    """The manifest with placeholders for the hashes. size_hw: of the parity frames."""
+    first_spec, decision = next(iter(specs.values())), measured.decision
     streams = {
         stream: StreamSpec(
             file=f"{stream}.onnx",
             backbone=spec.backbone,
             input=spec.input,
             normalisation=spec.normalisation,
-            temperature=confidence.of(stream),
-            weight=confidence.weights[stream],
+            temperature=decision.temperature(stream),
+            weight=decision.weights[stream],
         )
         for stream, spec in specs.items()
     }
     return Manifest(
         schema_version=3,
         name=name,
-        classes=one.classes,
-        geometry=one.geometry,
+        classes=first_spec.classes,
+        geometry=first_spec.geometry,
         streams=streams,
-        fusion=confidence.fusion,
+        fusion=decision.fusion,
         parity=ParitySpec(file=PARITY_FILE, size_hw=size_hw, tolerance=PARITY_TOLERANCE),
-        accepted_loss=found.loss,
+        accepted_loss=measured.loss,
         files=dict.fromkeys((*(s.file for s in streams.values()), PARITY_FILE), "0" * 64),
     )
 
 
 def _with_hashes(folder: Path, manifest: Manifest) -> Manifest:
-    there = {f.name: sha256(f.read_bytes()) for f in sorted(folder.iterdir()) if f.is_file()}
-    raw = manifest.model_dump(by_alias=True)
-    return Manifest.model_validate(raw | {"files": manifest.files | there})
+    """The manifest with the hashes of the files that are in the folder."""
+    hashes = {f.name: sha256(f.read_bytes()) for f in sorted(folder.iterdir()) if f.is_file()}
+    content = manifest.model_dump(by_alias=True)
+    return Manifest.model_validate(content | {"files": manifest.files | hashes})
 
 
 def parity_frames(video: Path, history: int) -> list[Frame]:
-    """The run of frames in the middle of a video that gives PARITY_SAMPLES moments, as they will
-    be read back. Raises ExportError if it is too short or of an odd size."""
+    """The consecutive frames in the middle of a video that give PARITY_SAMPLES inputs of each
+    network, as a parity file holds them.
+
+    history: the largest of all networks. Raises ExportError if the video is too short or has an odd
+    width or height.
+    """
     count = history + PARITY_SAMPLES
     with open_source(str(video)) as source:
-        there = sum(1 for _ in source)
-    if there < count:
-        raise ExportError(f"{video}: {there} frames are too few; parity samples need {count}")
-    first = (there - count) // 2
+        total = sum(1 for _ in source)
+    if total < count:
+        raise ExportError(f"{video}: {total} frames are too few; parity samples need {count}")
+    first = (total - count) // 2
     with open_source(str(video)) as source:
         frames = list(islice(source, first, first + count))
     height, width = frames[0].size_hw

@@ -1,6 +1,6 @@
 """The page of a bundle: its accuracy, how it was made, and its speed on this machine.
 
-It lies beside the bundle, which depends on its inputs alone; speed depends on the day.
+It is a file beside the bundle: the same inputs give the same bundle, while measured speed varies.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ from train.models.checkpoint import find_checkpoint, read_metadata
 
 
 def write_page(
-    made: Exported, test: list[CachedClip], checkpoints: dict[str, Path], command: str
+    exported: Exported, test: list[CachedClip], checkpoints: dict[str, Path], command: str
 ) -> Path:
     """Measure the bundle's speed on the test clips, and write BUNDLE.html.
 
-    command: what makes the bundle again.
-
-    Raises ExportError if it cannot be written.
+    checkpoints: files or run folders, by stream. command: the command line of the export, as shown
+    on the page. Raises ExportError if the page cannot be written.
     """
-    bundle = made.bundle
+    bundle = exported.bundle
     speed = run_speed(bundle, [clip.clip.path for clip in test])
     flow = flow_speed(bundle, test[0])
     page = bundle.path.with_name(bundle.path.name + ".html")
@@ -41,9 +40,9 @@ def write_page(
     text = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
     content = text.render(
         manifest=bundle.manifest,
-        report=made.report,
-        layers=made.layers,
-        reliability=_picture(made),
+        report=exported.report,
+        layers=exported.layers,
+        reliability=_reliability_url(exported),
         speed=speed,
         flow=flow,
         command=command,
@@ -55,11 +54,11 @@ def write_page(
     return page
 
 
-def _picture(made: Exported) -> str:
+def _reliability_url(exported: Exported) -> str:
     """The reliability diagram as a data URL."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "reliability.png"
-        draw_reliability(made.reliability, path)
+        draw_reliability(exported.reliability, path)
         return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 

@@ -16,15 +16,18 @@ from edge.video.frames import Frame, default_matrix
 
 
 def make_parity(bundle: Bundle, frames: Sequence[Frame]) -> ParityRun:
-    """The flows and logits that must follow from frames at the manifest's `parity.size_hw`, by the
-    networks in the bundle and by those without Q/DQ.
+    """Parity samples: frames, and the flow bytes and logits that the CPU device computes from them,
+    in INT8 and in FP32 (without Q/DQ).
 
-    frames: of limited range and the matrix of their height, which is what parity.npz can hold;
-    their times are rounded as there. Raises ValueError if they are others, or too few.
+    frames: consecutive, at the manifest's `parity.size_hw`, of limited range and with the colour
+    matrix that is usual for their height, since parity.npz holds no others. Their times are rounded
+    to float32. Raises ValueError if there are too few frames or one does not fit.
     """
     if len(frames) <= bundle.manifest.history:
-        raise ValueError(f"{len(frames)} frames are too few for {bundle.manifest.history} and one")
-    frames = [_as_kept(bundle, frame) for frame in frames]
+        raise ValueError(
+            f"{len(frames)} frames are too few; {bundle.manifest.history + 1} are needed"
+        )
+    frames = [_as_stored(bundle, frame) for frame in frames]
     logits = {}
     flows: dict[Spec, list[FlowBytes]] = {}
     for precision in ("int8", "fp32"):
@@ -42,13 +45,14 @@ def make_parity(bundle: Bundle, frames: Sequence[Frame]) -> ParityRun:
     return replace(run, inputs=inputs)
 
 
-def _as_kept(bundle: Bundle, frame: Frame) -> Frame:
+def _as_stored(bundle: Bundle, frame: Frame) -> Frame:
+    """The frame as parity.npz gives it back. Raises ValueError if it cannot hold it."""
     size_hw = bundle.manifest.parity.size_hw
-    kept = (size_hw, default_matrix(size_hw[0]), False)
-    if (frame.size_hw, frame.matrix, frame.full_range) != kept:
-        found = f"{frame.matrix}, {'full' if frame.full_range else 'limited'} range"
+    matrix = default_matrix(size_hw[0])
+    if (frame.size_hw, frame.matrix, frame.full_range) != (size_hw, matrix, False):
+        colours = f"{frame.matrix}, {'full' if frame.full_range else 'limited'} range"
         raise ValueError(
-            f"parity frames are {kept[1]}, limited range, at {size_hw}; this one is {found}, at "
+            f"parity frames are {matrix}, limited range, at {size_hw}; this one is {colours}, at "
             f"{frame.size_hw}"
         )
     return replace(frame, time_s=float(np.float32(frame.time_s)))

@@ -19,7 +19,9 @@ from train.data.cache import CachedClip
 
 
 def run_speed(bundle: Bundle, videos: list[Path]) -> dict[str, Any]:
-    """`twostream run` without outputs over some videos: rate, and the stages of the last one."""
+    """The speed of a run without outputs over some videos, on the CPU device: frames per second
+    over all videos, and the milliseconds of each stage in the last one.
+    """
     device = open_device("cpu", bundle)
     frames, seconds, duration_s = 0, 0.0, 0.0
     try:
@@ -46,8 +48,9 @@ def run_speed(bundle: Bundle, videos: list[Path]) -> dict[str, Any]:
 
 
 def flow_speed(bundle: Bundle, clip: CachedClip, pairs: int = 40) -> dict[str, Any]:
-    """The bundle's flow beside OpenCV's DIS (medium), in turns, one thread each; nothing where it
-    measures none."""
+    """Median milliseconds per frame pair of the bundle's flow and of OpenCV's DIS (medium),
+    measured in turns on one thread; {} if the bundle has no flow.
+    """
     manifest = bundle.manifest
     if not manifest.motions:
         return {}
@@ -57,21 +60,21 @@ def flow_speed(bundle: Bundle, clip: CachedClip, pairs: int = 40) -> dict[str, A
     blank = np.zeros((*manifest.geometry.size_hw, 2), np.float32)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    times: dict[str, list[float]] = {"own": [], "dis": []}
+    times: dict[str, list[float]] = {"flow": [], "dis": []}
     for index in range(min(pairs, len(clip) - 1)):
         before, after = clip.frame(index), clip.frame(index + 1)
         for name, measure in (
-            ("own", lambda a=before, b=after: motion(a, b)),
+            ("flow", lambda a=before, b=after: motion(a, b)),
             ("dis", lambda a=before, b=after: dis.calc(a.y, b.y, blank)),
         ):
             started = time.perf_counter()
             measure()
             times[name].append((time.perf_counter() - started) * 1e3)
     cv2.setNumThreads(threads)
-    own, dis_ms = (float(np.median(times[name])) for name in ("own", "dis"))
+    flow_ms, dis_ms = (float(np.median(times[name])) for name in ("flow", "dis"))
     return {
         "method": manifest.motions[0].method,  # type: ignore[attr-defined]
-        "ms": round(own, 2),
+        "ms": round(flow_ms, 2),
         "dis_medium_ms": round(dis_ms, 2),
-        "ratio_to_dis_medium": round(own / dis_ms, 2),
+        "ratio_to_dis_medium": round(flow_ms / dis_ms, 2),
     }

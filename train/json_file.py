@@ -1,4 +1,4 @@
-"""Writes reports as JSON, atomically."""
+"""Writes JSON files, atomically."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from edge.files import write_atomic
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` as JSON. Raises DataError if the file cannot be written."""
+    """Write `content` as indented JSON. Raises DataError if the file cannot be written."""
     with write_atomic(path, DataError) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())

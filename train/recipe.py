@@ -1,8 +1,8 @@
 """A recipe: all hyperparameters of a training run in one TOML file.
 
-    title, source                      what it is and where its values come from
+    title, source                      name of the recipe and origin of its values
     [network] [sampling] [augmentation] [optimiser] [schedule] [loss] [validation]
-    [spatial.*] [temporal.*]           different values for one stream
+    [spatial.*] [temporal.*]           values that differ for one stream
 
 No value has a default: missing and unknown keys are errors. The built-in recipes are in
 train/recipes/ and used by name; the demo bundle was trained with `default`.
@@ -32,13 +32,16 @@ _PACKAGED = files("train") / "recipes"
 class NetworkRecipe(Spec):
     """The backbone and how much of it is trained.
 
-    weights: "imagenet", "package", "hub", "none", or a file (see train/models/weights.py).
-    size_px: side of the square input; 0 uses the backbone's own configuration.
+    backbone: a timm model name.
+    weights: the initial weights: "imagenet", "package", "hub", "none", or a file (see
+        train/models/weights.py).
+    size_px: side of the square input; 0 takes the backbone's default size.
+    dropout: probability, before the classifier.
     freeze: freeze the stem and this many stages; 0 trains everything.
-    batch_norm: layers that are trained: "all", "partial" only the first (Wang et al., 2016), which
-        reduces overfitting with few clips, or "frozen" none.
-    quantise: quantisation-aware fine-tuning of `weights`, a checkpoint of the same classes (see
-        train/models/qat.py).
+    batch_norm: the batch norms that are trained: "all", "partial" (the first alone; Wang et al.,
+        2016), which reduces overfitting on few clips, or "frozen" (none).
+    quantise: quantisation-aware fine-tuning of `weights`, which is then a checkpoint of the same
+        classes (see train/models/qat.py).
     """
 
     backbone: str
@@ -54,35 +57,36 @@ class SamplingRecipe(Spec):
     """How snippets are sampled from clips.
 
     segments: snippets per sample; their logits are averaged before the loss (the consensus of
-        temporal segment networks, Wang et al., 2016). 1 is the classic single snippet.
-    stack: flows per stack: Simonyan and Zisserman's L. For every stream, snippets start where the
-        first stack ends, so that all streams see the same ones.
-    repeats: samples of each clip per epoch. With one segment, each repeat samples from its own part
-        of the clip.
-    balance: clips of small classes are sampled up to this many times as often.
-    others: samples of a negative (a clip of no class in the list), as a share of `repeats`. They
-        are trained towards equal scores (outlier exposure, Hendrycks et al., 2019).
+        temporal segment networks, Wang et al., 2016). 1 is a single snippet.
+    stack: flows per stack, Simonyan and Zisserman's L. In both streams the first frame that can be
+        sampled is frame `stack` (from 0), so that they see the same snippets.
+    repeats: samples of each clip per epoch. With one segment, each repeat is drawn from a part of
+        the clip of its own.
+    balance: the largest factor by which clips of small classes are sampled more often.
+    negatives: samples per epoch of a clip that shows none of the classes, as a share of `repeats`.
+        Their target is equal scores for all classes (outlier exposure, Hendrycks et al., 2019).
     """
 
     segments: int = Field(ge=1, le=25)
     stack: int = Field(ge=1, le=64)
     repeats: int = Field(ge=1)
     balance: float = Field(ge=1)
-    others: float = Field(ge=0, le=1)
+    negatives: float = Field(ge=0, le=1)
 
 
 class AugmentationRecipe(Spec):
     """Cropping, mirroring and colour changes of frames and flow.
 
     name: the first part of the run folder's name.
-    scales: of the crop's sides, drawn separately but at most one step apart (scale jitter, Wang et
-        al., 2015).
-    place: "corners" is one of the four corners or the centre, "random" anywhere.
-    flip: mirror in half of the cases; u changes its sign.
-    colour: strength of brightness, contrast and saturation changes; 0 is none, 1 is strong.
-    size_px: side of the training inputs; 0 is the network's own size. Half the side is a quarter of
-        the work, and objects in a smaller crop appear as large as in whole frames at full size.
-    full_size_epochs: the number of last epochs that are trained at the network's own size (Touvron
+    scales: sides of the crop as shares of the frame's sides, 0.1 to 1. Height and width are drawn
+        separately, at most one step of this list apart (scale jitter, Wang et al., 2015).
+    place: position of the crop: "corners" (one of the four corners, or the centre) or "random".
+    flip: mirror half of the samples; the horizontal flow u then changes its sign.
+    colour: strength of changes of brightness, contrast and saturation: 0 none, 1 strong.
+    size_px: side of the training inputs; 0 is the network's input size. Half the side is a quarter
+        of the work. Crops are smaller than the frame, so objects keep about the size in px that
+        they have in whole frames at the full size.
+    full_size_epochs: how many of the last epochs are trained at the network's input size (Touvron
         et al., "Fixing the train-test resolution discrepancy", 2019).
     """
 
@@ -102,14 +106,17 @@ class AugmentationRecipe(Spec):
 
 
 class OptimiserRecipe(Spec):
-    """rate: peak learning rate of the backbone; the new classifier's is `head_factor` times it.
+    """The optimiser and its hyperparameters, without the schedule.
 
+    rate: peak learning rate of the backbone; the new classifier's is `head_factor` times it.
+    weight_decay: of all trained weights.
+    momentum: of SGD; beta1 of Adam and AdamW.
     batch: samples per step, over all processes.
     clip_norm: maximum norm of the gradient; 0 is no limit.
-    average: decay per step of the exponential moving average of the weights, which is validated and
-        saved; 0 uses the weights themselves.
-    precision: "mixed" computes in bfloat16, or float16 on GPUs without it, or float32 on CPUs
-        without instructions for it; "full" in float32 everywhere.
+    average: decay per step of the exponential moving average of the weights, which is what is
+        validated and saved; 0 validates and saves the weights themselves.
+    precision: "mixed" computes in bfloat16; in float16 on GPUs without bfloat16, in float32 on CPUs
+        without instructions for it. "full" computes in float32.
     """
 
     kind: Literal["adamw", "adam", "sgd"]
@@ -124,9 +131,9 @@ class OptimiserRecipe(Spec):
 
 
 class ScheduleRecipe(Spec):
-    """The learning rate over time: from 0 to its peak in `warmup_epochs`, then down.
+    """The learning rate over time: linear warm-up over `warmup_epochs`, then decay.
 
-    kind: "cosine" down to 0; "step" times `factor` at each of the epochs in `steps`.
+    kind: "cosine" decays to 0; "step" multiplies by `factor` at each of the epochs in `steps`.
     """
 
     kind: Literal["cosine", "step"]
@@ -143,9 +150,11 @@ class ScheduleRecipe(Spec):
 
 
 class LossRecipe(Spec):
-    """smoothing: of the labels. class_weights: "balanced" weights classes by one over their size.
+    """Cross-entropy and its regularisation.
 
-    mixup: samples are mixed in pairs with a share drawn from Beta(mixup, mixup) (Zhang et al.,
+    smoothing: label smoothing (Szegedy et al., 2016).
+    class_weights: "balanced" weights each class by the inverse of its number of samples.
+    mixup: pairs of samples are mixed with a share drawn from Beta(mixup, mixup) (Zhang et al.,
         2018); 0 is no mixing.
     """
 
@@ -155,12 +164,13 @@ class LossRecipe(Spec):
 
 
 class ValidationRecipe(Spec):
-    """fraction: share of each class's groups that is held out of the training list.
+    """Validation after each epoch, and how the best epoch is chosen.
 
-    samples: snippets of each held-out clip.
+    fraction: share of each class's groups that is held out of the training list.
+    samples: evenly spaced snippets of each validation clip.
     choose_by: the metric of the best epoch. With few clips the mean log-likelihood is less noisy
-        than top-1, and favours calibrated scores. "last" takes the last epoch.
-    patience: early stopping after this many epochs without a better one; 0 is never.
+        than top-1, and it favours calibrated scores. "last" takes the last epoch.
+    patience: stop after this many epochs without a better one; 0 never stops early.
     """
 
     fraction: float = Field(ge=0, lt=1)
@@ -170,7 +180,7 @@ class ValidationRecipe(Spec):
 
 
 class Recipe(Spec):
-    """The whole recipe of one stream, with the random seed."""
+    """All hyperparameters of one stream. seed: of everything that is drawn at random."""
 
     title: str
     source: str
@@ -184,6 +194,7 @@ class Recipe(Spec):
     validation: ValidationRecipe
 
     def to_json(self) -> str:
+        """The recipe as JSON, which `parse_recipe` reads."""
         return self.model_dump_json()
 
 
@@ -195,40 +206,48 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str, stream: str, changes: tuple[str, ...] = ()) -> Recipe:
-    """The built-in recipe of that name, or the one in that TOML file, for one stream.
+    """The recipe of one stream.
 
-    changes: "section.key=value" to override, the value in TOML (a word needs no quotes). Raises
-    DataError with the file, the key and the expected value.
+    name: of a built-in recipe, or the path of a .toml file. changes: "section.key=value" with the
+    value in TOML; a single word needs no quotes. Raises DataError, with the key and the expected
+    value, if the file cannot be read or is not valid.
     """
     tables = _read(name)
-    own = {stream: tables.pop(stream, {}) for stream in STREAMS}
-    _merge(tables, own[stream], f"{name}: [{stream}]")
+    by_stream = {stream: tables.pop(stream, {}) for stream in STREAMS}
+    _merge(tables, by_stream[stream], f"{name}: [{stream}]")
     for change in changes:
         _merge(tables, _change(change), change)
     return _validated(tables, name)
 
 
 def parse_recipe(text: str) -> Recipe:
-    """The recipe in a checkpoint. Raises ValueError if it is invalid."""
-    raw: Any = parse_json(text)
-    if isinstance(raw, dict) and isinstance(raw.get("sampling"), dict):
-        raw["sampling"].setdefault("stack", 10)  # fixed, before it was part of recipes
-    return Recipe.model_validate(raw)
+    """The recipe in a checkpoint, as JSON. Earlier versions had no `sampling.stack` (it was always
+    10) and called `sampling.negatives` `others`. Raises ValueError if it is invalid.
+    """
+    recipe: Any = parse_json(text)
+    sampling = recipe.get("sampling") if isinstance(recipe, dict) else None
+    if isinstance(sampling, dict):
+        sampling.setdefault("stack", 10)
+        if "others" in sampling and "negatives" not in sampling:
+            sampling["negatives"] = sampling.pop("others")
+    return Recipe.model_validate(recipe)
 
 
 def quantisation_aware(trained: Recipe, checkpoint: Path, changes: tuple[str, ...]) -> Recipe:
-    """The recipe of a short fine-tuning, from the recipe of the checkpoint: a tenth of its rate, a
-    few epochs at the network's own size. Raises DataError as `load_recipe` does.
+    """The recipe of a short quantisation-aware fine-tuning of a checkpoint: that of the checkpoint,
+    with a tenth of its learning rate and three epochs at the network's input size.
+
+    changes: as in `load_recipe`. Raises DataError as `load_recipe` does.
     """
     tables = trained.model_dump(mode="json")
-    fine = {
+    fine_tuning = {
         "network": {"weights": str(checkpoint), "quantise": True},
         "augmentation": {"size_px": 0, "full_size_epochs": 0},
         "optimiser": {"rate": trained.optimiser.rate / 10, "head_factor": 1.0},
         "schedule": {"kind": "cosine", "epochs": 3, "warmup_epochs": 0.5, "steps": []},
     }
-    for more in (fine, *map(_change, changes)):
-        _merge(tables, more, "--qat")
+    for overrides in (fine_tuning, *map(_change, changes)):
+        _merge(tables, overrides, "--qat")
     return _validated(tables, "--qat")
 
 

@@ -1,5 +1,4 @@
-"""The streams that `twostream train` knows by name, what the network of each is fed, and the view
-that it is given."""
+"""The streams that `twostream train` can train: their inputs, and the view of the frame."""
 
 from __future__ import annotations
 
@@ -19,11 +18,13 @@ def _flow(stack: int, motion: Any) -> FlowInput:
     return FlowInput(kind="flow", stack=stack, layout="grouped", motion=motion)
 
 
-# (flows a stack, the method that measures them) -> the spec of an input (see edge/inputs)
+# (flows per stack, spec of the method that measures them) -> spec of the input (see edge/inputs)
 STREAMS: dict[str, Callable[[int, Any], Any]] = {"spatial": _rgb, "temporal": _flow}
-FUSED = "fused"  # what the scores of all streams together are called in reports
+FUSED = "fused"  # the name of the fused scores in reports
 
 
 def training_view(size_hw: tuple[int, int]) -> Geometry:
-    """What new networks see of a picture: 4:3, the shape of UCF101, brought to `size_hw`."""
+    """The view of new networks: the 4:3 centre of the frame (the shape of UCF101's), resized to
+    `size_hw`.
+    """
     return Geometry(aspect=(4, 3), size_hw=size_hw, interpolation="area")

@@ -33,7 +33,7 @@ from train.streams import STREAMS
 from train.training.dataset import TrainingSet
 from train.training.distributed import Ranks
 from train.training.job import Job, JobOptions, run_job
-from train.training.loop import build_parts
+from train.training.learner import build_learner
 from train.training.optim import class_weights, consensus_loss
 
 CLIPS, STEPS = 8, 6
@@ -75,7 +75,7 @@ def measure(stream: str, data: Path) -> dict[str, Any]:
 def _steps(samples: TrainingSet, stream: str) -> dict[str, float]:
     recipe, spec = samples.recipe, samples.spec
     ranks = Ranks(0, 1, 0, torch.device("cpu"))
-    parts, _, _ = build_parts(spec, recipe, ranks)
+    learner = build_learner(spec, recipe, ranks)
     weights = class_weights(samples.counts, "none")
     times = dict.fromkeys(("augment", "forward", "backward", "optimiser"), 0.0)
     batch = recipe.optimiser.batch
@@ -85,13 +85,13 @@ def _steps(samples: TrainingSet, stream: str) -> dict[str, float]:
         inputs = torch.stack([item[0] for item in items]).flatten(0, 1)
         targets = torch.stack([item[1] for item in items])
         marks.append(time.perf_counter())
-        logits = parts.network.train()(inputs.contiguous(memory_format=torch.channels_last))
+        logits = learner.network.train()(inputs.contiguous(memory_format=torch.channels_last))
         loss = consensus_loss(logits, targets, 1, weights)
         marks.append(time.perf_counter())
         loss.backward()
         marks.append(time.perf_counter())
-        parts.optimiser.step()
-        parts.optimiser.zero_grad(set_to_none=True)
+        learner.optimiser.step()
+        learner.optimiser.zero_grad(set_to_none=True)
         marks.append(time.perf_counter())
         if step:  # the first one warms up
             for name, start, end in zip(times, marks, marks[1:], strict=False):

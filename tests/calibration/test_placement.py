@@ -89,7 +89,7 @@ BROKEN: dict[str, Callable[[Model], None]] = {
 }
 
 
-def test_a_model_as_placed_has_no_fault(small: Model) -> None:
+def test_a_placed_model_has_no_faults(small: Model) -> None:
     assert lint(small) == []
     assert float_layers(small) == []
     makers = {name: n.op_type for n in small.graph.node for name in n.output}
@@ -141,7 +141,7 @@ def concatenated() -> Model:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def test_what_a_concatenation_joins_has_one_scale() -> None:
+def test_the_inputs_of_a_concatenation_have_one_scale() -> None:
     model = concatenated()
     ranges = {"input": 1.0, "small": 2.0, "c0": 5.0}
     assert set(activations(model)) == set(ranges)
@@ -168,7 +168,7 @@ def test_lint_finds_scales_that_differ_across_a_concatenation_or_pooling() -> No
     assert "concat: the tensors on both sides have 2 scales, not 1" in faults
 
 
-def test_precisions_are_told_layer_by_layer() -> None:
+def test_the_precision_of_each_layer_is_listed() -> None:
     model = residual_network()
     placed = place(model, dict.fromkeys(activations(model), 5.0), ["c1"])
     assert layer_precisions(placed) == [

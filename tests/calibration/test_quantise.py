@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from calibration.bias import correct_biases, measure_means
-from calibration.histogram import HistogramObserver, collect_activations, measure_magnitudes
+from calibration.histogram import HistogramObserver, collect_activations, collect_histograms
 from calibration.lint import float_layers, lint
 from calibration.onnx_file import load_model, write_model
 from calibration.placement import activations, place
@@ -86,7 +86,7 @@ def test_unusable_samples_are_refused(fp32_files: dict[str, Path]) -> None:
         quantise_model(model, [np.full((3, 224, 224), np.nan, np.float32)], [], "mse")
 
 
-def test_int8_arithmetic_of_a_small_network() -> None:
+def test_int8_values_of_a_small_network_are_computed_by_hand() -> None:
     model = residual_network()
     rng = np.random.default_rng(2)
     samples = [rng.standard_normal((4, 8, 8)).astype(np.float32) for _ in range(8)]
@@ -97,7 +97,7 @@ def test_int8_arithmetic_of_a_small_network() -> None:
     assert made.tried[made.method] == min(made.tried.values())
 
 
-def test_biases_make_up_for_the_mean_of_rounding() -> None:
+def test_bias_correction_restores_the_mean_output() -> None:
     """A still input: all of the rounding error is in the mean, and the bias takes all of it."""
     model = residual_network()
     sample = np.full((4, 8, 8), 0.37, np.float32)
@@ -111,7 +111,7 @@ def test_biases_make_up_for_the_mean_of_rounding() -> None:
     assert np.abs(mended - wanted).max() < 0.1 * np.abs(plain - wanted).max()
 
 
-def test_magnitudes_do_not_depend_on_the_order() -> None:
+def test_a_histogram_does_not_depend_on_the_order_of_values() -> None:
     rng = np.random.default_rng(0)
     parts = [rng.standard_normal(1000).astype(np.float32) * scale for scale in (0.01, 1, 50)]
     one, two = HistogramObserver(), HistogramObserver()
@@ -124,7 +124,7 @@ def test_magnitudes_do_not_depend_on_the_order() -> None:
     np.testing.assert_allclose(np.cumsum(one.counts), np.cumsum(two.counts), atol=2)
 
 
-def test_clipping_leaves_out_a_lone_outlier_and_nothing_else() -> None:
+def test_clipping_excludes_a_single_outlier() -> None:
     rng = np.random.default_rng(0)
     seen = HistogramObserver()
     seen.add(rng.uniform(-1, 1, 1_000_000).astype(np.float32))
@@ -136,7 +136,7 @@ def test_clipping_leaves_out_a_lone_outlier_and_nothing_else() -> None:
         assert clipping_range(seen, method) < 1.2
 
 
-def test_ranges_are_known_values() -> None:
+def test_ranges_have_known_values() -> None:
     """10,000 values of 1/4 and 10 of 2: a percentile of 99.99 keeps the ten, a lone one is cut."""
     seen = HistogramObserver()
     seen.add(np.concatenate([np.full(10_000, 0.25), np.full(10, 2.0)]).astype(np.float32))
@@ -150,7 +150,7 @@ def test_ranges_are_known_values() -> None:
 def test_ranges_are_measured_at_the_right_tensors() -> None:
     model = residual_network()
     sample = np.ones((4, 8, 8), np.float32)
-    seen = measure_magnitudes(model, [sample], activations(model))
+    seen = collect_histograms(model, [sample], activations(model))
     assert sorted(seen) == ["c2", "flat", "input", "r0", "sum"]
     assert seen["input"].largest == 1.0
     assert seen["r0"].largest <= 6.0

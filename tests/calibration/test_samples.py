@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from calibration.clips import OTHER, UNLABELLED, find_unlabelled, order_clips
-from calibration.histogram import measure_magnitudes
+from calibration.histogram import collect_histograms
 from calibration.samples import SNIPPETS, Samples, draw_samples, draw_unlabelled
 from edge.bundle.network import NetworkSpec
 from edge.errors import DataError, ExportError
@@ -66,7 +66,7 @@ def test_clips_that_cannot_be_read_are_listed(tmp_path: Path) -> None:
         draw(make_spec("temporal", clips), [], 4, tmp_path)
 
 
-def test_classes_and_groups_take_turns() -> None:
+def test_classes_and_groups_alternate() -> None:
     names = [
         f"{label}/v_{label}_g{group:02}_c{clip:02}.avi"
         for label in (*CLASSES, "Fencing", "Bowling")
@@ -98,7 +98,7 @@ def test_ucf101_test_clips_are_never_drawn(ucf101: Path) -> None:
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_what_training_has_read_is_not_read_again(stream: Any, tmp_path: Path) -> None:
+def test_clips_cached_by_training_are_not_decoded_again(stream: Any, tmp_path: Path) -> None:
     """Nor is what an interrupted calibration has read; what was damaged since is."""
     names = [f"Biking/v_Biking_g0{group}_c01.avi" for group in range(1, 5)]
     clips = made_videos(tmp_path, names)
@@ -129,19 +129,19 @@ def test_a_sample_that_breaks_the_network_is_named(tmp_path: Path) -> None:
     del model.graph.input[0].type.tensor_type.shape.dim[2:]
     model.graph.input[0].type.tensor_type.shape.dim.add().dim_value = 224
     model.graph.input[0].type.tensor_type.shape.dim.add().dim_value = 224
-    with pytest.raises(ExportError, match=f"no number on {samples.clips[0]}"):
-        measure_magnitudes(model, samples, ["c0"], samples.name_of)
+    with pytest.raises(ExportError, match=f"NaN on {samples.clips[0]}"):
+        collect_histograms(model, samples, ["c0"], samples.name_of)
 
 
-def test_footage_without_labels_is_spread_over_its_length(tmp_path: Path) -> None:
+def test_samples_of_unlabelled_video_are_spread_over_its_length(tmp_path: Path) -> None:
     for name, frames in (("a/one.mp4", 60), ("two.mp4", 30)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write_clip(tmp_path / name, frames=frames, codec="h264")
     (tmp_path / "notes.txt").write_text("no video")
     spec = make_spec("temporal")
-    footage = find_unlabelled(tmp_path, spec)
-    assert [one.name for one in footage] == ["a/one.mp4", "two.mp4"]
-    samples = draw_unlabelled(spec, footage, 8, 1, open_cache(tmp_path / "kept", spec))
+    videos = find_unlabelled(tmp_path, spec)
+    assert [clip.name for clip in videos] == ["a/one.mp4", "two.mp4"]
+    samples = draw_unlabelled(spec, videos, 8, 1, open_cache(tmp_path / "kept", spec))
     assert len(samples) == 8 * SNIPPETS
     assert samples.label_spread == {UNLABELLED: 2}
     assert samples.warnings == []

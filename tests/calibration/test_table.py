@@ -45,7 +45,7 @@ def test_a_table_has_the_scales_of_the_network(network: Path, table: Path) -> No
         assert scales[node.input[0]] == np.float32(constants[node.input[1]])
 
 
-def test_a_table_is_held_to_what_it_belongs_to(
+def test_a_table_of_another_network_stream_or_version_is_refused(
     network: Path, table: Path, demo_bundle: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ExportError, match=r"is of the temporal stream; .* is spatial"):
@@ -95,7 +95,7 @@ def test_versions_without_tables_are_refused(version: str, network: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_check_lists_faults_and_holds_a_table_to_its_file(
+def test_lint_lists_faults_and_checks_a_table_against_its_network(
     network: Path, table: Path, tmp_path: Path
 ) -> None:
     done = twostream("lint", network, "--table", table)

@@ -1,4 +1,4 @@
-"""How sure a score is: temperature, calibration error, threshold, and the gate for INT8."""
+"""Calibration of scores: temperature, calibration error, threshold; and the accuracy gate."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from export.figures import draw_reliability
 from export.gate import too_much_lost
 
 
-def made_scores(sharpness: float) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (4000, 4) that are true at sharpness 1, and the classes (4000,) drawn from them."""
+def random_scores(sharpness: float) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (4000, 4) that are calibrated at sharpness 1, and true classes (4000,)."""
     rng = np.random.default_rng(1)
     logits = rng.normal(0, 2, (4000, 4)).astype(np.float32)
-    honest = softmax(logits, 1.0)
-    truth = (rng.random((4000, 1)) > honest.cumsum(axis=1)).sum(axis=1).clip(0, 3)
+    calibrated = softmax(logits, 1.0)
+    truth = (rng.random((4000, 1)) > calibrated.cumsum(axis=1)).sum(axis=1).clip(0, 3)
     return softmax(logits * np.float32(sharpness), 1.0), truth
 
 
 @pytest.mark.parametrize("sharpness", [0.4, 1.0, 3.0])
-def test_the_temperature_undoes_what_was_done_to_honest_scores(sharpness: float) -> None:
-    scores, truth = made_scores(sharpness)
+def test_the_temperature_restores_calibrated_scores(sharpness: float) -> None:
+    scores, truth = random_scores(sharpness)
     temperature = fit_temperature(scores, truth)
     assert temperature == pytest.approx(sharpness, rel=0.1)
     after = calibration_error(reliability(apply_temperature(scores, temperature), truth))
@@ -62,7 +62,7 @@ def test_the_threshold_keeps_the_stated_false_alarm_rate(values: list[float], ra
     assert threshold == 0.2 or (negatives >= threshold - 0.0051).mean() > rate
 
 
-def test_a_reliability_diagram_is_a_picture(tmp_path: Path) -> None:
+def test_a_reliability_diagram_is_drawn_reproducibly(tmp_path: Path) -> None:
     bins = {name: [Bin(0.5, 0.4, 10), Bin(0.95, 1.0, 90)] for name in ("spatial", "fused")}
     draw_reliability(bins, tmp_path / "r.png")
     picture = cv2.imread(str(tmp_path / "r.png"))
@@ -73,14 +73,14 @@ def test_a_reliability_diagram_is_a_picture(tmp_path: Path) -> None:
     assert (tmp_path / "r.png").read_bytes() == first
 
 
-def found(**changes: dict[str, float]) -> dict[str, Any]:
+def accuracy(**changes: dict[str, float]) -> dict[str, Any]:
     row = {"top1_fp32": 0.9, "top1_int8": 0.9, "mean_score_difference": 0.005}
     rows = {stream: row | changes.get(stream, {}) for stream in ("spatial", "temporal", "fused")}
     return {"clips": 40, **rows}
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({}, None),
         ({"spatial": {"top1_int8": 1.0}}, None),  # a gain is no loss
@@ -92,6 +92,6 @@ def found(**changes: dict[str, float]) -> dict[str, Any]:
         ({"temporal": {"mean_score_difference": 0.021}}, "temporal scores differ by 0.021"),
     ],
 )
-def test_the_gate(changes: dict[str, Any], said: str | None) -> None:
-    loss = too_much_lost(found(**changes), ("spatial", "temporal"))
-    assert (loss is None) if said is None else (loss is not None and said in loss)
+def test_the_gate_refuses_too_large_a_loss(changes: dict[str, Any], message: str | None) -> None:
+    loss = too_much_lost(accuracy(**changes), ("spatial", "temporal"))
+    assert (loss is None) if message is None else (loss is not None and message in loss)

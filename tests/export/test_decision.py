@@ -1,4 +1,4 @@
-"""From the scores of one network, two or more to a decision."""
+"""Fitting the decision to the scores of one, two or three streams."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from edge.decision.fusion import softmax
-from export.decision import confidence_report, fit_fusion, fuse_moments, threshold_report
+from export.decision import add_fused, confidence_report, fit_decision, threshold_report
 from export.gate import too_much_lost
-from export.measure import PRECISIONS, SAMPLES, ClipScores, accuracy_report
+from export.measure import PRECISIONS, SAMPLES, SnippetScores, accuracy_report
 from train.data.cache import CachedClip
 from train.data.clips import Clip
 from train.streams import FUSED
@@ -19,8 +19,8 @@ CLASSES = ("a", "b", "c")
 NAMES = ("spatial", "temporal", "third")
 
 
-def made_scores(streams: tuple[str, ...], clips: int, sure: float) -> ClipScores:
-    """Clips whose streams see their class the better the later they stand in the list."""
+def random_scores(streams: tuple[str, ...], clips: int, signal: float) -> SnippetScores:
+    """Scores of clips. Each stream is more accurate than the one before it, unless signal is 0."""
     rng = np.random.default_rng(len(streams))
     truth = rng.integers(0, 3, clips)
     times = tuple(index / 25 for index in range(40))
@@ -30,31 +30,32 @@ def made_scores(streams: tuple[str, ...], clips: int, sure: float) -> ClipScores
         )
         for n, t in enumerate(truth)
     ]
-    moments = {}
-    for place, stream in enumerate(streams, 1):
+    scores = {}
+    for rank, stream in enumerate(streams, 1):
         logits = rng.normal(0, 1, (clips, SAMPLES, 3))
-        logits[np.arange(clips), :, truth] += sure * place
+        logits[np.arange(clips), :, truth] += signal * rank
         for precision in PRECISIONS:
-            moments[stream, precision] = softmax(logits, 1.0)
-    return ClipScores(cached, CLASSES, 10, moments)
+            scores[stream, precision] = softmax(logits, 1.0)
+    return SnippetScores(cached, CLASSES, 10, scores)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_any_number_of_streams_makes_a_decision(count: int) -> None:
+def test_a_decision_is_fitted_for_any_number_of_streams(count: int) -> None:
     streams = NAMES[:count]
-    known, others = made_scores(streams, 40, 1.0), made_scores(streams, 40, 0.0)
-    assert known.streams == streams
-    found = fit_fusion(known, others, 0.05)
-    assert list(found.weights) == list(streams)
-    assert sum(found.weights.values()) == pytest.approx(1)
-    assert min(found.weights.values()) >= 0.6 / count - 1e-9
-    assert max(found.weights, key=lambda name: found.weights[name]) == streams[-1]
-    known, others = fuse_moments(known, found), fuse_moments(others, found)
-    assert known.streams == streams
-    report = accuracy_report(known)
+    positives, negatives = random_scores(streams, 40, 1.0), random_scores(streams, 40, 0.0)
+    assert positives.streams == streams
+    decision = fit_decision(positives, negatives, 0.05)
+    assert list(decision.weights) == list(streams)
+    assert sum(decision.weights.values()) == pytest.approx(1)
+    assert min(decision.weights.values()) >= 0.6 / count - 1e-9
+    assert max(decision.weights, key=lambda name: decision.weights[name]) == streams[-1]
+    positives, negatives = add_fused(positives, decision), add_fused(negatives, decision)
+    assert positives.streams == streams
+    report = accuracy_report(positives)
     assert set(report) == {"clips", "samples_per_clip", *streams, FUSED}
     assert too_much_lost(report, streams) is None
-    assert set(confidence_report(known, found)) == {*streams, FUSED}
-    assert threshold_report(known, others, found.fusion)["other_actions_shown"] <= 0.05
+    assert set(confidence_report(positives, decision)) == {*streams, FUSED}
+    shown = threshold_report(positives, negatives, decision.fusion)
+    assert shown["other_actions_shown"] <= 0.05
     if count == 1:
         assert report[FUSED]["top1_int8"] == report[streams[0]]["top1_int8"]

@@ -1,4 +1,4 @@
-"""From two checkpoints to a bundle: the same bytes each time, or none where INT8 loses too much."""
+"""From two checkpoints to a bundle: reproducible, and refused if INT8 loses too much."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Trained:
     data: Path
     spatial: Path
     temporal: Path
-    footage: Path
+    video: Path
     work: Path
 
     def arguments(self, out: Path, *more: object) -> list[str]:
-        words = ["export", self.data, out, "--parity-video", self.footage, "--clips", 8]
+        words = ["export", self.data, out, "--parity-video", self.video, "--clips", 8]
         words += ["--network", f"spatial={self.spatial}"]
         words += ["--network", f"temporal={self.temporal}"]
         words += ["--work", self.work, "--cache", self.data / "cache", *more]
@@ -42,8 +42,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     root = tmp_path_factory.mktemp("export")
     data = tiny.write_dataset(root / "ucf")
     files = (tiny.train(data, root / "runs", stream) for stream in ("spatial", "temporal"))
-    footage = write_clip(root / "street.mp4", frames=40, codec="h264")
-    return Trained(data, *files, footage, root / "work")
+    video = write_clip(root / "street.mp4", frames=40, codec="h264")
+    return Trained(data, *files, video, root / "work")
 
 
 @pytest.fixture(scope="module")
@@ -65,16 +65,16 @@ def test_the_same_inputs_give_the_same_bytes(trained: Trained, bundle: Path) -> 
     assert hashes(out) == hashes(bundle)
 
 
-def test_a_bundle_says_what_it_was_made_from(trained: Trained, bundle: Path) -> None:
+def test_the_report_and_the_page_describe_the_bundle(trained: Trained, bundle: Path) -> None:
     manifest = load_bundle(bundle).manifest
     report = json.loads((bundle / "report.json").read_text())
     assert report["accepted_loss"] is manifest.accepted_loss is None
     assert manifest.fusion.false_alarm_rate == 0.01
     for stream in ("spatial", "temporal"):
-        found = report["calibration"][stream]
-        assert found["clips"] == sum(found["clips_a_class"].values()) == 8
-        tried = found["mean_score_difference_by_ranges"]
-        assert tried[found["ranges"]] == min(tried.values())
+        calibration = report["calibration"][stream]
+        assert calibration["clips"] == sum(calibration["clips_a_class"].values()) == 8
+        tried = calibration["mean_score_difference_by_ranges"]
+        assert tried[calibration["ranges"]] == min(tried.values())
         temperature = report["validation"]["confidence"][stream]["temperature"]
         assert manifest.streams[stream].temperature == temperature
     page = bundle.with_name("tiny.html").read_text()
@@ -89,7 +89,7 @@ def test_a_bundle_says_what_it_was_made_from(trained: Trained, bundle: Path) -> 
     assert done.returncode == 0, done.stderr
 
 
-def test_int8_that_loses_too_much_is_not_shipped_unless_accepted(
+def test_a_bundle_that_loses_too_much_is_refused_unless_accepted(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("export.gate.SCORE_DIFFERENCE_MAX", -1.0)
@@ -105,11 +105,13 @@ def test_int8_that_loses_too_much_is_not_shipped_unless_accepted(
     loss = load_bundle(out).manifest.accepted_loss
     assert loss is not None
     assert "spatial scores differ by" in loss
-    run = twostream("run", out, trained.footage)
+    run = twostream("run", out, trained.video)
     assert f"this bundle was made although {loss}" in " ".join(run.stderr.split())
 
 
-def test_calibrate_ranks_layers_and_takes_footage(trained: Trained, bundle: Path) -> None:
+def test_calibrate_ranks_layers_and_accepts_unlabelled_video(
+    trained: Trained, bundle: Path
+) -> None:
     fp32, out = trained.work / "temporal.fp32.onnx", trained.work / "own.onnx"
     picture = trained.work / "layers.png"
     done = twostream(

@@ -1,4 +1,4 @@
-"""FP32 ONNX files: the same logits as torch, the specification inside, and refusals."""
+"""FP32 ONNX files: the logits of torch, the specification inside, and errors."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ def test_onnx_gives_the_logits_of_torch(stream: str, fp32_files: dict[str, Path]
     session = onnxruntime.InferenceSession(fp32_files[stream])
     for sample in moving_patterns(stream, 3):  # type: ignore[arg-type]
         with torch.inference_mode():
-            wanted = network(torch.from_numpy(sample[None])).numpy()
-        (found,) = session.run([OUTPUT], {INPUT: sample[None]})
-        np.testing.assert_allclose(found, wanted, atol=1e-4)
+            expected = network(torch.from_numpy(sample[None])).numpy()
+        (logits,) = session.run([OUTPUT], {INPUT: sample[None]})
+        np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_the_file_is_what_tensorrt_8_5_reads(stream: str, fp32_files: dict[str, Path]) -> None:
+def test_the_file_has_opset_and_operators_of_tensorrt_8_5(
+    stream: str, fp32_files: dict[str, Path]
+) -> None:
     model, spec = load_model(fp32_files[stream])
     assert spec == make_spec(stream)  # type: ignore[arg-type]
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 17)]
@@ -50,7 +52,7 @@ def test_a_network_that_ignores_its_input_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+def test_weights_with_nan_are_refused(tmp_path: Path) -> None:
     network = make_network("spatial")
     with torch.no_grad():
         network.get_parameter("classifier.bias")[0] = float("nan")
@@ -69,7 +71,7 @@ def test_writing_is_deterministic(fp32_files: dict[str, Path], tmp_path: Path) -
     assert (tmp_path / "again.onnx").read_bytes() == fp32_files["spatial"].read_bytes()
 
 
-def test_broken_files_are_refused_in_one_line(fp32_files: dict[str, Path], tmp_path: Path) -> None:
+def test_damaged_files_are_one_line_errors(fp32_files: dict[str, Path], tmp_path: Path) -> None:
     good = fp32_files["spatial"].read_bytes()
     path = tmp_path / "model.onnx"
     with pytest.raises(ExportError, match="no such file"):

@@ -1,4 +1,4 @@
-"""Recipes: read whole or refused, by name, and each of the packaged ones usable."""
+"""Recipes: read completely or refused by name; every built-in recipe is valid."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ DEFAULT = REPOSITORY / "train" / "recipes" / "default.toml"
 
 @pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize("name", recipe_names())
-def test_packaged_recipes_are_whole_and_name_their_source(name: str, stream: str) -> None:
+def test_built_in_recipes_are_valid_and_name_their_source(name: str, stream: str) -> None:
     recipe = load_recipe(name, stream)
     assert len(recipe.source) > 20
     assert Recipe.model_validate_json(recipe.to_json()) == recipe
 
 
-def test_a_published_result_has_its_recipe() -> None:
+def test_every_published_method_has_a_built_in_recipe() -> None:
     assert {"default", "seed-xception", "resnet101", "very-deep", "tsn"} <= set(recipe_names())
 
 
-def test_a_stream_has_values_of_its_own() -> None:
+def test_a_stream_section_overrides_the_common_values() -> None:
     tsn = {stream: load_recipe("tsn", stream) for stream in STREAMS}
     assert tsn["spatial"].optimiser.rate == 0.001  # Wang et al., 2016, section 4.1
     assert tsn["temporal"].optimiser.rate == 0.005
@@ -39,7 +39,7 @@ def test_a_stream_has_values_of_its_own() -> None:
     assert tsn["spatial"].network.batch_norm == "partial"
 
 
-def test_changes_win_and_words_need_no_quotes() -> None:
+def test_set_overrides_the_recipe_and_words_need_no_quotes() -> None:
     recipe = load_recipe("default", "spatial", ("network.backbone=resnet18", "seed=7"))
     assert recipe.network.backbone == "resnet18"
     assert recipe.seed == 7
@@ -57,12 +57,12 @@ def test_changes_win_and_words_need_no_quotes() -> None:
         ("schedule.warmup_epochs=99.0", "warmup_epochs must be fewer"),
     ],
 )
-def test_bad_changes_are_named(change: str, says: str) -> None:
+def test_invalid_overrides_are_refused_by_name(change: str, says: str) -> None:
     with pytest.raises(DataError, match=says.replace(".", r"\.")):
         load_recipe("default", "temporal", (change,))
 
 
-def test_every_line_of_a_recipe_is_needed(tmp_path: Path) -> None:
+def test_a_missing_key_is_refused_by_name(tmp_path: Path) -> None:
     lines = DEFAULT.read_text().splitlines(keepends=True)
     common = lines[: lines.index("[spatial.network]\n")]
     for index in (i for i, line in enumerate(common) if " = " in line):
@@ -74,13 +74,13 @@ def test_every_line_of_a_recipe_is_needed(tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=60))
-def test_whatever_is_asked_is_taken_or_refused(text: str) -> None:
+def test_any_override_is_accepted_or_refused(text: str) -> None:
     with suppress(DataError):  # any other error is a fault
         assert load_recipe("default", "spatial", (text,)).title
 
 
 @pytest.mark.slow
-def test_a_recipe_that_is_not_there_or_no_toml_is_one_line(tmp_path: Path) -> None:
+def test_an_unreadable_recipe_is_a_one_line_error(tmp_path: Path) -> None:
     bad = tmp_path / "bad.toml"
     bad.write_bytes(b"\xff\xfe = [")
     for name, says in (
@@ -92,9 +92,19 @@ def test_a_recipe_that_is_not_there_or_no_toml_is_one_line(tmp_path: Path) -> No
         assert_refused(done, name, says)
 
 
-def test_a_recipe_of_before_stacks_were_free_is_read() -> None:
-    """Those of older checkpoints, all of them of ten flows a stack."""
-    recipe = load_recipe("default", "temporal")
-    raw = json.loads(recipe.to_json())
-    assert raw["sampling"].pop("stack") == 10
-    assert parse_recipe(json.dumps(raw)) == recipe == parse_recipe(recipe.to_json())
+def test_recipes_in_older_checkpoints_are_read() -> None:
+    """They have no `sampling.stack`, which was always 10, and call negatives `others`."""
+    recipe = load_recipe("default", "temporal", ("sampling.negatives=0.25",))
+    tables = json.loads(recipe.to_json())
+    assert tables["sampling"].pop("stack") == 10
+    tables["sampling"]["others"] = tables["sampling"].pop("negatives")
+    assert parse_recipe(json.dumps(tables)) == recipe == parse_recipe(recipe.to_json())
+
+
+@pytest.mark.parametrize("sampling", [[], 3, {"others": 0.5, "negatives": 0.5}])
+def test_a_damaged_recipe_in_a_checkpoint_is_refused(sampling: object) -> None:
+    tables = json.loads(load_recipe("default", "temporal").to_json())
+    if isinstance(sampling, dict):
+        sampling = tables["sampling"] | sampling
+    with pytest.raises(ValueError, match="sampling"):
+        parse_recipe(json.dumps(tables | {"sampling": sampling}))

@@ -17,13 +17,13 @@ from tests.support.waiting import BOUND_S
 NOTEBOOK = REPOSITORY / "train" / "walkthrough.ipynb"
 
 
-def test_the_notebook_is_kept_without_outputs() -> None:
+def test_the_notebook_is_stored_without_outputs() -> None:
     cells = nbformat.read(NOTEBOOK, as_version=4).cells
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
 
 
 @pytest.mark.slow
-def test_the_walkthrough_ends_in_labels(tmp_path: Path) -> None:
+def test_the_walkthrough_runs_and_ends_with_labels(tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     place = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=int(20 * BOUND_S), resources=place).execute()

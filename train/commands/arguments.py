@@ -15,10 +15,10 @@ from edge.spec import first_fault
 from edge.text import ClassName, same_name
 from train.streams import FUSED, STREAMS
 
-Data = Annotated[Path, typer.Argument(help="UCF101, its frames, class folders, or a CSV.")]
-Cache = Annotated[Path, typer.Option(help="Cache of resized frames and flow.")]
-Classes = Annotated[str, typer.Option(help="Class names, separated by commas; default: all.")]
-RecipeName = Annotated[str, typer.Option(help="Name of a built-in recipe, or a .toml file.")]
+Data = Annotated[Path, typer.Argument(help="Data set: UCF101, its frames, class folders or a CSV.")]
+Cache = Annotated[Path, typer.Option(help="Folder of cached frames and flow.")]
+Classes = Annotated[str, typer.Option(help="Classes to learn, separated by commas; default: all.")]
+RecipeName = Annotated[str, typer.Option(help="Built-in recipe or .toml file.")]
 
 
 Changes = Annotated[
@@ -27,20 +27,25 @@ Changes = Annotated[
 ]
 
 
-Flow = Annotated[str, typer.Option(help="TV-L1 preset: fast or accurate.")]
+Flow = Annotated[str, typer.Option(help="TV-L1 preset for the flow: fast or accurate.")]
 
 
 Networks = Annotated[
     list[str] | None,
     typer.Option(
-        "--network", metavar="NAME=CHECKPOINT", help="A checkpoint or a run folder; repeatable."
+        "--network",
+        metavar="NAME=CHECKPOINT",
+        help="Stream name and its checkpoint or run folder; repeatable.",
     ),
 ]
 
 
 def networks_by_name(arguments: list[str] | None) -> dict[str, Path]:
-    """The checkpoints of --network, by stream name. Raises DataError for a name that is not valid
-    in a bundle, is given twice, or is reserved for reports."""
+    """The checkpoints of --network, by stream name.
+
+    Raises DataError for a name that is not valid in a bundle, is given twice, or is reserved for
+    reports.
+    """
     checkpoints: dict[str, Path] = {}
     for text in arguments or ():
         name, equals, path = text.partition("=")
@@ -57,8 +62,11 @@ def networks_by_name(arguments: list[str] | None) -> dict[str, Path]:
 
 
 def named_as_trained(file: Path, stream: str, name: str) -> None:
-    """Raises DataError if a network is named after another stream than it was trained for, such as
-    `spatial` for a temporal one. Any other name may stand for any stream."""
+    """Raises DataError if a network has the name of another stream than it was trained for, such as
+    `spatial` for a temporal one. A name that is no stream of STREAMS may stand for any.
+
+    file: of the network, for the message. stream: that it was trained for. name: that it is given.
+    """
     if name in STREAMS and stream != name:
         raise DataError(f"{file}: is a {stream} checkpoint, not a {name} one")
 
@@ -71,8 +79,11 @@ def flow_preset(name: str) -> TVL1Spec:
 
 
 def class_list(text: str, known: set[str]) -> tuple[str, ...]:
-    """The class names in `text`, sorted; if it is empty, all of `known`. Raises DataError for an
-    unknown class, fewer than two classes, and names that are not valid in a bundle."""
+    """The class names in `text`, sorted; all of `known` if it is empty.
+
+    Raises DataError for an unknown class, fewer than two classes, and names that are not valid in a
+    bundle.
+    """
     if not text:
         return _checked(tuple(sorted(known)))
     names = tuple(sorted({name.strip() for name in text.split(",") if name.strip()}))
@@ -85,6 +96,7 @@ def class_list(text: str, known: set[str]) -> tuple[str, ...]:
 
 
 def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names themselves. Raises DataError if they are not valid as the classes of a bundle."""
     if len(names) < 2:
         raise DataError("two or more classes are needed")
     first_spelling: dict[str, str] = {}
@@ -93,7 +105,7 @@ def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
             TypeAdapter(ClassName).validate_python(name)
         except ValidationError as error:
             raise DataError(f"{first_fault(error, f'class {name[:80]!r}')}; rename it") from None
-        other = first_spelling.setdefault(same_name(name), name)
-        if other != name:
-            raise DataError(f"classes {other!r} and {name!r} look alike; rename one")
+        earlier = first_spelling.setdefault(same_name(name), name)
+        if earlier != name:
+            raise DataError(f"classes {earlier!r} and {name!r} look alike; rename one")
     return names

@@ -28,27 +28,30 @@ def crossval_command(
     recipe: RecipeName = "default",
     changes: Changes = None,
     flow: Flow = "fast",
-    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("work/crossval"),
+    out: Annotated[
+        Path, typer.Option(help="Folder in which the folds' run folders are created.")
+    ] = Path("work/crossval"),
     report: Annotated[Path | None, typer.Option(help="Save the results: .json.")] = None,
     cache: Cache = Path("work/cache"),
 ) -> None:
-    """Cross-validate a recipe by group over all clips: each stream and their mean.
+    """Cross-validate a recipe by group: top-1 of each stream and of their mean scores.
 
-    If it was stopped, call it again to continue.
+    All clips of the data set are divided into folds. A run that was stopped continues when it is
+    called again.
     """
     from train.data.dataset import open_dataset
     from train.recipe import load_recipe
 
     recipes = {stream: load_recipe(recipe, stream, tuple(changes or ())) for stream in STREAMS}
     spec = flow_preset(flow)
-    part = open_dataset(data, 1)
-    names = class_list(classes, {clip.label for clip in part.train})
+    dataset = open_dataset(data, 1)
+    names = class_list(classes, {clip.label for clip in dataset.train})
     from train.json_file import write_json
     from train.training.crossval import Trial, cross_validate
     from train.training.job import JobOptions
 
     options = JobOptions(out, "auto", None, 300.0, 1, cache)
-    trial = Trial(names, (*part.train, *part.test), recipes, spec, folds)
+    trial = Trial(names, (*dataset.train, *dataset.test), recipes, spec, folds)
     results = cross_validate(trial, options)
     for name, row in results["top1"].items():
         print_line(f"{name:9} top-1 {row['mean']:.4f} +- {row['deviation']:.4f}  {row['folds']}")

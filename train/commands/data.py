@@ -19,24 +19,28 @@ from train.commands.arguments import Data, Flow, RecipeName, flow_preset
 if TYPE_CHECKING:
     from train.data.clips import Clip
 
-SHOWN = 10  # clip names listed for each kind of fault
-SIZE_HW = 224, 224
+LISTED = 10  # clip names listed for each kind of fault
+SIZE_HW = 224, 224  # of the frames that `twostream flow` measures
 
 Split = Annotated[int, typer.Option(help="Official split, 1 to 3.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Worker processes; default: one per core.")
+]
 
 
 def data_command(
-    action: Annotated[Literal["check"], typer.Argument(help="check: list the faults.")],
+    action: Annotated[
+        Literal["check"], typer.Argument(help="check: list the faults of the data set.")
+    ],
     data: Data,
     split: Split = 1,
     recipe: RecipeName = "default",
     every: Annotated[
-        bool, typer.Option("--all", help="List every clip, not only the first few.")
+        bool, typer.Option("--all", help="List all clips with a fault, not only ten of each kind.")
     ] = False,
     workers: Workers = None,
 ) -> None:
-    """Check a data set; exit code 0 if there are no faults, else 1.
+    """List the faults of a data set, such as damaged clips. Exit code 1 if there are any.
 
     A clip is too short if it has fewer frames than a flow stack of the recipe needs.
     """
@@ -51,19 +55,19 @@ def data_command(
     )
     for finding in findings:
         print_line(f"{finding.kind}: {len(finding.names)}")
-        shown = finding.names if every else finding.names[:SHOWN]
-        for name in shown:
+        listed = finding.names if every else finding.names[:LISTED]
+        for name in listed:
             print_line(f"  {name}")
-        if len(shown) < len(finding.names):
-            print_line(f"  and {len(finding.names) - len(shown)} more (--all)")
-    wrong = [finding for finding in findings if not finding.harmless]
-    print_line(f"{sum(len(f.names) for f in wrong)} faults" if wrong else "nothing is wrong")
-    sys.exit(1 if wrong else 0)
+        if len(listed) < len(finding.names):
+            print_line(f"  and {len(finding.names) - len(listed)} more (--all)")
+    faults = [finding for finding in findings if not finding.harmless]
+    print_line(f"{sum(len(f.names) for f in faults)} faults" if faults else "nothing is wrong")
+    sys.exit(1 if faults else 0)
 
 
 def flow_command(
     data: Data,
-    out: Annotated[Path, typer.Argument(help="Output folder; an earlier one is continued.")],
+    out: Annotated[Path, typer.Argument(help="Output folder; an unfinished one is continued.")],
     split: Split = 1,
     flow: Flow = "fast",
     workers: Workers = None,
@@ -74,31 +78,31 @@ def flow_command(
 ) -> None:
     """Write the TV-L1 flow of a data set as images, in the layout of other two-stream projects.
 
-    If it was stopped, call it again to continue. Exit code 1 if a clip could not be read.
+    A run that was stopped continues when it is called again. Exit code 1 if a clip cannot be read.
     """
     from train.data.dataset import open_dataset
-    from train.data.flow_images import extract_or_say, is_extracted, open_flow_folder
+    from train.data.flow_images import extract_or_explain, is_extracted, open_flow_folder
     from train.streams import training_view
 
     spec, geometry = flow_preset(flow), training_view(SIZE_HW)
-    part = open_dataset(data, split)
-    clips = [*part.train, *part.test]
+    dataset = open_dataset(data, split)
+    clips = [*dataset.train, *dataset.test]
     open_flow_folder(out, geometry, spec)
-    todo = [clip for clip in clips if not is_extracted(clip, out)]
-    work = partial(extract_or_say, out=out.resolve(), geometry=geometry, flow=spec)
-    counts: Iterator[int | str]
+    missing = [clip for clip in clips if not is_extracted(clip, out)]
+    work = partial(extract_or_explain, out=out.resolve(), geometry=geometry, flow=spec)
+    outcomes: Iterator[int | str]  # the number of flows of a clip, or an error
     if ray is None:
-        counts = _in_processes(work, todo, workers or _cores())
+        outcomes = _in_processes(work, missing, workers or _cores())
     else:
         from train.data.ray_map import map_on_cluster
 
-        counts = (result for _, result in map_on_cluster(work, todo, ray))
-    results = list(track(counts, "flow", total=len(todo)))
+        outcomes = (outcome for _, outcome in map_on_cluster(work, missing, ray))
+    results = list(track(outcomes, "flow", total=len(missing)))
     faults = [result for result in results if isinstance(result, str)]
     flows = sum(result for result in results if isinstance(result, int))
     print_line(
-        f"{out}: {flows} flows of {len(todo) - len(faults)} clips written, "
-        f"{len(clips) - len(todo)} clips already there, {len(faults)} cannot be used"
+        f"{out}: {flows} flows of {len(missing) - len(faults)} clips written, "
+        f"{len(clips) - len(missing)} clips already there, {len(faults)} cannot be used"
     )
     for fault in faults:
         print_line(f"  {fault}")

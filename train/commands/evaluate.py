@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -38,28 +39,43 @@ Part = Literal["test", "validation", "train"]
 def evaluate_command(
     data: Data,
     networks: Networks = None,
-    split: Annotated[int, typer.Option(help="Official split that was trained on.")] = 1,
+    split: Annotated[
+        int, typer.Option(help="Official split that the networks were trained on, 1 to 3.")
+    ] = 1,
     part: Annotated[Part, typer.Option(help="Clips to evaluate.")] = "test",
     samples: Annotated[int, typer.Option(min=1, help="Evenly spaced snippets of each clip.")] = 19,
     crops: Annotated[
-        int, typer.Option(help="1: the whole frame, as live; 10: corners, centre, and mirrored.")
+        int,
+        typer.Option(
+            help="Views of each snippet: 1, as in a live run; 10, corners, centre, mirrored."
+        ),
     ] = 1,
     other_split: Annotated[
         bool,
-        typer.Option("--other-split", help="Allow clips that may have been trained on."),
+        typer.Option(
+            "--other-split", help="Allow clips that the networks may have been trained on."
+        ),
     ] = False,
     for_fusion: Annotated[
-        bool, typer.Option("--for-fusion", help="Score all parts, for `twostream fuse`.")
+        bool,
+        typer.Option(
+            "--for-fusion", help="Score training and validation clips, too, for `twostream fuse`."
+        ),
     ] = False,
-    scores: Annotated[Path | None, typer.Option(help="Save scores and features: .npz.")] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="Save scores and features of each snippet: .npz.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Save the results: .json.")] = None,
-    confusion: Annotated[Path | None, typer.Option(help="Draw the confusion matrix: .png.")] = None,
+    confusion: Annotated[Path | None, typer.Option(help="Plot the confusion matrix: .png.")] = None,
     ray: Annotated[
         str | None, typer.Option(help="Run on a Ray cluster: local, auto or HOST:PORT.")
     ] = None,
     cache: Cache = Path("work/cache"),
 ) -> None:
-    """Top-1 and top-5 accuracy of each stream and their mean, by the usual protocols."""
+    """Top-1 and top-5 accuracy of each stream, and of their mean scores.
+
+    The scores of a clip are the mean over evenly spaced snippets, and over crops.
+    """
     checkpoints = networks_by_name(networks)
     if not checkpoints:
         raise DataError("nothing to evaluate; give --network NAME=CHECKPOINT, one or more")
@@ -74,18 +90,17 @@ def evaluate_command(
     files = {stream: find_checkpoint(path) for stream, path in checkpoints.items()}
     specs = {stream: read_spec(file, read_metadata(file)) for stream, file in files.items()}
     _check_specs(files, specs, split, other_split)
-    classes = next(iter(specs.values())).classes
-    parts = _parts(open_dataset(data, split), next(iter(specs.values())))
+    spec = next(iter(specs.values()))
+    parts = _parts(open_dataset(data, split), spec)
     scored_parts = list(parts) if for_fusion else [part]
-    clips = {name: _of_classes(name, parts[name], classes) for name in scored_parts}
+    clips = {name: _of_classes(name, parts[name], spec.classes) for name in scored_parts}
     if not clips[part]:
-        raise DataError(f"{data}: has no {part} clips of {', '.join(classes)}")
+        raise DataError(f"{data}: has no {part} clips of {', '.join(spec.classes)}")
     if "test" in scored_parts and not other_split:
         _refuse_trained_on(clips["test"], specs)
-    history = max(spec.input.history for spec in specs.values())
-    protocol = Protocol(samples, crops, history)
+    protocol = Protocol(samples, crops, max(spec.input.history for spec in specs.values()))
     clip_scores = _score(clips, files, specs, protocol, cache, ray)
-    saved = _saved(clip_scores, clips, files, classes, split, protocol)
+    saved = _saved(clip_scores, clips, files, spec.classes, split, protocol)
     if scores is not None:
         from train.evaluation.scores import write_scores
 
@@ -94,11 +109,11 @@ def evaluate_command(
 
 
 def _check_specs(
-    files: dict[str, Path], specs: dict[str, NetworkSpec], split: int, other: bool
+    files: dict[str, Path], specs: dict[str, NetworkSpec], split: int, other_split: bool
 ) -> None:
     for stream, spec in specs.items():
         named_as_trained(files[stream], spec.stream, stream)
-        if spec.split != split and not other:
+        if spec.split != split and not other_split:
             raise DataError(
                 f"{files[stream]} was trained on split {spec.split}; test clips of split {split} "
                 "may be among its training clips; evaluate on its own split, or give --other-split"
@@ -118,10 +133,10 @@ def _parts(split: Split, spec: NetworkSpec) -> dict[str, list[Clip]]:
 
 
 def _of_classes(part: str, clips: list[Clip], classes: tuple[str, ...]) -> list[Clip]:
-    kept = [clip for clip in clips if clip.label in classes]
-    left_out = len(clips) - len(kept)
-    logger.info("%s: %d clips; %d of other classes left out", part, len(kept), left_out)
-    return kept
+    of_classes = [clip for clip in clips if clip.label in classes]
+    left_out = len(clips) - len(of_classes)
+    logger.info("%s: %d clips; %d of other classes left out", part, len(of_classes), left_out)
+    return of_classes
 
 
 def _refuse_trained_on(clips: list[Clip], specs: dict[str, NetworkSpec]) -> None:
@@ -148,21 +163,25 @@ def _score(
 
     scores: dict[str, dict[str, ClipScores]] = {}
     for stream, file in files.items():
-        every = [clip for part in clips.values() for clip in part]
-        cached = fill_cache(open_cache(cache.resolve(), specs[stream]), every, protocol.history)
-        work = partial(score_clip, checkpoint=file.resolve(), protocol=protocol)
-        pairs = _work(work, cached, ray)
+        all_clips = [clip for part in clips.values() for clip in part]
+        store = open_cache(cache.resolve(), specs[stream])
+        cached = fill_cache(store, all_clips, protocol.history)
+        score = partial(score_clip, checkpoint=file.resolve(), protocol=protocol)
+        pairs = _map(score, cached, ray)
         tracked = track(pairs, stream, total=len(cached))
         scores[stream] = {clip.clip.name: clip_scores for clip, clip_scores in tracked}
     return scores
 
 
-def _work(work: Any, cached: list[CachedClip], ray: str | None) -> Any:
+def _map(
+    score: Callable[[CachedClip], ClipScores], cached: list[CachedClip], ray: str | None
+) -> Iterator[tuple[CachedClip, ClipScores]]:
+    """Each clip with its scores, computed in this process or on a cluster."""
     if ray is None:
-        return ((clip, work(clip)) for clip in cached)
+        return ((clip, score(clip)) for clip in cached)
     from train.data.ray_map import map_on_cluster
 
-    return map_on_cluster(work, cached, ray)
+    return map_on_cluster(score, cached, ray)
 
 
 def _saved(
@@ -203,9 +222,9 @@ def _saved(
 
 
 def _report(
-    saved: SavedScores, part: str, other: bool, report: Path | None, picture: Path | None
+    saved: SavedScores, part: str, other_split: bool, report: Path | None, picture: Path | None
 ) -> None:
-    """Print the accuracies; save them and the confusion matrix if asked."""
+    """Print the accuracies; write the report and the confusion matrix if they have a path."""
     from train.evaluation.metrics import confusion, right_by_class, top_k
     from train.evaluation.plots import draw_confusion
     from train.json_file import write_json
@@ -218,23 +237,25 @@ def _report(
         f"{part}, split {header['split']}: {len(saved.names)} clips, {header['samples']} samples "
         f"of each, {header['crops']} crop{'s' if header['crops'] > 1 else ''}"
     )
-    if other:
+    if other_split:
         print_line("not comparable: clips of this part may have been trained on")
-    figures: dict[str, Any] = {}
+    accuracies: dict[str, Any] = {}
     for name, rows in means.items():
         counts = confusion(rows, saved.truth)
-        figures[name] = {
+        accuracies[name] = {
             "top1": round(top_k(rows, saved.truth, 1), 4),
             "top5": round(top_k(rows, saved.truth, 5), 4),
             "right_by_class": right_by_class(counts, saved.classes),
             "confusion": counts.tolist(),
         }
-        print_line(f"{name:9} top-1 {figures[name]['top1']:.4f}  top-5 {figures[name]['top5']:.4f}")
-    best = list(means)[-1]
-    for label, right in figures[best]["right_by_class"].items():
+        print_line(
+            f"{name:9} top-1 {accuracies[name]['top1']:.4f}  top-5 {accuracies[name]['top5']:.4f}"
+        )
+    detailed = list(means)[-1]  # "fused" if there are several streams
+    for label, right in accuracies[detailed]["right_by_class"].items():
         print_line(f"  {label:24} {right}")
     if report is not None:
-        write_json(report, {**header, "part": part, "clips": len(saved.names)} | figures)
+        write_json(report, {**header, "part": part, "clips": len(saved.names)} | accuracies)
     if picture is not None:
-        title = f"{best}, {len(saved.names)} {part} clips"
-        draw_confusion(confusion(means[best], saved.truth), saved.classes, title, picture)
+        title = f"{detailed}, {len(saved.names)} {part} clips"
+        draw_confusion(confusion(means[detailed], saved.truth), saved.classes, title, picture)

@@ -18,16 +18,19 @@ if TYPE_CHECKING:
 
 
 def fuse_command(
-    scores: Annotated[Path, typer.Argument(help=".npz from `twostream evaluate --for-fusion`.")],
+    scores: Annotated[
+        Path, typer.Argument(help="Scores of `twostream evaluate --for-fusion`: .npz.")
+    ],
     report: Annotated[Path | None, typer.Option(help="Save the results: .json.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Save the causal recurrent fusion: .safetensors.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the recurrent fusion.")] = 1,
 ) -> None:
     """Compare ways to fuse streams: average, weights, SVM, recurrent (causal and whole clip).
 
-    They are fitted on training clips, chosen on validation clips and reported on test clips.
+    The SVM and the recurrent networks are fitted on training clips. Weights, the SVM's penalty and
+    the recurrent networks' epoch are chosen on validation clips. Top-1 and top-5 are of test clips.
     """
     from train.evaluation.metrics import top_k
     from train.evaluation.recurrent import write_recurrent
@@ -41,17 +44,19 @@ def fuse_command(
     for part in ("train", "test"):
         if part not in saved.parts:
             raise DataError(f"{scores}: has no {part} clips; evaluate with --for-fusion")
-    fused, notes, causal = _fuse(saved, seed)
+    fused, parameters, causal = _fuse(saved, seed)
     counts = {part: saved.parts.count(part) for part in ("train", "validation", "test")}
     print(f"fitted on {counts['train']} clips, chosen on {counts['validation']}, ", end="")
     print(f"tested on {counts['test']}")
-    figures: dict[str, Any] = {"clips": counts} | notes
+    results: dict[str, Any] = {"clips": counts} | parameters
     for name, rows in fused.items():
-        figures[name] = {f"top{k}": round(top_k(rows, test.truth, k), 4) for k in (1, 5)}
-        print(f"{name:18} top-1 {figures[name]['top1']:.4f}  top-5 {figures[name]['top5']:.4f}")
-    print("weights:", ", ".join(f"{name} {weight}" for name, weight in notes["weights"].items()))
+        results[name] = {f"top{k}": round(top_k(rows, test.truth, k), 4) for k in (1, 5)}
+        print(f"{name:18} top-1 {results[name]['top1']:.4f}  top-5 {results[name]['top5']:.4f}")
+    print(
+        "weights:", ", ".join(f"{name} {weight}" for name, weight in parameters["weights"].items())
+    )
     if report is not None:
-        write_json(report, figures)
+        write_json(report, results)
     if out is not None:
         write_recurrent(out, causal)
 
@@ -70,14 +75,15 @@ def _fuse(
     }
     truth = {name: part.truth for name, part in parts.items()}
     equal = {stream: round(1 / len(saved.scores), 4) for stream in saved.scores}
-    validated = len(truth["validation"]) > 0
-    weights = search_weights(means["validation"], truth["validation"]) if validated else equal
+    weights = equal
+    if len(truth["validation"]):
+        weights = search_weights(means["validation"], truth["validation"])
     inputs = {name: stacked(scores) for name, scores in means.items()}
-    machine = fit_svm(inputs["train"], truth["train"], inputs["validation"], truth["validation"])
+    svm = fit_svm(inputs["train"], truth["train"], inputs["validation"], truth["validation"])
     fused = means["test"] | {
         "average": fuse(means["test"], equal),
         "weighted": fuse(means["test"], weights),
-        "svm": svm_scores(machine, inputs["test"], len(saved.classes)),
+        "svm": svm_scores(svm, inputs["test"], len(saved.classes)),
     }
     sequences = {
         name: Sequences(np.concatenate(list(part.features.values()), axis=2), truth[name])
@@ -89,4 +95,4 @@ def _fuse(
     }
     for kind, network in networks.items():
         fused[f"recurrent {kind}"] = clip_scores(network, sequences["test"].features)
-    return fused, {"weights": weights, "svm_penalty": machine.C}, networks["causal"]
+    return fused, {"weights": weights, "svm_penalty": svm.C}, networks["causal"]

@@ -1,6 +1,6 @@
 """`twostream seed-table`: trains and evaluates every row of the Keras two-stream project's table.
 
-It calls the other commands one after another, so that each row can be reproduced by hand and a
+It runs the other commands one after another, so that each row can be reproduced by hand, and a
 stopped run can continue.
 """
 
@@ -26,7 +26,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """published: top-1 on UCF101 split 1 in percent, from the project's page; 75 is "about"."""
+    """A network of the table. published: top-1 on UCF101 split 1 in percent, from the project's
+    page; 75 stands for its "about 75".
+    """
 
     stream: str
     backbone: str
@@ -40,43 +42,43 @@ ROWS = (
     Row("temporal", "resnet50", 75.0),
     Row("temporal", "legacy_xception", 84.4),
 )
-FUSIONS = {"average": 91.25, "recurrent whole": 91.7}  # of both Xception networks
-FUSED = "legacy_xception"
+FUSIONS = {"average": 91.25, "recurrent whole": 91.7}  # published, of both Xception networks
+FUSED_BACKBONE = "legacy_xception"
 
 
 def seed_table_command(
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder for all runs, results.md and results.json.")],
+    out: Annotated[Path, typer.Option(help="Folder of the runs, results.md and results.json.")],
     classes: Classes = "",
     changes: Changes = None,
-    samples: Annotated[int, typer.Option(min=1, help="Snippets of each clip.")] = 19,
+    samples: Annotated[int, typer.Option(min=1, help="Evenly spaced snippets of each clip.")] = 19,
     cache: Cache = Path("work/cache"),
 ) -> None:
-    """Train and evaluate the networks of the Keras project and compare with its results.
+    """Train and evaluate the networks of the Keras two-stream project, and compare the top-1.
 
-    On all of UCF101 this takes days on a GPU; --set schedule.epochs=1 shows that it works.
+    On all of UCF101 this takes days on a GPU; try it with --set schedule.epochs=1.
     """
     out.mkdir(parents=True, exist_ok=True)
-    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for row in ROWS:
         logger.info("%s %s", row.stream, row.backbone)
         run = _train(row, data, out, classes, changes or [], cache)
-        figures = _evaluate(row, run, data, out, samples, cache)
-        found.append(
+        report = _evaluate(row, run, data, out, samples, cache)
+        results.append(
             {"row": f"{row.stream}, {row.backbone}", "published": row.published, "run": str(run)}
-            | {"top1": figures[row.stream]["top1"], "clips": figures["clips"]}
+            | {"top1": report[row.stream]["top1"], "clips": report["clips"]}
         )
-    runs = {row.stream: _run_of(row, out) for row in ROWS if row.backbone == FUSED}
+    runs = {row.stream: _run_of(row, out) for row in ROWS if row.backbone == FUSED_BACKBONE}
     fused = _fuse(runs, data, out, samples, cache)
     for name, published in FUSIONS.items():
         top1 = fused[name]["top1"]
-        found.append({"row": f"{name} of both Xception", "published": published, "top1": top1})
-    _write(out, found)
+        results.append({"row": f"{name} of both Xception", "published": published, "top1": top1})
+    _write(out, results)
     print((out / "results.md").read_text(), end="")
 
 
 def _command(*words: object) -> None:
-    """Run a twostream command. Raises TrainingError if it fails; it has shown its own message."""
+    """Run a twostream command, which prints its own errors. Raises TrainingError if it fails."""
     twostream = str(Path(sys.executable).with_name("twostream"))
     command = [twostream, *map(str, words), "--log-level", current_level()]
     if subprocess.run(command, check=False).returncode:
@@ -84,8 +86,8 @@ def _command(*words: object) -> None:
 
 
 def _train(row: Row, data: Path, out: Path, classes: str, changes: list[str], cache: Path) -> Path:
-    chosen = [f"network.backbone={row.backbone}", *changes]
-    words = [word for change in chosen for word in ("--set", change)]
+    overrides = [f"network.backbone={row.backbone}", *changes]
+    words = [word for override in overrides for word in ("--set", override)]
     words += ["--classes", classes] if classes else []
     folder = out / row.stream / row.backbone
     _command(
@@ -96,7 +98,7 @@ def _train(row: Row, data: Path, out: Path, classes: str, changes: list[str], ca
 
 
 def _run_of(row: Row, out: Path) -> Path:
-    """The run folder with a row's checkpoints. Raises TrainingError unless there is just one."""
+    """The run folder of a row. Raises TrainingError if there is not exactly one."""
     folder = out / row.stream / row.backbone
     runs = [path for path in folder.iterdir() if path.is_dir()]
     if len(runs) != 1:

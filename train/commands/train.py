@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def train_command(
-    stream: Annotated[str, typer.Argument(help="spatial or temporal.")],
+    stream: Annotated[str, typer.Argument(help="Stream to train: spatial or temporal.")],
     data: Data,
     classes: Classes = "",
     split: Annotated[int, typer.Option(help="Official split, 1 to 3.")] = 1,
@@ -43,49 +43,49 @@ def train_command(
         "work"
     ),
     resume: Annotated[
-        str, typer.Option(help="auto: continue this run where it stopped; or a run folder.")
+        str, typer.Option(help="auto: resume the run if there is one; or the run folder to resume.")
     ] = "",
     flow: Flow = "fast",
     qat: Annotated[
         Path | None,
-        typer.Option(help="Fine-tune this checkpoint or run quantisation-aware, for INT8."),
+        typer.Option(help="Checkpoint or run folder to fine-tune quantisation-aware, for INT8."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Data loading processes; default: chosen by cores.")
+        int | None, typer.Option(min=0, help="Data loading processes; default: by cores.")
     ] = None,
     save_every: Annotated[
-        float, typer.Option(min=0, help="Seconds between saves of the training state.")
+        float, typer.Option(min=0, help="Seconds between saves of the state to resume from.")
     ] = 300.0,
     keep: Annotated[
-        int, typer.Option(min=1, help="Newest checkpoints to keep besides the best.")
+        int, typer.Option(min=1, help="Number of newest checkpoints to keep besides the best.")
     ] = 3,
     cache: Cache = Path("work/cache"),
 ) -> None:
-    """Train one stream; under torchrun on several GPUs or machines.
+    """Train the network of one stream; under torchrun on several GPUs or machines.
 
-    The best checkpoint is chosen on validation clips, held out by group from the training list;
-    test clips are not read. With --classes, training clips of all other classes are negatives.
+    The best checkpoint is chosen on validation clips, which are held out by group from the training
+    list. Test clips are not read. With --classes, clips of all other classes are negatives.
     """
     from train.data.dataset import open_dataset
     from train.data.splits import hold_out
     from train.recipe import load_recipe
 
-    if os.environ.get("RANK", "0") != "0":  # only the first process of torchrun logs
+    if os.environ.get("RANK", "0") != "0":  # only the leading process logs
         silence()
     if stream not in STREAMS:
         raise DataError(f"stream {stream!r} does not exist; give {' or '.join(STREAMS)}")
     preset: Spec = flow_preset(flow)
     if qat is None:
-        chosen = load_recipe(recipe, stream, tuple(changes or ()))
+        settings = load_recipe(recipe, stream, tuple(changes or ()))
     else:
-        chosen, preset, classes = _fine_tuning(qat, stream, preset, tuple(changes or ()))
-    part = open_dataset(data, split)  # before the slow imports, to report a wrong path at once
-    names = class_list(classes, {clip.label for clip in part.train})
-    train, validation = hold_out(part.train, names, chosen.validation.fraction)
+        settings, preset, classes = _fine_tuning(qat, stream, preset, tuple(changes or ()))
+    dataset = open_dataset(data, split)  # before the slow imports, to report a wrong path at once
+    names = class_list(classes, {clip.label for clip in dataset.train})
+    train, validation = hold_out(dataset.train, names, settings.validation.fraction)
     from train.training.job import Job, JobOptions, run_job
 
-    job = Job(stream, names, split, train, validation, chosen, preset)
-    _log_clips(job, len(part.missing))
+    job = Job(stream, names, split, train, validation, settings, preset)
+    _log_clips(job, len(dataset.missing))
     options = JobOptions(out, resume, workers, save_every, keep, cache)
     logger.info("best checkpoint: %s", run_job(job, options))
 
@@ -105,7 +105,7 @@ def _log_clips(job: Job, missing: int) -> None:
 def _fine_tuning(
     trained: Path, stream: str, preset: Spec, changes: tuple[str, ...]
 ) -> tuple[Recipe, Spec, str]:
-    """The recipe, motion and classes to fine-tune a checkpoint with quantisation-aware training."""
+    """The recipe, motion method and classes of a quantisation-aware fine-tuning of a checkpoint."""
     from train.models.checkpoint import find_checkpoint, read_metadata, read_spec
     from train.recipe import parse_recipe, quantisation_aware
 

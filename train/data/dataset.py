@@ -2,11 +2,11 @@
 
     ROOT/UCF-101/<Class>/v_<Class>_gNN_cNN.avi  with  ROOT/ucfTrainTestlist/    UCF101 as it comes
     ROOT/jpegs_256/v_<Class>_gNN_cNN/frame000001.jpg  with  ROOT/ucfTrainTestlist/    its frames
-    ROOT/<Class>/[<group>/]<clip>.mp4                                           your own actions
-    ROOT.csv                                                                    a list of your own
+    ROOT/<Class>/[<group>/]<clip>.mp4                                           class folders
+    ROOT.csv                                                                    a list of clips
 
-The first and the second have the official splits; the others are cut by group (see folders.py).
-Flow that was extracted beside the frames (tvl1_flow/) is not used: it is flow of another kind.
+The first two have official splits; the others are split by group (see folders.py). Flow images
+beside the frames (tvl1_flow/) are not read: they were computed by another method.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from train.data.ucf101 import LISTS, load_split
 
 
 def open_dataset(root: Path, split: int) -> Split:
-    """The clips at `root`, in training and test.
+    """The training and test clips of the data set at `root`.
 
-    Raises DataError if there is no data set or its lists cannot be used.
+    split: number of the official split, from 1; for class folders and CSVs, of the split by group.
+    Raises DataError if there is no data set, or its lists are invalid.
     """
     if root.suffix.lower() == ".csv":
         return load_csv(root, split)

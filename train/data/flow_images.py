@@ -1,10 +1,10 @@
 """Flow as images, in the folders that other two-stream projects read.
 
-    OUT/flow.json                                        how it was made: nothing else is mixed in
-    OUT/{u,v}/v_<Class>_gNN_cNN/frame000001.jpg          flow from picture 1 to picture 2, in bytes
+    OUT/flow.json                                        its settings; all flow in OUT has the same
+    OUT/{u,v}/v_<Class>_gNN_cNN/frame000001.jpg          flow from frame 1 to frame 2, as bytes
 
-The flow is that of the runtime: the same resized frames, TV-L1, bound and rounding. JPEG loses a
-level or so of it; training here uses the cache, which loses nothing.
+The flow is that of a live run: the same resized frames, method, bound and rounding. JPEG changes
+values by about one level; training uses the cache, which is lossless.
 """
 
 from __future__ import annotations
@@ -30,14 +30,18 @@ FORMAT = 1
 
 
 def open_flow_folder(out: Path, geometry: Geometry, flow: Spec) -> None:
-    """Create the folder, or check that its flow has the same settings. Raises DataError if not."""
+    """Create the folder, or check that its flow has the same settings.
+
+    flow: the spec of the motion method. Raises DataError if the settings differ, the folder holds
+    other files, or it cannot be read or written.
+    """
     note = out / "flow.json"
     sections = {"geometry": geometry, "flow": flow}
-    wanted = {name: s.model_dump(mode="json", by_alias=True) for name, s in sections.items()}
-    wanted["format"] = {"version": FORMAT, "jpeg_quality": QUALITY}
+    settings = {name: s.model_dump(mode="json", by_alias=True) for name, s in sections.items()}
+    settings["format"] = {"version": FORMAT, "jpeg_quality": QUALITY}
     try:
         if note.exists():
-            _compare(note, json.loads(note.read_text()), wanted)
+            _compare(note, json.loads(note.read_text()), settings)
             return
         if out.exists() and any(out.iterdir()):
             raise DataError(f"{out}: holds other files; give a new folder for the flow")
@@ -45,28 +49,29 @@ def open_flow_folder(out: Path, geometry: Geometry, flow: Spec) -> None:
         raise DataError(f"{out}: cannot be read ({error.strerror})") from None
     except ValueError:
         raise DataError(f"{note}: is damaged; give a new folder for the flow") from None
-    write_json(note, wanted)
+    write_json(note, settings)
 
 
-def _compare(note: Path, found: object, wanted: dict[str, dict[str, object]]) -> None:
-    for section, values in wanted.items():
-        there = found.get(section) if isinstance(found, dict) else None
+def _compare(note: Path, saved: object, settings: dict[str, dict[str, object]]) -> None:
+    """Raises DataError if a saved setting differs. saved: parsed JSON."""
+    for section, values in settings.items():
+        saved_values = saved.get(section) if isinstance(saved, dict) else None
         for key, value in values.items():
-            old = there.get(key) if isinstance(there, dict) else None
+            old = saved_values.get(key) if isinstance(saved_values, dict) else None
             if old != value:
                 raise DataError(
-                    f"{note}: the flow there has {section}.{key} {old}, asked is {value}; "
+                    f"{note}: the flow there has {section}.{key} {old}, now it is {value}; "
                     "give a new folder for the flow"
                 )
 
 
 def clip_folder(clip: Clip) -> str:
-    """The name of a clip's folders."""
+    """The name of the folders of a clip's flow."""
     return clip.name.rpartition("/")[2] if "/v_" in clip.name else clip.name.replace("/", "_")
 
 
 def is_extracted(clip: Clip, out: Path) -> bool:
-    """Whether the flow of a clip is there and complete."""
+    """Whether the flow of a clip has been written completely."""
     name = _stem(clip)
     return (out / "u" / name).is_dir() and (out / "v" / name).is_dir()
 
@@ -74,13 +79,13 @@ def is_extracted(clip: Clip, out: Path) -> bool:
 def extract_clip(clip: Clip, out: Path, geometry: Geometry, flow: Spec) -> int:
     """Write the flow of one clip and return the number of flows.
 
-    Safe to be done twice, also at once: a folder gets its name when it is whole. Raises DataError
-    if the clip cannot be read or the flow not be written.
+    Several processes may write the same clip at the same time: a folder gets its name once it is
+    complete. Raises DataError if the clip cannot be read, or the flow cannot be written.
     """
     name = _stem(clip)
-    # a name of its own for each process of each machine
-    mark = f".{name}.{os.uname().nodename}.{os.getpid()}.part"
-    partial = {axis: out / axis / mark for axis in ("u", "v")}
+    # unique to this process on this machine
+    unique = f".{name}.{os.uname().nodename}.{os.getpid()}.part"
+    partial = {axis: out / axis / unique for axis in ("u", "v")}
     try:
         for folder in partial.values():
             shutil.rmtree(folder, ignore_errors=True)
@@ -105,8 +110,8 @@ def extract_clip(clip: Clip, out: Path, geometry: Geometry, flow: Spec) -> int:
 
 
 def _write(path: Path, plane: object) -> None:
-    done, data = cv2.imencode(".jpg", plane, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])  # type: ignore[call-overload]
-    assert done
+    encoded, data = cv2.imencode(".jpg", plane, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])  # type: ignore[call-overload]
+    assert encoded
     path.write_bytes(data.tobytes())
 
 
@@ -115,8 +120,8 @@ def _stem(clip: Clip) -> str:
     return name if clip.path.is_dir() else name.rpartition(".")[0]
 
 
-def extract_or_say(clip: Clip, out: Path, geometry: Geometry, flow: Spec) -> int | str:
-    """Like `extract_clip`, but returns errors as text: one bad clip must not stop the others."""
+def extract_or_explain(clip: Clip, out: Path, geometry: Geometry, flow: Spec) -> int | str:
+    """Like `extract_clip`, but returns an error as text: one bad clip does not stop the run."""
     try:
         return extract_clip(clip, out, geometry, flow)
     except DataError as error:

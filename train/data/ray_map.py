@@ -1,4 +1,4 @@
-"""Processes clips on many machines with Ray, an optional extra.
+"""Processes clips on several machines with Ray, an optional extra.
 
 Every machine needs twostream-edge with the extras `train` and `cluster`, and the same paths for
 data and outputs. If a worker dies, Ray gives its clip to another one.
@@ -17,13 +17,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 RETRIES = 5  # of a clip whose worker died
-AHEAD = 4  # tasks in flight for each core: enough to keep it busy, few enough to hold in memory
+TASKS_PER_CORE = 4  # in flight: enough to keep a core busy, few enough to hold in memory
 
 
 def map_on_cluster(
     work: Callable[[T], R], items: Sequence[T], address: str
 ) -> Iterator[tuple[T, R]]:
-    """Each item with its result of `work`, in the order they finish.
+    """Each item with its result of `work`, in the order in which they finish.
 
     address: "local" starts a cluster on this machine; "auto" or HOST:PORT joins a running one.
     Raises DataError if there is none, or the workers of an item die repeatedly.
@@ -56,17 +56,17 @@ def map_on_cluster(
 def _run(work: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
     import ray
 
-    def task(item: T) -> R:  # Ray takes nothing but plain functions
+    def task(item: T) -> R:  # Ray accepts plain functions only, not partials
         return work(item)
 
     remote = ray.remote(max_retries=RETRIES)(task)
     waiting = list(reversed(items))
-    flying: dict[object, T] = {}
-    most = AHEAD * max(int(ray.cluster_resources().get("CPU", 1)), 1)
-    while waiting or flying:
-        while waiting and len(flying) < most:
+    running: dict[object, T] = {}
+    limit = TASKS_PER_CORE * max(int(ray.cluster_resources().get("CPU", 1)), 1)
+    while waiting or running:
+        while waiting and len(running) < limit:
             item = waiting.pop()
-            flying[remote.remote(item)] = item
-        done, _ = ray.wait(list(flying), num_returns=1)
-        for reference in done:
-            yield flying.pop(reference), ray.get(reference)
+            running[remote.remote(item)] = item
+        finished, _ = ray.wait(list(running), num_returns=1)
+        for reference in finished:
+            yield running.pop(reference), ray.get(reference)

@@ -1,4 +1,4 @@
-"""Splits lists of clips, always by group, since the clips of one group are alike."""
+"""Splits lists of clips by group, since the clips of one group are cut from one recording."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from train.data.clips import Clip
 def hold_out(
     clips: Sequence[Clip], classes: tuple[str, ...], fraction: float
 ) -> tuple[list[Clip], list[Clip]]:
-    """Hold out a validation part: (train, validation), the same on every machine.
+    """Hold out validation clips: (train, validation), the same on every machine.
 
-    A class that is to be learnt gives the nearest whole number of groups to `fraction` of its own,
-    spread evenly over its group numbers. Of the other classes every fourth, by name, is held out
-    whole: "unknown" is to be judged by actions that the network has never seen. A single other
-    class, such as a folder of everything else, gives groups like those that are to be learnt.
+    classes: those to be learnt. Of each, round(fraction * groups) groups are held out, spread
+    evenly over its groups. Of the other classes every fourth, by name, is held out completely, so
+    that "unknown" is validated on actions that the network has not seen. A single other class, such
+    as a folder of all other actions, is split by group like the classes to be learnt.
     """
     groups: dict[str, list[str]] = {label: [] for label in sorted({c.label for c in clips})}
     for clip in clips:
         groups[clip.label].append(clip.group)
-    others = [label for label in groups if label not in classes]
-    held: set[tuple[str, str]] = set()
-    for label in others[1::4]:
-        held |= {(label, group) for group in groups[label]}
-    for label in (*classes, *others) if len(others) == 1 else classes:
-        own = sorted(set(groups[label]))
-        count = min(round(fraction * len(own)), len(own) - 1)
-        held |= {(label, own[(2 * i + 1) * len(own) // (2 * count)]) for i in range(count)}
-    train = [clip for clip in clips if (clip.label, clip.group) not in held]
-    return train, [clip for clip in clips if (clip.label, clip.group) in held]
+    other_labels = [label for label in groups if label not in classes]
+    held_out: set[tuple[str, str]] = set()
+    for label in other_labels[1::4]:
+        held_out |= {(label, group) for group in groups[label]}
+    for label in (*classes, *other_labels) if len(other_labels) == 1 else classes:
+        names = sorted(set(groups[label]))
+        count = min(round(fraction * len(names)), len(names) - 1)
+        held_out |= {(label, names[(2 * i + 1) * len(names) // (2 * count)]) for i in range(count)}
+    train = [clip for clip in clips if (clip.label, clip.group) not in held_out]
+    return train, [clip for clip in clips if (clip.label, clip.group) in held_out]
 
 
 def folds(
@@ -37,8 +37,8 @@ def folds(
 ) -> list[tuple[list[Clip], list[Clip]]]:
     """`count` partitions (train, test) for cross-validation, the same on every machine.
 
-    The groups of each class take turns, so that every clip of the classes is tested once. Clips of
-    other classes are in every training part and in no test part.
+    The groups of each class are dealt out to the folds in turn, so that every clip of the classes
+    is in one test part. Clips of other classes are in every training part and in no test part.
     """
     fold_of: dict[tuple[str, str], int] = {}
     for label in classes:

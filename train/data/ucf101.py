@@ -1,11 +1,11 @@
 """UCF101 on disk: clips, classes, groups and the official split lists.
 
-    ROOT/UCF-101/<Class>/v_<Class>_gNN_cNN.avi      or, as Feichtenhofer has published its frames,
+    ROOT/UCF-101/<Class>/v_<Class>_gNN_cNN.avi     or the frames that Feichtenhofer published:
     ROOT/jpegs_256/v_<Class>_gNN_cNN/frame000001.jpg
     ROOT/ucfTrainTestlist/{classInd,trainlist0N,testlist0N}.txt
 
-The list and the folder say HandstandPushups where the files say HandStandPushups; both are taken.
-A subset of the clips is enough: what is listed and not there is counted, not an error.
+The lists and folders say HandstandPushups where the file names say HandStandPushups; both are read.
+Listed clips that are missing are no error: they are counted.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ _NAME = re.compile(r"^v_(?P<label>[A-Za-z]+)_g(?P<group>\d{2})_c(?P<clip>\d{2})\
 
 
 def canonical(label: str) -> str:
+    """The class name, in its usual spelling."""
     return "HandstandPushups" if label.lower() == "handstandpushups" else label
 
 
 def load_split(root: Path, number: int) -> Split:
-    """Read split `number` (1, 2 or 3) of the UCF101 tree at `root`.
+    """Split `number` (1, 2 or 3) of the UCF101 tree at `root`.
 
-    Raises DataError if lists or clips are missing, a line cannot be read, or a group is in both the
-    training and the test list.
+    Raises DataError if a list is missing or invalid, none of its clips is there, or a group of a
+    class is in both the training and the test list.
     """
     split = read_split(root, number)
     leaked = leaks(split)
@@ -42,7 +43,7 @@ def load_split(root: Path, number: int) -> Split:
 
 
 def read_split(root: Path, number: int) -> Split:
-    """Like `load_split`, without checking the content of the lists."""
+    """Like `load_split`, without the check for groups in both lists and for missing clips."""
     if number not in (1, 2, 3):
         raise DataError(f"split {number} does not exist; UCF101 has splits 1, 2 and 3")
     if not (root / LISTS).is_dir():
@@ -86,16 +87,16 @@ def _read_list(path: Path, folder: Path) -> tuple[tuple[Clip, ...], tuple[str, .
         if match is None:
             raise DataError(f"{path}:{number}: {name!r} is not Class/v_Class_gNN_cNN.avi")
         label = canonical(match["label"])
-        found = _find(folder, label, file)
-        if found is None:
+        clip = _find(folder, label, file)
+        if clip is None:
             missing.append(name)
         else:
-            clips.append(Clip(str(found.relative_to(folder)), found, label, match["group"]))
+            clips.append(Clip(str(clip.relative_to(folder)), clip, label, match["group"]))
     return tuple(clips), tuple(missing)
 
 
 def _find(folder: Path, label: str, file: str) -> Path | None:
-    """The video below its class, or the folder of its frames."""
+    """The video in the folder of its class, or the folder of its frames; None if it is missing."""
     spellings = {label}
     if label == "HandstandPushups":
         spellings.add("HandStandPushups")

@@ -1,4 +1,4 @@
-"""Late fusion of the streams' scores: weights, and a linear SVM."""
+"""Late fusion of the streams' mean scores: searched weights, and a linear SVM."""
 
 from __future__ import annotations
 
@@ -15,59 +15,60 @@ from edge.errors import DataError
 from train.evaluation.metrics import Truth, log_likelihood, top_k
 
 STEPS = 20  # weights are searched in twentieths
-PENALTIES = (0.1, 1.0, 10.0, 100.0)  # of the SVM
+PENALTIES = (0.1, 1.0, 10.0, 100.0)  # values of the SVM's C
+
+StreamScores = Mapping[str, Scores]  # (clips, C) each, by stream
 
 
-Streams = Mapping[str, Scores]  # (N, C) each, by name
+def search_weights(scores: StreamScores, truth: Truth, minimum: float = 0.0) -> dict[str, float]:
+    """The weights of the streams, with a sum of 1, that give the best top-1 on these clips, and
+    among those the best log-likelihood. minimum: of each weight.
 
-
-def search_weights(scores: Streams, truth: Truth, least: float = 0.0) -> dict[str, float]:
-    """The weights, which add up to 1, with the best top-1 of these clips; among equals those with
-    the best log-likelihood. No stream gets less than `least`.
-
-    From equal weights on, two streams at a time share what both have in the best way, until no
-    pair has a better one: of two streams that is every way there is.
+    Coordinate search: starting from equal weights, the sum of two weights is divided anew in the
+    best way, for each pair of streams, until no pair improves. For two streams this tries all
+    weights.
     """
-    names, fewest = list(scores), math.ceil(least * STEPS - 1e-9)
-    each, more = divmod(STEPS, len(names))
-    steps = {name: each + (index < more) for index, name in enumerate(names)}
+    names, fewest = list(scores), math.ceil(minimum * STEPS - 1e-9)
+    quotient, remainder = divmod(STEPS, len(names))
+    steps = {name: quotient + (index < remainder) for index, name in enumerate(names)}
 
-    def worth(steps: dict[str, int]) -> tuple[float, float]:
+    def quality(steps: dict[str, int]) -> tuple[float, float]:
         fused = fuse(scores, steps)
         return top_k(fused, truth, 1), log_likelihood(fused, truth)
 
-    best, improving = worth(steps), True
+    best, improving = quality(steps), True
     while improving:
         improving = False
-        for one, other in combinations(names, 2):
-            both = steps[one] + steps[other]
-            ways = [
-                steps | {one: share, other: both - share}
-                for share in range(fewest, both - fewest + 1)
+        for first, second in combinations(names, 2):
+            total = steps[first] + steps[second]
+            candidates = [
+                steps | {first: share, second: total - share}
+                for share in range(fewest, total - fewest + 1)
             ]
-            way = max(ways, key=worth)
-            if worth(way) > best:
-                steps, best, improving = way, worth(way), True
+            candidate = max(candidates, key=quality)
+            if quality(candidate) > best:
+                steps, best, improving = candidate, quality(candidate), True
     return {name: count / STEPS for name, count in steps.items()}
 
 
-def stacked(scores: Streams) -> NDArray[np.float32]:
-    """The scores of all streams, normalised to length 1, side by side: (N, streams C)."""
-    parts = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in scores.values()]
-    return np.concatenate(parts, axis=1)
+def stacked(scores: StreamScores) -> NDArray[np.float32]:
+    """The scores of all streams side by side, each normalised to length 1: (clips, streams C)."""
+    rows = [values / np.linalg.norm(values, axis=1, keepdims=True) for values in scores.values()]
+    return np.concatenate(rows, axis=1)
 
 
 def fit_svm(
     inputs: NDArray[np.float32],
     truth: Truth,
-    held: NDArray[np.float32],
-    held_truth: Truth,
+    validation: NDArray[np.float32],
+    validation_truth: Truth,
     seed: int = 1,
 ) -> LinearSVC:
-    """A multi-class linear SVM on stacked scores (Simonyan and Zisserman, "Two-stream
-    convolutional networks", 2014, section 5.3), its penalty chosen on the held-out clips.
+    """A multi-class linear SVM on stacked scores (clips, streams C) (Simonyan and Zisserman,
+    "Two-stream convolutional networks", 2014, section 5.3).
 
-    Raises DataError if there are not two classes to tell apart.
+    Its penalty is the one of PENALTIES that is best on the validation clips; 1 if there are none.
+    Raises DataError if the training clips have fewer than two classes.
     """
     if len(set(truth.tolist())) < 2:
         raise DataError("an SVM needs training clips of two classes or more")
@@ -79,15 +80,18 @@ def fit_svm(
         return machine.fit(inputs, truth)
 
     machines = [fitted(penalty) for penalty in PENALTIES]
-    if not len(held_truth):
-        return machines[1]
-    return max(machines, key=lambda machine: float(machine.score(held, held_truth)))
+    if not len(validation_truth):
+        return machines[PENALTIES.index(1.0)]
+    return max(machines, key=lambda machine: float(machine.score(validation, validation_truth)))
 
 
 def svm_scores(machine: LinearSVC, inputs: NDArray[np.float32], classes: int) -> Scores:
-    """Decision values (N, C); a class that was not trained on comes last."""
+    """The SVM's decision values as scores (clips, C); -inf for classes it was not trained on.
+
+    inputs: (clips, streams C). classes: C.
+    """
     values = machine.decision_function(inputs)
-    if values.ndim == 1:  # of two classes one value tells
+    if values.ndim == 1:  # for two classes it is the value of the second one
         values = np.stack([-values, values], axis=1)
     scores = np.full((len(inputs), classes), -np.inf, np.float32)
     scores[:, machine.classes_] = values

@@ -16,8 +16,8 @@ from edge.files import write_atomic
 def draw_confusion(
     counts: NDArray[np.int64], classes: tuple[str, ...], title: str, path: Path
 ) -> None:
-    """The confusion matrix as a PNG: shares of each row's class, with the counts where there is
-    room for them.
+    """Draw a confusion matrix (C, C) as a PNG. Colours are shares of each row; up to 20 classes the
+    counts are written, too. Raises DataError if it cannot be written.
     """
     size = len(classes)
     side = min(max(4.5, 0.22 * size + 3), 26)
@@ -28,8 +28,8 @@ def draw_confusion(
     font = 9 if size <= 20 else 6
     axes.set_xticks(range(size), classes, rotation=90, fontsize=font)
     axes.set_yticks(range(size), classes, fontsize=font)
-    axes.set_xlabel("taken for")
-    axes.set_ylabel("is")
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
     axes.set_title(title)
     if size <= 20:
         for row, column in zip(*np.nonzero(counts), strict=True):

@@ -1,10 +1,11 @@
-"""The usual test protocols: evenly spaced snippets of a clip, with one view or ten crops."""
+"""Test protocols: evenly spaced snippets of a clip, each as one centre view or as ten crops."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +22,21 @@ from train.models.backbone import classifier, pooled_features
 from train.models.checkpoint import load_checkpoint
 from train.models.malloc import keep_freed_memory
 
-# A batch of inputs (N, channels, H, W) float32 -> one row each (N, K) float32, logits for one
+# Inputs (N, channels, H, W) float32 -> outputs (N, K) float32, such as logits (N, C)
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
-CROP_SHARE = 7 / 8  # of the side: 224 of 256, as Simonyan and Zisserman have it
-BATCH = 32
+CROP_SHARE = 7 / 8  # of the side: 224 of 256 px (Simonyan and Zisserman, 2014)
+BATCH = 32  # inputs
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """samples: evenly spaced moments of a clip, 19 or 25 in print. crops: 1, the whole view as it
-    is live, or 10, the corners and the centre and their mirrors. history: frames before the first
-    moment: the most that any of the networks needs which are evaluated together, so that a network
-    of one frame and one of a stack are asked at the same moments and their scores can be fused.
+    """How a clip is sampled.
+
+    samples: number of evenly spaced snippets; 19 and 25 are usual. crops: 1, the whole view as in
+    a live run, or 10, the corners and the centre and their mirror images. history: the index of the
+    first frame that may be a snippet's last. It is the largest history of all networks that are
+    evaluated together, so that their scores are of the same snippets and can be fused.
     """
 
     samples: int
@@ -43,8 +46,9 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True)
 class ClipScores:
-    """What a network says of one clip. scores: (samples, C), softmax, averaged over the crops;
-    features: (samples, F), what its classifier sees, averaged likewise.
+    """A network's output for the snippets of one clip, averaged over the crops.
+
+    scores: softmax scores (samples, C). features: inputs of its classifier (samples, F).
     """
 
     scores: Scores
@@ -52,16 +56,18 @@ class ClipScores:
 
 
 def ten_crops(size_hw: tuple[int, int]) -> list[Crop]:
-    """The four corners and the centre, and the same mirrored."""
+    """The corners and the centre of a frame, then the same mirrored; sides are CROP_SHARE of it."""
     height, width = (int(side * CROP_SHARE) // 2 * 2 for side in size_hw)
     room_h, room_w = size_hw[0] - height, size_hw[1] - width
-    places = [(0, 0), (0, room_w), (room_h, 0), (room_h, room_w)]
-    places.append((room_h // 4 * 2, room_w // 4 * 2))
-    return [Crop(*place, height, width, flip) for flip in (False, True) for place in places]
+    corners = [(0, 0), (0, room_w), (room_h, 0), (room_h, room_w)]
+    positions = [*corners, (room_h // 4 * 2, room_w // 4 * 2)]
+    return [
+        Crop(*position, height, width, flip) for flip in (False, True) for position in positions
+    ]
 
 
 def torch_network(network: nn.Module) -> Network:
-    """A torch module as a function of arrays."""
+    """A torch module as a function of arrays, computed on the device of its parameters."""
     device = next(network.parameters()).device
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -74,14 +80,20 @@ def torch_network(network: nn.Module) -> Network:
 def sample_scores(
     clip: CachedClip, spec: NetworkSpec, network: Network, protocol: Protocol
 ) -> Scores:
-    """The softmax scores of each snippet of a clip, averaged over the crops, (samples, C)."""
+    """The softmax scores of each snippet of a clip, averaged over the crops: (samples, C).
+
+    network: gives logits.
+    """
     return _rows(clip, spec, lambda batch: softmax(network(batch), 1.0), protocol)
 
 
 def mean_scores(
     clips: list[CachedClip], spec: NetworkSpec, network: Network, samples: int, history: int
 ) -> Scores:
-    """The mean softmax scores of each clip with the whole view, (clips, C); see Protocol."""
+    """The mean softmax scores of each clip (clips, C), with one view per snippet.
+
+    samples, history: see Protocol.
+    """
     protocol = Protocol(samples, 1, history)
     return np.stack([sample_scores(c, spec, network, protocol).mean(axis=0) for c in clips])
 
@@ -94,17 +106,17 @@ def true_classes(clips: list[CachedClip], classes: tuple[str, ...]) -> NDArray[n
 def score_clip(clip: CachedClip, checkpoint: Path, protocol: Protocol) -> ClipScores:
     """The scores and features of a clip by the network of a checkpoint.
 
-    It is loaded once a process, so that a worker of a cluster can be given nothing but its path.
+    Each process loads the checkpoint once: a worker of a cluster gets only its path.
     """
     network, spec = _loaded(checkpoint)
-    rows = _rows(clip, spec, network, protocol)
+    rows = _rows(clip, spec, network, protocol)  # (samples, C + F)
     classes = len(spec.classes)
     return ClipScores(rows[:, :classes], rows[:, classes:])
 
 
 @cache
 def _loaded(checkpoint: Path) -> tuple[Network, NetworkSpec]:
-    """A network whose output rows are the softmax scores followed by the features."""
+    """A network whose output rows are the softmax scores followed by the features: (N, C + F)."""
     keep_freed_memory()
     module, spec, _ = load_checkpoint(checkpoint)
     module.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -133,14 +145,14 @@ def _rows(
     clip: CachedClip, spec: NetworkSpec, network: Network, protocol: Protocol
 ) -> NDArray[np.float32]:
     """The network's output for each snippet, averaged over the crops, (samples, K)."""
-    parts = [network(inputs) for inputs in _batches(_views(clip, spec, protocol))]
-    return np.concatenate(parts).reshape(protocol.samples, protocol.crops, -1).mean(axis=1)
+    outputs = [network(inputs) for inputs in _batches(_views(clip, spec, protocol))]
+    return np.concatenate(outputs).reshape(protocol.samples, protocol.crops, -1).mean(axis=1)
 
 
 def _views(
     clip: CachedClip, spec: NetworkSpec, protocol: Protocol
 ) -> Iterator[NDArray[np.float32]]:
-    """Inputs (channels, H, W), for each snippet its crops one after another."""
+    """The inputs (channels, H, W) of all crops of the first snippet, of the second, and so on."""
     for index in evenly_spaced(len(clip), protocol.history, protocol.samples):
         if protocol.crops == 1:
             yield tensor_at(clip, index, spec)
@@ -150,17 +162,11 @@ def _views(
 
 
 def _cropped(clip: CachedClip, index: int, spec: NetworkSpec, crop: Crop) -> NDArray[np.float32]:
-    """The input of a crop, resized to the size of the whole view; colours are unchanged."""
+    """The input of a crop, resized to the size of the whole view, with unchanged colours."""
     unused = np.random.default_rng(0)
     return augmented_tensor(clip, index, spec, crop, clip.size_hw, unused, 0.0)
 
 
 def _batches(views: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    waiting: list[NDArray[np.float32]] = []
-    for view in views:
-        waiting.append(view)
-        if len(waiting) == BATCH:
-            yield np.stack(waiting)
-            waiting = []
-    if waiting:
-        yield np.stack(waiting)
+    while batch := list(islice(views, BATCH)):
+        yield np.stack(batch)

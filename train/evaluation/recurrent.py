@@ -1,8 +1,8 @@
-"""Recurrent fusion: a GRU over all streams' pooled features, with attention over time.
+"""Recurrent fusion: a GRU over the pooled features of all streams, with attention over time.
 
-After the Keras project that this one descends from: 19 moments of a clip, GRU of 128, attention,
-a dense layer of 64. It looks at the whole video there. Here there is also a causal form, whose
-attention reaches back only, so that each moment has its answer when it comes.
+The network is that of the Keras two-stream project: 19 snippets of a clip, a GRU with 128 units,
+attention, a dense layer with 64. That project attends to the whole clip. The causal form here
+attends to earlier snippets only, so that it gives scores at each snippet of a live video.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ _EPOCHS, _BATCH, _RATE, _DROPOUT = 60, 16, 2e-3, 0.5
 
 
 class RecurrentFusion(nn.Module):
-    """(N, T, F) pooled features, of one stream after another -> logits.
+    """Pooled features (N, T, F), the streams' features side by side -> logits.
 
-    causal: (N, T, C), at each moment from those up to it; whole: (N, 1, C).
+    causal: (N, T, C), each from the snippets up to it. whole: (N, 1, C), from all snippets.
+    Features are standardised by the mean and deviation of the training clips, which are buffers.
     """
 
     mean: torch.Tensor
-    spread: torch.Tensor
+    spread: torch.Tensor  # standard deviation
 
     def __init__(self, kind: Kind, features: int, classes: tuple[str, ...]) -> None:
         super().__init__()
@@ -68,7 +69,7 @@ class RecurrentFusion(nn.Module):
 
 
 class LiveFusion:
-    """The causal form, one snippet at a time."""
+    """The causal form, one snippet at a time. Raises CheckpointError for the form `whole`."""
 
     def __init__(self, network: RecurrentFusion) -> None:
         if network.kind != "causal":
@@ -77,7 +78,7 @@ class LiveFusion:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all snippets, as after a gap."""
+        """Forget all snippets, as after a gap in the video."""
         self._hidden: torch.Tensor | None = None
         self._sum = torch.zeros(1, 1, _HIDDEN)
         self._weight = torch.zeros(1, 1, 1)
@@ -86,9 +87,9 @@ class LiveFusion:
         """The scores (C,) of the next snippet, from its pooled features (F,)."""
         network = self.network
         with torch.inference_mode():
-            moment = torch.from_numpy(features)[None, None]
-            moment = (moment - network.mean) / network.spread
-            hidden, self._hidden = network.gru(moment, self._hidden)
+            snippet = torch.from_numpy(features)[None, None]  # (1, 1, F)
+            snippet = (snippet - network.mean) / network.spread
+            hidden, self._hidden = network.gru(snippet, self._hidden)
             weight = network.query(hidden).exp()
             self._sum = self._sum + weight * hidden
             self._weight = self._weight + weight
@@ -97,25 +98,26 @@ class LiveFusion:
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
-    """features: (clips, T, F); truth: (clips,)."""
+    """Clips to fit on. features: (clips, T, F); truth: index of each clip's class, (clips,)."""
 
     features: NDArray[np.float32]
     truth: Truth
 
 
 def fit_recurrent(
-    kind: Kind, train: Sequences, held: Sequences, classes: tuple[str, ...], seed: int
+    kind: Kind, train: Sequences, validation: Sequences, classes: tuple[str, ...], seed: int
 ) -> RecurrentFusion:
-    """Train on features of training clips and keep the epoch that is best on the held-out ones; the
-    last one where there are none. The same data and seed give the same network.
+    """Train on the features of training clips. The result is the epoch with the best log-likelihood
+    on the validation clips, or the last epoch if there are none. The same data and seed give the
+    same network.
     """
     with _one_thread():
-        return _fit(kind, train, held, classes, seed)
+        return _fit(kind, train, validation, classes, seed)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Use one thread: a GRU of this size is many small products, where threads only wait."""
+    """Use one thread: for the many small products of such a GRU, more threads are slower."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -125,7 +127,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _fit(
-    kind: Kind, train: Sequences, held: Sequences, classes: tuple[str, ...], seed: int
+    kind: Kind, train: Sequences, validation: Sequences, classes: tuple[str, ...], seed: int
 ) -> RecurrentFusion:
     torch.manual_seed(seed)
     network = RecurrentFusion(kind, train.features.shape[2], classes)
@@ -134,7 +136,7 @@ def _fit(
     network.spread.copy_(flat.std(dim=0) + 1e-3)
     optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=0.01)
     inputs, truth = torch.from_numpy(train.features), torch.from_numpy(train.truth)
-    best, kept = -np.inf, network.state_dict()
+    best, best_state = -np.inf, network.state_dict()
     for _ in range(_EPOCHS):
         network.train()
         for rows in torch.randperm(len(inputs)).split(_BATCH):
@@ -144,18 +146,20 @@ def _fit(
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
-        worth = 0.0
-        if len(held.truth):
-            worth = log_likelihood(clip_scores(network, held.features), held.truth)
-        if worth >= best:
-            best = worth
-            kept = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    network.load_state_dict(kept)
+        likelihood = 0.0
+        if len(validation.truth):
+            likelihood = log_likelihood(clip_scores(network, validation.features), validation.truth)
+        if likelihood >= best:
+            best = likelihood
+            best_state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.load_state_dict(best_state)
     return network.eval()
 
 
 def clip_scores(network: RecurrentFusion, features: NDArray[np.float32]) -> Scores:
-    """The scores of whole clips, (clips, C); of the causal form those after the last snippet."""
+    """The softmax scores (clips, C) of clips with features (clips, T, F). For the causal form they
+    are those after the last snippet.
+    """
     network.eval()
     with torch.inference_mode():
         logits = network(torch.from_numpy(features))[:, -1]

@@ -1,8 +1,8 @@
-"""Saved scores: of some networks for each snippet of each clip, in one .npz file.
+"""Saved scores: the scores and features of all streams for each snippet of each clip, in one .npz.
 
 names, labels, parts    (clips,) text; a part is train, validation or test
 STREAM_scores           (clips, samples, C) float32, softmax
-STREAM_features         (clips, samples, F) float32, what the classifier saw
+STREAM_features         (clips, samples, F) float32, inputs of the classifier
 header                  JSON: classes, split, samples, crops, checkpoints and their SHA-256
 """
 
@@ -24,12 +24,18 @@ from edge.files import write_atomic
 
 PARTS = ("train", "validation", "test")
 FORMAT = 1
-_DAMAGED = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+# what numpy, zipfile and json raise for a file that is damaged or something else
+_INVALID = (
+    *(OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True)
 class SavedScores:
-    """Scores of some clips. scores, features: by the names of the streams, in order."""
+    """The content of such a file. scores (clips, samples, C) and features (clips, samples, F): by
+    stream.
+    """
 
     names: tuple[str, ...]
     labels: tuple[str, ...]
@@ -40,6 +46,7 @@ class SavedScores:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the scores."""
         return tuple(self.header["classes"])
 
     @property
@@ -49,7 +56,7 @@ class SavedScores:
         return np.array([numbers[label] for label in self.labels], np.int64)
 
     def part(self, name: str) -> SavedScores:
-        """The clips of one part."""
+        """The clips of one part: "train", "validation" or "test"."""
         rows = [index for index, part in enumerate(self.parts) if part == name]
         return SavedScores(
             tuple(self.names[row] for row in rows),
@@ -89,18 +96,10 @@ def load_scores(path: Path) -> SavedScores:
             features=_of_kind(arrays, "_features"),
         )
         _check(saved)
-    except (
-        OSError,
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as e:
-        reason = getattr(e, "strerror", None) or str(e).split("\n")[0]
+    except _INVALID as error:
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise DataError(
-            f"{path}: no scores that `twostream evaluate --scores` has written ({reason})"
+            f"{path}: not a scores file of `twostream evaluate --scores` ({reason})"
         ) from None
     return saved
 
@@ -124,11 +123,11 @@ def _check(saved: SavedScores) -> None:
     if not len(saved.labels) == len(saved.parts) == clips:
         raise ValueError("names, labels and parts differ in length")
     if set(saved.labels) - set(saved.classes) or set(saved.parts) - set(PARTS):
-        raise ValueError("a label or part that there is not")
+        raise ValueError("an unknown label or part")
     for kind, table in (("scores", saved.scores), ("features", saved.features)):
         for stream, values in table.items():
-            wide = kind == "features" or values.shape[-1:] == (classes,)
-            if values.ndim != 3 or values.shape[:2] != (clips, samples) or not wide:
+            fits = kind == "features" or values.shape[-1:] == (classes,)
+            if values.ndim != 3 or values.shape[:2] != (clips, samples) or not fits:
                 raise ValueError(f"{stream}_{kind} has shape {values.shape}")
             if values.dtype != np.float32 or not np.isfinite(values).all():
                 raise ValueError(f"{stream}_{kind} holds something other than finite float32")

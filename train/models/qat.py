@@ -1,10 +1,10 @@
 """Quantisation-aware fine-tuning: training with the rounding of the INT8 network.
 
-Inputs and weights of convolutions and linear layers are rounded as calibration/placement.py will
-round them, symmetric, one scale a tensor and one an output channel; gradients pass through as if
-nothing had been rounded (Jacob et al., "Quantization and Training of Neural Networks for Efficient
-Integer-Arithmetic-Only Inference", 2018). Batch norm need not be folded for it: it scales output
-channels, and so it scales their steps.
+Inputs and weights of convolutions and linear layers are rounded as by calibration/placement.py:
+symmetric, with one scale per input tensor and one per output channel of the weights. Gradients
+ignore the rounding (straight-through estimator; Jacob et al., "Quantization and Training of Neural
+Networks for Efficient Integer-Arithmetic-Only Inference", 2018). Batch norm is not folded: it
+scales each output channel, and the scale of that channel's weights with it.
 """
 
 from __future__ import annotations
@@ -13,27 +13,29 @@ import torch
 from torch import nn
 
 LEVELS = 127
-RANGE = "input_range"  # a buffer of each layer that rounds; no part of a checkpoint
-_FOLLOW = 0.05  # share of a batch in the range of a layer's inputs
+RANGE = "input_range"  # name of a buffer of each rounding layer; not in checkpoints
+_RANGE_UPDATE = 0.05  # share of the newest batch in the moving average of a layer's input range
 
 
 class _Rounding:
-    """Rounds inputs and weights, for both kinds of layers."""
+    """Rounds a layer's inputs and weights. input_range: moving average of the largest |input|."""
 
     input_range: torch.Tensor
     weight: torch.Tensor
     training: bool
 
     def rounded_input(self, values: torch.Tensor) -> torch.Tensor:
+        """Inputs rounded to int8 levels, in float; in training mode the range is updated."""
         if self.training:
             peak = values.detach().abs().amax().float()
-            followed = torch.lerp(self.input_range, peak, _FOLLOW)
-            self.input_range.copy_(torch.where(self.input_range == 0, peak, followed))
+            average = torch.lerp(self.input_range, peak, _RANGE_UPDATE)
+            self.input_range.copy_(torch.where(self.input_range == 0, peak, average))
         scale = (self.input_range / LEVELS).clamp(min=1e-12)
         zero = torch.zeros_like(scale, dtype=torch.int32)
         return torch.fake_quantize_per_tensor_affine(values, scale, zero, -LEVELS, LEVELS)
 
     def rounded_weight(self) -> torch.Tensor:
+        """The weights rounded to int8 levels, in float."""
         weight = self.weight
         peaks = weight.detach().abs().amax(dim=tuple(range(1, weight.ndim))).float()
         scales = (peaks / LEVELS).clamp(min=1e-12)
@@ -56,7 +58,7 @@ _KINDS: dict[type, type] = {nn.Conv2d: _RoundingConv2d, nn.Linear: _RoundingLine
 
 
 def round_layers(network: nn.Module) -> int:
-    """Add rounding to the convolutions and linear layers, in place; returns how many."""
+    """Add rounding to all convolutions and linear layers, in place. Returns their number."""
     count = 0
     for module in network.modules():
         kind = _KINDS.get(type(module))
@@ -68,6 +70,6 @@ def round_layers(network: nn.Module) -> int:
 
 
 def plain_state(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights of a network, without the entries that rounding has added."""
+    """The state dict of a network, without the buffers of rounding layers."""
     state = network.state_dict()
     return {name: tensor for name, tensor in state.items() if name.split(".")[-1] != RANGE}

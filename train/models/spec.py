@@ -1,4 +1,4 @@
-"""The input of a new network, from its backbone's configuration, stored in the checkpoint."""
+"""The specification of a new network, from its backbone and recipe; checkpoints hold it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from train.streams import STREAMS, training_view
 
 logger = logging.getLogger(__name__)
 
-# No motion is byte 128, and becomes exactly 0; the spread is that of ImageNet's channels.
+# The byte of no motion, 128, becomes exactly 0; the deviation is that of ImageNet's channels.
 FLOW_NORMALISATION = Normalisation(mean=(128 / 255,), std=(0.226,))
 
 
@@ -30,21 +30,23 @@ def network_spec(
     size_px: int = 0,
     stack: int = 10,
 ) -> NetworkSpec:
-    """The specification of a new network: a 4:3 view at the backbone's own size (or `size_px`),
-    normalised as its weights want it.
+    """The specification of a new network: a 4:3 view at the backbone's input size, with the
+    normalisation of its initial weights.
 
-    stream: one of STREAMS; motion: how flow is measured; stack: flows a stack. Raises
-    CheckpointError if the backbone is unknown or cannot be fed at that size.
+    stream: one of STREAMS. motion: the spec of the method that measures flow. train, validation:
+    clips, whose names are recorded. weights: see train/models/weights.py. size_px: side of the
+    input; 0 is the backbone's default. stack: flows per stack. Raises CheckpointError if the
+    backbone is unknown or does not take inputs of that size.
     """
-    fed = STREAMS[stream](stack, motion)
-    pictures = fed.motion is None
+    input_spec = STREAMS[stream](stack, motion)
+    is_rgb = input_spec.motion is None
     return NetworkSpec(
         stream=stream,
         backbone=backbone,
         classes=classes,
         geometry=training_view(input_size(backbone, size_px)),
-        input=fed,
-        normalisation=normalisation_of(backbone, weights) if pictures else FLOW_NORMALISATION,
+        input=input_spec,
+        normalisation=normalisation_of(backbone, weights) if is_rgb else FLOW_NORMALISATION,
         split=split,
         train_clips=tuple(clip.name for clip in train),
         validation_clips=tuple(clip.name for clip in validation),
@@ -52,23 +54,19 @@ def network_spec(
 
 
 def input_size(backbone: str, size_px: int) -> tuple[int, int]:
-    """(H, W) of a backbone's input: its own, made even, or `size_px` where that is not 0."""
+    """The input size (H, W) in px: `size_px`, or the backbone's default if that is 0; odd sizes are
+    rounded up, since chroma has half the size. Raises CheckpointError if the backbone takes its
+    default size only.
+    """
     config = pretrained_config(backbone)
-    own = int(config["input_size"][1])
-    if size_px and size_px != own and config.get("fixed_input_size"):
+    default = int(config["input_size"][1])
+    if size_px and size_px != default and config.get("fixed_input_size"):
         raise CheckpointError(
-            f"backbone {backbone} takes {own} x {own} only; leave network.size_px 0"
+            f"backbone {backbone} takes {default} x {default} only; leave network.size_px 0"
         )
-    size = size_px or own
+    size = size_px or default
     if size % 2:
-        even = size + 1
-        logger.warning(
-            "%s: %d x %d becomes %d x %d, since chroma has half",
-            backbone,
-            size,
-            size,
-            even,
-            even,
-        )
+        text = "%s: %d x %d becomes %d x %d, since chroma has half the size"
+        logger.warning(text, backbone, size, size, size + 1, size + 1)
         size += 1
     return size, size

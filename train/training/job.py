@@ -1,4 +1,4 @@
-"""A training job (clips, classes, recipe), and how it is run."""
+"""A training job: from clips and a recipe to the best checkpoint."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from train.training.run_folder import open_folder, run_name
 class Job:
     """What to train, and on which clips.
 
-    Clips of other classes may be among both lists; those of `validation` choose nothing and are
-    only kept from training. stream: one of train.streams.STREAMS; motion: how flow is measured.
+    stream: one of train.streams.STREAMS. split: of the data set, recorded in the checkpoint. train:
+    clips of other classes are negatives. validation: clips of other classes are not used here, but
+    recorded as held out. motion: the spec of the method that measures flow.
     """
 
     stream: str
@@ -41,8 +42,10 @@ class Job:
 class JobOptions:
     """How to run a job.
 
-    out: the run's folder is made in it. resume: "" to begin, "auto" to go on where there is
-    something to go on from, or the folder of a run. workers: None for what suits the machine.
+    out: folder in which the run's folder is created. resume: "" to start a new run, "auto" to
+    resume if the run's folder has a state, or the folder or state file of a run. workers: data
+    loading processes; None chooses by cores. save_every_s, keep: see RunConfig. cache: folder of
+    the clips' frames and flow.
     """
 
     out: Path
@@ -54,21 +57,24 @@ class JobOptions:
 
 
 def run_job(job: Job, options: JobOptions) -> Path:
-    """Train one stream and return its best checkpoint. Under torchrun, one of several processes."""
+    """Train one stream and return its best checkpoint. Under torchrun this is one of the processes.
+
+    Raises DataError for clips that cannot be used, and as `train_network` does.
+    """
     keep_freed_memory()
     with join_ranks() as ranks:
         spec = _spec(job)
         folder = options.out / run_name(job.recipe, spec)
-        state = _state_to_go_on_from(folder, options.resume) if ranks.leads else None
+        state = _state_to_resume(folder, options.resume) if ranks.leads else None
         state = ranks.from_leader(state)
         store = open_cache(options.cache, spec)
-        chosen_by = [clip for clip in job.validation if clip.label in job.classes]
+        of_classes = [clip for clip in job.validation if clip.label in job.classes]
         with ranks.one_a_machine_first():
             train = fill_cache(store, job.train, job.recipe.sampling.stack)
-            validation = fill_cache(store, chosen_by, job.recipe.sampling.stack)
+            validation = fill_cache(store, of_classes, job.recipe.sampling.stack)
         workers = _workers(ranks) if options.workers is None else options.workers
-        run = RunConfig(folder, state, workers, options.save_every_s, options.keep)
-        return train_network(train, validation, spec, job.recipe, run, ranks)
+        config = RunConfig(folder, state, workers, options.save_every_s, options.keep)
+        return train_network(train, validation, spec, job.recipe, config, ranks)
 
 
 def _spec(job: Job) -> NetworkSpec:
@@ -86,23 +92,23 @@ def _spec(job: Job) -> NetworkSpec:
     )
 
 
-def _state_to_go_on_from(folder: Path, resume: str) -> Path | None:
+def _state_to_resume(folder: Path, resume: str) -> Path | None:
     """The state file for --resume. Raises CheckpointError if there is none."""
     state = open_folder(folder, bool(resume))
     if resume in ("", "auto"):
         return state if resume and state.is_file() else None
-    given = Path(resume)
-    given = given / STATE_FILE if given.is_dir() else given
-    if not given.is_file():
-        raise CheckpointError(f"{given}: no state to go on from; give the folder of a run")
-    return given
+    file = Path(resume)
+    file = file / STATE_FILE if file.is_dir() else file
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no state to go on from; give the folder of a run")
+    return file
 
 
 def _workers(ranks: Ranks) -> int:
-    """Where the network runs on the CPU it needs the cores itself, and a worker for the samples is
-    enough; a GPU leaves them free.
+    """How many processes load data: one beside a network on the CPU, which needs the cores itself;
+    beside a GPU as many as there are cores for this process, 8 at most.
     """
-    cores = len(os.sched_getaffinity(0))
     if ranks.device.type == "cpu":
         return 1
+    cores = len(os.sched_getaffinity(0))
     return min(8, max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1))

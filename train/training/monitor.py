@@ -29,10 +29,11 @@ FLUSH_S = 10  # seconds between writes of events
 
 
 class Monitor:
-    """Shows the progress of a run in the leading process. A context manager; steps count from 1.
+    """Shows the progress of a run. A context manager for the leading process.
 
-    steps: of the whole run; done: steps before a resume. Events of later steps are dropped, so that
-    curves do not overlap.
+    title: of the progress bar. steps: of the whole run; done: those of them that were done before
+    a resume. Events of later steps are dropped, so that curves do not overlap. Raises
+    TrainingError, here and in each method, if the events cannot be written.
     """
 
     def __init__(self, folder: Path, title: str, steps: int, done: int) -> None:
@@ -62,14 +63,18 @@ class Monitor:
         self._events.close()  # type: ignore[no-untyped-call]
 
     def step(self, number: int, scalars: dict[str, float]) -> None:
-        """Report an optimiser step."""
+        """Report optimiser step `number` of the run, from 1. scalars: by name, with "loss" and
+        "samples_per_s" among them.
+        """
         for name, value in scalars.items():
             self._add(f"step/{name}", value, number)
         rates = f"loss {scalars['loss']:.3f}  {scalars['samples_per_s']:.1f} samples/s"
         self._bar.update(self._task, completed=number - self._done, rates=rates)
 
-    def epoch(self, row: dict[str, float], seconds: float, kept: bool) -> None:
-        """Log one line for an epoch. row: epoch, loss and, with validation, its metrics."""
+    def epoch(self, row: dict[str, float], seconds: float, best: bool) -> None:
+        """Log one line for an epoch. row: of the history; seconds: its duration; best: whether it
+        is the best so far.
+        """
         number = int(row["epoch"])
         for name, value in row.items():
             self._add(f"epoch/{name}", value, number)
@@ -77,17 +82,18 @@ class Monitor:
         if "top1" in row:
             text += f"  validation top-1 {row['top1']:.3f}"
             text += f"  log-likelihood {row['log_likelihood']:.3f}"
-        logger.info("%s  %.0f s%s", text, seconds, "  best so far" if kept else "")
+        logger.info("%s  %.0f s%s", text, seconds, "  best so far" if best else "")
 
-    def pictures(
+    def images(
         self, number: int, inputs: torch.Tensor, targets: torch.Tensor, spec: NetworkSpec
     ) -> None:
-        """Show inputs (B, channels, H, W) as images, with the class names of targets (B, C)."""
-        shown = inputs[:SHOWN].float().cpu()
-        picture = GRIDS[spec.input.kind](shown, spec)
-        labels = [_name(row, spec.classes) for row in targets[:SHOWN]]
+        """Show inputs (B, channels, H, W) of step `number` as an image, with the class names of
+        their targets (B, C).
+        """
+        image = GRIDS[spec.input.kind](inputs[:SHOWN].float().cpu(), spec)
+        labels = [_class_name(row, spec.classes) for row in targets[:SHOWN]]
         try:
-            self._events.add_image("inputs", picture, number)  # type: ignore[no-untyped-call]
+            self._events.add_image("inputs", image, number)  # type: ignore[no-untyped-call]
             self._events.add_text("inputs", ", ".join(labels), number)  # type: ignore[no-untyped-call]
         except OSError as error:
             raise self._full(error) from None
@@ -106,15 +112,16 @@ class Monitor:
 
 
 def rgb_grid(inputs: torch.Tensor, spec: NetworkSpec) -> torch.Tensor:
-    """Inputs of one frame (B, 3, H, W) side by side, (3, h, w) in 0..1."""
+    """Inputs of one frame (B, 3, H, W) as an image grid (3, h, w), values 0 to 1."""
     mean = torch.tensor(spec.normalisation.mean).view(-1, 1, 1)
     std = torch.tensor(spec.normalisation.std).view(-1, 1, 1)
     return make_grid((inputs * std + mean).clamp(0, 1), nrow=4)
 
 
 def flow_grid(inputs: torch.Tensor, spec: NetworkSpec) -> torch.Tensor:
-    """First, middle and last flow of stacks (B, 2L, H, W) in the colours of the
-    Middlebury benchmark (Baker et al., 2011), one row a sample: (3, h, w) in 0..1.
+    """The first, middle and last flow of stacks (B, 2L, H, W), one row per sample, as an image
+    grid (3, h, w), values 0 to 1. Colours are those of the Middlebury benchmark (Baker et al.,
+    2011).
     """
     stack, bound_px = spec.input.stack, spec.input.motion.bound_px
     (mean,), (std,) = spec.normalisation.mean, spec.normalisation.std
@@ -130,7 +137,9 @@ GRIDS = {"rgb": rgb_grid, "flow": flow_grid}  # by the kind of input
 
 
 def write_curve(history: list[dict[str, float]], path: Path) -> None:
-    """Loss and, where there is validation, its top-1 over the epochs, as a PNG."""
+    """Plot the training loss and, if all rows have it, the validation top-1 over the epochs, as a
+    PNG. Raises TrainingError if it cannot be written.
+    """
     epochs = [row["epoch"] for row in history]
     figure = Figure(figsize=(7, 4), layout="constrained")
     FigureCanvasAgg(figure)
@@ -152,6 +161,6 @@ def write_curve(history: list[dict[str, float]], path: Path) -> None:
         figure.savefig(file, format="png", dpi=110)
 
 
-def _name(target: torch.Tensor, classes: tuple[str, ...]) -> str:
+def _class_name(target: torch.Tensor, classes: tuple[str, ...]) -> str:
     best = int(target.argmax())
     return classes[best] if float(target[best]) > 1 / len(classes) + 1e-6 else "(other)"

@@ -1,8 +1,10 @@
-"""Optimiser, learning rate schedule, moving average of the weights, and the loss."""
+"""Optimiser, learning rate schedule, moving average of the weights, precision, and the loss."""
 
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,7 +16,10 @@ from train.recipe import OptimiserRecipe, ScheduleRecipe
 def build_optimiser(
     body: list[nn.Parameter], head: list[nn.Parameter], recipe: OptimiserRecipe
 ) -> torch.optim.Optimizer:
-    """An optimiser with two groups, backbone and new classifier; rates are set before each step."""
+    """An optimiser with two parameter groups, backbone (`body`) and classifier (`head`).
+
+    Each group has its peak learning rate under "peak"; `set_rate` sets the rate before each step.
+    """
     groups = [
         {"params": [p for p in body if p.requires_grad], "peak": recipe.rate},
         {"params": [p for p in head if p.requires_grad], "peak": recipe.rate * recipe.head_factor},
@@ -35,7 +40,9 @@ def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
 
 
 def rate_factor(schedule: ScheduleRecipe, step: int, steps: int) -> float:
-    """The share of the peak rate at step `step` (from 0) of the run. steps: per epoch."""
+    """The learning rate as a share of its peak, 0 to 1. step: of the run, from 0; steps: per
+    epoch.
+    """
     warmup = round(schedule.warmup_epochs * steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -45,43 +52,64 @@ def rate_factor(schedule: ScheduleRecipe, step: int, steps: int) -> float:
     return (1 + math.cos(math.pi * done)) / 2
 
 
-def running_mean(network: nn.Module, decay: float) -> AveragedModel:
-    """A second network whose weights and buffers follow the first one's.
+def moving_average(network: nn.Module, decay: float) -> AveragedModel:
+    """A copy of the network whose weights and buffers are exponential moving averages of its own.
 
-    While there have been few steps it follows faster, so that it forgets where it began.
+    decay: per step, 0 to 1. In the first steps the decay is smaller, so that the initial weights
+    lose their influence quickly.
     """
 
     @torch.no_grad()
-    def follow(means: list[torch.Tensor], values: list[torch.Tensor], seen: torch.Tensor) -> None:
-        steps = float(seen)
+    def update(
+        averages: list[torch.Tensor], values: list[torch.Tensor], updates: torch.Tensor
+    ) -> None:
+        steps = float(updates)
         share = 1 - min(decay, (1 + steps) / (10 + steps))
-        for mean, value in zip(means, values, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, share)
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, share)
             else:
-                mean.copy_(value)
+                average.copy_(value)
 
-    return AveragedModel(network, multi_avg_fn=follow, use_buffers=True)  # type: ignore[arg-type]
+    return AveragedModel(network, multi_avg_fn=update, use_buffers=True)  # type: ignore[arg-type]
+
+
+def mixed_type(device: torch.device) -> torch.dtype | None:
+    """The 16-bit type for mixed precision on a device, or None if float32 is faster there.
+
+    torch accepts bfloat16 on CPUs without instructions for it, and is then ten times slower than
+    in float32.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    has_bfloat16 = re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", flags)
+    return torch.bfloat16 if has_bfloat16 else None
 
 
 def class_weights(counts: list[int], kind: str) -> torch.Tensor:
-    """(C,) weights with a mean of 1 over the samples, from the number of samples of each class."""
+    """The weight of each class in the loss, (C,), with a mean of 1 over the samples.
+
+    counts: samples of each class. kind: "none" or "balanced" (see LossRecipe).
+    """
     if kind == "none":
         return torch.ones(len(counts))
-    each = torch.tensor([max(count, 1) for count in counts], dtype=torch.float32)
-    return each.sum() / (len(counts) * each)
+    sizes = torch.tensor([max(count, 1) for count in counts], dtype=torch.float32)
+    return sizes.sum() / (len(counts) * sizes)
 
 
 def smooth(targets: torch.Tensor, smoothing: float) -> torch.Tensor:
-    """Targets (B, C) moved towards equal scores (Szegedy et al., 2016)."""
+    """Label smoothing (Szegedy et al., 2016) of targets (B, C): a share of `smoothing` is spread
+    evenly over the classes.
+    """
     return targets * (1 - smoothing) + smoothing / targets.shape[1]
 
 
 def mix(
     inputs: torch.Tensor, targets: torch.Tensor, share: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`share` of each sample, and for the rest the one opposite it in the batch (mixup, Zhang et
-    al., 2018).
+    """Mixup (Zhang et al., 2018): each sample b of inputs (B, ...) and targets (B, C) becomes
+    `share` of itself plus 1 - `share` of sample B - 1 - b.
     """
     return (
         share * inputs + (1 - share) * inputs.flip(0),
@@ -92,9 +120,12 @@ def mix(
 def consensus_loss(
     logits: torch.Tensor, targets: torch.Tensor, segments: int, weights: torch.Tensor
 ) -> torch.Tensor:
-    """Cross-entropy of logits (B K, C), averaged over the K segments of a sample, with targets
-    (B, C): the mean over B, each sample weighed by its classes, so that the means of the parts of
-    a batch average to that of the whole.
+    """Cross-entropy of the segmental consensus (Wang et al., 2016): logits (B K, C) are averaged
+    over the K segments of each sample.
+
+    targets: (B, C), each row with a sum of 1. weights: (C,) of the classes. Returns the mean over
+    B of weighted losses. It is not divided by the sum of the weights, so that the losses of equal
+    parts of a batch, in several processes, average to the loss of the whole batch.
     """
     logits = logits.float().unflatten(0, (-1, segments)).mean(dim=1)  # (B, C)
     losses = nn.functional.cross_entropy(logits, targets, reduction="none")  # (B,)

@@ -1,20 +1,19 @@
 """The complete state of a training run between two steps, in one file, for --resume.
 
-    resume.safetensors    network.*, mean.* (the running mean), optimiser.N.*, and metadata
+    resume.safetensors    network.*, mean.* (the moving average), optimiser.N.*, and metadata
 
-Nothing random is in it: what is drawn depends on the recipe's seed and on the position alone.
+It has no state of a random generator: every draw is seeded by the recipe's seed, the epoch and the
+step.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
-from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from edge.bundle.network import METADATA_KEY, NetworkSpec
 from edge.errors import CheckpointError
@@ -27,51 +26,55 @@ from train.models.checkpoint import (
     write_tensors,
 )
 from train.recipe import Recipe, parse_recipe
+from train.training.learner import Learner
 
 STATE_FILE = "resume.safetensors"
 
 
 @dataclass(slots=True)
-class Position:
-    """epoch: the one under way, from 1; step: steps of it done; loss_sum: of those steps."""
+class Progress:
+    """How far a run is. epoch: the current one, from 1. step: the number of steps done in it, and
+    loss_sum: the sum of their losses. history: one row for each finished epoch.
+    """
 
     epoch: int = 1
     step: int = 0
     loss_sum: float = 0.0
+    history: History = field(default_factory=list)
+
+    def count_step(self, loss: float) -> None:
+        """Count a step of the current epoch."""
+        self.step += 1
+        self.loss_sum += loss
+
+    def finish_epoch(self, metrics: dict[str, float]) -> None:
+        """Append the row of the current epoch to the history, and go on to the next epoch.
+
+        metrics: of the validation; empty without one.
+        """
+        row = {"epoch": float(self.epoch), "loss": self.loss_sum / self.step}
+        self.history.append(row | metrics)
+        self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """Tensors by name, and the position in the run."""
+    """What a state file holds: the tensors of a Learner, by name, and the progress of the run."""
 
     tensors: dict[str, torch.Tensor]
-    position: Position
-    history: History
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The parts of a run that change at each step."""
-
-    network: nn.Module
-    mean: AveragedModel | None
-    optimiser: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
+    progress: Progress
 
 
 def write_state(
-    path: Path,
-    parts: Parts,
-    position: Position,
-    history: History,
-    spec: NetworkSpec,
-    origin: Origin,
+    path: Path, learner: Learner, progress: Progress, spec: NetworkSpec, origin: Origin
 ) -> None:
-    """Write a state. Raises CheckpointError if it cannot be written; the last one is kept then."""
-    tensors = _flatten("network", parts.network.state_dict())
-    if parts.mean is not None:
-        tensors |= _flatten("mean", parts.mean.state_dict())
-    for number, values in parts.optimiser.state_dict()["state"].items():
+    """Write the state of a run, atomically. Raises CheckpointError if it cannot be written; the
+    previous state file is then still there.
+    """
+    tensors = _flatten("network", learner.network.state_dict())
+    if learner.average is not None:
+        tensors |= _flatten("mean", learner.average.state_dict())
+    for number, values in learner.optimiser.state_dict()["state"].items():
         tensors |= _flatten(
             f"optimiser.{number}", {k: v for k, v in values.items() if v is not None}
         )
@@ -81,9 +84,9 @@ def write_state(
         "recipe": origin.recipe,
         "train_sha256": origin.train_sha256,
         "validation_sha256": origin.validation_sha256,
-        "position": json.dumps([position.epoch, position.step, position.loss_sum]),
-        "history": json.dumps(history),
-        "scaler": json.dumps(parts.scaler.state_dict()),
+        "position": json.dumps([progress.epoch, progress.step, progress.loss_sum]),
+        "history": json.dumps(progress.history),
+        "scaler": json.dumps(learner.scaler.state_dict()),
     }
     write_tensors(path, tensors, metadata)
 
@@ -91,45 +94,47 @@ def write_state(
 def load_state(path: Path, spec: NetworkSpec, origin: Origin) -> TrainingState:
     """The state at `path`, to resume from.
 
-    Raises CheckpointError if the file cannot be read or belongs to another run: another
-    network, recipe, class list or other clips, of which the first difference is named.
+    Raises CheckpointError if the file cannot be read or is of another run: with another network,
+    recipe, class list or other clips. The message names the first difference.
     """
     tensors, metadata = read_tensors(path)
     _check_same_spec(path, read_spec(path, metadata), spec)
     try:
         recipe = parse_recipe(metadata["recipe"])
-        position = Position(*json.loads(metadata["position"]))
-        history = json.loads(metadata["history"])
-        found = (metadata["train_sha256"], metadata["validation_sha256"])
+        epoch, step, loss_sum = json.loads(metadata["position"])
+        progress = Progress(epoch, step, loss_sum, json.loads(metadata["history"]))
+        hashes = (metadata["train_sha256"], metadata["validation_sha256"])
         scaler = json.loads(metadata["scaler"])
     except (KeyError, ValueError, TypeError, ValidationError) as error:
         reason = str(error).split("\n")[0]
         raise CheckpointError(f"{path}: not the state of a training run ({reason})") from None
     _check_same_recipe(path, recipe, parse_recipe(origin.recipe))
-    if found != (origin.train_sha256, origin.validation_sha256):
+    if hashes != (origin.train_sha256, origin.validation_sha256):
         raise CheckpointError(
-            f"{path}: the clips have other contents than those it was trained on; "
-            "bring the same data, or start anew with another --out"
+            f"{path}: is of a run on clips with other contents; "
+            "give the same data, or start anew with another --out"
         )
     tensors = tensors | {f"scaler.{k}": torch.tensor(v) for k, v in scaler.items()}
-    return TrainingState(tensors, position, history)
+    return TrainingState(tensors, progress)
 
 
-def restore(parts: Parts, state: TrainingState, path: Path) -> None:
-    """Restore the tensors of a state. Raises CheckpointError if they do not fit."""
+def restore(learner: Learner, state: TrainingState, path: Path) -> None:
+    """Load the tensors of a state into the learner. `path` is for messages only. Raises
+    CheckpointError if they do not fit.
+    """
     try:
-        parts.network.load_state_dict(_under("network", state.tensors))
-        if parts.mean is not None:
-            parts.mean.load_state_dict(_under("mean", state.tensors))
-        saved = parts.optimiser.state_dict()
-        flat: dict[int, dict[str, torch.Tensor]] = {}
+        learner.network.load_state_dict(_under("network", state.tensors))
+        if learner.average is not None:
+            learner.average.load_state_dict(_under("mean", state.tensors))
+        groups = learner.optimiser.state_dict()
+        by_parameter: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in _under("optimiser", state.tensors).items():
             number, _, key = name.partition(".")
-            flat.setdefault(int(number), {})[key] = tensor
-        parts.optimiser.load_state_dict(saved | {"state": flat})
+            by_parameter.setdefault(int(number), {})[key] = tensor
+        learner.optimiser.load_state_dict(groups | {"state": by_parameter})
         scaler = {k: v.item() for k, v in _under("scaler", state.tensors).items()}
         if scaler:
-            parts.scaler.load_state_dict(scaler)
+            learner.scaler.load_state_dict(scaler)
     except (RuntimeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
@@ -146,22 +151,22 @@ def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Ten
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
 
 
-def _check_same_spec(path: Path, found: NetworkSpec, wanted: NetworkSpec) -> None:
+def _check_same_spec(path: Path, saved: NetworkSpec, current: NetworkSpec) -> None:
     for key in NetworkSpec.model_fields:
-        old, new = getattr(found, key), getattr(wanted, key)
+        old, new = getattr(saved, key), getattr(current, key)
         if old != new:
-            what = f"{_short(old)} there, {_short(new)} now"
+            difference = f"{_short(old)} there, {_short(new)} now"
             if key.endswith("_clips"):
-                apart = len(set(old) ^ set(new))
-                what = f"{len(old)} clips there, {len(new)} now, {apart} not in both"
+                count = len(set(old) ^ set(new))
+                difference = f"{len(old)} clips there, {len(new)} now, {count} not in both"
             raise CheckpointError(
-                f"{path}: is of a run with another {key} ({what}); "
-                "ask for the same, or start anew with another --out"
+                f"{path}: is of a run with another {key} ({difference}); "
+                "give the same, or start anew with another --out"
             )
 
 
-def _check_same_recipe(path: Path, found: Recipe, wanted: Recipe) -> None:
-    old, new = _values(found.model_dump()), _values(wanted.model_dump())
+def _check_same_recipe(path: Path, saved: Recipe, current: Recipe) -> None:
+    old, new = _values(saved.model_dump()), _values(current.model_dump())
     differing = [key for key in new if old[key] != new[key] and key not in ("title", "source")]
     if differing:
         key = differing[0]

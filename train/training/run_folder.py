@@ -1,16 +1,17 @@
 """The folder of one training run.
 
-    OUT/heavy-temporal-xception-adam-1e-05-imagenet/   augmentation, stream, network, optimiser,
-                                                       rate, initialisation
-        300-0.84298-0.84166.safetensors                epoch, best and current top-1 so far
-        resume.safetensors                             the run itself, between two steps
-        curve.png, events/                             for people, and for TensorBoard
+    OUT/heavy-temporal-xception-adam-1e-05-imagenet/   augmentation, stream, backbone, optimiser,
+                                                       learning rate, initial weights
+        300-0.84298-0.84166.safetensors                epoch, best top-1 so far, top-1
+        resume.safetensors                             the state of the run, to resume from
+        curve.png, events/                             learning curve, TensorBoard events
 
-The names are those of the Keras project that this one descends from.
+The names follow the Keras two-stream project (see train/recipes/seed-xception.toml).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
@@ -25,7 +26,8 @@ from train.models.checkpoint import (
     write_checkpoint,
 )
 from train.recipe import Recipe
-from train.training.resume import STATE_FILE
+from train.training.learner import Learner
+from train.training.resume import STATE_FILE, Progress, TrainingState, load_state, write_state
 
 
 def run_name(recipe: Recipe, spec: NetworkSpec) -> str:
@@ -38,7 +40,7 @@ def run_name(recipe: Recipe, spec: NetworkSpec) -> str:
 
 
 def best_epoch(history: History, choose_by: str) -> int:
-    """The index of the best row; the first of equals."""
+    """The index of the best row by a metric of ValidationRecipe.choose_by; of equals the first."""
     if choose_by == "last":
         return len(history) - 1
     return max(range(len(history)), key=lambda row: (history[row][choose_by], -row))
@@ -47,13 +49,13 @@ def best_epoch(history: History, choose_by: str) -> int:
 def open_folder(folder: Path, resume: bool) -> Path:
     """Create the folder of a run and return the path of its state file.
 
-    Raises CheckpointError if it cannot be written to, or has a run already and `resume` is off.
+    Raises CheckpointError if it cannot be written to, or has a run already and `resume` is false.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        trial = folder / ".writable"
-        trial.touch()
-        trial.unlink()
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
     except OSError as error:
         raise CheckpointError(
             f"{folder}: cannot be written to ({error.strerror}); give another --out"
@@ -66,26 +68,44 @@ def open_folder(folder: Path, resume: bool) -> Path:
     return folder / STATE_FILE
 
 
-def keep_epoch(
-    folder: Path,
-    network: nn.Module,
-    spec: NetworkSpec,
-    origin: Origin,
-    history: History,
-    choose_by: str,
-    keep: int,
-) -> Path:
-    """Write the newest epoch's checkpoint; delete all but the last `keep` and the best."""
-    best = best_epoch(history, choose_by)
-    top1 = [f"{row['top1']:.5f}" if "top1" in row else "none" for row in history]
-    name = f"{len(history):03}-{top1[best]}-{top1[-1]}.safetensors"
-    is_best = best == len(history) - 1
-    write_checkpoint(folder / name, network, spec, origin, history, is_best)
-    newest = len(history)
-    for file in epoch_files(folder):
-        if epoch_of(file) <= newest - keep and epoch_of(file) != best + 1:
-            file.unlink()
-    return folder / name
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The files of a run that can be trained on or exported.
+
+    choose_by: the metric of the best epoch (ValidationRecipe). keep: newest checkpoints to keep
+    besides the best.
+    """
+
+    path: Path
+    spec: NetworkSpec
+    origin: Origin
+    choose_by: str
+    keep: int
+
+    def newest_is_best(self, history: History) -> bool:
+        """Whether the last epoch of the history is the best so far."""
+        return best_epoch(history, self.choose_by) == len(history) - 1
+
+    def write_epoch(self, network: nn.Module, history: History) -> None:
+        """Write the checkpoint of the newest epoch, and delete those that are not to be kept.
+
+        Raises CheckpointError if it cannot be written.
+        """
+        newest, best = len(history), best_epoch(history, self.choose_by) + 1
+        top1 = [f"{row['top1']:.5f}" if "top1" in row else "none" for row in history]
+        file = self.path / f"{newest:03}-{top1[best - 1]}-{top1[-1]}.safetensors"
+        write_checkpoint(file, network, self.spec, self.origin, history, best == newest)
+        for older in epoch_files(self.path):
+            if epoch_of(older) <= newest - self.keep and epoch_of(older) != best:
+                older.unlink()
+
+    def write_state(self, learner: Learner, progress: Progress) -> None:
+        """Write the state to resume from. Raises CheckpointError if it cannot be written."""
+        write_state(self.path / STATE_FILE, learner, progress, self.spec, self.origin)
+
+    def load_state(self, path: Path) -> TrainingState:
+        """The state at `path`. Raises CheckpointError if it is not one of the same run."""
+        return load_state(path, self.spec, self.origin)
 
 
 def only_run(work: Path, stream: str) -> Path:
@@ -94,9 +114,9 @@ def only_run(work: Path, stream: str) -> Path:
     """
     runs = sorted(path.parent for path in work.glob(f"*-{stream}-*/{STATE_FILE}"))
     if len(runs) != 1:
-        found = f"there are {', '.join(run.name for run in runs)}" if runs else "there is none"
+        listed = f"there are {', '.join(run.name for run in runs)}" if runs else "there is none"
         raise CheckpointError(
-            f"{work}: needs one {stream} run, {found}; name checkpoints with --network "
+            f"{work}: needs one {stream} run, {listed}; name checkpoints with --network "
             f"{stream}=CHECKPOINT"
         )
     return runs[0]

@@ -51,7 +51,7 @@ def assert_whole(out: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_pictures_are_the_runtimes_flow(data: Path, tmp_path: Path) -> None:
+def test_the_images_are_the_flow_of_a_live_run(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "flow"
     done = twostream("flow", data, out)
     assert done.returncode == 0, done.stderr
@@ -77,7 +77,7 @@ def test_the_pictures_are_the_runtimes_flow(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_it_goes_on_and_does_nothing_twice(data: Path, tmp_path: Path) -> None:
+def test_a_killed_run_continues_without_repeating_clips(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "flow"
     command = [str(TWOSTREAM), "flow", str(data), str(out), "--workers", "1"]
     with subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True) as process:

@@ -38,7 +38,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_loses_nothing_and_the_others_are_not_done_again(
+def test_after_the_death_of_a_worker_only_its_clip_is_repeated(
     tmp_path: Path,
 ) -> None:
     script = tmp_path / "killing.py"

@@ -53,7 +53,7 @@ def test_a_mirrored_clip_has_mirrored_u_with_its_sign_changed() -> None:
 
 
 @pytest.mark.parametrize("size_hw", [(96, 128), (48, 64), (64, 64)])
-def test_a_crop_of_half_the_width_moves_twice_as_fast_at_any_size(
+def test_flow_vectors_scale_with_the_enlargement_of_the_crop(
     size_hw: tuple[int, int],
 ) -> None:
     stack = moving_stack()
@@ -62,13 +62,13 @@ def test_a_crop_of_half_the_width_moves_twice_as_fast_at_any_size(
     assert np.abs(pixels(half[:, 1])).mean() < 0.4
 
 
-def test_no_motion_stays_no_motion_in_any_crop() -> None:
+def test_cropping_keeps_the_byte_of_no_motion() -> None:
     still = np.full((3, 2, 96, 128), 128, np.uint8)
     out = augment_stack(still, Crop(10, 20, 64, 86, flip=False), (96, 128))
     assert (out == 128).all()
 
 
-def test_mirroring_twice_is_no_change() -> None:
+def test_mirroring_u_twice_changes_nothing() -> None:
     levels = np.arange(256, dtype=np.uint8)
     np.testing.assert_array_equal(mirror_u(mirror_u(levels)), levels)
 
@@ -77,7 +77,7 @@ RECIPE = load_recipe("default", "spatial").augmentation
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["corners", "random"]))
-def test_crops_are_inside_and_whole_chroma_samples(seed: int, place: str) -> None:
+def test_crops_are_inside_the_frame_with_even_sides(seed: int, place: str) -> None:
     recipe = RECIPE.model_copy(update={"place": place})
     crop = draw_crop(np.random.default_rng(seed), (224, 224), recipe)
     assert crop.top % 2 == crop.left % 2 == crop.height % 2 == crop.width % 2 == 0
@@ -97,7 +97,7 @@ def test_flipping_a_frame_flips_all_its_planes() -> None:
     assert out.u[:, 36:].max() < out.u[:, :28].min()
 
 
-def test_without_flip_and_colour_a_whole_crop_is_the_picture_itself() -> None:
+def test_a_whole_crop_without_flip_and_colour_is_the_frame_itself() -> None:
     still = RECIPE.model_copy(update={"flip": False, "scales": (1.0,)})
     rng = np.random.default_rng(1)
     assert draw_crop(rng, (96, 128), still) == WHOLE

@@ -25,7 +25,7 @@ def tree(root: Path, train: list[str], test: list[str], on_disk: list[str]) -> P
     return root
 
 
-def test_the_official_lists_are_read_and_absent_clips_counted(ucf101: Path) -> None:
+def test_official_lists_are_read_and_missing_clips_counted(ucf101: Path) -> None:
     split = load_split(ucf101, 1)
     assert len(split.train) + len(split.test) + len(split.missing) == 9537 + 3783
     assert len(split.train) > 0 < len(split.test)
@@ -35,7 +35,9 @@ def test_the_official_lists_are_read_and_absent_clips_counted(ucf101: Path) -> N
 
 @pytest.mark.parametrize("folder", ["HandstandPushups", "HandStandPushups"])
 @pytest.mark.parametrize("file", ["HandstandPushups", "HandStandPushups"])
-def test_both_spellings_of_handstand_pushups(tmp_path: Path, folder: str, file: str) -> None:
+def test_both_spellings_of_handstand_pushups_are_read(
+    tmp_path: Path, folder: str, file: str
+) -> None:
     listed = ["HandstandPushups/v_HandStandPushups_g08_c01.avi"]
     root = tree(tmp_path, listed, [], [f"{folder}/v_{file}_g08_c01.avi"])
     split = load_split(root, 1)
@@ -53,13 +55,13 @@ def test_a_group_in_both_lists_is_refused(tmp_path: Path) -> None:
     ("number", "line", "says"),
     [(4, "", "splits 1, 2 and 3"), (1, "Diving/clip7.avi", "trainlist01.txt:1")],
 )
-def test_bad_lists_are_named(tmp_path: Path, number: int, line: str, says: str) -> None:
+def test_invalid_lists_are_named(tmp_path: Path, number: int, line: str, says: str) -> None:
     root = tree(tmp_path, [line] if line else [], [], [])
     with pytest.raises(DataError, match=says):
         load_split(root, number)
 
 
-def test_a_folder_that_is_no_tree_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_ucf101_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="ucfTrainTestlist/ is missing"):
         load_split(tmp_path, 1)
 
@@ -72,9 +74,9 @@ def clips(label: str, groups: int, each: int = 2) -> list[Clip]:
     ]
 
 
-def test_validation_is_cut_by_group_and_unknown_actions_by_class() -> None:
-    others = [c for label in "ABCDEFGH" for c in clips(label, 1)]
-    everything = tuple(clips("Diving", 18) + clips("Biking", 3) + others)
+def test_validation_holds_out_groups_of_the_classes_and_whole_other_classes() -> None:
+    negatives = [c for label in "ABCDEFGH" for c in clips(label, 1)]
+    everything = tuple(clips("Diving", 18) + clips("Biking", 3) + negatives)
     train, validation = hold_out(everything, ("Biking", "Diving"), 0.15)
     assert sorted(train + validation, key=str) == sorted(everything, key=str)
     assert not {(c.label, c.group) for c in train} & {(c.label, c.group) for c in validation}
@@ -84,7 +86,7 @@ def test_validation_is_cut_by_group_and_unknown_actions_by_class() -> None:
     assert not {"B", "F"} & {c.label for c in train}
 
 
-def test_a_single_folder_of_other_actions_is_cut_by_group() -> None:
+def test_a_single_other_class_is_held_out_by_group() -> None:
     everything = tuple(clips("Diving", 18) + clips("nothing", 18))
     train, validation = hold_out(everything, ("Diving",), 0.15)
     assert [len({c.group for c in validation if c.label == x}) for x in ("Diving", "nothing")] == [

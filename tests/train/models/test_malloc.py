@@ -33,7 +33,7 @@ def page_faults(call: str) -> list[int]:
 
 
 @pytest.mark.slow
-def test_the_pages_of_a_tensor_are_not_given_back() -> None:
+def test_the_memory_of_a_freed_tensor_is_kept() -> None:
     first, later = page_faults("keep_freed_memory()")
     assert later < first / 20
     first, later = page_faults("")

@@ -31,16 +31,16 @@ def small_network() -> nn.Sequential:
     )
 
 
-def test_weights_are_rounded_as_calibration_rounds_them() -> None:
+def test_weights_are_rounded_as_by_calibration() -> None:
     network = small_network()
     weight = network[0].weight.detach().numpy()
     whole, scales = quantise_weight(weight, 0)
     assert round_layers(network) == 2
-    wanted = whole * scales[:, None, None, None]
-    np.testing.assert_allclose(network[0].rounded_weight().detach().numpy(), wanted, atol=1e-7)
+    expected = whole * scales[:, None, None, None]
+    np.testing.assert_allclose(network[0].rounded_weight().detach().numpy(), expected, atol=1e-7)
 
 
-def test_a_rounding_network_differs_a_little_and_learns() -> None:
+def test_a_rounding_network_differs_little_and_trains() -> None:
     network, batch = small_network(), torch.randn(8, 3, 16, 16)
     exact = copy.deepcopy(network).eval()
     round_layers(network)
@@ -55,7 +55,7 @@ def test_a_rounding_network_differs_a_little_and_learns() -> None:
     assert all(value > 0 for value in ranges)
 
 
-def test_batch_norm_does_not_change_what_is_rounded() -> None:
+def test_folding_batch_norm_does_not_change_the_rounding() -> None:
     """Folded into the convolution or behind it: the same steps, so the same outputs."""
     network = small_network()
     norm = network[1]
@@ -71,7 +71,7 @@ def test_batch_norm_does_not_change_what_is_rounded() -> None:
 
 
 @pytest.mark.slow
-def test_a_checkpoint_is_fine_tuned_and_stays_a_plain_one(tmp_path: Path) -> None:
+def test_a_fine_tuned_checkpoint_has_no_rounding_buffers(tmp_path: Path) -> None:
     data = tiny.write_dataset(tmp_path / "ucf")
     trained = tiny.train(data, tmp_path / "work", "spatial")
     done = twostream(

@@ -1,4 +1,4 @@
-"""What is drawn: the same in any process, at any time, and shared out without loss."""
+"""Training samples: reproducible, and shared among processes without loss or repetition."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZES = st.tuples(st.integers(1, 200), st.integers(1, 40), st.integers(1, 4))
 
 
 @given(SIZES, st.integers(0, 9), st.integers(1, 5), st.data())
-def test_processes_share_the_batches_of_one(
+def test_processes_share_the_batches_of_a_single_process(
     sizes: tuple[int, int, int], seed: int, epoch: int, data: st.DataObject
 ) -> None:
     samples, each, world = sizes
@@ -44,7 +44,7 @@ def test_processes_share_the_batches_of_one(
     assert len(seen) == len(set(seen))
 
 
-def test_an_epoch_sees_every_sample_but_what_is_left_over_of_the_last_batch() -> None:
+def test_an_epoch_has_each_sample_once_but_an_incomplete_last_batch() -> None:
     batches = Batches(37, 8, 1, 0, 1)
     orders = []
     for epoch in (1, 2):
@@ -67,33 +67,33 @@ def cached(tmp_path_factory: pytest.TempPathFactory) -> list[CachedClip]:
     return list(store.fill(clips, 1, 10))
 
 
-def test_a_sample_is_the_same_whenever_it_is_made(cached: list[CachedClip]) -> None:
+def test_samples_are_reproducible(cached: list[CachedClip]) -> None:
     recipe = load_recipe("default", "temporal")
-    made = [TrainingSet(cached, make_spec("temporal"), recipe)[3, 5] for _ in range(2)]
-    for one, other in zip(*made, strict=True):
-        assert torch.equal(one, other)
-    assert made[0][0].shape == (1, 20, 160, 160)
+    items = [TrainingSet(cached, make_spec("temporal"), recipe)[3, 5] for _ in range(2)]
+    for first, second in zip(*items, strict=True):
+        assert torch.equal(first, second)
+    assert items[0][0].shape == (1, 20, 160, 160)
 
 
-def test_the_last_epochs_are_trained_at_full_size(cached: list[CachedClip]) -> None:
+def test_the_last_epochs_are_at_the_networks_input_size(cached: list[CachedClip]) -> None:
     recipe = load_recipe("default", "spatial", ("schedule.epochs=5",))
     samples = TrainingSet(cached, make_spec("spatial"), recipe)
     sides = [samples[epoch, 0][0].shape[-1] for epoch in (1, 3, 4, 5)]
     assert sides == [160, 160, 224, 224]
 
 
-def test_segments_give_a_moment_each_in_order(cached: list[CachedClip]) -> None:
+def test_each_segment_gives_a_snippet_in_order_of_time(cached: list[CachedClip]) -> None:
     recipe = load_recipe("default", "spatial", ("sampling.segments=3", "augmentation.size_px=32"))
     samples = TrainingSet(cached, make_spec("spatial"), recipe)
     for number in range(len(samples)):
-        moments = samples.moments((1, number))
+        indices = samples.snippet_frames((1, number))
         frames = len(cached[samples.samples[number].clip])
-        assert moments == sorted(moments)
-        assert 10 <= moments[0] <= moments[-1] < frames
+        assert indices == sorted(indices)
+        assert 10 <= indices[0] <= indices[-1] < frames
     assert samples[1, 0][0].shape == (3, 3, 32, 32)
 
 
-def test_the_moments_that_are_told_are_those_that_are_seen(cached: list[CachedClip]) -> None:
+def test_the_described_frames_are_those_of_the_tensors(cached: list[CachedClip]) -> None:
     quiet = ("augmentation.flip=false", "augmentation.scales=[1.0]", "augmentation.colour=0.0")
     recipe = load_recipe("default", "temporal", (*quiet, "augmentation.size_px=0"))
     spec = make_spec("temporal")
@@ -102,19 +102,19 @@ def test_the_moments_that_are_told_are_those_that_are_seen(cached: list[CachedCl
 
     for draw in ((1, 0), (2, 7)):
         clip = cached[samples.samples[draw[1]].clip]
-        (moment,) = samples.moments(draw)
-        np.testing.assert_array_equal(samples[draw][0][0].numpy(), tensor_at(clip, moment, spec))
-        assert samples.describe(draw) == f"{clip.clip.name} at frame {moment}"
+        (index,) = samples.snippet_frames(draw)
+        np.testing.assert_array_equal(samples[draw][0][0].numpy(), tensor_at(clip, index, spec))
+        assert samples.describe(draw) == f"{clip.clip.name} at frame {index}"
 
 
-def test_a_class_of_few_clips_gives_more_of_each_and_others_fewer(
+def test_small_classes_are_sampled_more_often_and_negatives_less(
     cached: list[CachedClip],
 ) -> None:
     recipe = load_recipe("default", "temporal", ("sampling.repeats=4",))
     samples = TrainingSet(cached, make_spec("temporal"), recipe)
     assert samples.counts == [12, 12, 0]
     assert len(samples) == 12 + 12 + 2
-    none = recipe.sampling.model_copy(update={"others": 0.0, "balance": 1.0})
+    none = recipe.sampling.model_copy(update={"negatives": 0.0, "balance": 1.0})
     plain = TrainingSet(cached, make_spec("temporal"), recipe.model_copy(update={"sampling": none}))
     assert plain.counts == [12, 4, 0]
     assert len(plain) == 16

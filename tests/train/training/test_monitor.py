@@ -1,4 +1,4 @@
-"""What a person sees of a training run: TensorBoard, lines, a curve."""
+"""The monitor of a training run: TensorBoard events, log lines, learning curve."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ STEP = {"loss": 0.5, "rate": 1e-3, "samples_per_s": 9.0, "data_share": 0.1}
 
 
 def events(folder: Path) -> EventAccumulator:
-    found = EventAccumulator(str(folder / "events"))
-    found.Reload()
-    return found
+    accumulator = EventAccumulator(str(folder / "events"))
+    accumulator.Reload()
+    return accumulator
 
 
-def test_scalars_are_written_and_those_after_a_resume_replace_the_lost_ones(tmp_path: Path) -> None:
+def test_scalars_after_a_resume_replace_those_of_the_same_steps(tmp_path: Path) -> None:
     with Monitor(tmp_path, "spatial", 6, 0) as monitor:
         for number in range(1, 5):
             monitor.step(number, STEP | {"loss": 1.0 / number})
@@ -35,13 +35,13 @@ def test_scalars_are_written_and_those_after_a_resume_replace_the_lost_ones(tmp_
         for number in range(3, 7):
             monitor.step(number, STEP | {"loss": 9.0})
         monitor.epoch({"epoch": 1.0, "loss": 2.0, "top1": 0.75, "log_likelihood": -0.3}, 5, True)
-    found = events(tmp_path)
-    losses = [(row.step, round(row.value, 3)) for row in found.Scalars("step/loss")]
+    scalars = events(tmp_path)
+    losses = [(row.step, round(row.value, 3)) for row in scalars.Scalars("step/loss")]
     assert losses == [(1, 1.0), (2, 0.5), (3, 9.0), (4, 9.0), (5, 9.0), (6, 9.0)]
-    assert found.Scalars("epoch/top1")[0].value == 0.75
+    assert scalars.Scalars("epoch/top1")[0].value == 0.75
 
 
-def test_in_a_log_there_is_a_line_an_epoch_and_nothing_else(
+def test_the_log_has_one_line_per_epoch(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -56,21 +56,21 @@ def test_in_a_log_there_is_a_line_an_epoch_and_nothing_else(
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_red_frame_is_red(tmp_path: Path) -> None:
+def test_a_red_frame_is_shown_red(tmp_path: Path) -> None:
     spec = make_spec("spatial")
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in spec.normalisation.model_dump().values())
     red = (torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1).expand(3, 32, 32) - mean) / std
     grid = rgb_grid(red[None], spec)
     assert torch.allclose(grid[:, 16, 16], torch.tensor([1.0, 0.0, 0.0]), atol=1e-5)
     with Monitor(tmp_path, "x", 1, 0) as monitor:
-        monitor.pictures(1, red[None], torch.tensor([[0.0, 1.0, 0.0]]), spec)
+        monitor.images(1, red[None], torch.tensor([[0.0, 1.0, 0.0]]), spec)
     image = events(tmp_path).Images("inputs")[0]
     picture = cv2.imdecode(np.frombuffer(image.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None
     assert picture[16, 16].tolist() == [0, 0, 255]
 
 
-def test_flow_to_the_right_and_to_the_left_have_opposite_colours() -> None:
+def test_opposite_flow_has_opposite_colours() -> None:
     spec = make_spec("temporal")
     hues = []
     for speed in (5.0, -5.0):
@@ -88,7 +88,9 @@ def test_flow_to_the_right_and_to_the_left_have_opposite_colours() -> None:
 
 @pytest.mark.parametrize("epochs", [1, 8])
 @pytest.mark.parametrize("validated", [True, False])
-def test_the_curve_is_a_picture(epochs: int, validated: bool, tmp_path: Path) -> None:
+def test_the_learning_curve_shows_loss_and_top1(
+    epochs: int, validated: bool, tmp_path: Path
+) -> None:
     rows = [{"epoch": float(n + 1), "loss": 2.0 / (n + 1)} for n in range(epochs)]
     if validated:
         rows = [row | {"top1": 1 - 0.5 / row["epoch"], "log_likelihood": -1.0} for row in rows]
@@ -103,7 +105,7 @@ def test_the_curve_is_a_picture(epochs: int, validated: bool, tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["curve.png"]
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_events_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "events").write_text("mine")
     with pytest.raises(TrainingError, match="events: cannot be written"):
         Monitor(tmp_path, "x", 1, 0)

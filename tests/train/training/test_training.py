@@ -1,4 +1,4 @@
-"""Training runs: what they leave, how they go on, and how they stop when they cannot."""
+"""Training runs: the files they write, resuming, and the errors that stop them."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def train(
     classes: tuple[str, ...] = tiny.CLASSES,
     keep: int = 3,
 ) -> tuple[Path, str]:
-    """(the best checkpoint, what was said)."""
+    """(the best checkpoint, the log)."""
     recipe = load_recipe("default", stream, (*tiny.CHANGES, *changes))
     clips, held = hold_out(load_split(data, 1).train, classes, 0.15)
     job = Job(stream, classes, 1, clips, held, recipe, PRESETS["fast"])
     options = JobOptions(out, resume, 0, 1e9, keep, data / "cache")
-    with logged() as said:
+    with logged() as lines:
         best = run_job(job, options)
-    return best, "\n".join(said)
+    return best, "\n".join(lines)
 
 
 def arguments(data: Path, out: Path, *changes: str) -> list[str]:
@@ -68,7 +68,7 @@ def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_run_leaves_checkpoints_curve_and_events(unbroken: Path) -> None:
+def test_a_run_writes_checkpoints_curve_and_events(unbroken: Path) -> None:
     assert unbroken.name == RUN
     names = sorted(path.name for path in unbroken.iterdir())
     first, second = (file.name for file in epoch_files(unbroken))
@@ -89,34 +89,34 @@ def test_a_run_leaves_checkpoints_curve_and_events(unbroken: Path) -> None:
     assert held == {"Diving", "Drumming", "Bowling"}
 
 
-# As by kill -9, or a power cut, once the state of that moment has been written.
+# Kills the process, as kill -9 or a power cut would, once the state of that step is written.
 KILLED = """
 import os, signal, sys
-import train.training.loop as loop
+import train.training.run_folder as run_folder
 from edge.cli import main
-write_state = loop.write_state
-def write_and_die(path, parts, position, *rest):
-    write_state(path, parts, position, *rest)
-    if (position.epoch, position.step) == (2, 1):
+write_state = run_folder.write_state
+def write_and_die(path, learner, progress, *rest):
+    write_state(path, learner, progress, *rest)
+    if (progress.epoch, progress.step) == (2, 1):
         os.kill(os.getpid(), signal.SIGKILL)
-loop.write_state = write_and_die
+run_folder.write_state = write_and_die
 sys.argv = ["twostream", *sys.argv[1:]]
 main()
 """
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
+def test_a_killed_run_resumes_to_the_same_checkpoints(
     data: Path, unbroken: Path, tmp_path: Path
 ) -> None:
-    """In the middle of the second epoch; then --resume auto."""
+    """Killed in the middle of the second epoch, then --resume auto."""
     words = [sys.executable, "-c", KILLED, *arguments(data, tmp_path / "out")]
     done = subprocess.run(
         words, cwd=REPOSITORY, capture_output=True, text=True, timeout=5 * BOUND_S, check=False
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    _, said = train(data, tmp_path / "out", resume="auto")
-    assert "going on from epoch 2, step 1" in said
+    _, log = train(data, tmp_path / "out", resume="auto")
+    assert "going on from epoch 2, step 1" in log
     _same(tmp_path / "out" / RUN, unbroken)
 
 
@@ -132,16 +132,16 @@ def _same(folder: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
+def test_sigint_saves_the_state_and_names_the_command_to_resume(data: Path, tmp_path: Path) -> None:
     state = tmp_path / RUN / STATE_FILE
     with Running(*arguments(data, tmp_path, "schedule.epochs=4000")) as run:
         run.wait_until(state.is_file)
-        said = run.stop(signal.SIGINT, code=130)
-    assert re.search(r"stopped at epoch \d+, step \d+ of \d+; go on with --resume auto", said)
+        log = run.stop(signal.SIGINT, code=130)
+    assert re.search(r"stopped at epoch \d+, step \d+ of \d+; go on with --resume auto", log)
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_learns(data: Path, tmp_path: Path) -> None:
+def test_two_processes_have_the_loss_curve_of_one(data: Path, tmp_path: Path) -> None:
     """torchrun on gloo, with the same global batch: the same loss curve, written once."""
     still = ("network.batch_norm=frozen", "optimiser.average=0.5")
     alone, _ = train(data, tmp_path / "alone", *still)
@@ -167,7 +167,7 @@ def test_two_processes_learn_what_one_learns(data: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_the_last_and_the_best_checkpoints_are_kept(data: Path, tmp_path: Path) -> None:
+def test_the_newest_and_the_best_checkpoint_are_kept(data: Path, tmp_path: Path) -> None:
     best, _ = train(data, tmp_path / "out", "schedule.epochs=4", keep=1)
     files = epoch_files(best.parent)
     assert best in files
@@ -178,18 +178,18 @@ def test_the_last_and_the_best_checkpoints_are_kept(data: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_run_that_gets_no_better_stops_early(data: Path, tmp_path: Path) -> None:
+def test_a_run_without_progress_stops_early(data: Path, tmp_path: Path) -> None:
     """At a rate of nearly nothing the validation top-1 stays what it was."""
     slow = ("optimiser.rate=1e-12", "validation.choose_by=top1", "validation.patience=2")
-    best, said = train(data, tmp_path / "out", *slow, "schedule.epochs=9")
-    assert "stopped early: no better epoch in 2" in said
+    best, log = train(data, tmp_path / "out", *slow, "schedule.epochs=9")
+    assert "stopped early: no better epoch in 2" in log
     assert [file.name[:3] for file in epoch_files(best.parent)] == ["001", "002", "003"]
     assert best.name.startswith("001")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", ["spatial", "temporal"])
-def test_every_choice_of_a_recipe_trains(stream: str, data: Path, tmp_path: Path) -> None:
+def test_the_other_recipe_choices_train(stream: str, data: Path, tmp_path: Path) -> None:
     choices = (
         "sampling.segments=3",
         "network.batch_norm=partial",
@@ -218,7 +218,7 @@ def test_every_choice_of_a_recipe_trains(stream: str, data: Path, tmp_path: Path
         (("network.size_px=96",), tiny.CLASSES, "another geometry"),
     ],
 )
-def test_a_state_of_another_run_is_refused(
+def test_resuming_from_the_state_of_another_run_is_refused(
     changes: tuple[str, ...],
     classes: tuple[str, ...],
     says: str,
@@ -231,7 +231,7 @@ def test_a_state_of_another_run_is_refused(
 
 
 @pytest.mark.slow
-def test_a_folder_with_a_run_is_not_trained_over(data: Path, unbroken: Path) -> None:
+def test_a_run_is_not_overwritten_without_resume(data: Path, unbroken: Path) -> None:
     before = {path.name: path.stat().st_mtime for path in unbroken.iterdir()}
     with pytest.raises(CheckpointError, match="go on with --resume auto"):
         train(data, unbroken.parent)
@@ -239,7 +239,7 @@ def test_a_folder_with_a_run_is_not_trained_over(data: Path, unbroken: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_names_the_batch(data: Path, tmp_path: Path) -> None:
+def test_an_infinite_loss_names_the_batch(data: Path, tmp_path: Path) -> None:
     wild = ("optimiser.rate=1e30", "optimiser.clip_norm=0.0", "schedule.warmup_epochs=0.0")
     with pytest.raises(TrainingError) as fault:
         train(data, tmp_path / "out", *wild, "schedule.epochs=20")
@@ -248,7 +248,7 @@ def test_a_loss_that_is_no_number_names_the_batch(data: Path, tmp_path: Path) ->
     assert "\n" not in str(fault.value)
 
 
-# The limits are set in the process itself, as a small machine's would be.
+# The process limits itself, to stand for a small disk or a small memory.
 LIMITED = """
 import resource, sys
 from edge.cli import main
@@ -271,7 +271,7 @@ def limited(limit: str, value: int, words: list[str]) -> subprocess.CompletedPro
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_up_leaves_the_checkpoints_before(
+def test_a_full_disk_leaves_earlier_checkpoints_whole(
     data: Path, unbroken: Path, tmp_path: Path
 ) -> None:
     """A file may grow to 20 MB: the checkpoint of 13 MB fits, the state of 40 MB does not."""
@@ -290,7 +290,7 @@ def test_a_disk_that_fills_up_leaves_the_checkpoints_before(
 
 
 @pytest.mark.slow
-def test_memory_that_is_too_small_names_a_batch_to_try(data: Path, tmp_path: Path) -> None:
+def test_too_little_memory_suggests_a_smaller_batch(data: Path, tmp_path: Path) -> None:
     words = arguments(
         data, tmp_path, "optimiser.batch=256", "sampling.repeats=64", "network.size_px=224"
     )
@@ -300,7 +300,7 @@ def test_memory_that_is_too_small_names_a_batch_to_try(data: Path, tmp_path: Pat
     assert "Traceback" not in done.stderr
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_run_folder_is_named(tmp_path: Path) -> None:
     from train.training.run_folder import open_folder
 
     (tmp_path / "file").write_text("mine")
@@ -310,12 +310,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_cannot_be_trained_is_one_line(data: Path, tmp_path: Path) -> None:
+def test_an_unknown_class_is_a_one_line_error(data: Path, tmp_path: Path) -> None:
     done = twostream("train", "spatial", data, "--classes", "Diving,Yodelling", "--out", tmp_path)
     assert_refused(done, "Yodelling", "Drumming")
 
 
 @pytest.mark.slow
-def test_a_state_that_is_not_there_is_named(data: Path, tmp_path: Path) -> None:
+def test_a_missing_state_is_named(data: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="none: no state to go on from"):
         train(data, tmp_path / "out", resume=str(tmp_path / "none"))

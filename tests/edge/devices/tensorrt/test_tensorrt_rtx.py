@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 import pytest
 
-from calibration.histogram import measure_magnitudes
+from calibration.histogram import collect_histograms
 from calibration.lint import float_layers, lint
 from calibration.onnx_file import load_model
 from calibration.placement import activations, place
@@ -28,7 +28,7 @@ def all_int8(fp32_files: dict[str, Path]) -> dict[str, onnx.ModelProto]:
     models = {}
     for stream in STREAMS:
         model, _ = load_model(fp32_files[stream])
-        seen = measure_magnitudes(model, moving_patterns(stream, 2), activations(model))
+        seen = collect_histograms(model, moving_patterns(stream, 2), activations(model))
         models[stream] = place(model, {name: clipping_range(m, "mse") for name, m in seen.items()})
     return models
 

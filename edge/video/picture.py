@@ -14,6 +14,7 @@ from typing import Any
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
+from numpy.typing import NDArray
 
 from edge.video.frames import SQUARE, Frame, Matrix, Plane, default_matrix
 from edge.video.orientation import UPRIGHT, Orientation
@@ -22,7 +23,8 @@ _AS_IT_IS = ("yuv420p", "yuvj420p")
 # ITU-T H.273, matrix coefficients
 _MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601"}
 _UNSPECIFIED = (0, 2)  # 0 is RGB; an encoder that leaves it in YUV has not thought about it
-_CONVERTED = (4, 7, 9)  # FCC, SMPTE 240M, BT.2020
+# The weights of red and blue in luma: FCC, SMPTE 240M, BT.2020.
+_OTHER_WEIGHTS = {4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 _RANGES = {False: ColorRange.MPEG, True: ColorRange.JPEG}
 _SPACES: dict[Matrix, Colorspace] = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709}
 
@@ -37,10 +39,10 @@ def read_picture(
         full_range = picture.color_range != ColorRange.MPEG
         return _grey(picture, time_s, index, full_range, pixel_aspect)
     if picture.format.is_rgb or picture.format.has_palette:
-        full_range, planes = False, _through_rgb(picture, matrix, full_range=True)
-    elif int(picture.colorspace) in _CONVERTED:
+        full_range, planes = False, _through_rgb(picture.to_ndarray(format="rgb24"), matrix)  # type: ignore[arg-type]
+    elif int(picture.colorspace) in _OTHER_WEIGHTS:
         matrix = "bt709"
-        full_range, planes = False, _through_rgb(picture, matrix, full_range)
+        full_range, planes = False, _through_rgb(_rgb_of(picture, full_range), matrix)
     elif picture.format.name in _AS_IT_IS:
         planes = picture
     else:
@@ -92,17 +94,25 @@ def _grey(
     return Frame(y, chroma, chroma, time_s, index, matrix, full_range, pixel_aspect)
 
 
-def _through_rgb(picture: av.VideoFrame, matrix: Matrix, full_range: bool) -> av.VideoFrame:
-    """I420 in limited range and `matrix`. full_range: of `picture`, whose own matrix is known."""
-    rgb = picture.reformat(
-        format="rgb24",
-        interpolation="POINT",  # chroma is repeated, as everywhere
-        src_color_range=_RANGES[full_range],
-        dst_color_range=ColorRange.JPEG,
-    )
-    # a new picture, since H.264's own would have its chroma moved to the left by half a pixel
-    packed = av.VideoFrame.from_ndarray(rgb.to_ndarray(), format="rgb24")
-    return _to_i420(packed, _SPACES[matrix], True, False)
+def _through_rgb(rgb: NDArray[np.uint8], matrix: Matrix) -> av.VideoFrame:
+    """I420 in limited range and `matrix` from (H, W, 3) RGB."""
+    # from a new picture, since H.264's own would have its chroma moved to the left by half a pixel
+    return _to_i420(av.VideoFrame.from_ndarray(rgb, format="rgb24"), _SPACES[matrix], True, False)
+
+
+def _rgb_of(picture: av.VideoFrame, full_range: bool) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB of a picture with one of the matrices in _OTHER_WEIGHTS."""
+    height, width = picture.height, picture.width
+    # the same matrix on both sides: nothing is converted but depth
+    planes = _to_i420(picture, Colorspace.ITU709, full_range, full_range).planes
+    y, u, v = (_plane(plane).astype(np.float32) for plane in planes)
+    u, v = (np.repeat(np.repeat(c, 2, 0), 2, 1)[:height, :width] for c in (u, v))
+    black, luma, chroma = (0, 1.0, 1.0) if full_range else (16, 255 / 219, 255 / 224)
+    y, u, v = (y - black) * luma, (u - 128) * chroma, (v - 128) * chroma
+    red_weight, blue_weight = _OTHER_WEIGHTS[int(picture.colorspace)]
+    red, blue = y + 2 * (1 - red_weight) * v, y + 2 * (1 - blue_weight) * u
+    green = (y - red_weight * red - blue_weight * blue) / (1 - red_weight - blue_weight)
+    return np.stack([red, green, blue], axis=2).round().clip(0, 255).astype(np.uint8)
 
 
 def _to_i420(

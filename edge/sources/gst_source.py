@@ -29,6 +29,7 @@ from edge.sources.uri import Address, parse_address
 from edge.video.frames import Frame, Plane, default_matrix
 from edge.video.gstreamer import Pipeline, has_element, load_gstreamer, trial_fault
 from edge.video.i420_buffer import I420Layout, i420_planes, layout_of_buffer, layout_of_caps
+from edge.video.image_folder import ImageFolder
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +45,16 @@ _REMEDY = {
 }
 
 
-def open_source(uri: str, *, timeout_s: float = 10.0) -> Source:
+def open_source(uri: str, *, timeout_s: float = 10.0) -> Source | ImageFolder:
     """A source to use in `with`; see `edge.sources.uri` for the syntax of `uri`.
 
     timeout_s: the source raises SourceError if no frame comes for this long, at the start or later.
     Raises SourceError if the address is malformed or names something that is not there.
     """
-    return Source(parse_address(uri), timeout_s)
+    address = parse_address(uri)
+    if address.kind == "file" and os.path.isdir(address.location):
+        return ImageFolder(Path(address.location))
+    return Source(address, timeout_s)
 
 
 class StreamClock:

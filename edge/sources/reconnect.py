@@ -20,7 +20,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from edge.errors import SourceError
-from edge.sources.gst_source import Source, open_source
+from edge.sources.gst_source import Source
 from edge.sources.uri import parse_address
 from edge.video.frames import Frame
 
@@ -157,7 +157,7 @@ class ReconnectingSource:
         raise StopIteration
 
     def _connect(self) -> None:
-        source = self._source = open_source(self._uri, timeout_s=self._open_s)
+        source = self._source = Source(parse_address(self._uri), self._open_s)
         if self._stop.is_set():
             source.stop()
         try:

@@ -18,8 +18,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.network import NetworkSpec
-from edge.errors import DataError
+from edge.errors import DataError, SourceError
 from edge.files import make_private, why, write_atomic
 from edge.inputs.builder import motions_of
 from edge.motion.method import open_motion
@@ -38,6 +38,7 @@ from edge.spec import Spec
 from edge.terminal import track
 from edge.video.frames import Frame, Geometry, Matrix, pack_i420, resize_to_model, unpack_i420
 from edge.video.image_folder import list_images
+from edge.video.isolation import Death, map_apart
 from train.data.clips import Clip
 from train.data.decode import read_frames
 
@@ -121,12 +122,25 @@ class ClipCache:
         found = [self._load(clip) for clip in clips]  # once: the workers fill it meanwhile
         missing = [clip for clip, cached in zip(clips, found, strict=True) if cached is None]
         if len(missing) > 1 and workers > 1:
-            with ProcessPoolExecutor(workers) as pool:
-                made = pool.map(self._make, missing)
+            with closing(self._make_apart(missing, workers)) as made:
                 yield from (next(made) if cached is None else cached for cached in found)
         else:
-            made = map(self._make, missing)
-            yield from (next(made) if cached is None else cached for cached in found)
+            made_here = map(self._make, missing)
+            yield from (next(made_here) if cached is None else cached for cached in found)
+
+    def _make_apart(self, clips: list[Clip], workers: int) -> Generator[CachedClip | Unusable]:
+        """Each clip as `_make` gives it; one whose process dies comes as unusable."""
+        for clip, made in zip(clips, map_apart(self._make, clips, workers), strict=True):
+            if isinstance(made, Death):
+                shutil.rmtree(self._partial(clip, made.process), ignore_errors=True)
+                yield Unusable(clip, f"{clip.path}: {made.reason}")
+            else:
+                yield made
+
+    def _partial(self, clip: Clip, process: int) -> Path:
+        """Where a process puts what it has of a clip that is not whole yet."""
+        folder = self._folder(clip)
+        return folder.with_name(f"{folder.name}.{process}.part")
 
     def _folder(self, clip: Clip) -> Path:
         digest = hashlib.sha256(clip.name.encode()).hexdigest()[:8]
@@ -146,7 +160,7 @@ class ClipCache:
             if entry["bytes"] != sum(file.stat().st_size for file in _files(clip)):
                 return None
             times, matrix, digest = tuple(entry["times_s"]), entry["matrix"], entry["sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, SourceError):
             return None
         if not _holds(folder / _FRAMES, (len(times), height * width * 3 // 2)):
             return None
@@ -172,7 +186,7 @@ class ClipCache:
     def _make_frames(self, clip: Clip) -> CachedClip:
         """Decode a clip into its own folder. Raises DataError if it cannot be used."""
         folder = self._folder(clip)
-        partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        partial = self._partial(clip, os.getpid())
         try:
             shutil.rmtree(partial, ignore_errors=True)
             make_private(partial)
@@ -195,11 +209,8 @@ class ClipCache:
                 out.append(pack_i420(resize_to_model(frame, self.geometry)))
                 times.append(frame.time_s)
                 matrix = frame.matrix
-        if len(times) < 2:
-            raise DataError(f"{clip.path}: has fewer than two frames")
-        if any(after <= before for before, after in pairwise(times)):
-            raise DataError(f"{clip.path}: the times of its frames do not rise")
-        size, digest = _content(clip)
+        check_times(clip.path, times)
+        size, digest = clip_content(clip)
         entry = {"bytes": size, "times_s": times, "matrix": matrix, "sha256": digest}
         with write_atomic(folder / _NOTE) as file:
             file.write(json.dumps(entry).encode())
@@ -275,7 +286,7 @@ def _files(clip: Clip) -> list[Path]:
     return list_images(clip.path) if clip.path.is_dir() else [clip.path]
 
 
-def _content(clip: Clip) -> tuple[int, str]:
+def clip_content(clip: Clip) -> tuple[int, str]:
     """(bytes, SHA-256) of a clip's files."""
     size, digest = 0, hashlib.sha256()
     for name in _files(clip):
@@ -302,6 +313,14 @@ def replace_folder(partial: Path, folder: Path) -> None:
 def open_cache(root: Path, *specs: NetworkSpec) -> ClipCache:
     """The cache for the inputs of these networks, which share one geometry."""
     return ClipCache(root, specs[0].geometry, motions_of(spec.input for spec in specs))
+
+
+def check_times(path: Path, times_s: Sequence[float]) -> None:
+    """Raises DataError if a clip's frames cannot be trained on whatever the input."""
+    if len(times_s) < 2:
+        raise DataError(f"{path}: has fewer than two frames")
+    if any(after <= before for before, after in pairwise(times_s)):
+        raise DataError(f"{path}: the times of its frames do not rise")
 
 
 def too_short(path: Path, frames: int, history: int) -> str | None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from edge.errors import DataError
-from edge.sources.uri import VIDEOS
+from edge.errors import DataError, SourceError
 from edge.terminal import track
-from train.data.cache import too_short
+from edge.video.find import find_videos, relative
+from edge.video.isolation import Death, map_apart
+from train.data.cache import check_times, clip_content, too_short
 from train.data.clips import Clip, Split
-from train.data.dataset import open_dataset
+from train.data.dataset import folder_of, is_official, read_dataset
 from train.data.decode import announced_frames, read_frames
-from train.data.ucf101 import LISTS, clips_folder, leaks, read_split
+from train.data.ucf101 import canonical, clips_folder, leaks, read_split
 
 FEWEST_GROUPS = 2  # of a class: one to train on, one to validate on
 
@@ -36,19 +37,25 @@ def check_dataset(
 
     history: frames that an input needs before the newest. Raises DataError if there is no data set.
     """
-    official = root.is_dir() and (root / LISTS).is_dir()
-    split = read_split(root, number) if official else open_dataset(root, number)
+    official = is_official(root)
+    split = read_split(root, number) if official else read_dataset(root, number)
     clips = [*split.train, *split.test]
-    with ProcessPoolExecutor(workers) as pool:
-        judged = pool.map(partial(judge, history=history), (clip.path for clip in clips))
-        verdicts = list(track(judged, "clips", total=len(clips)))
+    judged = map_apart(partial(judge, history=history), clips, workers)
+    verdicts = list(track(judged, "clips", total=len(clips)))
     faults: dict[str, list[str]] = {}
+    copies: dict[str, dict[Path, Clip]] = {}
     for clip, verdict in zip(clips, verdicts, strict=True):
-        if verdict:
-            kind, _, detail = verdict.partition(": ")
+        if isinstance(verdict, Death):
+            verdict = Verdict(f"unreadable: {verdict.reason}")
+        if verdict.fault:
+            kind, _, detail = verdict.fault.partition(": ")
             faults.setdefault(kind, []).append(f"{clip.name} ({detail})")
-    findings = [Finding("listed, not on disk", split.missing)]
+        if verdict.sha256 is not None:
+            # a clip that is listed twice is one file
+            copies.setdefault(verdict.sha256, {})[clip.path] = clip
+    findings = [_missing(split, official), _left_out(folder_of(root), split.left_out)]
     findings += [Finding(kind, tuple(names)) for kind, names in sorted(faults.items())]
+    findings += _twice([list(same.values()) for same in copies.values() if len(same) > 1])
     both = tuple(f"{label} {group}" for label, group in leaks(split))
     findings.append(Finding("group in training and in test", both))
     if official:
@@ -57,22 +64,65 @@ def check_dataset(
     return split, [finding for finding in findings if finding.names]
 
 
-def judge(path: Path, history: int) -> str:
-    """The fault of a clip as "kind: detail"; empty for a good one."""
-    frames = 0
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """fault: of a clip as "kind: detail", empty for a good one. sha256: of its content."""
+
+    fault: str
+    sha256: str | None = None
+
+
+def judge(clip: Clip, history: int) -> Verdict:
+    """Decode a clip as for training."""
+    path = clip.path
     try:
+        _, sha256 = clip_content(clip)
         announced = announced_frames(path)
-        for _ in read_frames(path, tell=False):
-            frames += 1
-    except DataError as error:
-        return f"unreadable: {str(error).removeprefix(f'{path}: ')}"
+        times_s = [frame.time_s for frame in read_frames(path, tell=False)]
+        check_times(path, times_s)
+    except (DataError, SourceError) as error:
+        return Verdict(f"unreadable: {str(error).removeprefix(f'{path}: ')}")
     except OSError as error:
-        return f"unreadable: {error.strerror}"
-    if (reason := too_short(path, frames, history)) is not None:
-        return f"too short: {reason.removeprefix(f'{path}: ')}"
-    if announced is not None and frames < announced:
-        return f"broken off: {frames} frames of {announced}"
-    return ""
+        return Verdict(f"unreadable: {error.strerror}")
+    fault = ""
+    if (reason := too_short(path, len(times_s), history)) is not None:
+        fault = f"too short: {reason.removeprefix(f'{path}: ')}"
+    elif announced is not None and len(times_s) < announced:
+        fault = f"broken off: {len(times_s)} frames of {announced}"
+    return Verdict(fault, sha256)
+
+
+def _missing(split: Split, official: bool) -> Finding:
+    """Clips that are listed and not there. A part of UCF101 is enough to train on: of it only the
+    classes are told."""
+    if not official:
+        return Finding("listed, not on disk", split.missing)
+    there = Counter(clip.label for clip in (*split.train, *split.test))
+    missing: dict[str, list[str]] = {}
+    for name in split.missing:
+        missing.setdefault(canonical(name.partition("/")[0]), []).append(name.rpartition("/")[2])
+    names = (
+        f"{label} ({len(gone)} of {len(gone) + there[label]}: {gone[0]}{', ...' * (len(gone) > 1)})"
+        for label, gone in sorted(missing.items())
+    )
+    return Finding("class with clips that are listed, not on disk", tuple(names), harmless=True)
+
+
+def _left_out(root: Path, left_out: Mapping[Path, str]) -> Finding:
+    names = (f"{relative(path, root)} ({reason})" for path, reason in left_out.items())
+    return Finding("left out", tuple(names))
+
+
+def _twice(copies: list[list[Clip]]) -> Iterator[Finding]:
+    """Clips of the same content: a network can't learn two classes from it, and one that is in
+    training and in test tells nothing."""
+    in_two: list[str] = []
+    in_one: list[str] = []
+    for same in copies:
+        names = in_two if len({clip.label for clip in same}) > 1 else in_one
+        names.append(" = ".join(sorted(clip.name for clip in same)))
+    yield Finding("same content in two classes", tuple(in_two))
+    yield Finding("same content twice in a class", tuple(in_one))
 
 
 def _on_disk(root: Path, clips: list[Clip]) -> Iterator[Finding]:
@@ -80,9 +130,11 @@ def _on_disk(root: Path, clips: list[Clip]) -> Iterator[Finding]:
     folder = clips_folder(root)
     listed = {clip.path for split in (1, 2, 3) for clip in _listed(root, split)}
     listed |= {clip.path for clip in clips}
-    there = [path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS]
-    unlisted = (str(path.relative_to(folder)) for path in there if path not in listed)
-    yield Finding("on disk, in no list", tuple(sorted(unlisted)))
+    found = find_videos(folder)
+    unlisted = (relative(path, folder) for path in found.videos if path not in listed)
+    yield Finding("on disk, in no list", tuple(unlisted))
+    unknown = {path: reason for path, reason in found.left_out.items() if path not in listed}
+    yield _left_out(folder, unknown)
     spellings = sorted(
         {part for clip in clips for part in clip.path.parts if part.lower() == "handstandpushups"}
         | {"HandStandPushups" for clip in clips if "v_HandStandPushups" in clip.path.name}

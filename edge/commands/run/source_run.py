@@ -15,6 +15,7 @@ from edge.outputs.base import Output
 from edge.outputs.records import stage_order, summary_record
 from edge.sources.gst_source import Source
 from edge.sources.reconnect import ReconnectingSource
+from edge.video.image_folder import ImageFolder
 
 _STATISTICS_S = 0.5  # between two snapshots: about as often as the page asks; 1 ms of work a second
 
@@ -23,7 +24,7 @@ _STATISTICS_S = 0.5  # between two snapshots: about as often as the page asks; 1
 class SourceRun:
     """outputs: they get each label, then the events that start or end with it."""
 
-    source: Source | ReconnectingSource
+    source: Source | ReconnectingSource | ImageFolder
     recognizer: Recognizer
     tracker: EventTracker
     outputs: Sequence[Output]

@@ -99,7 +99,7 @@ def fault_of(path: Path) -> str | None:
     try:
         status = path.stat()
     except OSError as error:
-        if path.is_symlink() and not isinstance(error, PermissionError):
+        if os.path.islink(path) and not isinstance(error, PermissionError):
             return "is a link that leads nowhere"
         return f"cannot be read ({error.strerror})"
     if stat.S_ISDIR(status.st_mode):
@@ -157,7 +157,7 @@ class _Walk:
                 continue
             below = [path for path in sorted(inside) if not self._take(path)]
             for path in below:
-                (links if path.is_symlink() else folders).append(path)
+                (links if os.path.islink(path) else folders).append(path)
             self._take_pictures(folder, bool(below))
 
     def _take(self, path: Path) -> bool:

@@ -113,17 +113,19 @@ def test_what_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
-    touch(tmp_path, "a.mp4", "closed/b.mp4")
-    for path in (tmp_path / "a.mp4", tmp_path / "closed"):
-        path.chmod(0)
+    touch(tmp_path, "a.mp4", "closed/b.mp4", "listed/c.mp4")
+    for name, mode in (("a.mp4", 0), ("closed", 0), ("listed", stat.S_IRUSR)):
+        (tmp_path / name).chmod(mode)
     try:
         assert found(tmp_path) == []
         assert left_out(tmp_path) == {
             "a.mp4": "no permission to read it",
             "closed": "cannot be read (Permission denied)",
+            "listed/c.mp4": "cannot be read (Permission denied)",
         }
     finally:
-        (tmp_path / "closed").chmod(stat.S_IRWXU)
+        for name in ("closed", "listed"):
+            (tmp_path / name).chmod(stat.S_IRWXU)
 
 
 def test_linked_folders_are_followed_once(tmp_path: Path) -> None:

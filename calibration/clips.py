@@ -6,6 +6,7 @@ the INT8 scales. Unlabelled video may be anything that a camera has recorded.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -15,8 +16,10 @@ import numpy as np
 
 from edge.bundle.network import NetworkSpec
 from edge.errors import DataError
-from edge.sources.uri import VIDEOS
+from edge.video.find import find_videos, left_out_line, relative
 from train.data.clips import Clip
+
+logger = logging.getLogger(__name__)
 
 OTHER = "(other)"  # the label of all training clips that show none of the network's classes
 UNLABELLED = "(unlabelled)"
@@ -25,19 +28,19 @@ T = TypeVar("T")
 
 
 def find_unlabelled(path: Path, spec: NetworkSpec) -> list[Clip]:
-    """The video at `path`, or those in the folder, each a clip without a class.
+    """The video at `path`, or those in the folder, each a clip without a class; what is left out
+    is logged.
 
     Raises DataError if there is none, or one is a validation clip of the network.
     """
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    found = find_videos(path)
+    line = left_out_line(path, found.left_out) if found.left_out else ""
+    if not found.videos:
+        raise DataError(line or f"{path}: has no video")
+    if line:
+        logger.warning("%s", line)
     root = path if path.is_dir() else path.parent
-    clips = [
-        Clip(name := file.relative_to(root).as_posix(), file, UNLABELLED, name)
-        for file in files
-        if file.is_file() and file.suffix.lower() in VIDEOS
-    ]
-    if not clips:
-        raise DataError(f"{path}: has no video ({', '.join(VIDEOS)})")
+    clips = [Clip(name := relative(video, root), video, UNLABELLED, name) for video in found.videos]
     validation = {Path(name).name for name in spec.validation_clips}
     for clip in clips:
         if clip.path.name in validation:

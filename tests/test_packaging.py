@@ -56,7 +56,7 @@ def requirements(extra: str) -> str:
 
 @pytest.mark.parametrize("extra", ["", "pc", "jetson"])
 def test_the_runtime_asks_for_no_training_package(extra: str) -> None:
-    for heavy in ("torch", "timm", "onnxruntime", "av", "[train]", "[export]", "[test]"):
+    for heavy in ("torch", "timm", "onnxruntime", "[train]", "[export]", "[test]"):
         assert heavy not in requirements(extra)
 
 

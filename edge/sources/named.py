@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -9,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import SourceError
-from edge.sources.uri import VIDEOS, Address, parse_address
+from edge.sources.uri import Address, parse_address
+from edge.video.find import find_videos, left_out_line
+
+logger = logging.getLogger(__name__)
 
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,31})=(.+)")
 
@@ -31,7 +35,8 @@ class SourceSpec:
 
 
 def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
-    """Parse `[NAME=]SOURCE` each; a folder stands for every video in it.
+    """Parse `[NAME=]SOURCE` each; a folder stands for every video in it, and what is left out is
+    logged.
 
     Raises SourceError if one is malformed or does not exist, two have the same name, or files and
     cameras are mixed.
@@ -72,14 +77,13 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _videos(folder: Path) -> list[str]:
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in VIDEOS and not path.name.startswith(".") and path.is_file()
-    )
-    if not files:
-        raise SourceError(f"{folder}: no video in this folder ({', '.join(VIDEOS)})")
-    return [str(path) for path in files]
+    found = find_videos(folder)
+    line = left_out_line(folder, found.left_out) if found.left_out else ""
+    if not found.videos:
+        raise SourceError(line or f"{folder}: no video in this folder")
+    if line:
+        logger.warning("%s", line)
+    return [str(path) for path in found.videos]
 
 
 def _slug(name: str, address: Address, taken: Sequence[SourceSpec]) -> str:

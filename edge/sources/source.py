@@ -16,8 +16,8 @@ from typing import Protocol
 
 from edge.sources.gst_source import GStreamerSource
 from edge.sources.uri import parse_address
+from edge.video.clip import open_clip
 from edge.video.frames import Frame
-from edge.video.video_file import VideoFile
 
 
 class Source(Protocol):
@@ -69,5 +69,5 @@ def open_source(uri: str, *, timeout_s: float = 10.0) -> Source:
     """
     address = parse_address(uri)
     if address.kind == "file":
-        return VideoFile(Path(address.location))
+        return open_clip(Path(address.location))
     return GStreamerSource(address, timeout_s)

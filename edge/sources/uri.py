@@ -1,6 +1,7 @@
 """The addresses of sources.
 
     clip.avi, /videos/clip.mp4, file:///videos/clip%201.mkv   any file that GStreamer can decode
+    pictures/                                                 a folder of numbered pictures
     /dev/video0                                               a USB camera (V4L2)
     csi://0                                                   a ribbon camera on a Jetson
     rtsp://user:password@host:554/path, rtsps://...           a network camera; rtspu:// over UDP
@@ -30,11 +31,9 @@ from urllib.parse import unquote, urlsplit
 
 from edge.errors import SourceError
 from edge.video.gstreamer import redact_address
+from edge.video.image_folder import count_pictures, list_images
 
 Kind = Literal["file", "v4l2", "csi", "rtsp", "test", "pipeline"]
-
-# The endings of videos that are found in folders; a file that is named may have any ending.
-VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm", ".wmv")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _V4L2 = re.compile(r"(/dev/video\d+)(?:\?(.*))?")
@@ -120,7 +119,12 @@ def _check_file(path: Path) -> None:
             f"{redact_address(str(path))!r} is not a path; give a video file"
         ) from None
     if stat.S_ISDIR(status.st_mode):
-        raise SourceError(f"{path} is a folder; give one video file")
+        if not count_pictures(path)[0]:
+            raise SourceError(
+                f"{path} is a folder; give one video file, or a folder of numbered pictures"
+            )
+        list_images(path)
+        return
     if not stat.S_ISREG(status.st_mode):
         raise SourceError(f"{path} is not a regular file; give a video file or /dev/videoN")
     if status.st_size == 0:

@@ -34,6 +34,10 @@ _CONTAINERS = (
 _ONLY_THE_FILE = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
 
 
+class NoVideoError(SourceError):
+    """A file of which all can be read, but it has no pictures that move."""
+
+
 class VideoFile:
     """An iterator of the frames of a file, started by `with`; each is upright.
 
@@ -102,7 +106,7 @@ class VideoFile:
         stream = container.streams.best("video")
         cover = av.stream.Disposition.attached_pic  # of a piece of music
         if not isinstance(stream, av.VideoStream) or stream.disposition & cover:
-            raise SourceError(f"{self.path}: it has no video, only other streams")
+            raise NoVideoError(f"{self.path}: it has no video, only other streams")
         if stream.codec_context is None:
             raise SourceError(f"{self.path}: no decoder for its video is known")
         stream.thread_type = "AUTO"
@@ -134,7 +138,7 @@ class VideoFile:
         duration_us = self._container.duration
         return duration_us / 1e6 if duration_us else None
 
-    def _read(self) -> Generator[Frame, None, None]:
+    def _read(self) -> Generator[Frame]:
         clock = StreamClock(self.frame_rate or _RATE_FPS)
         size_hw, end_s = (0, 0), 0.0
         for index, (stamp_s, picture) in enumerate(self._pictures()):

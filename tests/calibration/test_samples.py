@@ -133,14 +133,20 @@ def test_a_sample_that_breaks_the_network_is_named(tmp_path: Path) -> None:
         collect_histograms(model, samples, ["c0"], samples.name_of)
 
 
-def test_samples_of_unlabelled_video_are_spread_over_its_length(tmp_path: Path) -> None:
+def test_samples_of_unlabelled_video_are_spread_over_its_length(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for name, frames in (("a/one.mp4", 60), ("two.mp4", 30)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write_clip(tmp_path / name, frames=frames, codec="h264")
     (tmp_path / "notes.txt").write_text("no video")
+    (tmp_path / "empty.mts").write_bytes(b"")
     spec = make_spec("temporal")
     videos = find_unlabelled(tmp_path, spec)
-    assert [clip.name for clip in videos] == ["a/one.mp4", "two.mp4"]
+    assert [one.name for one in videos] == ["a/one.mp4", "two.mp4"]
+    assert f"{tmp_path}: 1 left out: empty.mts (is empty (0 bytes))" in caplog.messages
+    (alone,) = find_unlabelled(tmp_path / "two.mp4", spec)
+    assert alone.name == "two.mp4"
     samples = draw_unlabelled(spec, videos, 8, 1, open_cache(tmp_path / "kept", spec))
     assert len(samples) == 8 * SNIPPETS
     assert samples.label_spread == {UNLABELLED: 2}

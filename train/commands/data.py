@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from edge.errors import DataError
 from edge.terminal import track
 from edge.text import print_line
 from train.commands.arguments import Data, Flow, RecipeName, flow_preset
 
 if TYPE_CHECKING:
+    from edge.video.frames import Geometry
     from train.data.clips import Clip
+    from train.data.flow_images import ShortSide
 
 LISTED = 10  # clip names listed for each kind of fault
 SIZE_HW = 224, 224  # of the frames that `twostream flow` measures
@@ -73,6 +75,15 @@ def flow_command(
     out: Annotated[Path, typer.Argument(help="Output folder; an unfinished one is continued.")],
     split: Split = 1,
     flow: Flow = "fast",
+    short_side: Annotated[
+        int | None,
+        typer.Option(
+            min=32,
+            max=512,
+            help="Keep each clip's shape, with a shorter side of this many px (other projects: "
+            "256); default: 224 x 224, as in training here.",
+        ),
+    ] = None,
     workers: Workers = None,
     ray: Annotated[
         str | None,
@@ -84,14 +95,19 @@ def flow_command(
     A run that was stopped continues when it is called again. Exit code 1 if a clip cannot be read.
     """
     from train.data.dataset import open_dataset
-    from train.data.flow_images import extract_or_explain, is_extracted, open_flow_folder
-    from train.streams import training_view
+    from train.data.flow_images import (
+        extract_or_explain,
+        folder_names,
+        is_extracted,
+        open_flow_folder,
+    )
 
-    spec, geometry = flow_preset(flow), training_view(SIZE_HW)
+    spec, geometry = flow_preset(flow), _flow_size(short_side)
     dataset = open_dataset(data, split)
     clips = [*dataset.train, *dataset.test]
     open_flow_folder(out, geometry, spec)
-    missing = [clip for clip in clips if not is_extracted(clip, out)]
+    jobs = list(zip(clips, folder_names(clips), strict=True))
+    missing = [(clip, name) for clip, name in jobs if not is_extracted(name, out)]
     work = partial(extract_or_explain, out=out.resolve(), geometry=geometry, flow=spec)
     outcomes: Iterator[int | str]  # the number of flows of a clip, or an error
     if ray is None:
@@ -112,15 +128,24 @@ def flow_command(
     sys.exit(1 if faults else 0)
 
 
+def _flow_size(short_side: int | None) -> Geometry | ShortSide:
+    from train.data.flow_images import ShortSide
+    from train.streams import training_view
+
+    if short_side is None:
+        return training_view(SIZE_HW)
+    if short_side % 2:
+        raise DataError(f"--short-side {short_side}: give an even number")
+    return ShortSide(short_side_px=short_side, interpolation="area")
+
+
 def _in_processes(
-    work: Callable[[Clip], int | str], clips: list[Clip], workers: int
+    work: Callable[[tuple[Clip, str]], int | str], jobs: list[tuple[Clip, str]], workers: int
 ) -> Iterator[int | str]:
-    with ProcessPoolExecutor(workers) as pool:
-        try:
-            yield from pool.map(work, clips)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    from edge.video.isolation import Death, map_apart
+
+    for (clip, _), result in zip(jobs, map_apart(work, jobs, workers), strict=True):
+        yield f"{clip.path}: {result.reason}" if isinstance(result, Death) else result
 
 
 def _cores() -> int:

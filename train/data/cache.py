@@ -18,8 +18,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.network import NetworkSpec
-from edge.errors import DataError
+from edge.errors import DataError, SourceError
 from edge.files import make_private, why, write_atomic
 from edge.inputs.builder import motions_of
 from edge.motion.method import open_motion
@@ -37,6 +37,7 @@ from edge.spec import Spec
 from edge.terminal import track
 from edge.video.frames import Frame, Geometry, Matrix, pack_i420, resize_to_model, unpack_i420
 from edge.video.image_folder import list_images
+from edge.video.isolation import Death, map_apart
 from train.data.clips import Clip
 from train.data.decode import read_frames
 from train.data.timeline import Pacer, Timeline
@@ -135,12 +136,25 @@ class ClipCache:
         found = [self._load(clip) for clip in clips]  # once: the workers fill it meanwhile
         missing = [clip for clip, cached in zip(clips, found, strict=True) if cached is None]
         if len(missing) > 1 and workers > 1:
-            with ProcessPoolExecutor(workers) as pool:
-                made = pool.map(self._make, missing)
+            with closing(self._make_apart(missing, workers)) as made:
                 yield from (next(made) if cached is None else cached for cached in found)
         else:
-            made = map(self._make, missing)
-            yield from (next(made) if cached is None else cached for cached in found)
+            made_here = map(self._make, missing)
+            yield from (next(made_here) if cached is None else cached for cached in found)
+
+    def _make_apart(self, clips: list[Clip], workers: int) -> Generator[CachedClip | Unusable]:
+        """Each clip as `_make` gives it; one whose process dies comes as unusable."""
+        for clip, made in zip(clips, map_apart(self._make, clips, workers), strict=True):
+            if isinstance(made, Death):
+                shutil.rmtree(self._partial(clip, made.process), ignore_errors=True)
+                yield Unusable(clip, f"{clip.path}: {made.reason}")
+            else:
+                yield made
+
+    def _partial(self, clip: Clip, process: int) -> Path:
+        """Where a process puts what it has of a clip that is not whole yet."""
+        folder = self._folder(clip)
+        return folder.with_name(f"{folder.name}.{process}.part")
 
     def _folder(self, clip: Clip) -> Path:
         digest = hashlib.sha256(clip.name.encode()).hexdigest()[:8]
@@ -161,7 +175,7 @@ class ClipCache:
                 return None
             timeline = Timeline(tuple(entry["times_s"]), tuple(entry["gaps"]))
             matrix, digest = entry["matrix"], entry["sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, SourceError):
             return None
         if not _holds(folder / _FRAMES, (len(timeline.times_s), height * width * 3 // 2)):
             return None
@@ -187,7 +201,7 @@ class ClipCache:
     def _make_frames(self, clip: Clip) -> CachedClip:
         """Decode a clip into its own folder. Raises DataError if it cannot be used."""
         folder = self._folder(clip)
-        partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        partial = self._partial(clip, os.getpid())
         try:
             shutil.rmtree(partial, ignore_errors=True)
             make_private(partial)
@@ -212,9 +226,7 @@ class ClipCache:
                 out.append(pack_i420(resize_to_model(frame, self.geometry)))
                 matrix = frame.matrix
         timeline = pacer.timeline()
-        if len(timeline.times_s) < 2:
-            raise DataError(f"{clip.path}: has fewer than two frames")
-        size, digest = _content(clip)
+        size, digest = clip_content(clip)
         entry = {"bytes": size, "matrix": matrix, "sha256": digest} | asdict(timeline)
         with write_atomic(folder / _NOTE) as file:
             file.write(json.dumps(entry).encode())
@@ -290,7 +302,7 @@ def _files(clip: Clip) -> list[Path]:
     return list_images(clip.path) if clip.path.is_dir() else [clip.path]
 
 
-def _content(clip: Clip) -> tuple[int, str]:
+def clip_content(clip: Clip) -> tuple[int, str]:
     """(bytes, SHA-256) of a clip's files."""
     size, digest = 0, hashlib.sha256()
     for name in _files(clip):

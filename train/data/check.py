@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from edge.errors import DataError, SourceError
-from edge.sources.uri import VIDEOS
 from edge.terminal import track
-from edge.video.video_file import VideoFile
+from edge.video.clip import open_clip
+from edge.video.find import find_videos, relative
+from edge.video.isolation import Death, map_apart
+from train.data.cache import clip_content
 from train.data.clips import Clip, Split
-from train.data.dataset import open_dataset
-from train.data.decode import read_frames
+from train.data.dataset import folder_of, is_official, read_dataset
 from train.data.timeline import timeline_of
-from train.data.ucf101 import LISTS, clips_folder, leaks, read_split
+from train.data.ucf101 import canonical, clips_folder, leaks, read_split
 
 FEWEST_GROUPS = 2  # of a class: one to train on, one to validate on
 
@@ -38,21 +39,25 @@ def check_dataset(
     history: frames that an input needs before the newest. interval_s: between them. Raises
     DataError if there is no data set.
     """
-    official = root.is_dir() and (root / LISTS).is_dir()
-    split = read_split(root, number) if official else open_dataset(root, number)
+    official = is_official(root)
+    split = read_split(root, number) if official else read_dataset(root, number)
     clips = [*split.train, *split.test]
-    with ProcessPoolExecutor(workers) as pool:
-        judged = pool.map(
-            partial(judge, history=history, interval_s=interval_s), (clip.path for clip in clips)
-        )
-        verdicts = list(track(judged, "clips", total=len(clips)))
+    examine = partial(judge, history=history, interval_s=interval_s)
+    verdicts = list(track(map_apart(examine, clips, workers), "clips", total=len(clips)))
     faults: dict[str, list[str]] = {}
+    copies: dict[str, dict[Path, Clip]] = {}
     for clip, verdict in zip(clips, verdicts, strict=True):
-        if verdict:
-            kind, _, detail = verdict.partition(": ")
+        if isinstance(verdict, Death):
+            verdict = Verdict(f"unreadable: {verdict.reason}")
+        if verdict.fault:
+            kind, _, detail = verdict.fault.partition(": ")
             faults.setdefault(kind, []).append(f"{clip.name} ({detail})")
-    findings = [Finding("listed, not on disk", split.missing)]
+        if verdict.sha256 is not None:
+            # a clip that is listed twice is one file
+            copies.setdefault(verdict.sha256, {})[clip.path] = clip
+    findings = [_missing(split, official), _left_out(folder_of(root), split.left_out)]
     findings += [Finding(kind, tuple(names)) for kind, names in sorted(faults.items())]
+    findings += _twice([list(same.values()) for same in copies.values() if len(same) > 1])
     both = tuple(f"{label} {group}" for label, group in leaks(split))
     findings.append(Finding("group in training and in test", both))
     if official:
@@ -61,24 +66,64 @@ def check_dataset(
     return split, [finding for finding in findings if finding.names]
 
 
-def judge(path: Path, history: int, interval_s: float) -> str:
-    """The fault of a clip as "kind: detail"; empty for a good one. interval_s: between frames of an
-    input."""
-    broken = None
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """fault: of a clip as "kind: detail", empty for a good one. sha256: of its content."""
+
+    fault: str
+    sha256: str | None = None
+
+
+def judge(clip: Clip, history: int, interval_s: float) -> Verdict:
+    """Decode a clip as for training. interval_s: between frames of an input."""
+    path = clip.path
     try:
-        if path.is_dir():
-            timeline = timeline_of(read_frames(path), interval_s)
-        else:
-            with VideoFile(path, quiet=True) as video:
-                timeline = timeline_of(video, interval_s)
-            broken = video.fault
-    except (DataError, SourceError) as error:
-        return f"unreadable: {str(error).removeprefix(f'{path}: ')}"
+        _, sha256 = clip_content(clip)
+        with open_clip(path, quiet=True) as video:
+            timeline = timeline_of(video, interval_s)
+    except SourceError as error:
+        return Verdict(f"unreadable: {str(error).removeprefix(f'{path}: ')}")
     except OSError as error:
-        return f"unreadable: {error.strerror}"
+        return Verdict(f"unreadable: {error.strerror}")
+    fault = ""
     if (reason := timeline.fault(history)) is not None:
-        return f"too short: {reason}"
-    return f"broken off: {broken}" if broken else ""
+        fault = f"too short: {reason}"
+    elif video.fault is not None:
+        fault = f"broken off: {video.fault}"
+    return Verdict(fault, sha256)
+
+
+def _missing(split: Split, official: bool) -> Finding:
+    """Clips that are listed and not there. A part of UCF101 is enough to train on: of it only the
+    classes are told."""
+    if not official:
+        return Finding("listed, not on disk", split.missing)
+    there = Counter(clip.label for clip in (*split.train, *split.test))
+    missing: dict[str, list[str]] = {}
+    for name in split.missing:
+        missing.setdefault(canonical(name.partition("/")[0]), []).append(name.rpartition("/")[2])
+    names = (
+        f"{label} ({len(gone)} of {len(gone) + there[label]}: {gone[0]}{', ...' * (len(gone) > 1)})"
+        for label, gone in sorted(missing.items())
+    )
+    return Finding("class with clips that are listed, not on disk", tuple(names), harmless=True)
+
+
+def _left_out(root: Path, left_out: Mapping[Path, str]) -> Finding:
+    names = (f"{relative(path, root)} ({reason})" for path, reason in left_out.items())
+    return Finding("left out", tuple(names))
+
+
+def _twice(copies: list[list[Clip]]) -> Iterator[Finding]:
+    """Clips of the same content: a network can't learn two classes from it, and one that is in
+    training and in test tells nothing."""
+    in_two: list[str] = []
+    in_one: list[str] = []
+    for same in copies:
+        names = in_two if len({clip.label for clip in same}) > 1 else in_one
+        names.append(" = ".join(sorted(clip.name for clip in same)))
+    yield Finding("same content in two classes", tuple(in_two))
+    yield Finding("same content twice in a class", tuple(in_one))
 
 
 def _on_disk(root: Path, clips: list[Clip]) -> Iterator[Finding]:
@@ -86,9 +131,11 @@ def _on_disk(root: Path, clips: list[Clip]) -> Iterator[Finding]:
     folder = clips_folder(root)
     listed = {clip.path for split in (1, 2, 3) for clip in _listed(root, split)}
     listed |= {clip.path for clip in clips}
-    there = [path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS]
-    unlisted = (str(path.relative_to(folder)) for path in there if path not in listed)
-    yield Finding("on disk, in no list", tuple(sorted(unlisted)))
+    found = find_videos(folder)
+    unlisted = (relative(path, folder) for path in found.videos if path not in listed)
+    yield Finding("on disk, in no list", tuple(unlisted))
+    unknown = {path: reason for path, reason in found.left_out.items() if path not in listed}
+    yield _left_out(folder, unknown)
     spellings = sorted(
         {part for clip in clips for part in clip.path.parts if part.lower() == "handstandpushups"}
         | {"HandStandPushups" for clip in clips if "v_HandStandPushups" in clip.path.name}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -20,9 +21,12 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A partition. No group of a class is in both parts. missing: listed, but not on disk."""
+    """A partition. No group of a class is in both parts. missing: listed, but not on disk.
+    left_out: what might have been meant as a clip, and why it is none.
+    """
 
     number: int
     train: tuple[Clip, ...]
     test: tuple[Clip, ...]
     missing: tuple[str, ...]
+    left_out: Mapping[Path, str] = field(default_factory=dict)

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge.errors import DataError, SourceError
+from edge.video.clip import open_clip
 from edge.video.frames import Frame
-from edge.video.image_folder import read_image_folder
-from edge.video.video_file import VideoFile
 
 
 def read_frames(path: Path) -> Iterator[Frame]:
@@ -17,10 +16,7 @@ def read_frames(path: Path) -> Iterator[Frame]:
     Raises DataError when it is neither; a video that breaks off gives what it has, and says so.
     """
     try:
-        if path.is_dir():
-            yield from read_image_folder(path)
-        else:
-            with VideoFile(path) as video:
-                yield from video
+        with open_clip(path) as clip:
+            yield from clip
     except SourceError as error:
         raise DataError(str(error)) from None

@@ -1,19 +1,22 @@
 """A data set of one's own: a folder for each class, or a CSV.
 
-    ROOT/<Class>/<clip>.mp4              each clip is its own group
-    ROOT/<Class>/<group>/<clip>.mp4      clips of one take, place or person are a group
-    ROOT.csv                             path,label[,group][,part]; part is train or test
+    ROOT/<Class>/<clip>.mp4                each clip is its own group
+    ROOT/<Class>/<group>/.../<clip>.mp4    clips of one take, place or person are a group
+    ROOT.csv                               path,label[,group][,part]; part is train or test
 
+A clip is a video, whatever its ending, or a folder of numbered pictures (see edge/video/find.py).
 Where nobody says which clips are for testing, every fourth group of each class is.
 """
 
 from __future__ import annotations
 
 import csv
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from edge.errors import DataError
-from edge.sources.uri import VIDEOS
+from edge.video.find import fault_of, find_videos, left_out_line
 from train.data.clips import Clip, Split
 
 _EVERY = 4
@@ -22,20 +25,42 @@ _EVERY = 4
 def load_folders(root: Path, split: int) -> Split:
     """Clips in a folder for each class. Raises DataError if there are none."""
     _only_one(root, split)
-    clips = []
-    for path in sorted(root.rglob("*")):
+    found = find_videos(root)
+    clips: list[Clip] = []
+    left_out: dict[Path, str] = {}
+    for path in found.videos:
         parts = path.relative_to(root).parts
-        if path.suffix.lower() not in VIDEOS or not path.is_file() or len(parts) not in (2, 3):
-            continue
-        group = parts[1] if len(parts) == 3 else path.name
-        clips.append(Clip(path.relative_to(root).as_posix(), path, parts[0], group))
+        if len(parts) > 1:
+            group = parts[1]  # of a clip without a group, the clip itself
+            clips.append(Clip(path.relative_to(root).as_posix(), path, parts[0], group))
+        elif path.is_dir():
+            left_out[path] = "its pictures are in no folder of a clip, <Class>/<clip>/"
+        else:
+            left_out[path] = "is in no class folder"
+    left_out |= found.left_out
+    left_out = {folder: "has no clip" for folder in _lost(root, clips, left_out)} | left_out
     if not clips:
+        more = f"; {left_out_line(root, left_out)}" if left_out else ""
         raise DataError(
             f"{root}: no data set; it needs UCF-101/ and ucfTrainTestlist/, or a folder for each "
-            f"class with videos ({', '.join(VIDEOS)})"
+            f"class with videos or folders of pictures{more}"
         )
     train, test = _cut(clips)
-    return Split(1, train, test, ())
+    return Split(1, train, test, (), left_out)
+
+
+def _lost(root: Path, clips: list[Clip], left_out: Mapping[Path, str]) -> list[Path]:
+    """The folders of classes that have no clip: they are empty, or all in them was left out. One
+    that holds only other files is none of a class."""
+    classes = {clip.label for clip in clips}
+    folders = [f for f in sorted(root.iterdir()) if f.is_dir() and f.name[0] != "."]
+    lost = {path.relative_to(root).parts[0] for path in left_out if path != root}
+    return [
+        folder
+        for folder in folders
+        if folder.name not in classes and folder not in left_out and os.access(folder, os.R_OK)
+        if folder.name in lost or not any(folder.iterdir())
+    ]
 
 
 def load_csv(path: Path, split: int) -> Split:
@@ -43,7 +68,9 @@ def load_csv(path: Path, split: int) -> Split:
     _only_one(path, split)
     clips: list[Clip] = []
     missing: list[str] = []
-    parts: dict[str, str] = {}
+    left_out: dict[Path, str] = {}
+    seen: set[str] = set()
+    in_part: dict[str, list[Clip]] = {"": [], "train": [], "test": []}
     for number, row in _rows(path):
         given, label = (row.get("path") or "").strip(), (row.get("label") or "").strip()
         part = (row.get("part") or "").strip()
@@ -51,21 +78,25 @@ def load_csv(path: Path, split: int) -> Split:
             raise DataError(
                 f"{path}:{number}: needs path,label[,group][,part]; part is train, test or empty"
             )
-        if given in parts:
+        place = os.path.normpath(given)  # ./a.mp4 is a.mp4
+        if place in seen:
             raise DataError(f"{path}:{number}: {given} is listed twice")
-        parts[given] = part
-        clip = Clip(given, path.parent / given, label, (row.get("group") or "").strip() or given)
-        if clip.path.exists():
-            clips.append(clip)
-        else:
+        seen.add(place)
+        clip = Clip(given, path.parent / place, label, (row.get("group") or "").strip() or given)
+        if not os.path.lexists(clip.path):
             missing.append(given)
+        elif (fault := fault_of(clip.path)) is not None:
+            left_out[clip.path] = fault
+        else:
+            clips.append(clip)
+            in_part[part].append(clip)
     if not clips:
-        raise DataError(f"{path}: none of its clips is on disk")
-    train, test = _cut([clip for clip in clips if not parts[clip.name]])
-    train += tuple(clip for clip in clips if parts[clip.name] == "train")
-    test += tuple(clip for clip in clips if parts[clip.name] == "test")
+        more = f"; {left_out_line(path.parent, left_out)}" if left_out else ""
+        raise DataError(f"{path}: none of its clips is on disk{more}")
+    train, test = _cut(in_part[""])
+    train, test = train + tuple(in_part["train"]), test + tuple(in_part["test"])
     _refuse_leaks(path, train, test)
-    return Split(1, train, test, tuple(missing))
+    return Split(1, train, test, tuple(missing), left_out)
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:

@@ -7,7 +7,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,12 +20,14 @@ from edge.decision.recognizer import Recognizer, RunConfig, label_frame, label_v
 from edge.devices import Device
 from edge.errors import SourceError, TwostreamError
 from edge.outputs.base import Output, SourceInfo
+from edge.sources.first_frames import crashes
 from edge.sources.multiplexer import CameraMultiplexer
 from edge.sources.named import SourceSpec
 from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy, SourceState
 from edge.sources.source import Source, open_source
 from edge.text import counted
 from edge.video.frames import Frame
+from edge.video.image_folder import ImageFolder
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +61,9 @@ class Session:
         """Whether a signal has asked for a stop, or an output has lost its reader."""
         return self.requests.stop or any(output.done for output in self.outputs)
 
-    def begin(self, spec: SourceSpec, source: Source | ReconnectingSource) -> SourceRun:
+    def begin(
+        self, spec: SourceSpec, source: Source | ReconnectingSource | ImageFolder
+    ) -> SourceRun:
         """Start a source. Raises SourceError if the rules name an action that is not in the
         bundle."""
         name, manifest = spec.name, self.manifest
@@ -123,16 +127,22 @@ class Session:
 
 
 def read(session: Session, specs: Iterable[SourceSpec]) -> None:
-    """Read files one after another; one that cannot be read does not stop the others.
+    """Read files one after another; one that cannot be read, or that crashes the decoder, does not
+    stop the others.
 
     Raises SourceError if the only file cannot be read.
     """
     specs = list(specs)
-    with _signals(session.requests, reloads=False):
-        for spec in specs:
+    with (
+        _signals(session.requests, reloads=False),
+        closing(crashes([spec.uri for spec in specs])) as reasons,
+    ):
+        for spec, reason in zip(specs, reasons, strict=True):
             if session.done:
                 return
             try:
+                if reason is not None:
+                    raise SourceError(f"{spec.name}: {reason}")
                 _read_one(session, spec)
             except SourceError as error:
                 session.fail(spec, str(error))

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from edge.errors import SourceError
 from edge.sources.named import parse_sources
+from edge.sources.source import open_source
 from tests.support.clips import write_clip
 from tests.support.command import Running, assert_refused, growing, read_lines, twostream
+from tests.support.pictures import fill
 from tests.support.rtsp import RtspServer
 
 
@@ -36,6 +38,27 @@ def test_a_folder_is_the_videos_in_it(tmp_path: Path) -> None:
     assert alone.uri == str(tmp_path / "c=d.mkv")
 
 
+def test_a_folder_of_pictures_is_one_source(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path / "all" / "jump.1", "f1.jpg", "f2.jpg", "f4.jpg")
+    fill(tmp_path / "all" / "wave", "f1.jpg", "f2.jpg")
+    (tmp_path / "all" / "clip.mts").write_bytes(b"x")
+    (tmp_path / "all" / "empty.mp4").write_bytes(b"")
+    specs = parse_sources([str(tmp_path / "all")])
+    assert [Path(spec.name).name for spec in specs] == ["clip.mts", "jump.1", "wave"]
+    assert not any(spec.live for spec in specs)
+    assert [r.message for r in caplog.records] == [
+        f"{tmp_path / 'all'}: 1 left out: empty.mp4 (is empty (0 bytes))"
+    ]
+    (named,) = parse_sources([str(tmp_path / "all" / "jump.1")])
+    with open_source(named.uri) as source:
+        assert source.expected_frames == 3
+        frames = list(source)
+    assert [frame.time_s for frame in frames] == pytest.approx([0, 0.04, 0.12])
+    assert source.received == 3
+
+
 def test_what_does_not_go_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"x")
     for texts, words in (
@@ -53,6 +76,9 @@ def test_what_does_not_go_is_named(tmp_path: Path) -> None:
             parse_sources(texts)
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match="no video in this folder"):
+        parse_sources([str(tmp_path / "empty")])
+    (tmp_path / "empty" / "gone.mp4").symlink_to("nowhere.mp4")
+    with pytest.raises(SourceError, match=r"1 left out: gone\.mp4 \(is a link that leads nowhere"):
         parse_sources([str(tmp_path / "empty")])
 
 

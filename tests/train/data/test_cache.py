@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,10 @@ import pytest
 from edge.motion.preprocessor import Preprocessor, Step
 from edge.motion.spec import PRESETS, TVL1Spec
 from edge.video.frames import Geometry, pack_i420
+from tests.support.av_clips import write_video
 from tests.support.clips import write_clip
+from tests.support.deaths import kill_child_that_reads
+from tests.support.waiting import wait_until
 from train.data.cache import CachedClip, ClipCache, Unusable
 from train.data.clips import Clip
 from train.data.decode import read_frames
@@ -35,6 +41,24 @@ def test_clips_come_in_their_order_while_workers_are_ahead(tmp_path: Path) -> No
     assert [cached.clip for cached in found] == clips
     assert [len(cached) for cached in found] == lengths
     assert len({cached.sha256 for cached in found}) == len(lengths)
+
+
+@pytest.mark.slow
+def test_a_clip_that_kills_its_worker_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    paths = [write_video(tmp_path / f"{n}.mp4", first_level=20 + n) for n in range(3)]
+    large = write_video(tmp_path / "large.mkv", size_hw=(3072, 4096), frames=40)
+    clips = [Clip(path.name, path, "A", path.name) for path in (paths[0], large, *paths[1:])]
+    store = ClipCache(tmp_path / "cache", GEOMETRY, 0.04, [PRESETS["fast"]])
+    with ThreadPoolExecutor(1) as beside:
+        killed = beside.submit(wait_until, partial(kill_child_that_reads, large, os.getpid()), 0.01)
+        found = list(store.fill(clips, 2, 10))
+        assert killed.result()
+    assert [one.clip for one in found] == clips
+    assert [type(one) for one in found] == [CachedClip, Unusable, CachedClip, CachedClip]
+    assert isinstance(found[1], Unusable)
+    assert found[1].reason.startswith(f"{large}: the process that read it was killed")
+    left = sorted(path.name.partition("-")[0] for path in (store.root / "A").iterdir())
+    assert left == ["0", "1", "2"]
 
 
 def test_flow_of_another_kind_is_measured_on_the_frames_that_are_there(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from edge.errors import DataError
 from edge.motion.spec import PRESETS
 from edge.video.frames import Geometry
 from tests.support.clips import write_clip
+from tests.support.pictures import fill
 from train.data.cache import CachedClip, ClipCache, Unusable
 from train.data.clips import Clip
 from train.data.dataset import open_dataset
@@ -34,9 +35,10 @@ def touch(root: Path, *names: str) -> Path:
 
 def test_a_folder_a_class_is_cut_by_clip(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{label}/{n}.mp4" for label in ("wave", "jump") for n in range(5)))
-    touch(tmp_path, "wave/notes.txt", "readme.mp4", "wave/a/b/deep.mp4")
+    touch(tmp_path, "wave/notes.txt", "readme.mp4", ".trash/old.mp4", "wave/._1.mp4", "info/a.json")
     split = open_dataset(tmp_path, 1)
     assert len(split.train) + len(split.test) == 10
+    assert split.left_out == {tmp_path / "readme.mp4": "is in no class folder"}
     assert {clip.label for clip in split.test} == {"wave", "jump"}
     assert [clip.name for clip in split.test] == ["jump/1.mp4", "wave/1.mp4"]
     assert split == open_dataset(tmp_path, 1)
@@ -50,15 +52,51 @@ def test_groups_of_your_own_are_never_cut(tmp_path: Path) -> None:
     assert test == {"take1", "take5"}
 
 
+def test_a_group_is_the_folder_beneath_the_class_however_deep_the_clip(tmp_path: Path) -> None:
+    touch(tmp_path, "wave/anna/1.mp4", "wave/anna/day/2.mp4", "wave/bob/x/y/z/3.mts", "wave/4.mp4")
+    fill(tmp_path / "wave" / "bob" / "pictures", "1.jpg", "2.jpg")
+    fill(tmp_path / "wave" / "alone", "1.jpg", "2.jpg")
+    split = open_dataset(tmp_path, 1)
+    assert {clip.name: clip.group for clip in (*split.train, *split.test)} == {
+        "wave/4.mp4": "4.mp4",
+        "wave/alone": "alone",
+        "wave/anna/1.mp4": "anna",
+        "wave/anna/day/2.mp4": "anna",
+        "wave/bob/pictures": "bob",
+        "wave/bob/x/y/z/3.mts": "bob",
+    }
+
+
+def test_a_class_that_loses_all_its_clips_is_named_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "wave/1.mp4", "notes/a.txt")
+    touch(tmp_path, "jump/1.mp4")
+    for name in ("jump/1.mp4", "jump/2.mp4"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "swim").mkdir()
+    open_dataset(tmp_path, 1)
+    (line,) = [record.message for record in caplog.records]
+    assert line.startswith(
+        f"{tmp_path}: 4 left out: jump (has no clip), swim (has no clip), jump/1"
+    )
+    assert "twostream data check" in line
+
+
 def test_a_csv_says_what_it_knows_and_the_rest_is_cut(tmp_path: Path) -> None:
     touch(tmp_path, *(f"videos/{n}.mp4" for n in range(6)))
     rows = ["videos/0.mp4,wave,anna,test", "videos/1.mp4,wave,bob,train", "videos/2.mp4,wave,bob,"]
     rows += [f"videos/{n}.mp4,jump,," for n in range(3, 6)] + ["videos/9.mp4,jump,,"]
+    (tmp_path / "videos" / "empty.clip").write_bytes(b"")
+    fill(tmp_path / "videos" / "pictures", "1.jpg", "2.jpg")
+    rows += ["videos/empty.clip,jump,,", "videos,jump,,", "videos/pictures,wave,eve,train"]
     file = tmp_path / "clips.csv"
     file.write_text("path,label,group,part\n" + "\n".join(rows) + "\n")
     split = open_dataset(file, 1)
     assert {clip.name for clip in split.test} == {"videos/0.mp4", "videos/4.mp4"}
     assert split.missing == ("videos/9.mp4",)
+    assert list(split.left_out) == [tmp_path / "videos" / "empty.clip", tmp_path / "videos"]
+    assert "videos/pictures" in {clip.name for clip in split.train}
     assert [clip.group for clip in split.train if clip.name == "videos/1.mp4"] == ["bob"]
 
 
@@ -70,6 +108,7 @@ def test_a_csv_says_what_it_knows_and_the_rest_is_cut(tmp_path: Path) -> None:
         ("path,label\nx.mp4,\n", "clips.csv:2: needs path,label"),
         ("path,label,part\n0.mp4,wave,train\n1.mp4,wave,both\n", "clips.csv:3: needs path,label"),
         ("path,label\n0.mp4,wave\n0.mp4,wave\n", "clips.csv:3: 0.mp4 is listed twice"),
+        ("path,label\n0.mp4,wave\n./0.mp4,jump\n", "clips.csv:3: ./0.mp4 is listed twice"),
         ("path,label\n7.mp4,wave\n", "none of its clips is on disk"),
         ('path,label\n"0.mp4,wave\n', "not a CSV"),
         (
@@ -95,10 +134,10 @@ def test_whatever_is_in_a_csv_is_taken_or_refused(
         assert load_csv(file, 1).train
 
 
-@pytest.mark.parametrize(("name", "split"), [("nowhere", 1), (".", 1), ("clips.csv", 2)])
+@pytest.mark.parametrize(("name", "split"), [("nowhere", 1), ("", 1), ("clips.csv", 2)])
 def test_what_is_no_data_set_is_named(name: str, split: int, tmp_path: Path) -> None:
     (tmp_path / "clips.csv").write_text("path,label\n")
-    with pytest.raises(DataError, match=name.replace(".", r"\.")):
+    with pytest.raises(DataError, match=str(tmp_path / name).replace(".", r"\.")):
         open_dataset(tmp_path / name, split)
 
 

@@ -1,0 +1,22 @@
+"""Opens a clip: a video file, or a folder of numbered pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge.video.image_folder import ImageFolder
+from edge.video.orientation import UPRIGHT, Orientation
+from edge.video.video_file import VideoFile
+
+
+def open_clip(
+    path: Path, orientation: Orientation = UPRIGHT, *, quiet: bool = False
+) -> VideoFile | ImageFolder:
+    """An iterator of frames to use in `with`; see VideoFile.
+
+    orientation: how to turn the frames after the file's own orientation. quiet: warnings are not
+    logged. Raises SourceError, here or in `with`, if it cannot be read.
+    """
+    if path.is_dir():
+        return ImageFolder(path, orientation)
+    return VideoFile(path, orientation, quiet=quiet)

@@ -75,6 +75,7 @@ class Frame:
     time_s: presentation time in seconds, never the wall clock.
     index: position in the source, from 0; dropped frames leave gaps.
     full_range: luma 0..255 (JPEG cameras) instead of 16..235.
+    pixel_aspect: width : height of a pixel.
     discontinuity: the camera was lost between the frame before and this one.
     arrived_s: time.monotonic() when it came out of the decoder.
     """
@@ -86,6 +87,7 @@ class Frame:
     index: int
     matrix: Matrix = "bt601"
     full_range: bool = False
+    pixel_aspect: tuple[int, int] = (1, 1)
     discontinuity: bool = False
     arrived_s: float = field(default_factory=time.monotonic)
 

@@ -29,6 +29,7 @@ from edge.sources.uri import Address, parse_address
 from edge.video.frames import Frame, Plane, default_matrix
 from edge.video.gstreamer import Pipeline, has_element, load_gstreamer, trial_fault
 from edge.video.i420_buffer import I420Layout, i420_planes, layout_of_buffer, layout_of_caps
+from edge.video.orientation import turn
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ class Source:
         self._arrival = threading.Condition()
         self._newest: _Arrival | None = None  # live only
         self._first: _Arrival | None = None  # fetched by __enter__
-        self._caps: Any = None
+        self._caps: tuple[Any, Any] | None = None  # of the frames, and before the converter
         self._layout: I420Layout | None = None
         self._clock = StreamClock(None)
         self._over = False
@@ -233,6 +234,7 @@ class Source:
                     f"{_REMEDY['test']}"
                 ) from None
         self._sink = self._pipeline.element("frames")
+        self._decoded = self._pipeline.element("to_i420").get_static_pad("sink")
         if self.live:
             self._arriving = self._sink.connect("new-sample", self._on_new_sample)
 
@@ -317,24 +319,27 @@ class Source:
         return f"{name}: {fault}; {_REMEDY[self._address.kind]}"
 
     def _take_caps(self, caps: Any, index: int) -> None:
-        if self._caps is not None and caps.is_equal(self._caps):
+        decoded = self._decoded.get_current_caps() or caps
+        if self._caps is not None and all(map(_same_caps, self._caps, (caps, decoded))):
             return
-        layout = layout_of_caps(caps)
+        layout = layout_of_caps(caps, decoded)
         if self._layout is None:
-            self.size_hw, self.frame_rate = layout.size_hw, layout.frame_rate
+            quarter_turn = self._address.orientation.quarter_turns % 2
+            self.size_hw = layout.size_hw[::-1] if quarter_turn else layout.size_hw
+            self.frame_rate = layout.frame_rate
             self._clock = StreamClock(layout.frame_rate, counted=self._head[:4] == b"RIFF")
             if layout.matrix is None:
                 self._warn(
                     f"{self._address.name}: its colour matrix is neither BT.601 nor BT.709; "
                     f"{default_matrix(layout.size_hw[0])} is used"
                 )
-        elif layout.size_hw != self.size_hw:
-            (old_h, old_w), (new_h, new_w) = self.size_hw, layout.size_hw
+        elif layout.size_hw != self._layout.size_hw:
+            (old_h, old_w), (new_h, new_w) = self._layout.size_hw, layout.size_hw
             raise SourceError(
                 f"{self._address.name}: the size changes from {old_w}x{old_h} to {new_w}x{new_h}"
                 f" at frame {index}; open it again, or convert the file to one size"
             )
-        self._caps, self._layout = caps, layout
+        self._caps, self._layout = (caps, decoded), layout
 
     def _frame(self, arrival: _Arrival) -> Frame:
         layout, index, sample = self._layout, arrival.number, arrival.sample
@@ -343,14 +348,16 @@ class Source:
         planes = i420_planes(self._map(buffer), layout_of_buffer(buffer, layout))
         running_ns = sample.get_segment().to_running_time(self._gst.Gst.Format.TIME, buffer.pts)
         known = running_ns != self._gst.Gst.CLOCK_TIME_NONE
-        return Frame(
+        frame = Frame(
             *planes,
             time_s=self._clock.time_s(index, running_ns if known else None),
             index=index,
             matrix=layout.matrix or default_matrix(layout.size_hw[0]),
             full_range=layout.full_range,
+            pixel_aspect=layout.pixel_aspect,
             arrived_s=arrival.arrived_s,
         )
+        return turn(frame, self._address.orientation)
 
     def _map(self, buffer: Any) -> Plane:
         """The bytes of a buffer; it is unmapped when the last view of them is gone."""
@@ -417,3 +424,7 @@ class Source:
                 f"{self.expected_frames or 'an unknown number'}; the file is damaged or cut short"
                 + (f" ({pipeline.fault})" if pipeline.fault else "")
             )
+
+
+def _same_caps(one: Any, other: Any) -> bool:
+    return bool(one.is_equal(other))

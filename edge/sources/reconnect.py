@@ -25,7 +25,7 @@ from edge.sources.uri import parse_address
 from edge.video.frames import Frame
 
 _PROBE_S = 0.1  # how often a network camera's port is tried and a request to stop is checked
-_RTSP_PORTS = {"rtsp": 554, "rtspu": 554, "rtsps": 322}
+_PORTS = {"rtsp": 554, "rtspu": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +207,9 @@ class ReconnectingSource:
     def _port_is_open(self) -> bool:
         """Whether a network camera accepts connections; False for other kinds of cameras."""
         parts = urlsplit(self._uri)
-        if parts.scheme not in _RTSP_PORTS or not parts.hostname:
+        if parts.scheme not in _PORTS or not parts.hostname:
             return False
-        port = parts.port or _RTSP_PORTS[parts.scheme]
+        port = parts.port or _PORTS[parts.scheme]
         try:
             socket.create_connection((parts.hostname, port), timeout=_PROBE_S).close()
         except OSError:

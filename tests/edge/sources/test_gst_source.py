@@ -299,7 +299,7 @@ def test_bad_files(tmp_path: Path) -> None:
         (empty, "is empty"),
         (text, "text file"),
         (cut, "gst-play-1.0"),
-        (Path("/dev/null"), "not a regular file"),
+        (Path("/dev/null"), "not a camera"),
     ]:
         message = refusal(str(path))
         assert reason in message
@@ -333,6 +333,19 @@ def test_csi_needs_a_jetson() -> None:
     if load_gstreamer(SourceError).Gst.ElementFactory.find("nvarguscamerasrc"):
         pytest.skip("this is a Jetson")
     assert "csi://0: CSI cameras need a Jetson" in refusal("csi://0")
+
+
+@pytest.mark.parametrize("live", [0, 1])
+def test_a_source_that_is_turned(live: int) -> None:
+    """The colour bars of the pattern, which are vertical, lie."""
+    options = f"live={live}&frames=3&width=320&height=240"
+    with open_source(f"test://?{options}") as source:
+        upright = next(source)
+    with open_source(f"test://?{options}&rotate=90&flip=vertical") as source:
+        assert source.size_hw == (320, 240)
+        turned = next(source)
+    for plane, before in zip(planes_of(turned), planes_of(upright), strict=True):
+        np.testing.assert_array_equal(plane, np.rot90(before, -1)[::-1])
 
 
 def test_unknown_pattern() -> None:

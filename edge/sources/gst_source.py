@@ -19,11 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import cv2
 import numpy as np
 
 from edge.errors import SourceError
+from edge.sources.http_refusal import http_refusal
 from edge.sources.pipeline import pipeline_description
 from edge.sources.uri import Address, parse_address
 from edge.video.frames import Frame, Plane, default_matrix
@@ -39,10 +41,15 @@ _REMEDY = {
     "file": "check that it plays with `gst-play-1.0 FILE`",
     "v4l2": "check that no other program uses the camera and that you are in the group `video`",
     "rtsp": "check the address, the network, the user and the password",
+    "http": "check the address, the network, the user and the password",
     "csi": "check the ribbon cable and that nvargus-daemon runs",
     "test": "see `gst-inspect-1.0 videotestsrc`",
     "pipeline": "check that it plays with `gst-launch-1.0 ... ! videoconvert ! autovideosink`",
 }
+_REMEDY_TLS = (
+    "check the address and the network, and that this machine trusts the camera's certificate (put "
+    "it into /usr/local/share/ca-certificates and run `sudo update-ca-certificates`)"
+)
 
 
 def open_source(uri: str, *, timeout_s: float = 10.0) -> Source:
@@ -223,6 +230,8 @@ class Source:
             element.set_property("location", self._address.location)
         if self._address.kind == "file":
             element.link(self._pipeline.element("decoder"))
+        elif self._address.kind == "http":
+            _set_http(element, self._address.location)
         elif self._address.kind == "v4l2":
             element.set_property("device", self._address.location)
         elif self._address.kind == "test":
@@ -290,6 +299,8 @@ class Source:
                 pipeline.fault = pipeline.fault or "no video"
             elif self.received == 0 and pipeline.demuxer_gave_up():
                 pipeline.fault = pipeline.fault or "its header is damaged or cut short"
+            elif self.received == 0 and pipeline.answer and http_refusal(pipeline.answer):
+                pipeline.fault = pipeline.fault or "not MJPEG"
             if pipeline.fault is not None and (self.live or self.received == 0):
                 raise SourceError(self._explain(pipeline.fault))
             if over or self._asked_to_stop:  # a file that breaks off is reported in the warnings
@@ -316,6 +327,12 @@ class Source:
             )
         if self._pipeline.has_video is False:
             return f"{name}: it has no video, only other streams; give a file with video"
+        answer = self._pipeline.answer
+        if answer is not None and (refusal := http_refusal(answer)):
+            return f"{name}: {refusal}"
+        if answer is None and self._address.location.lower().startswith("https:"):
+            # souphttpsrc does not say why it gave up
+            return f"{name}: {fault}; {_REMEDY_TLS}"
         return f"{name}: {fault}; {_REMEDY[self._address.kind]}"
 
     def _take_caps(self, caps: Any, index: int) -> None:
@@ -424,6 +441,16 @@ class Source:
                 f"{self.expected_frames or 'an unknown number'}; the file is damaged or cut short"
                 + (f" ({pipeline.fault})" if pipeline.fault else "")
             )
+
+
+def _set_http(element: Any, url: str) -> None:
+    """Give souphttpsrc an address; it takes user and password apart from it alone."""
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    element.set_property("location", urlunsplit(parts._replace(netloc=place)))
+    if parts.username is not None:
+        element.set_property("user-id", unquote(parts.username))
+        element.set_property("user-pw", unquote(parts.password or ""))
 
 
 def _same_caps(one: Any, other: Any) -> bool:

@@ -49,6 +49,14 @@ def pipeline_description(address: Address, *, nvidia: bool) -> str:
             f"rtspsrc name=origin protocols={protocol} latency=100 drop-on-latency=true "
             "tcp-timeout=5000000 ! application/x-rtp,media=video ! decodebin"
         )
+    elif address.kind == "http":
+        # Every failure is ours to report and to try again. Decoded in software, and converted so:
+        # nvvidconv does not take all of a JPEG's formats.
+        head = (
+            "souphttpsrc name=origin is-live=true do-timestamp=true automatic-redirect=false "
+            "retries=0 keep-alive=false iradio-mode=false ! multipartdemux ! jpegdec"
+        )
+        converter = "videoconvert"
     elif address.kind == "pipeline":
         head = address.location
     elif address.kind == "v4l2":

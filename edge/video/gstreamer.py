@@ -40,6 +40,14 @@ _WARNINGS_MAX = 20  # distinct texts kept; a broken stream can cause a new one f
 _starting = threading.Lock()
 
 
+class HttpAnswer(NamedTuple):
+    """The head of a web server's answer. content_type, location: "" if it states none."""
+
+    status: int
+    content_type: str
+    location: str
+
+
 class GStreamer(NamedTuple):
     """The introspected modules in use."""
 
@@ -88,6 +96,20 @@ def _stays_inside(klass: str) -> bool:
     if "Depayloader" in kinds:  # it only unpacks packets that were received already
         kinds -= {"Network", "RTP"}
     return kinds <= _KINDS
+
+
+def _answer_of(message: Any) -> HttpAnswer | None:
+    """What souphttpsrc says of an answer; None if there was none."""
+    _, status = message.get_uint("http-status-code")
+    if status < 100:
+        return None
+    headers = message.get_value("response-headers")
+    fields = {}
+    for index in range(headers.n_fields() if headers is not None else 0):
+        key = headers.nth_field_name(index)
+        fields[key.lower()] = headers.get_string(key) or ""  # a header sent twice is no string
+    content_type, location = fields.get("content-type", ""), fields.get("location", "")
+    return HttpAnswer(status, content_type, location)
 
 
 def load_gstreamer(error: type[TwostreamError]) -> GStreamer:
@@ -170,7 +192,8 @@ class Pipeline:
 
     ended: end of stream; fault: the first error in one line, or None; warnings: text -> count;
     missing: the names of absent decoders; has_video: None until decodebin3 knows the streams;
-    is_playlist: the stream is a playlist, whose addresses are not read.
+    is_playlist: the stream is a playlist, whose addresses are not read; answer: the last one of a
+    web server.
     """
 
     def __init__(self, description: str, error: type[TwostreamError]) -> None:
@@ -182,6 +205,7 @@ class Pipeline:
         self.missing: list[str] = []
         self.has_video: bool | None = None
         self.is_playlist = False
+        self.answer: HttpAnswer | None = None
         try:
             self._pipeline = self._gst.parse_launch(description)
         except Exception as fault:  # gi.repository.GLib.Error, which this module imports lazily
@@ -270,7 +294,9 @@ class Pipeline:
                 streams.get_stream(index).get_stream_type() & self._gst.StreamType.VIDEO
                 for index in range(streams.get_size())
             )
-        elif (structure := message.get_structure()).get_name() == "missing-plugin":
+        elif (structure := message.get_structure()).get_name() == "http-headers":
+            self.answer = _answer_of(structure)
+        elif structure.get_name() == "missing-plugin":
             caps = structure.get_value("detail")
             if isinstance(caps, self._gst.Caps):
                 self.is_playlist = self.is_playlist or _is_playlist(self._gst, caps)

@@ -125,7 +125,8 @@ class Source:
     fetched them. All others were returned, except at most one that is still waiting.
     damaged: frames of a live source that the decoder could not restore, because it started between
     two key frames or packets were lost. They would look like motion, and do not count as received.
-    warnings: one line each; complete when the iteration has ended. A network camera whose server
+    told: warnings that are not logged again, of the same camera before. warnings: one line each;
+    complete when the iteration has ended. A network camera whose server
     goes away may end the iteration instead of raising an error; the reason is in the warnings.
 
     A frame's planes are read-only views of the decoder's buffer. They stay valid while any of them
@@ -142,6 +143,7 @@ class Source:
         self.dropped = 0
         self.damaged = 0
         self.warnings: list[str] = []
+        self.told: set[str] = set()
         self._address = address
         self.timeout_s = timeout_s
         self._announced_slack = 0
@@ -422,7 +424,8 @@ class Source:
 
     def _warn(self, text: str) -> None:
         self.warnings.append(text)
-        logger.warning("%s", text)
+        if text not in self.told:
+            logger.warning("%s", text)
 
     def _note_end(self) -> None:
         """Complete the warnings."""

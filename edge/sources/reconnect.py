@@ -158,6 +158,7 @@ class ReconnectingSource:
 
     def _connect(self) -> None:
         source = self._source = open_source(self._uri, timeout_s=self._open_s)
+        source.told.update(self.warnings)
         if self._stop.is_set():
             source.stop()
         try:
@@ -221,7 +222,8 @@ class ReconnectingSource:
         if source is not None:
             source.__exit__(None, None, None)
             self._before.add(source)
-            self.warnings += source.warnings[: max(20 - len(self.warnings), 0)]
+            new = [text for text in source.warnings if text not in self.warnings]
+            self.warnings += new[: max(20 - len(self.warnings), 0)]
 
 
 @dataclass(slots=True)

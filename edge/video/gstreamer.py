@@ -25,6 +25,12 @@ _REMEDY = (
 _CREDENTIALS = re.compile(r"\b((?!file:)[a-z][a-z0-9+.-]*:/+).*@", re.IGNORECASE | re.DOTALL)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/*", re.IGNORECASE)
 _PASSWORD = re.compile(r"(-pw\s*=\s*)(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\S+)")
+# in the query or path of an address, as many cameras take it: ?user=admin&pwd=...
+_IN_QUERY = re.compile(
+    r"([?&;/_](?:[a-z]*pass?(?:word|wd|phrase)?|pwd|psw|[a-z_]*token|auth|[a-z_]*key|secret)=)"
+    r"[^&;\s'\"]*",
+    re.IGNORECASE,
+)
 TRIAL_S = 10.0  # an element that accepts no frame for so long will not recover
 # Allowed kinds (GStreamer's klass) of elements that are chosen by the content of a stream. Not
 # allowed are adaptive demuxers, which fetch the URLs in a playlist, and network elements.
@@ -142,13 +148,16 @@ def has_element(name: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """`text` without the passwords of addresses and elements (user-pw=, proxy-pw=) in it."""
-    return _PASSWORD.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
+    """`text` without the passwords of addresses, of their queries and of elements (user-pw=,
+    proxy-pw=) in it."""
+    hidden = _PASSWORD.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
+    return _IN_QUERY.sub(r"\1***", hidden)
 
 
 def redact_address(text: str) -> str:
     """`text`, which should be one address, without user and password: if there is a colon before
-    the last @, only the scheme is kept of that part."""
+    the last @, only the scheme is kept of that part. Passwords in its query are hidden, too."""
+    text = _IN_QUERY.sub(r"\1***", text)
     head, _, place = text.rpartition("@")
     if ":" not in head:
         return text

@@ -188,6 +188,30 @@ def test_a_file_of_any_name_is_read(text: str, tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://host/videostream.cgi?user=admin&pwd=hunter2",
+        "http://host/a?loginuse=admin&loginpas=hunter2&rate=0",
+        "http://host/a?rate=0&Password=hunter2",
+        "https://host/a?access_token=hunter2",
+        "https://host/a?api_key=hunter2&x=1",
+        "rtsp://host/user=admin&password=hunter2&channel=1&stream=0.sdp?",
+        "rtsp://host/user=admin_password=hunter2_channel=1_stream=0.sdp",
+        "rtsp://host:port/a?pass=hunter2",
+    ],
+)
+def test_a_password_in_a_query_is_hidden_and_sent(uri: str) -> None:
+    try:
+        address = parse_address(uri)
+        assert address.location == uri
+        shown = address.name
+    except SourceError as fault:
+        shown = str(fault)
+    assert "hunter2" not in shown + redact(f"cannot open '{uri}' now")
+    assert shown.startswith(uri[:13])
+
+
 def test_passwords_in_elements_and_addresses_are_hidden() -> None:
     for text in (
         "rtspsrc user-id=bob user-pw=hunter2 ! x", 'rtspsrc user-pw="a \\" hunter2" ! x',

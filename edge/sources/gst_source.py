@@ -46,6 +46,10 @@ _REMEDY = {
     "test": "see `gst-inspect-1.0 videotestsrc`",
     "pipeline": "check that it plays with `gst-launch-1.0 ... ! videoconvert ! autovideosink`",
 }
+_REMEDY_PARTS = (
+    "each picture must follow its boundary and `Content-Type: image/jpeg`; check that the camera "
+    "works in a browser"
+)
 _REMEDY_TLS = (
     "check the address and the network, and that this machine trusts the camera's certificate (put "
     "it into /usr/local/share/ca-certificates and run `sudo update-ca-certificates`)"
@@ -330,9 +334,9 @@ class Source:
         if self._pipeline.has_video is False:
             return f"{name}: it has no video, only other streams; give a file with video"
         answer = self._pipeline.answer
-        if answer is not None and (refusal := http_refusal(answer)):
-            return f"{name}: {refusal}"
-        if answer is None and self._address.location.lower().startswith("https:"):
+        if answer is not None:
+            return f"{name}: {http_refusal(answer) or f'{fault}; {_REMEDY_PARTS}'}"
+        if self._address.location.lower().startswith("https:"):
             # souphttpsrc does not say why it gave up
             return f"{name}: {fault}; {_REMEDY_TLS}"
         return f"{name}: {fault}; {_REMEDY[self._address.kind]}"

@@ -41,6 +41,8 @@ def part(picture: bytes, style: str) -> bytes:
         "bare-newlines": b"--b\nContent-Type: image/jpeg\nContent-Length: %d\n\n" % len(picture),
         "blank-line-first": b"\r\n--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
         % len(picture),
+        "no-type": b"--b\r\nContent-Length: %d\r\n\r\n" % len(picture),
+        "png": b"--b\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n" % len(picture),
     }[style]
     return head + picture + (b"\n" if style == "bare-newlines" else b"\r\n")
 

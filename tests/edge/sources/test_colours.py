@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edge.sources.gst_source import open_source
+from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy
 from edge.video.frames import (
     Frame,
     Geometry,
@@ -211,6 +212,17 @@ def test_an_unknown_matrix_is_said_once(tmp_path: Path) -> None:
         assert len(list(source)) > 0
     (warning,) = source.warnings
     assert "neither BT.601 nor BT.709; bt601 is used" in warning
+
+
+def test_nor_again_when_the_camera_comes_back(caplog: pytest.LogCaptureFixture) -> None:
+    caps = "video/x-raw,format=I420,width=64,height=64,colorimetry=bt2020"
+    elements = f"pipeline:videotestsrc num-buffers=5 ! {caps}"
+    with ReconnectingSource(elements, ReconnectPolicy(first_s=0.01), lambda state: None) as camera:
+        for _ in camera:
+            if camera.connections == 3:
+                break
+    assert sum("neither BT.601" in record.message for record in caplog.records) == 1
+    assert len(camera.warnings) == 1
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,8 @@ def test_user_and_password(method: str) -> None:
         ("jpeg", "it sends a single picture (image/jpeg), not MJPEG"),
         ("mp4", "it sends video/mp4, not MJPEG (multipart/x-mixed-replace)"),
         ("untyped", "it sends something of no stated type, not MJPEG"),
+        ("no-type", "each picture must follow its boundary and `Content-Type: image/jpeg`"),
+        ("png", "each picture must follow its boundary and `Content-Type: image/jpeg`"),
         ("empty", "contains no valid streams"),
         ("403", "refuses this user and password (403 Forbidden)"),
         ("404", "there is nothing at this address (404 Not Found)"),

@@ -143,7 +143,7 @@ def _draw(
             if isinstance(clip, Unusable):
                 skipped.append((clip.clip.name, clip.reason))
             else:
-                members.append(Member(clip, middles(len(clip), spec.input.history, snippets)))
+                members.append(Member(clip, middles(clip, spec.input.history, snippets)))
     if not members:
         raise DataError(f"none of the clips can be read; the first: {skipped[0][1]}")
     samples = Samples(spec, tuple(members), tuple(skipped))

@@ -144,7 +144,7 @@ def windowed(scores: SnippetScores, window_s: float) -> Scores:
     rows = []
     for clip, fused in zip(scores.clips, scores.by_network[FUSED, "int8"], strict=True):
         window = ScoreWindow(window_s)
-        indices = evenly_spaced(len(clip), scores.history, SAMPLES)
+        indices = evenly_spaced(clip, scores.history, SAMPLES)
         rows.append([window.push(clip.times_s[i], s) for i, s in zip(indices, fused, strict=True)])
     return np.array(rows, np.float32)
 

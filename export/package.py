@@ -34,7 +34,7 @@ from edge.bundle.network import NetworkSpec
 from edge.bundle.parity import write_parity
 from edge.devices.openvino import Network as OpenVINONetwork
 from edge.errors import ExportError
-from edge.sources.gst_source import open_source
+from edge.sources.source import open_source
 from edge.video.frames import Frame, default_matrix
 from export.calibrate import describe, summarise
 from export.confidence import Bin
@@ -276,7 +276,7 @@ def _quantise(
     logger.info("%s: FP32 graph %s", spec.stream, fp32)
     clips = data.validation[:: max(len(data.validation) // CHECKED_CLIPS, 1)]
     history = spec.input.history
-    inputs = [tensor_at(clip, evenly_spaced(len(clip), history, 3)[1], spec) for clip in clips]
+    inputs = [tensor_at(clip, evenly_spaced(clip, history, 3)[1], spec) for clip in clips]
     export_graph(network, spec, fp32, inputs)
     samples = draw_samples(spec, data.training, options.clips, options.seed, data.cache)
     logger.info("%s: calibration on %d training clips", spec.stream, len(samples.clips))

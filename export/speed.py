@@ -14,7 +14,7 @@ from edge.decision.recognizer import Recognizer, RunConfig, label_video
 from edge.devices import open_device
 from edge.motion.method import open_motion
 from edge.outputs.records import summary_record
-from edge.sources.gst_source import open_source
+from edge.sources.source import open_source
 from train.data.cache import CachedClip
 
 

@@ -12,7 +12,7 @@ from edge.bundle.network import NetworkSpec
 from edge.inputs.builder import motions_of, open_input
 from edge.motion.preprocessor import Preprocessor
 from edge.motion.spec import PRESETS
-from edge.sources.gst_source import open_source
+from edge.sources.source import open_source
 from tests.support.clips import write_clip
 from train.data.cache import CachedClip, open_cache
 from train.data.clips import Clip

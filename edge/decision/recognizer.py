@@ -21,15 +21,11 @@ from edge.decision.pace import WarmUp
 from edge.decision.statistics import RunStatistics
 from edge.devices import InferenceFuture, SourceContext
 from edge.errors import BundleError, ConfigError, SourceError
+from edge.inputs.pace import MAX_GAP_S, Pace, pace
 from edge.motion.quantise import FlowBytes, moving_share
 from edge.spec import Spec
 from edge.video.frames import Frame
 
-# Between frames further apart than this, flow means nothing: start again.
-MAX_GAP_S = 0.25
-# Frames closer together than this share of the training interval are skipped: at 60 frames a second
-# a stack would span less than half the time that the network was trained on.
-MIN_INTERVAL_SHARE = 0.6
 # The share of pixels that must move by a pixel or more to count as motion, which keeps a run out of
 # standby: an arm that waves in the distance is enough. Noise with a deviation of 8 levels on a
 # textured picture, or 4 on a flat one, stays below it; with a limit of half a pixel, 2 levels of
@@ -92,19 +88,14 @@ class Recognizer:
     def submit(self, frame: Frame) -> Submitted | None:
         """Start processing a frame; None if it is skipped because it came too soon."""
         statistics = self.statistics
-        since = None if self._last_time_s is None else frame.time_s - self._last_time_s
-        if (
-            since is not None
-            and not frame.discontinuity
-            and since > 0
-            and self._comes_too_fast(frame, since)
-        ):
+        follows = pace(self._last_time_s, frame, self.manifest.interval_s)
+        if follows is Pace.TOO_SOON or self._is_not_due(frame):
             statistics.skipped += 1
             return None
-        if frame.discontinuity or (since is not None and since < 0):
+        if frame.discontinuity or (self._last_time_s or 0.0) > frame.time_s:
             self._warm_up.restart()
         self._warm_up.push(frame)
-        if since is not None and (frame.discontinuity or not 0 < since <= MAX_GAP_S):
+        if follows is Pace.AFTER_GAP:
             statistics.gaps += 1
             self.context.clear()
             self._reset(None)
@@ -166,9 +157,12 @@ class Recognizer:
             return f"--every {self.config.every} leaves none after the first {needed} frames"
         return f"there were never {needed} frames in a row, between {statistics.gaps} gaps"
 
-    def _comes_too_fast(self, frame: Frame, since_s: float) -> bool:
-        least_s = MIN_INTERVAL_SHARE * self.manifest.interval_s
-        return since_s < least_s or frame.time_s < self._due_s - 1e-3
+    def _is_not_due(self, frame: Frame) -> bool:
+        """Whether --max-fps leaves this frame out."""
+        last_s = self._last_time_s
+        if last_s is None or frame.discontinuity or frame.time_s <= last_s:
+            return False
+        return frame.time_s < self._due_s - 1e-3
 
     def _update_standby(
         self, time_s: float, flows: Mapping[Spec, FlowBytes], standby_after_s: float

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.decision.label import State
-from edge.video.frames import LUMA_WEIGHTS, Frame, Matrix
+from edge.video.frames import LUMA_WEIGHTS, SQUARE, Frame, Matrix
 
 Picture = NDArray[np.uint8]  # (H, W, 3), BGR
 Colour = tuple[int, int, int]  # BGR
@@ -62,9 +62,20 @@ class OverlayView:
     reason: str = ""
 
 
-def picture_size(size_hw: tuple[int, int]) -> tuple[int, int]:
-    """(H, W) of the picture for a frame: enlarged by an integer to a readable height, and even."""
+def picture_size(
+    size_hw: tuple[int, int], pixel_aspect: tuple[int, int] = SQUARE
+) -> tuple[int, int]:
+    """(H, W) of the picture for a frame: with square pixels, enlarged by an integer to a readable
+    height, and even.
+
+    The side that is shown longer is stretched, so that nothing is lost.
+    """
     height, width = size_hw
+    wide, high = pixel_aspect
+    if wide > high:
+        width = round(width * wide / high)
+    else:
+        height = round(height * high / wide)
     factor = -(-READABLE_HEIGHT_PX // height)
     return height * factor + height * factor % 2, width * factor + width * factor % 2
 
@@ -84,7 +95,7 @@ def bgr_picture(frame: Frame) -> Picture:
     correction = _CORRECTIONS.get((frame.matrix, frame.full_range))
     if correction is not None:
         bgr = cv2.transform(bgr, correction)
-    out_h, out_w = picture_size(frame.size_hw)
+    out_h, out_w = picture_size(frame.size_hw, frame.pixel_aspect)
     if (out_h, out_w) != (even_h, even_w):
         bgr = cv2.resize(bgr, (out_w, out_h), interpolation=cv2.INTER_LINEAR)
     return bgr  # type: ignore[return-value]

@@ -1,33 +1,27 @@
-"""Reads a file, a camera, an RTSP stream or a test pattern as I420 frames with their times.
+"""Reads a camera, a network stream or a test pattern as I420 frames with their times.
 
-    with open_source("clip.avi") as source:
-        for frame in source: ...
-
-Of a file no frame is dropped, however slow the caller. A live source never lags: the newest frame
-replaces older ones, which count as dropped. GStreamer decodes and converts the colour format;
-cropping and resizing happen in `edge.video.frames` alone.
+GStreamer decodes and converts the pixel format; cropping and resizing happen in `edge.video.frames`
+alone. Files are read elsewhere: see edge.video.video_file.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-import cv2
 import numpy as np
 
 from edge.errors import SourceError
 from edge.sources.http_refusal import http_refusal
 from edge.sources.pipeline import pipeline_description
 from edge.sources.uri import Address, parse_address
+from edge.video.clock import StreamClock
 from edge.video.frames import Frame, Plane, default_matrix
 from edge.video.gstreamer import Pipeline, has_element, load_gstreamer, trial_fault
 from edge.video.i420_buffer import I420Layout, i420_planes, layout_of_buffer, layout_of_caps
@@ -38,7 +32,6 @@ logger = logging.getLogger(__name__)
 _POLL_S = 0.2  # appsink does not wake up on an error, so the bus is read at least this often
 _MAPPED_MAX = 4  # buffers that the caller may hold; a decoder's pool may have few more
 _REMEDY = {
-    "file": "check that it plays with `gst-play-1.0 FILE`",
     "v4l2": "check that no other program uses the camera and that you are in the group `video`",
     "rtsp": "check the address, the network, the user and the password",
     "http": "check the address, the network, the user and the password",
@@ -56,57 +49,9 @@ _REMEDY_TLS = (
 )
 
 
-def open_source(uri: str, *, timeout_s: float = 10.0) -> Source:
-    """A source to use in `with`; see `edge.sources.uri` for the syntax of `uri`.
-
-    timeout_s: the source raises SourceError if no frame comes for this long, at the start or later.
-    Raises SourceError if the address is malformed or names something that is not there.
-    """
-    return Source(parse_address(uri), timeout_s)
-
-
-class StreamClock:
-    """Stream times from time stamps: seconds since the first frame, strictly increasing.
-
-    A stamp that is missing or not later than the one before is replaced by a time computed from the
-    frame rate. replaced: how many were.
-
-    counted: the container has no stamps (AVI; the ones invented for B-frames repeat), so that all
-    times are computed from the frame rate, as in training, and none counts as replaced.
-    """
-
-    def __init__(self, frame_rate: float | None, counted: bool = False) -> None:
-        self.replaced = 0
-        self._counted = counted and frame_rate is not None
-        self._interval_s = 1 / frame_rate if frame_rate else None
-        self._origin_s: float | None = None
-        self._last: tuple[int, float] | None = None  # (index, time_s)
-
-    def time_s(self, index: int, stamp_ns: int | None) -> float:
-        """The time of frame `index`. Raises SourceError if there is neither a stamp nor a rate."""
-        if self._counted and self._interval_s is not None:
-            return index * self._interval_s
-        if self._last is None:
-            expected_s: float | None = 0.0
-        else:
-            last_index, last_s = self._last
-            step_s = self._interval_s and self._interval_s * (index - last_index)
-            expected_s = step_s and last_s + step_s
-        if stamp_ns is not None and self._origin_s is None:
-            self._origin_s = stamp_ns / 1e9 - (expected_s or 0.0)
-        time_s = None
-        if stamp_ns is not None and self._origin_s is not None:
-            time_s = stamp_ns / 1e9 - self._origin_s
-        if time_s is None or (self._last is not None and time_s <= self._last[1]):
-            self.replaced += 1
-            time_s = expected_s
-        if time_s is None:
-            raise SourceError(
-                f"frame {index} has no usable time stamp and the stream states no frame rate; "
-                "put it in a container that does, such as .mkv"
-            )
-        self._last = (index, time_s)
-        return time_s
+def open_camera(uri: str, *, timeout_s: float = 10.0) -> GStreamerSource:
+    """A source to use in `with`, of any kind but a file; see edge.sources.source.open_source."""
+    return GStreamerSource(parse_address(uri), timeout_s)
 
 
 class _Arrival(NamedTuple):
@@ -117,16 +62,11 @@ class _Arrival(NamedTuple):
     arrived_s: float
 
 
-class Source:
-    """An iterator of frames, started by `with`.
+class GStreamerSource:
+    """See edge.sources.source.Source.
 
-    live: frames are dropped if the caller is slow. size_hw: px, the same for all frames.
-    timeout_s: how long it may give no frame.
-    frame_rate: nominal frames a second, None if the stream does not state one.
-    expected_frames: how many a file's container announces (estimated from its duration if it has no
-    count), None if unknown.
-    received: frames from the decoder; dropped: those replaced by a newer one before the caller
-    fetched them. All others were returned, except at most one that is still waiting.
+    timeout_s: how long it may give no frame. dropped: all frames that were neither returned nor are
+    waiting, which is one at most.
     damaged: frames of a live source that the decoder could not restore, because it started between
     two key frames or packets were lost. They would look like motion, and do not count as received.
     told: warnings that are not logged again, of the same camera before. warnings: one line each;
@@ -142,7 +82,7 @@ class Source:
         self.live = address.live
         self.size_hw = (0, 0)
         self.frame_rate: float | None = None
-        self.expected_frames: int | None = None
+        self.expected_frames = address.frames
         self.received = 0
         self.dropped = 0
         self.damaged = 0
@@ -150,8 +90,6 @@ class Source:
         self.told: set[str] = set()
         self._address = address
         self.timeout_s = timeout_s
-        self._announced_slack = 0
-        self._head = b""  # a file's first bytes, which identify the container
         self._mapped: list[weakref.finalize] = []
         self._arrival = threading.Condition()
         self._newest: _Arrival | None = None  # live only
@@ -163,7 +101,7 @@ class Source:
         self._asked_to_stop = False
         self._arriving = 0  # GStreamer's id of our signal handler
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> GStreamerSource:
         self._gst = load_gstreamer(SourceError)
         if self._address.kind == "csi" and not has_element("nvarguscamerasrc"):
             raise SourceError(
@@ -180,7 +118,6 @@ class Source:
             if self._first is None:
                 raise SourceError(f"{self._address.name}: ends before its first frame")
             self._take_caps(self._first.sample.get_caps(), 0)
-            self._count_announced()
             if self.live:
                 self._put_back(self._first)
         except BaseException:
@@ -229,13 +166,8 @@ class Source:
         """Set paths and addresses as properties, since the parser treats some characters in them
         as special."""
         element = self._pipeline.element("origin")  # None for a user's own pipeline
-        if self._address.kind == "file":
-            with Path(self._address.location).open("rb") as file:
-                self._head = file.read(12)
-        if self._address.kind in ("file", "rtsp"):
+        if self._address.kind == "rtsp":
             element.set_property("location", self._address.location)
-        if self._address.kind == "file":
-            element.link(self._pipeline.element("decoder"))
         elif self._address.kind == "http":
             _set_http(element, self._address.location)
         elif self._address.kind == "v4l2":
@@ -301,15 +233,11 @@ class Source:
             over = pipeline.ended or pipeline.fault is not None
             if arrival := self._pull(0.0 if over else _POLL_S):
                 return arrival
-            if self.received == 0 and pipeline.has_video is False:
-                pipeline.fault = pipeline.fault or "no video"
-            elif self.received == 0 and pipeline.demuxer_gave_up():
-                pipeline.fault = pipeline.fault or "its header is damaged or cut short"
-            elif self.received == 0 and pipeline.answer and http_refusal(pipeline.answer):
+            if self.received == 0 and pipeline.answer and http_refusal(pipeline.answer):
                 pipeline.fault = pipeline.fault or "not MJPEG"
             if pipeline.fault is not None and (self.live or self.received == 0):
                 raise SourceError(self._explain(pipeline.fault))
-            if over or self._asked_to_stop:  # a file that breaks off is reported in the warnings
+            if over or self._asked_to_stop:
                 return None
             if self.damaged != damaged:
                 deadline_s, damaged = time.monotonic() + self.timeout_s, self.damaged
@@ -321,18 +249,11 @@ class Source:
 
     def _explain(self, fault: str) -> str:
         name, missing = self._address.name, self._pipeline.missing
-        if self._pipeline.is_playlist:
-            return (
-                f"{name}: it is a playlist, not a video; playlists are not read, give the video "
-                "itself"
-            )
         if missing:
             return (
                 f"{name}: no decoder is installed for {', '.join(missing)}; run `sudo apt install "
                 "gstreamer1.0-libav gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly`"
             )
-        if self._pipeline.has_video is False:
-            return f"{name}: it has no video, only other streams; give a file with video"
         answer = self._pipeline.answer
         if answer is not None:
             return f"{name}: {http_refusal(answer) or f'{fault}; {_REMEDY_PARTS}'}"
@@ -350,7 +271,7 @@ class Source:
             quarter_turn = self._address.orientation.quarter_turns % 2
             self.size_hw = layout.size_hw[::-1] if quarter_turn else layout.size_hw
             self.frame_rate = layout.frame_rate
-            self._clock = StreamClock(layout.frame_rate, counted=self._head[:4] == b"RIFF")
+            self._clock = StreamClock(layout.frame_rate)
             if layout.matrix is None:
                 self._warn(
                     f"{self._address.name}: its colour matrix is neither BT.601 nor BT.709; "
@@ -360,7 +281,7 @@ class Source:
             (old_h, old_w), (new_h, new_w) = self._layout.size_hw, layout.size_hw
             raise SourceError(
                 f"{self._address.name}: the size changes from {old_w}x{old_h} to {new_w}x{new_h}"
-                f" at frame {index}; open it again, or convert the file to one size"
+                f" at frame {index}; open it again"
             )
         self._caps, self._layout = (caps, decoded), layout
 
@@ -373,7 +294,7 @@ class Source:
         known = running_ns != self._gst.Gst.CLOCK_TIME_NONE
         frame = Frame(
             *planes,
-            time_s=self._clock.time_s(index, running_ns if known else None),
+            time_s=self._clock.time_s(index, running_ns / 1e9 if known else None),
             index=index,
             matrix=layout.matrix or default_matrix(layout.size_hw[0]),
             full_range=layout.full_range,
@@ -399,33 +320,6 @@ class Source:
             self._mapped.append(mapping)
         return flat
 
-    def _count_announced(self) -> None:
-        """Set `expected_frames`.
-
-        GStreamer only gives a duration: for a truncated AVI that of the remaining part, for an MP4
-        that of the longest track. FFmpeg (in OpenCV) reads the frame count of both containers.
-        """
-        address = self._address
-        if address.kind == "test":
-            self.expected_frames = address.frames
-        if address.kind != "file":
-            return
-        # checked exactly, so that FFmpeg cannot take the file for a playlist, which is text from
-        # its first byte on
-        is_avi = self._head[:4] == b"RIFF" and self._head[8:12] == b"AVI "
-        if is_avi or (self._head[:1] == b"\0" and self._head[4:8] == b"ftyp"):
-            # absolute, since FFmpeg takes the start of a:b.avi for a protocol
-            capture = cv2.VideoCapture(os.path.abspath(address.location), cv2.CAP_FFMPEG)
-            count = round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-            capture.release()
-            if count > 0:
-                self.expected_frames, self._announced_slack = count, 1
-                return
-        duration_s = self._pipeline.duration_s()
-        if duration_s is not None and self.frame_rate is not None:
-            self.expected_frames = round(duration_s * self.frame_rate)
-            self._announced_slack = max(2, self.expected_frames // 20)
-
     def _warn(self, text: str) -> None:
         self.warnings.append(text)
         if text not in self.told:
@@ -441,13 +335,6 @@ class Source:
             )
         for text, count in pipeline.warnings.items():
             self._warn(f"{name}: {text} ({count} times)")
-        missing = (self.expected_frames or 0) - self.received
-        if pipeline.fault is not None or missing > self._announced_slack:
-            self._warn(
-                f"{name}: ends after {self.received} frames, but its container announces "
-                f"{self.expected_frames or 'an unknown number'}; the file is damaged or cut short"
-                + (f" ({pipeline.fault})" if pipeline.fault else "")
-            )
 
 
 def _set_http(element: Any, url: str) -> None:

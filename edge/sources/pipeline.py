@@ -37,12 +37,7 @@ def pipeline_description(address: Address, *, nvidia: bool) -> str:
     CSI and `nvidia` variants have not been tested: they were written from NVIDIA's documentation.)
     """
     converter = "nvvidconv" if nvidia else "videoconvert"
-    if address.kind == "file":
-        # decodebin3, since decodebin loses the error of a damaged header in one run of four
-        # (GStreamer 1.22) and then waits for ever. It opens its input when it is linked, so Source
-        # links the two after setting the path.
-        head = "filesrc name=origin decodebin3 name=decoder decoder."
-    elif address.kind == "rtsp":
+    if address.kind == "rtsp":
         # TCP, since a lost UDP packet smears the picture for up to a second. Timeout in us.
         protocol = "udp" if address.location.lower().startswith("rtspu:") else "tcp"
         head = (

@@ -20,7 +20,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from edge.errors import SourceError
-from edge.sources.gst_source import Source, open_source
+from edge.sources.gst_source import GStreamerSource, open_camera
 from edge.sources.uri import parse_address
 from edge.video.frames import Frame
 
@@ -63,7 +63,7 @@ class SourceState:
 class ReconnectingSource:
     """An iterator of frames that ends when it is stopped or its policy gives up.
 
-    Counts are the sum over all connections; see edge.sources.gst_source.Source for their meaning.
+    Counts are the sum over all connections; see edge.sources.source.Source for their meaning.
     replaced: frames that a newer one replaced in the multiplexer; they count as dropped too.
     """
 
@@ -85,7 +85,7 @@ class ReconnectingSource:
         """
         self._uri, self._policy, self._on_state, self._open_s = uri, policy, on_state, open_s
         self._stop = threading.Event()
-        self._source: Source | None = None
+        self._source: GStreamerSource | None = None
         self._before = _Counts()
         self._failures = 0
         self._offset_s = 0.0
@@ -157,7 +157,7 @@ class ReconnectingSource:
         raise StopIteration
 
     def _connect(self) -> None:
-        source = self._source = open_source(self._uri, timeout_s=self._open_s)
+        source = self._source = open_camera(self._uri, timeout_s=self._open_s)
         source.told.update(self.warnings)
         if self._stop.is_set():
             source.stop()
@@ -232,7 +232,7 @@ class _Counts:
     dropped: int = 0
     damaged: int = 0
 
-    def add(self, source: Source) -> None:
+    def add(self, source: GStreamerSource) -> None:
         self.received += source.received
         self.dropped += source.dropped
         self.damaged += source.damaged

@@ -11,6 +11,7 @@ Sizes are (height, width). Only the lines that call OpenCV swap them.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Literal
@@ -26,13 +27,17 @@ from edge.spec import Spec
 Plane = NDArray[np.uint8]
 Matrix = Literal["bt601", "bt709"]
 
+SQUARE = (1, 1)
+_ALMOST_SQUARE = 0.02  # such ratios come from rounding (4096:4083 in two clips of UCF101)
+_ASPECT_MAX = 8  # a ratio beyond this, or its inverse, is a fault of the file
+
 
 class Geometry(Spec):
     """The crop and size of the model's view of a frame.
 
-    The largest centred rectangle of shape `aspect` (width : height) is resized to `size_hw` by area
-    interpolation. UCF101 is 4:3 throughout, so its frames are used whole; a 16:9 camera loses an
-    eighth of its width on either side and keeps the proportions of training.
+    The largest centred rectangle that is shown in the shape `aspect` (width : height) is resized to
+    `size_hw` by area interpolation. UCF101 is 4:3 throughout, so its frames are used whole; a 16:9
+    camera loses an eighth of its width on either side and keeps the proportions of training.
     """
 
     aspect: tuple[int, int] = Field(strict=False)  # width, height
@@ -75,7 +80,7 @@ class Frame:
     time_s: presentation time in seconds, never the wall clock.
     index: position in the source, from 0; dropped frames leave gaps.
     full_range: luma 0..255 (JPEG cameras) instead of 16..235.
-    pixel_aspect: width : height of a pixel.
+    pixel_aspect: width : height of one pixel as it is shown.
     discontinuity: the camera was lost between the frame before and this one.
     arrived_s: time.monotonic() when it came out of the decoder.
     """
@@ -87,7 +92,7 @@ class Frame:
     index: int
     matrix: Matrix = "bt601"
     full_range: bool = False
-    pixel_aspect: tuple[int, int] = (1, 1)
+    pixel_aspect: tuple[int, int] = SQUARE
     discontinuity: bool = False
     arrived_s: float = field(default_factory=time.monotonic)
 
@@ -101,14 +106,28 @@ def default_matrix(height_px: int) -> Matrix:
     return "bt709" if height_px > 576 else "bt601"
 
 
-def center_crop(size_hw: tuple[int, int], aspect: tuple[int, int]) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of the largest centred rectangle of shape `aspect` in a frame.
+def pixel_aspect(width: int, height: int) -> tuple[int, int]:
+    """The shape of a pixel as a file or camera states it, (width, height): square if it is nearly
+    so, not stated (0) or absurd."""
+    if width <= 0 or height <= 0 or not 1 / _ASPECT_MAX <= width / height <= _ASPECT_MAX:
+        return SQUARE
+    if abs(width / height - 1) < _ALMOST_SQUARE:
+        return SQUARE
+    divisor = math.gcd(width, height)
+    return width // divisor, height // divisor
+
+
+def center_crop(
+    size_hw: tuple[int, int], aspect: tuple[int, int], pixel: tuple[int, int] = SQUARE
+) -> tuple[int, int, int, int]:
+    """(top, left, height, width) in px of the largest centred rectangle that is shown in the shape
+    `aspect`; pixel: the shape of one pixel. Both are (width, height).
 
     All four are even, so that the chroma planes are cut at whole samples; a side of one pixel is
     kept.
     """
     height, width = size_hw
-    ratio_w, ratio_h = aspect
+    ratio_w, ratio_h = aspect[0] * pixel[1], aspect[1] * pixel[0]  # in pixels, not as shown
     view_h = min(height, round(width * ratio_h / ratio_w))
     view_w = min(width, round(height * ratio_w / ratio_h))
     view_h = max(view_h - view_h % 2, min(height, 2))
@@ -145,7 +164,7 @@ def resize_to_model(frame: Frame, geometry: Geometry) -> Frame:
     The planes are resized separately, luma to (H, W) and chroma to (H/2, W/2), so that flow needs
     no colour conversion and all streams see the same picture.
     """
-    top, left, view_h, view_w = center_crop(frame.size_hw, geometry.aspect)
+    top, left, view_h, view_w = center_crop(frame.size_hw, geometry.aspect, frame.pixel_aspect)
     out_h, out_w = geometry.size_hw
 
     def scale(plane: Plane, shift: int) -> Plane:

@@ -38,7 +38,6 @@ _KINDS = {
     *("Codec", "Demuxer", "Parser", "Decoder", "Depayloader", "Converter", "Hardware", "Bin"),
     *("Video", "Audio", "Image", "Subtitle", "Metadata"),
 }
-_LISTS = ("application/sdp", "text/uri-list")  # playlists that decodebin has no demuxer for
 _WARNINGS_MAX = 20  # distinct texts kept; a broken stream can cause a new one for every packet
 
 
@@ -88,13 +87,6 @@ def _reaching_out(gst: Any) -> tuple[Any, ...]:
         gst.ELEMENT_FACTORY_TYPE_DECODABLE, gst.Rank.MARGINAL
     )
     return tuple(f for f in factories if not _stays_inside(f.get_metadata("klass")))
-
-
-def _is_playlist(gst: Any, caps: Any) -> bool:
-    """Whether a stream of this type names other addresses to read."""
-    return caps.get_structure(0).get_name() in _LISTS or any(
-        factory.can_sink_any_caps(caps) for factory in _reaching_out(gst)
-    )
 
 
 def _stays_inside(klass: str) -> bool:
@@ -200,9 +192,7 @@ class Pipeline:
     """A pipeline and the messages of its bus so far.
 
     ended: end of stream; fault: the first error in one line, or None; warnings: text -> count;
-    missing: the names of absent decoders; has_video: None until decodebin3 knows the streams;
-    is_playlist: the stream is a playlist, whose addresses are not read; answer: the last one of a
-    web server.
+    missing: the names of absent decoders; answer: the last one of a web server.
     """
 
     def __init__(self, description: str, error: type[TwostreamError]) -> None:
@@ -212,8 +202,6 @@ class Pipeline:
         self.fault: str | None = None
         self.warnings: dict[str, int] = {}
         self.missing: list[str] = []
-        self.has_video: bool | None = None
-        self.is_playlist = False
         self.answer: HttpAnswer | None = None
         try:
             self._pipeline = self._gst.parse_launch(description)
@@ -224,27 +212,9 @@ class Pipeline:
                 "`gst-inspect-1.0`, and what is not installed with `twostream doctor`"
             ) from None
         self._bus = self._pipeline.get_bus()
-        self._demuxers: list[Any] = []
-        self._noting = self._pipeline.connect("deep-element-added", self._note_demuxer)
 
     def element(self, name: str) -> Any:
         return self._pipeline.get_by_name(name)
-
-    def _note_demuxer(self, _pipeline: Any, _parent: Any, element: Any) -> None:
-        if "Demuxer" in (element.get_metadata("klass") or ""):
-            self._demuxers.append(element)
-
-    def demuxer_gave_up(self) -> bool:
-        """Whether a demuxer stopped before it found any stream.
-
-        parsebin discards the error of a demuxer that fails while it is added (GStreamer 1.22):
-        nothing reaches the bus, and no frame ever comes.
-        """
-        paused = self._gst.TaskState.PAUSED
-        return any(
-            not element.srcpads and any(pad.get_task_state() == paused for pad in element.sinkpads)
-            for element in self._demuxers
-        )
 
     def play(self) -> None:
         """Start the pipeline; errors come on the bus."""
@@ -254,14 +224,8 @@ class Pipeline:
             self.fault = "the pipeline does not start"
 
     def stop(self) -> None:
-        """Release everything but the messages. A signal handler that refers back to its pipeline
-        would keep it alive, which leaks four file handles each time a camera is opened again.
-        """
+        """Release everything but the messages."""
         self._pipeline.set_state(self._gst.State.NULL)
-        if self._noting:
-            self._pipeline.disconnect(self._noting)
-            self._noting = 0
-        self._demuxers.clear()
 
     def await_end(self, bound_s: float) -> None:
         """Wait for the end of the stream or a fault, at most `bound_s`."""
@@ -269,18 +233,13 @@ class Pipeline:
         while not self.ended and self.fault is None and time.monotonic() < deadline_s:
             self.read_bus(0.1)
 
-    def duration_s(self) -> float | None:
-        """The length that the container states, in seconds."""
-        succeeded, duration_ns = self._pipeline.query_duration(self._gst.Format.TIME)
-        return duration_ns / 1e9 if succeeded and duration_ns > 0 else None
-
     def read_bus(self, timeout_s: float = 0.0) -> None:
         """Handle all waiting messages; wait up to `timeout_s` for the first one.
 
         Called for each frame, since the bus is unbounded and keeps unread messages.
         """
         kinds = self._gst.MessageType
-        handled = kinds.ERROR | kinds.EOS | kinds.WARNING | kinds.ELEMENT | kinds.STREAM_COLLECTION
+        handled = kinds.ERROR | kinds.EOS | kinds.WARNING | kinds.ELEMENT
         timeout_ns = int(timeout_s * 1e9)
         while message := self._bus.timed_pop_filtered(timeout_ns, handled):
             timeout_ns = 0
@@ -297,16 +256,7 @@ class Pipeline:
             text = one_line(warning.message, debug, message.src.get_name())
             if text in self.warnings or len(self.warnings) < _WARNINGS_MAX:
                 self.warnings[text] = self.warnings.get(text, 0) + 1
-        elif message.type == kinds.STREAM_COLLECTION:
-            streams = message.parse_stream_collection()
-            self.has_video = any(
-                streams.get_stream(index).get_stream_type() & self._gst.StreamType.VIDEO
-                for index in range(streams.get_size())
-            )
         elif (structure := message.get_structure()).get_name() == "http-headers":
             self.answer = _answer_of(structure)
         elif structure.get_name() == "missing-plugin":
-            caps = structure.get_value("detail")
-            if isinstance(caps, self._gst.Caps):
-                self.is_playlist = self.is_playlist or _is_playlist(self._gst, caps)
             self.missing.append(structure.get_string("name") or structure.to_string()[:200])

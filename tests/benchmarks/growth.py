@@ -33,7 +33,7 @@ from edge.motion.quantise import FlowBytes
 from edge.motion.spec import PRESETS
 from edge.motion.stack import stack_tensor
 from edge.motion.tvl1 import TVL1
-from edge.sources.gst_source import open_source
+from edge.sources.source import open_source
 from edge.video.frames import Frame, Geometry, resize_to_model
 from tests.benchmarks.result import write_result
 from tests.support.paths import REPOSITORY

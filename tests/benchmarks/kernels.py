@@ -123,7 +123,7 @@ def frame_launches(source_hw: tuple[int, int]) -> list[Launch]:
     def allocate(size: int) -> int:
         return next(addresses)
 
-    view = ViewPlan(source_hw, False, manifest.geometry, lambda _: 0)
+    view = ViewPlan(source_hw, False, (1, 1), manifest.geometry, lambda _: 0)
     luma = allocate_luma(size_hw, allocate)
     launches = [view.luma(0, 0)]
     for stream in manifest.streams.values():

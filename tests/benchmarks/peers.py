@@ -28,7 +28,7 @@ from edge.bundle.manifest import Bundle, load_bundle
 from edge.bundle.network import INPUT
 from edge.commands.bench.clip import write_bench_clip
 from edge.devices import open_device
-from edge.sources.gst_source import open_source
+from edge.sources.source import open_source
 from tests.benchmarks.flow import methods
 from tests.benchmarks.growth import picture
 from tests.benchmarks.result import write_result

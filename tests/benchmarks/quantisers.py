@@ -106,7 +106,7 @@ def measure(file: Path, data: Path, cache: Path) -> dict[str, Any]:
     inputs = [
         tensor_at(clip, index, spec)
         for clip in fill_cache(store, clips, history)
-        for index in evenly_spaced(len(clip), history, MOMENTS)
+        for index in evenly_spaced(clip, history, MOMENTS)
     ]
     rows: dict[str, Any] = {}
     plain = _median_ms(fp32, spec, inputs)

@@ -19,7 +19,7 @@ from edge.decision.label import Label
 from edge.decision.recognizer import Recognizer, RunConfig, label_video
 from edge.devices import open_device
 from edge.log import read_line
-from edge.sources.gst_source import open_source
+from edge.sources.source import open_source
 from tests.support.clips import write_clip
 from tests.support.command import TWOSTREAM, assert_refused, twostream
 from tests.support.paths import REPOSITORY
@@ -32,7 +32,7 @@ import logging, sys
 from edge.bundle.manifest import load_bundle
 from edge.devices import open_device
 from edge.decision.recognizer import Recognizer, RunConfig, label_video
-from edge.sources.gst_source import open_source
+from edge.sources.source import open_source
 bundle = load_bundle(sys.argv[1])
 device = open_device("cpu", bundle)
 labels = []

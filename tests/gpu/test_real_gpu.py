@@ -94,7 +94,7 @@ def test_frames_become_what_the_cpu_makes_of_them(driver: Driver, size_hw: tuple
     geometry = Geometry(aspect=(4, 3), size_hw=(224, 224), interpolation="area")
     normalisation = Normalisation(mean=(0.4, 0.45, 0.5), std=(0.2, 0.25, 0.3))
     frame = noise_frame(*size_hw)
-    plan = ViewPlan(size_hw, False, geometry, driver.place)
+    plan = ViewPlan(size_hw, False, (1, 1), geometry, driver.place)
     packed = np.empty(plan.frame_bytes, np.uint8)
     plan.pack(frame, packed)
     source = driver.place(packed)
@@ -181,7 +181,7 @@ def test_ten_thousand_frames_take_no_more_memory(driver: Driver) -> None:
     geometry = Geometry(aspect=(4, 3), size_hw=(224, 224), interpolation="area")
     luma = allocate_luma((224, 224), driver.allocate)
     flow = FlowPlan(PRESETS["fast"], (224, 224), luma, driver.allocate)
-    view = ViewPlan((240, 320), False, geometry, driver.place)
+    view = ViewPlan((240, 320), False, (1, 1), geometry, driver.place)
     device_frame = driver.allocate(view.frame_bytes)
     pinned, stream = driver.pinned(view.frame_bytes), driver.stream()
 

@@ -44,11 +44,14 @@ def data_command(
 
     A clip is too short if it has fewer frames than a flow stack of the recipe needs.
     """
+    from edge.motion.spec import PRESETS
     from train.data.check import check_dataset
     from train.recipe import load_recipe
 
     stack = load_recipe(recipe, "temporal").sampling.stack
-    dataset, findings = check_dataset(data, split, stack, workers or _cores())
+    dataset, findings = check_dataset(
+        data, split, stack, PRESETS["fast"].interval_s, workers or _cores()
+    )
     print_line(
         f"{data}: {len(dataset.train)} clips to train on, {len(dataset.test)} to test on, "
         f"{len({clip.label for clip in (*dataset.train, *dataset.test)})} classes"

@@ -20,8 +20,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
@@ -40,11 +39,12 @@ from edge.video.frames import Frame, Geometry, Matrix, pack_i420, resize_to_mode
 from edge.video.image_folder import list_images
 from train.data.clips import Clip
 from train.data.decode import read_frames
+from train.data.timeline import Pacer, Timeline
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 5  # clips that cannot be used, by name; the others are counted
-_FORMAT = 4
+_FORMAT = 5
 _FRAMES, _NOTE = "frames.npy", "clip.json"
 
 
@@ -54,11 +54,15 @@ class CachedClip:
 
     clip: Clip
     size_hw: tuple[int, int]
-    times_s: tuple[float, ...]
+    timeline: Timeline
     matrix: Matrix
     folder: Path
     sha256: str  # of the video, or of all pictures one after another
     motions: tuple[Spec, ...]
+
+    @property
+    def times_s(self) -> tuple[float, ...]:
+        return self.timeline.times_s
 
     def __len__(self) -> int:
         return len(self.times_s)
@@ -67,11 +71,17 @@ class CachedClip:
         """Frame `index` at the model's size; its planes are read from disk on first use."""
         return self._unpack(_open_rows(self.folder / _FRAMES), index)
 
+    def usable(self, history: int) -> list[int]:
+        """The frames that an input with `history` frames before its newest may end at."""
+        return self.timeline.usable(history)
+
     def steps(self, index: int, count: int) -> list[Step]:
         """The `count` steps up to frame `index`, oldest first, as in a live run.
-        Raises IndexError if there are not so many."""
+        Raises IndexError if there are not so many without a gap."""
         first = index - count + 1
-        if not 0 <= first <= index < len(self):
+        if not 0 <= first <= index < len(self) or any(
+            first < gap <= index for gap in self.timeline.gaps
+        ):
             raise IndexError(f"{self.clip.name}: no {count} frames end at frame {index}")
         frames = _open_rows(self.folder / _FRAMES)
         flows = {spec: _open_rows(self.folder / flow_file(spec)) for spec in self.motions}
@@ -98,9 +108,12 @@ class Unusable:
 class ClipCache:
     """The cache for one geometry and some motion methods."""
 
-    def __init__(self, root: Path, geometry: Geometry, motions: Sequence[Spec] = ()) -> None:
-        self.geometry, self.motions = geometry, tuple(motions)
-        self.root = root / _digest([_FORMAT, geometry.model_dump(mode="json")])
+    def __init__(
+        self, root: Path, geometry: Geometry, interval_s: float, motions: Sequence[Spec] = ()
+    ) -> None:
+        """interval_s: between frames of an input; those that come much sooner are left out."""
+        self.geometry, self.motions, self._interval_s = geometry, tuple(motions), interval_s
+        self.root = root / _digest([_FORMAT, geometry.model_dump(mode="json"), interval_s])
 
     def fill(
         self, clips: Iterable[Clip], workers: int, history: int
@@ -113,8 +126,9 @@ class ClipCache:
         for found in self._fill(clips, workers):
             reason = None
             if isinstance(found, CachedClip):
-                reason = too_short(found.clip.path, len(found), history)
-            yield found if reason is None else Unusable(found.clip, reason)
+                reason = found.timeline.fault(history)
+            fault = f"{found.clip.path}: {reason}"
+            yield found if reason is None else Unusable(found.clip, fault)
 
     def _fill(self, clips: Iterable[Clip], workers: int) -> Iterator[CachedClip | Unusable]:
         clips = list(clips)
@@ -145,12 +159,13 @@ class ClipCache:
             entry = json.loads((folder / _NOTE).read_text())
             if entry["bytes"] != sum(file.stat().st_size for file in _files(clip)):
                 return None
-            times, matrix, digest = tuple(entry["times_s"]), entry["matrix"], entry["sha256"]
+            timeline = Timeline(tuple(entry["times_s"]), tuple(entry["gaps"]))
+            matrix, digest = entry["matrix"], entry["sha256"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if not _holds(folder / _FRAMES, (len(times), height * width * 3 // 2)):
+        if not _holds(folder / _FRAMES, (len(timeline.times_s), height * width * 3 // 2)):
             return None
-        return CachedClip(clip, (height, width), times, matrix, folder, digest, self.motions)
+        return CachedClip(clip, (height, width), timeline, matrix, folder, digest, self.motions)
 
     def _has_flow(self, cached: CachedClip, spec: Spec) -> bool:
         return _holds(cached.folder / flow_file(spec), (len(cached) - 1, 2, *cached.size_hw))
@@ -187,20 +202,20 @@ class ClipCache:
         return made
 
     def _decode(self, clip: Clip, folder: Path) -> None:
-        times: list[float] = []
+        pacer = Pacer(self._interval_s)
         matrix: Matrix = "bt601"
         height, width = self.geometry.size_hw
         with write_atomic(folder / _FRAMES) as file, _Rows(file, (height * width * 3 // 2,)) as out:
             for frame in read_frames(clip.path):
+                if not pacer.take(frame):
+                    continue
                 out.append(pack_i420(resize_to_model(frame, self.geometry)))
-                times.append(frame.time_s)
                 matrix = frame.matrix
-        if len(times) < 2:
+        timeline = pacer.timeline()
+        if len(timeline.times_s) < 2:
             raise DataError(f"{clip.path}: has fewer than two frames")
-        if any(after <= before for before, after in pairwise(times)):
-            raise DataError(f"{clip.path}: the times of its frames do not rise")
         size, digest = _content(clip)
-        entry = {"bytes": size, "times_s": times, "matrix": matrix, "sha256": digest}
+        entry = {"bytes": size, "matrix": matrix, "sha256": digest} | asdict(timeline)
         with write_atomic(folder / _NOTE) as file:
             file.write(json.dumps(entry).encode())
 
@@ -300,16 +315,9 @@ def replace_folder(partial: Path, folder: Path) -> None:
 
 
 def open_cache(root: Path, *specs: NetworkSpec) -> ClipCache:
-    """The cache for the inputs of these networks, which share one geometry."""
-    return ClipCache(root, specs[0].geometry, motions_of(spec.input for spec in specs))
-
-
-def too_short(path: Path, frames: int, history: int) -> str | None:
-    """What is wrong with a clip of so many frames for an input that needs `history` frames before
-    its newest; None for nothing."""
-    if frames > history:
-        return None
-    return f"{path}: {frames} frames; an input needs {history + 1}"
+    """The cache for the inputs of these networks, which share geometry and interval."""
+    inputs = [spec.input for spec in specs]
+    return ClipCache(root, specs[0].geometry, inputs[0].interval_s, motions_of(inputs))
 
 
 def fill_cache(store: ClipCache, clips: list[Clip], history: int) -> list[CachedClip]:

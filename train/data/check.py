@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from edge.errors import DataError
+from edge.errors import DataError, SourceError
 from edge.sources.uri import VIDEOS
 from edge.terminal import track
-from train.data.cache import too_short
+from edge.video.video_file import VideoFile
 from train.data.clips import Clip, Split
 from train.data.dataset import open_dataset
-from train.data.decode import announced_frames, read_frames
+from train.data.decode import read_frames
+from train.data.timeline import timeline_of
 from train.data.ucf101 import LISTS, clips_folder, leaks, read_split
 
 FEWEST_GROUPS = 2  # of a class: one to train on, one to validate on
@@ -30,17 +31,20 @@ class Finding:
 
 
 def check_dataset(
-    root: Path, number: int, history: int, workers: int
+    root: Path, number: int, history: int, interval_s: float, workers: int
 ) -> tuple[Split, list[Finding]]:
     """The data set at `root` and its faults; every clip is decoded.
 
-    history: frames that an input needs before the newest. Raises DataError if there is no data set.
+    history: frames that an input needs before the newest. interval_s: between them. Raises
+    DataError if there is no data set.
     """
     official = root.is_dir() and (root / LISTS).is_dir()
     split = read_split(root, number) if official else open_dataset(root, number)
     clips = [*split.train, *split.test]
     with ProcessPoolExecutor(workers) as pool:
-        judged = pool.map(partial(judge, history=history), (clip.path for clip in clips))
+        judged = pool.map(
+            partial(judge, history=history, interval_s=interval_s), (clip.path for clip in clips)
+        )
         verdicts = list(track(judged, "clips", total=len(clips)))
     faults: dict[str, list[str]] = {}
     for clip, verdict in zip(clips, verdicts, strict=True):
@@ -57,22 +61,24 @@ def check_dataset(
     return split, [finding for finding in findings if finding.names]
 
 
-def judge(path: Path, history: int) -> str:
-    """The fault of a clip as "kind: detail"; empty for a good one."""
-    frames = 0
+def judge(path: Path, history: int, interval_s: float) -> str:
+    """The fault of a clip as "kind: detail"; empty for a good one. interval_s: between frames of an
+    input."""
+    broken = None
     try:
-        announced = announced_frames(path)
-        for _ in read_frames(path, tell=False):
-            frames += 1
-    except DataError as error:
+        if path.is_dir():
+            timeline = timeline_of(read_frames(path), interval_s)
+        else:
+            with VideoFile(path, quiet=True) as video:
+                timeline = timeline_of(video, interval_s)
+            broken = video.fault
+    except (DataError, SourceError) as error:
         return f"unreadable: {str(error).removeprefix(f'{path}: ')}"
     except OSError as error:
         return f"unreadable: {error.strerror}"
-    if (reason := too_short(path, frames, history)) is not None:
-        return f"too short: {reason.removeprefix(f'{path}: ')}"
-    if announced is not None and frames < announced:
-        return f"broken off: {frames} frames of {announced}"
-    return ""
+    if (reason := timeline.fault(history)) is not None:
+        return f"too short: {reason}"
+    return f"broken off: {broken}" if broken else ""
 
 
 def _on_disk(root: Path, clips: list[Clip]) -> Iterator[Finding]:

@@ -11,22 +11,25 @@ from train.data.cache import CachedClip
 from train.data.transforms import Crop, augment_steps
 
 
-def evenly_spaced(frames: int, history: int, count: int) -> list[int]:
-    """`count` frame indices, evenly spaced over those that have `history` frames before them.
+def evenly_spaced(clip: CachedClip, history: int, count: int) -> list[int]:
+    """`count` frame indices, evenly spaced over those that an input may end at.
 
-    Some are repeated if the clip has fewer. Raises ValueError if it is too short for one.
+    Some are repeated if the clip has fewer. Raises ValueError if it has none.
     """
-    if frames <= history:
-        raise ValueError(f"{frames} frames; an input needs {history + 1}")
-    return [round(x) for x in np.linspace(history, frames - 1, count)]
+    usable = clip.usable(history)
+    if not usable:
+        raise ValueError(f"{clip.clip.name}: no {history + 1} frames follow one another")
+    # rounded as in a clip without gaps, whose usable frames start at `history`
+    places = np.linspace(history, history + len(usable) - 1, count)
+    return [usable[round(place) - history] for place in places]
 
 
-def middles(frames: int, history: int, count: int) -> tuple[int, ...]:
-    """The middle frame indices of `count` equal parts of the frames that have `history` frames
-    before them; fewer if the clip has fewer, none if it is too short."""
-    room = max(frames - history, 0)
-    indices = {history + int((part + 0.5) * room / count) for part in range(count)}
-    return tuple(sorted(indices)) if room else ()
+def middles(clip: CachedClip, history: int, count: int) -> tuple[int, ...]:
+    """The middle frame indices of `count` equal parts of the frames that an input may end at; fewer
+    if the clip has fewer, none if it has none."""
+    usable = clip.usable(history)
+    places = {int((part + 0.5) * len(usable) / count) for part in range(count)}
+    return tuple(usable[place] for place in sorted(places)) if usable else ()
 
 
 def tensor_at(clip: CachedClip, index: int, spec: NetworkSpec) -> NDArray[np.float32]:

@@ -153,7 +153,7 @@ def _views(
     clip: CachedClip, spec: NetworkSpec, protocol: Protocol
 ) -> Iterator[NDArray[np.float32]]:
     """The inputs (channels, H, W) of all crops of the first snippet, of the second, and so on."""
-    for index in evenly_spaced(len(clip), protocol.history, protocol.samples):
+    for index in evenly_spaced(clip, protocol.history, protocol.samples):
         if protocol.crops == 1:
             yield tensor_at(clip, index, spec)
         else:

@@ -87,10 +87,9 @@ class TrainingSet(Dataset[Item]):
         rng = np.random.default_rng((self.recipe.seed, epoch, number))
         edges = np.linspace(sample.start, sample.end, self.recipe.sampling.segments + 1)
         # the same first frame for networks of one frame: all streams learn from the same snippets
-        first = self.recipe.sampling.stack
-        count = len(self.clips[sample.clip]) - first
-        offsets = [int(count * rng.uniform(low, high)) for low, high in pairwise(edges)]
-        return [first + min(offset, count - 1) for offset in offsets]
+        usable = self.clips[sample.clip].usable(self.recipe.sampling.stack)
+        offsets = [int(len(usable) * rng.uniform(low, high)) for low, high in pairwise(edges)]
+        return [usable[min(offset, len(usable) - 1)] for offset in offsets]
 
     def describe(self, draw: Draw) -> str:
         """The clip and the frames of a sample, for messages."""

@@ -29,10 +29,10 @@ from edge.devices import Device, open_device
 from edge.errors import SourceError, TwostreamError
 from edge.log import Level, configure
 from edge.outputs.records import label_record
-from edge.sources.gst_source import open_source
 from edge.sources.multiplexer import CameraMultiplexer
 from edge.sources.named import SourceSpec, parse_sources
 from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy
+from edge.sources.source import open_source
 
 WARM_UP_FRAMES = 60
 _ALONE_RUNS = 60

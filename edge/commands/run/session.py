@@ -20,10 +20,10 @@ from edge.decision.recognizer import Recognizer, RunConfig, label_frame, label_v
 from edge.devices import Device
 from edge.errors import SourceError, TwostreamError
 from edge.outputs.base import Output, SourceInfo
-from edge.sources.gst_source import Source, open_source
 from edge.sources.multiplexer import CameraMultiplexer
 from edge.sources.named import SourceSpec
 from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy, SourceState
+from edge.sources.source import Source, open_source
 from edge.text import counted
 from edge.video.frames import Frame
 

@@ -15,8 +15,8 @@ from edge.decision.recognizer import Recognizer, RunConfig
 from edge.decision.statistics import SourceStatistics
 from edge.outputs.base import Output
 from edge.outputs.records import stage_order, summary_record
-from edge.sources.gst_source import Source
 from edge.sources.reconnect import ReconnectingSource
+from edge.sources.source import Source
 from edge.video.frames import Frame
 
 logger = logging.getLogger(__name__)

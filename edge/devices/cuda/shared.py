@@ -35,12 +35,12 @@ class SharedResources:
             for name, stream in manifest.streams.items()
             if stream.input.motion is None
         }
-        self._views: dict[tuple[tuple[int, int], bool], ViewPlan] = {}
+        self._views: dict[tuple[tuple[int, int], bool, tuple[int, int]], ViewPlan] = {}
         self.main, self._side = driver.stream(), driver.stream()
 
     def view(self, frame: Frame) -> ViewPlan:
-        """The plan for frames of this size and range, made on first use."""
-        key = (frame.size_hw, frame.full_range)
+        """The plan for frames of this size, range and shape of pixel, made on first use."""
+        key = (frame.size_hw, frame.full_range, frame.pixel_aspect)
         if key not in self._views:
             self._views[key] = ViewPlan(*key, self.manifest.geometry, self.driver.place)
         return self._views[key]

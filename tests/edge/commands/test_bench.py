@@ -30,7 +30,7 @@ from edge.commands.bench.sensors import (
 )
 from edge.decision.statistics import Histogram
 from edge.errors import BenchError
-from edge.sources.gst_source import open_source
+from edge.sources.source import open_source
 from tests.support.command import assert_refused, twostream
 
 

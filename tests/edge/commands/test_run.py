@@ -18,7 +18,7 @@ from edge.decision.label import Label
 from edge.decision.recognizer import Recognizer, RunConfig, label_video
 from edge.devices import open_device
 from edge.outputs.records import label_record
-from edge.sources.gst_source import open_source
+from edge.sources.source import open_source
 from tests.support.clips import write_clip, write_timed_clip
 from tests.support.command import (
     TWOSTREAM,

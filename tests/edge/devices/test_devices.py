@@ -258,7 +258,7 @@ def test_gstreamer_and_openvino_share_a_process_in_either_order(
 ) -> None:
     """GStreamer's libunwind once made OpenVINO abort where GStreamer had been loaded first."""
     steps = {
-        "gstreamer": "from edge.sources.gst_source import open_source\n"
+        "gstreamer": "from edge.sources.source import open_source\n"
         "with open_source('test://?frames=3') as source: assert sum(1 for _ in source) == 3\n",
         "openvino": "from edge.bundle.manifest import load_bundle\n"
         "from edge.devices import open_device\n"

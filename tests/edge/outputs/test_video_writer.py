@@ -21,7 +21,7 @@ import edge.outputs.video_writer
 from edge.errors import OutputError
 from edge.outputs.json_lines import JsonLines
 from edge.outputs.video_writer import VideoWriter, choose_encoder
-from edge.sources.gst_source import open_source
+from edge.sources.source import open_source
 from tests.support.paths import REPOSITORY
 from tests.support.pictures import picture
 from tests.support.waiting import BOUND_S, wait_until

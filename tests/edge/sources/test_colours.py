@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.sources.gst_source import open_source
 from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy
+from edge.sources.source import open_source
 from edge.video.frames import (
     Frame,
     Geometry,

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from edge.errors import SourceError
-from edge.sources.gst_source import open_source
 from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy, SourceState
+from edge.sources.source import open_source
 from tests.support.mjpeg import PASSWORD, USER, MjpegServer
 from tests.support.waiting import BOUND_S, wait_until
 

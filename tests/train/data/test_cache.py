@@ -26,7 +26,7 @@ def test_clips_come_in_their_order_while_workers_are_ahead(tmp_path: Path) -> No
         Clip(f"A/{n}.avi", write_clip(tmp_path / f"{n}.avi", frames=n, size_hw=(48, 64)), "A", "1")
         for n in lengths
     ]
-    store = ClipCache(tmp_path / "cache", GEOMETRY, [PRESETS["fast"]])
+    store = ClipCache(tmp_path / "cache", GEOMETRY, 0.04, [PRESETS["fast"]])
     list(store.fill(clips[3:], 1, 10))
     found = []
     for cached in store.fill(clips, 2, 10):
@@ -43,7 +43,7 @@ def test_flow_of_another_kind_is_measured_on_the_frames_that_are_there(tmp_path:
     fast, accurate = PRESETS["fast"], PRESETS["accurate"]
 
     def steps(*motions: TVL1Spec, root: str = "cache") -> list[Step]:
-        (found,) = ClipCache(tmp_path / root, GEOMETRY, motions).fill([clip], 1, 13)
+        (found,) = ClipCache(tmp_path / root, GEOMETRY, 0.04, motions).fill([clip], 1, 13)
         assert isinstance(found, CachedClip)
         assert found.motions == motions
         return found.steps(13, 14)
@@ -60,7 +60,7 @@ def test_flow_of_another_kind_is_measured_on_the_frames_that_are_there(tmp_path:
 def test_the_cached_flow_is_that_of_a_camera(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.avi", frames=14, size_hw=(48, 64), rate="30000/1001")
     fast = PRESETS["fast"]
-    store = ClipCache(tmp_path / "cache", GEOMETRY, [fast])
+    store = ClipCache(tmp_path / "cache", GEOMETRY, 0.04, [fast])
     (found,) = store.fill([Clip("A/a.avi", path, "A", "1")], 1, 13)
     assert isinstance(found, CachedClip)
     preprocessor = Preprocessor(GEOMETRY, [fast])
@@ -75,7 +75,7 @@ def test_the_cached_flow_is_that_of_a_camera(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damaged", ["frames.npy", "flow-*.npy", "clip.json"])
 def test_what_is_damaged_is_made_again(damaged: str, tmp_path: Path) -> None:
     clip = Clip("A/a.avi", write_clip(tmp_path / "a.avi", frames=12, size_hw=(48, 64)), "A", "1")
-    store = ClipCache(tmp_path / "cache", GEOMETRY, [PRESETS["fast"]])
+    store = ClipCache(tmp_path / "cache", GEOMETRY, 0.04, [PRESETS["fast"]])
     (found,) = store.fill([clip], 1, 10)
     assert isinstance(found, CachedClip)
     (file,) = found.folder.glob(damaged)
@@ -89,7 +89,7 @@ def test_what_is_damaged_is_made_again(damaged: str, tmp_path: Path) -> None:
 def test_what_cannot_be_used_says_why(tmp_path: Path) -> None:
     clip = Clip("A/a.avi", write_clip(tmp_path / "a.avi", frames=12, size_hw=(48, 64)), "A", "1")
     gone = Clip("A/b.avi", tmp_path / "b.avi", "A", "1")
-    store = ClipCache(tmp_path / "cache", GEOMETRY)
+    store = ClipCache(tmp_path / "cache", GEOMETRY, 0.04)
     assert [type(one) for one in store.fill([clip, gone], 1, 11)] == [CachedClip, Unusable]
     short, _ = store.fill([clip, gone], 1, 12)
     assert isinstance(short, Unusable)

@@ -57,7 +57,7 @@ def test_each_fault_is_named_and_counted(tmp_path: Path) -> None:
     assert "v_Diving_g12_c01.avi (" in done.stdout
     cut = lines[lines.index("broken off: 1") + 1]
     assert "g13_c01.avi (" in cut
-    assert "of 60)" in cut
+    assert "its end is missing)" in cut
     assert "spelt in two ways, which is accepted: 2" in lines
     assert lines[-1] == "8 faults"
 

@@ -124,7 +124,7 @@ def test_frames_of_ucf101_are_its_clips(tmp_path: Path) -> None:
     split = open_dataset(tmp_path, 1)
     assert [(clip.label, clip.group) for clip in split.train] == [("HandstandPushups", "08")]
     assert split.missing == ("Diving/v_Diving_g01_c01.avi",)
-    store = ClipCache(tmp_path / "cache", GEOMETRY, [PRESETS["fast"]])
+    store = ClipCache(tmp_path / "cache", GEOMETRY, 0.04, [PRESETS["fast"]])
     own = Clip("clip", video, "HandstandPushups", "08")
     stills, frames = store.fill([*split.train, own], 1, 10)
     assert isinstance(stills, CachedClip)
@@ -143,7 +143,7 @@ def test_clips_of_one_name_in_two_groups_are_kept_apart(tmp_path: Path) -> None:
         (tmp_path / "wave" / group).mkdir(parents=True)
         write_clip(tmp_path / "wave" / group / "1.avi", frames=frames, size_hw=(48, 64))
     split = open_dataset(tmp_path, 1)
-    store = ClipCache(tmp_path / "cache", GEOMETRY, [PRESETS["fast"]])
+    store = ClipCache(tmp_path / "cache", GEOMETRY, 0.04, [PRESETS["fast"]])
     cached = [clip for clip in store.fill([*split.train, *split.test], 1, 10)]
     assert [len(clip) for clip in cached if isinstance(clip, CachedClip)] == [12, 14]
 
@@ -154,7 +154,7 @@ def test_clips_that_cannot_be_used_do_not_stop_the_others(tmp_path: Path) -> Non
     (tmp_path / "text.avi").write_text("not a video")
     (tmp_path / "empty.avi").write_bytes(b"")
     clips = [Clip(p.name, p, "wave", p.name) for p in sorted(tmp_path.glob("*.avi"))]
-    store = ClipCache(tmp_path / "cache", GEOMETRY, [PRESETS["fast"]])
+    store = ClipCache(tmp_path / "cache", GEOMETRY, 0.04, [PRESETS["fast"]])
     found = list(store.fill(clips, 1, 10))
     assert [one.clip.path for one in found if isinstance(one, CachedClip)] == [good]
     reasons = [one.reason for one in found if isinstance(one, Unusable)]
@@ -169,7 +169,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     clip = Clip("a", write_clip(tmp_path / "a.avi", frames=12), "wave", "a")
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"file.*cannot be written"):
-        list(ClipCache(tmp_path / "file", GEOMETRY, [PRESETS["fast"]]).fill([clip], 1, 10))
+        list(ClipCache(tmp_path / "file", GEOMETRY, 0.04, [PRESETS["fast"]]).fill([clip], 1, 10))
 
 
 @given(st.integers(2, 5), st.integers(5, 30))

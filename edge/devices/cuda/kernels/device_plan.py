@@ -56,9 +56,14 @@ class ViewPlan:
     """
 
     def __init__(
-        self, source_hw: tuple[int, int], full_range: bool, geometry: Geometry, place: Place
+        self,
+        source_hw: tuple[int, int],
+        full_range: bool,
+        pixel_aspect: tuple[int, int],
+        geometry: Geometry,
+        place: Place,
     ) -> None:
-        top, left, view_h, view_w = center_crop(source_hw, geometry.aspect)
+        top, left, view_h, view_w = center_crop(source_hw, geometry.aspect, pixel_aspect)
         out_h, out_w = geometry.size_hw
         chroma_h, chroma_w = (view_h + 1) // 2, (view_w + 1) // 2
         pitch, chroma_pitch = source_hw[1], (source_hw[1] + 1) // 2

@@ -161,7 +161,7 @@ def kernel_view(
     memory = Memory()
     height, width = geometry.size_hw
     luma, rgb = memory.allocate(4 * height * width), memory.allocate(12 * height * width)
-    plan = ViewPlan(frame.size_hw, frame.full_range, geometry, memory.give)
+    plan = ViewPlan(frame.size_hw, frame.full_range, frame.pixel_aspect, geometry, memory.give)
     packed = np.zeros(plan.frame_bytes, np.uint8)
     plan.pack(frame, packed)
     colour = memory.give(rgb_coefficients(frame.matrix, normalisation))

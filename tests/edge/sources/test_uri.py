@@ -9,6 +9,7 @@ from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -359,3 +360,11 @@ def test_usb_pipeline_is_accepted_by_gstreamer() -> None:
     gst = load_gstreamer(SourceError).Gst
     usb = Address("v4l2", "/dev/video0", "/dev/video0")
     assert gst.parse_launch(pipeline_description(usb, nvidia=False)).get_by_name("origin")
+
+
+def test_a_file_is_turned_as_its_address_says(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", frames=3, codec="h264", pattern="smpte")
+    with open_source(str(path)) as plain, open_source(f"{path}?rotate=90") as source:
+        before, turned = next(iter(plain)), next(iter(source))
+    assert source.size_hw == turned.size_hw == (320, 240)
+    np.testing.assert_array_equal(turned.y, np.rot90(before.y, -1))

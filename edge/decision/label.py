@@ -23,6 +23,7 @@ class Label:
     source: its name. decision: None while warming up or on standby. streams: the scores (C,) of
     each stream, by name; empty without a decision. flow: of the first motion method, (2, H, W)
     uint8, for display; None if there is none. latency_ms: from the frame's arrival to this label.
+    reason: why it has been warming up for so long, in one line; "" otherwise.
     """
 
     source: str
@@ -32,3 +33,4 @@ class Label:
     streams: Mapping[str, Scores]
     flow: FlowBytes | None
     latency_ms: float
+    reason: str = ""

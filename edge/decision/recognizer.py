@@ -18,9 +18,10 @@ from edge.bundle.manifest import Manifest
 from edge.decision.fusion import Decision, Scores, ScoreWindow, decide, fuse_logits
 from edge.decision.label import RUNNING, STANDBY, WARMING_UP, Label
 from edge.decision.statistics import RunStatistics
+from edge.decision.warm_up import WarmUp
 from edge.devices import InferenceFuture, SourceContext
 from edge.errors import BundleError, ConfigError, SourceError
-from edge.inputs.pace import Pace, pace
+from edge.inputs.pace import MAX_GAP_S, Pace, pace
 from edge.motion.quantise import FlowBytes, moving_share
 from edge.spec import Spec
 from edge.video.frames import Frame
@@ -72,6 +73,7 @@ class Recognizer:
     ) -> None:
         self.manifest, self.context, self.config, self.name = manifest, context, config, name
         self.statistics = RunStatistics()
+        self._warm_up = WarmUp(manifest.history, MAX_GAP_S)
         self._window = ScoreWindow(manifest.fusion.window_s)
         self._last_time_s: float | None = None
         self._due_s = -np.inf  # frames before this stream time are skipped
@@ -90,6 +92,9 @@ class Recognizer:
         if follows is Pace.TOO_SOON or self._is_not_due(frame):
             statistics.skipped += 1
             return None
+        if frame.discontinuity or (self._last_time_s or 0.0) > frame.time_s:
+            self._warm_up.restart()
+        self._warm_up.push(frame)
         if follows is Pace.AFTER_GAP:
             statistics.gaps += 1
             self.context.clear()
@@ -115,10 +120,13 @@ class Recognizer:
             return None
         started = time.monotonic()
         if inference is None:
-            state = WARMING_UP if submitted.infer else STANDBY
-            self.statistics.standby += not submitted.infer
             latency_ms = (started - frame.arrived_s) * 1e3
-            return Label(self.name, frame, state, None, {}, None, latency_ms)
+            if not submitted.infer:
+                self.statistics.standby += 1
+                return Label(self.name, frame, STANDBY, None, {}, None, latency_ms)
+            reason = self._warm_up.explain(self.config.max_fps) if self._warm_up.overdue else ""
+            return Label(self.name, frame, WARMING_UP, None, {}, None, latency_ms, reason)
+        self._warm_up.restart()
         scores = fuse_logits(inference.logits, self.manifest)
         decision = self._decide(frame.time_s, scores.fused)
         ended = time.monotonic()
@@ -133,6 +141,21 @@ class Recognizer:
         )
         flow = next(iter(flows.values()), None)
         return Label(self.name, frame, RUNNING, decision, scores.streams, flow, latency_ms)
+
+    def missing_labels(self) -> str | None:
+        """Why no frame has had a label so far, in one line; None if one has."""
+        statistics, needed = self.statistics, self.manifest.history + 1
+        if statistics.decisions:
+            return None
+        if statistics.standby:
+            return "nothing moved, so the networks were on standby (--standby-after)"
+        if reason := self._warm_up.explain(self.config.max_fps):
+            return reason
+        if statistics.frames < needed:
+            return f"{statistics.frames} frames were read; this bundle needs {needed} in a row"
+        if self.config.every > 1:
+            return f"--every {self.config.every} leaves none after the first {needed} frames"
+        return f"there were never {needed} frames in a row, between {statistics.gaps} gaps"
 
     def _is_not_due(self, frame: Frame) -> bool:
         """Whether --max-fps leaves this frame out."""

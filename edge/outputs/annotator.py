@@ -53,6 +53,7 @@ class Annotator(Output):
             },
             flow=None if label.flow is None else self._subsample(label.flow),
             status=f"{label.frame.time_s:.1f} s   {label.latency_ms:.0f} ms",
+            reason=label.reason,
         )
 
     def _subsample(self, flow: FlowBytes) -> np.ndarray:

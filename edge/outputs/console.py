@@ -73,7 +73,7 @@ class ProgressBar(Output):
         self._dropped[statistics.source] = statistics.dropped
 
     def on_label(self, label: Label) -> None:
-        text: str = label.state
+        text = f"{label.state}: {label.reason}" if label.reason else str(label.state)
         if label.decision is not None and label.state == RUNNING:
             text = f"{label.decision.label} {label.decision.score:.2f}"
         if self._sources[label.source].live:

@@ -50,6 +50,7 @@ class OverlayView:
     streams: each stream's best class and its score, by name; None: not yet known.
     flow: (2, h, w) float32, px a frame interval, x then y; None: no flow picture.
     status: a short line such as "25.0 fps  62 ms".
+    reason: why it has been warming up for so long; "" otherwise.
     """
 
     state: State
@@ -58,6 +59,7 @@ class OverlayView:
     streams: Mapping[str, tuple[str, float] | None] = field(default_factory=dict)
     flow: NDArray[np.float32] | None = None
     status: str = ""
+    reason: str = ""
 
 
 def picture_size(
@@ -171,7 +173,8 @@ def _draw_decision(
     left, baseline = origin
     text, colour, dot = view.label or "unknown", _WHITE, _GREEN
     if view.state == "warming up":
-        text, colour, dot = "warming up", _AMBER, _AMBER
+        text = f"warming up: {view.reason}" if view.reason else "warming up"
+        colour, dot = _AMBER, _AMBER
     elif view.label is None:
         text = "no motion" if view.state == "standby" else text
         colour, dot = _GREY, _GREY

@@ -41,7 +41,7 @@ def label_record(label: Label, manifest: Manifest) -> dict[str, Any]:
         "top": top_scores(decision.scores, classes, TOP) if decision else [],
         "streams": {name: best(label.streams.get(name), classes) for name in manifest.streams},
         "latency_ms": round(label.latency_ms, 2),
-    }
+    } | ({"reason": label.reason} if label.reason else {})
 
 
 def event_record(event: Event) -> dict[str, Any]:
@@ -93,6 +93,7 @@ def summary_record(
         "label": None,
         "score": None,
         "top": [],
+        "no_label": recognizer.missing_labels(),
         "stages_ms": {
             name: {
                 "p50": round(statistics.stages_ms[name].quantile(0.5), 3),
@@ -146,4 +147,6 @@ def summary_lines(summary: dict[str, Any], live: bool) -> list[str]:
         guess = "" if summary["label"] != "unknown" else f", best guess {summary['top'][0][0]}"
         what = "mean of all labels" if live else "whole clip"
         lines.insert(0, f"{what}: {summary['label']} ({score}{guess})")
+    if summary["no_label"] is not None:
+        lines.insert(0, f"no label was given: {summary['no_label']}")
     return lines

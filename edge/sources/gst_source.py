@@ -13,16 +13,19 @@ import weakref
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import numpy as np
 
 from edge.errors import SourceError
+from edge.sources.http_refusal import http_refusal
 from edge.sources.pipeline import pipeline_description
 from edge.sources.uri import Address, parse_address
 from edge.video.clock import StreamClock
 from edge.video.frames import Frame, Plane, default_matrix
 from edge.video.gstreamer import Pipeline, has_element, load_gstreamer, trial_fault
 from edge.video.i420_buffer import I420Layout, i420_planes, layout_of_buffer, layout_of_caps
+from edge.video.orientation import turn
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +34,19 @@ _MAPPED_MAX = 4  # buffers that the caller may hold; a decoder's pool may have f
 _REMEDY = {
     "v4l2": "check that no other program uses the camera and that you are in the group `video`",
     "rtsp": "check the address, the network, the user and the password",
+    "http": "check the address, the network, the user and the password",
     "csi": "check the ribbon cable and that nvargus-daemon runs",
     "test": "see `gst-inspect-1.0 videotestsrc`",
     "pipeline": "check that it plays with `gst-launch-1.0 ... ! videoconvert ! autovideosink`",
 }
+_REMEDY_PARTS = (
+    "each picture must follow its boundary and `Content-Type: image/jpeg`; check that the camera "
+    "works in a browser"
+)
+_REMEDY_TLS = (
+    "check the address and the network, and that this machine trusts the camera's certificate (put "
+    "it into /usr/local/share/ca-certificates and run `sudo update-ca-certificates`)"
+)
 
 
 def open_camera(uri: str, *, timeout_s: float = 10.0) -> GStreamerSource:
@@ -57,7 +69,8 @@ class GStreamerSource:
     waiting, which is one at most.
     damaged: frames of a live source that the decoder could not restore, because it started between
     two key frames or packets were lost. They would look like motion, and do not count as received.
-    warnings: one line each; complete when the iteration has ended. A network camera whose server
+    told: warnings that are not logged again, of the same camera before. warnings: one line each;
+    complete when the iteration has ended. A network camera whose server
     goes away may end the iteration instead of raising an error; the reason is in the warnings.
 
     A frame's planes are read-only views of the decoder's buffer. They stay valid while any of them
@@ -74,13 +87,14 @@ class GStreamerSource:
         self.dropped = 0
         self.damaged = 0
         self.warnings: list[str] = []
+        self.told: set[str] = set()
         self._address = address
         self.timeout_s = timeout_s
         self._mapped: list[weakref.finalize] = []
         self._arrival = threading.Condition()
         self._newest: _Arrival | None = None  # live only
         self._first: _Arrival | None = None  # fetched by __enter__
-        self._caps: Any = None
+        self._caps: tuple[Any, Any] | None = None  # of the frames, and before the converter
         self._layout: I420Layout | None = None
         self._clock = StreamClock(None)
         self._over = False
@@ -154,6 +168,8 @@ class GStreamerSource:
         element = self._pipeline.element("origin")  # None for a user's own pipeline
         if self._address.kind == "rtsp":
             element.set_property("location", self._address.location)
+        elif self._address.kind == "http":
+            _set_http(element, self._address.location)
         elif self._address.kind == "v4l2":
             element.set_property("device", self._address.location)
         elif self._address.kind == "test":
@@ -165,6 +181,7 @@ class GStreamerSource:
                     f"{_REMEDY['test']}"
                 ) from None
         self._sink = self._pipeline.element("frames")
+        self._decoded = self._pipeline.element("to_i420").get_static_pad("sink")
         if self.live:
             self._arriving = self._sink.connect("new-sample", self._on_new_sample)
 
@@ -216,6 +233,8 @@ class GStreamerSource:
             over = pipeline.ended or pipeline.fault is not None
             if arrival := self._pull(0.0 if over else _POLL_S):
                 return arrival
+            if self.received == 0 and pipeline.answer and http_refusal(pipeline.answer):
+                pipeline.fault = pipeline.fault or "not MJPEG"
             if pipeline.fault is not None and (self.live or self.received == 0):
                 raise SourceError(self._explain(pipeline.fault))
             if over or self._asked_to_stop:
@@ -235,27 +254,36 @@ class GStreamerSource:
                 f"{name}: no decoder is installed for {', '.join(missing)}; run `sudo apt install "
                 "gstreamer1.0-libav gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly`"
             )
+        answer = self._pipeline.answer
+        if answer is not None:
+            return f"{name}: {http_refusal(answer) or f'{fault}; {_REMEDY_PARTS}'}"
+        if self._address.location.lower().startswith("https:"):
+            # souphttpsrc does not say why it gave up
+            return f"{name}: {fault}; {_REMEDY_TLS}"
         return f"{name}: {fault}; {_REMEDY[self._address.kind]}"
 
     def _take_caps(self, caps: Any, index: int) -> None:
-        if self._caps is not None and caps.is_equal(self._caps):
+        decoded = self._decoded.get_current_caps() or caps
+        if self._caps is not None and all(map(_same_caps, self._caps, (caps, decoded))):
             return
-        layout = layout_of_caps(caps)
+        layout = layout_of_caps(caps, decoded)
         if self._layout is None:
-            self.size_hw, self.frame_rate = layout.size_hw, layout.frame_rate
+            quarter_turn = self._address.orientation.quarter_turns % 2
+            self.size_hw = layout.size_hw[::-1] if quarter_turn else layout.size_hw
+            self.frame_rate = layout.frame_rate
             self._clock = StreamClock(layout.frame_rate)
             if layout.matrix is None:
                 self._warn(
                     f"{self._address.name}: its colour matrix is neither BT.601 nor BT.709; "
                     f"{default_matrix(layout.size_hw[0])} is used"
                 )
-        elif layout.size_hw != self.size_hw:
-            (old_h, old_w), (new_h, new_w) = self.size_hw, layout.size_hw
+        elif layout.size_hw != self._layout.size_hw:
+            (old_h, old_w), (new_h, new_w) = self._layout.size_hw, layout.size_hw
             raise SourceError(
                 f"{self._address.name}: the size changes from {old_w}x{old_h} to {new_w}x{new_h}"
                 f" at frame {index}; open it again"
             )
-        self._caps, self._layout = caps, layout
+        self._caps, self._layout = (caps, decoded), layout
 
     def _frame(self, arrival: _Arrival) -> Frame:
         layout, index, sample = self._layout, arrival.number, arrival.sample
@@ -264,14 +292,16 @@ class GStreamerSource:
         planes = i420_planes(self._map(buffer), layout_of_buffer(buffer, layout))
         running_ns = sample.get_segment().to_running_time(self._gst.Gst.Format.TIME, buffer.pts)
         known = running_ns != self._gst.Gst.CLOCK_TIME_NONE
-        return Frame(
+        frame = Frame(
             *planes,
             time_s=self._clock.time_s(index, running_ns / 1e9 if known else None),
             index=index,
             matrix=layout.matrix or default_matrix(layout.size_hw[0]),
             full_range=layout.full_range,
+            pixel_aspect=layout.pixel_aspect,
             arrived_s=arrival.arrived_s,
         )
+        return turn(frame, self._address.orientation)
 
     def _map(self, buffer: Any) -> Plane:
         """The bytes of a buffer; it is unmapped when the last view of them is gone."""
@@ -292,7 +322,8 @@ class GStreamerSource:
 
     def _warn(self, text: str) -> None:
         self.warnings.append(text)
-        logger.warning("%s", text)
+        if text not in self.told:
+            logger.warning("%s", text)
 
     def _note_end(self) -> None:
         """Complete the warnings."""
@@ -304,3 +335,17 @@ class GStreamerSource:
             )
         for text, count in pipeline.warnings.items():
             self._warn(f"{name}: {text} ({count} times)")
+
+
+def _set_http(element: Any, url: str) -> None:
+    """Give souphttpsrc an address; it takes user and password apart from it alone."""
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    element.set_property("location", urlunsplit(parts._replace(netloc=place)))
+    if parts.username is not None:
+        element.set_property("user-id", unquote(parts.username))
+        element.set_property("user-pw", unquote(parts.password or ""))
+
+
+def _same_caps(one: Any, other: Any) -> bool:
+    return bool(one.is_equal(other))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import SourceError
-from edge.sources.uri import Address, parse_address
+from edge.sources.uri import Address, parse_address, split_options
 from edge.video.find import find_videos, left_out_line
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
     specs: list[SourceSpec] = []
     for text in texts:
         name, uri = _split(text)
-        for each in _videos(Path(uri)) if os.path.isdir(uri) else [uri]:
+        for each in _expanded(uri):
             address = parse_address(each)
             shown = name if name and each == uri else address.name
             if any(spec.name == shown for spec in specs):
@@ -65,15 +65,28 @@ def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
 def placed_source(text: str) -> str:
     """`[NAME=]SOURCE` with an absolute path, so that it works from any folder."""
     name, uri = _split(text)
-    placed = os.path.abspath(uri) if os.path.exists(uri) else uri
+    place, query = split_options(uri)
+    placed = _with_query(os.path.abspath(place), query) if os.path.exists(place) else uri
     return f"{name}={placed}" if name else placed
 
 
 def _split(text: str) -> tuple[str, str]:
     """Name, or "", and address."""
     # a file may be called a=b.avi
-    named = None if os.path.exists(text) else _NAMED.fullmatch(text)
+    named = None if os.path.exists(split_options(text)[0]) else _NAMED.fullmatch(text)
     return (named[1], named[2]) if named else ("", text)
+
+
+def _expanded(uri: str) -> list[str]:
+    """The addresses that `uri` stands for: itself, or the videos in it, with the same options."""
+    place, query = split_options(uri)
+    if not os.path.isdir(place):
+        return [uri]
+    return [_with_query(video, query) for video in _videos(Path(place))]
+
+
+def _with_query(place: str, query: str | None) -> str:
+    return place if query is None else f"{place}?{query}"
 
 
 def _videos(folder: Path) -> list[str]:

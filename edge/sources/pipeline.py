@@ -28,7 +28,8 @@ def _v4l2_caps(address: Address) -> str:
 
 
 def pipeline_description(address: Address, *, nvidia: bool) -> str:
-    """The text for gst_parse_launch, from the element `origin` to the appsink `frames`.
+    """The text for gst_parse_launch, from the element `origin` over the converter `to_i420` to the
+    appsink `frames`.
 
     It holds no path or URL: those are set as properties, so that no character in them is special
     and no password appears in an error; only a user's own pipeline is used as it is. nvidia: use
@@ -43,6 +44,14 @@ def pipeline_description(address: Address, *, nvidia: bool) -> str:
             f"rtspsrc name=origin protocols={protocol} latency=100 drop-on-latency=true "
             "tcp-timeout=5000000 ! application/x-rtp,media=video ! decodebin"
         )
+    elif address.kind == "http":
+        # Every failure is ours to report and to try again. Decoded in software, and converted so:
+        # nvvidconv does not take all of a JPEG's formats.
+        head = (
+            "souphttpsrc name=origin is-live=true do-timestamp=true automatic-redirect=false "
+            "retries=0 keep-alive=false iradio-mode=false ! multipartdemux ! jpegdec"
+        )
+        converter = "videoconvert"
     elif address.kind == "pipeline":
         head = address.location
     elif address.kind == "v4l2":
@@ -65,8 +74,11 @@ def pipeline_description(address: Address, *, nvidia: bool) -> str:
         )
         converter = "videoconvert"
     queue = "max-buffers=1 drop=true emit-signals=true" if address.live else "max-buffers=4"
-    # videoflip changes nothing unless the container says that the video is rotated.
+    # Grey stays grey: videoconvert would invent colours for it where the matrix is unknown. Which
+    # of several formats nvvidconv prefers is not documented, so it is given one.
+    formats = "I420" if converter == "nvvidconv" else "{I420,GRAY8}"
+    # videoflip changes nothing unless the stream says that the video is rotated.
     return (
-        f"{head} ! {converter} ! video/x-raw,format=I420 ! videoflip video-direction=auto "
-        f"! appsink name=frames sync=false {queue}"
+        f"{head} ! {converter} name=to_i420 ! video/x-raw,format={formats} "
+        f"! videoflip video-direction=auto ! appsink name=frames sync=false {queue}"
     )

@@ -25,7 +25,7 @@ from edge.sources.uri import parse_address
 from edge.video.frames import Frame
 
 _PROBE_S = 0.1  # how often a network camera's port is tried and a request to stop is checked
-_RTSP_PORTS = {"rtsp": 554, "rtspu": 554, "rtsps": 322}
+_PORTS = {"rtsp": 554, "rtspu": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +158,7 @@ class ReconnectingSource:
 
     def _connect(self) -> None:
         source = self._source = open_camera(self._uri, timeout_s=self._open_s)
+        source.told.update(self.warnings)
         if self._stop.is_set():
             source.stop()
         try:
@@ -207,9 +208,9 @@ class ReconnectingSource:
     def _port_is_open(self) -> bool:
         """Whether a network camera accepts connections; False for other kinds of cameras."""
         parts = urlsplit(self._uri)
-        if parts.scheme not in _RTSP_PORTS or not parts.hostname:
+        if parts.scheme not in _PORTS or not parts.hostname:
             return False
-        port = parts.port or _RTSP_PORTS[parts.scheme]
+        port = parts.port or _PORTS[parts.scheme]
         try:
             socket.create_connection((parts.hostname, port), timeout=_PROBE_S).close()
         except OSError:
@@ -221,7 +222,8 @@ class ReconnectingSource:
         if source is not None:
             source.__exit__(None, None, None)
             self._before.add(source)
-            self.warnings += source.warnings[: max(20 - len(self.warnings), 0)]
+            new = [text for text in source.warnings if text not in self.warnings]
+            self.warnings += new[: max(20 - len(self.warnings), 0)]
 
 
 @dataclass(slots=True)

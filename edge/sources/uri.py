@@ -1,20 +1,28 @@
 """The addresses of sources.
 
-    clip.avi, /videos/clip.mp4, file:///videos/clip%201.mkv   any file that GStreamer can decode
+    clip.avi, /videos/clip.mp4, file:///videos/clip%201.mkv   a video file
     pictures/                                                 a folder of numbered pictures
-    /dev/video0                                               a USB camera (V4L2)
+    /dev/video0, /dev/v4l/by-id/...                           a USB camera (V4L2), by any name
     csi://0                                                   a ribbon camera on a Jetson
     rtsp://user:password@host:554/path, rtsps://...           a network camera; rtspu:// over UDP
+    http://user:password@host/path, https://...               a network camera that sends MJPEG
     pipeline:v4l2src device=/dev/video2 ! jpegdec             any GStreamer elements
     test://                                                   a test pattern
 
-Cameras and the test pattern take options, `?key=value&key=value`:
+All but `pipeline:` take options, `?key=value&key=value`:
+
+    rotate          0, 90, 180, 270: degrees, clockwise
+    flip            horizontal, vertical; after the rotation
+
+A network camera gets the rest of its query unchanged. Other cameras and the test pattern also take:
 
     width, height   px
     rate            frames a second, `30` or `30000/1001`
     pattern         of the test pattern, as in `gst-inspect-1.0 videotestsrc` (smpte, ball, snow...)
     frames          of the test pattern: its length
     live            of the test pattern, 1: in real time like a camera; 0: as fast as it is read
+
+The options of a file are read only if there is no file whose name ends in them.
 """
 
 from __future__ import annotations
@@ -22,27 +30,36 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from edge.errors import SourceError
+from edge.sources.options import (
+    CAMERA_OPTIONS,
+    ORIENTATION_OPTIONS,
+    TEST_OPTIONS,
+    read_options,
+    take_orientation,
+)
 from edge.video.gstreamer import redact_address
 from edge.video.image_folder import count_pictures, list_images
+from edge.video.orientation import UPRIGHT, Orientation
 
-Kind = Literal["file", "v4l2", "csi", "rtsp", "test", "pipeline"]
+Kind = Literal["file", "v4l2", "csi", "rtsp", "http", "test", "pipeline"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_V4L2 = re.compile(r"(/dev/video\d+)(?:\?(.*))?")
 _CSI = re.compile(r"csi://(\d{1,2})(?:\?(.*))?")
 _TEST = re.compile(r"test://(?:\?(.*))?")
 _PIPELINE = "pipeline:"
-_KNOWN = "a file, a folder, /dev/videoN, csi://N, rtsp://HOST/PATH or test://"
-_SIDE_MAX_PX = 8192
-_RATE_MAX_FPS = 1000
+_KNOWN = "a file, a folder, /dev/videoN, csi://N, rtsp://HOST/PATH, http://HOST/PATH or test://"
+_V4L2_MAJOR = 81  # the kernel's number for devices of this kind, whatever they are called
+_NETWORK_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("rtsp", "rtsps", "rtspu"), "rtsp"),
+    **dict.fromkeys(("http", "https"), "http"),
+}
 _TEST_SIZE_WH = (320, 240)
 _TEST_RATE = Fraction(25)
 
@@ -60,6 +77,7 @@ class Address:
     pattern: str = "smpte"
     frames: int | None = None
     live: bool = True
+    orientation: Orientation = UPRIGHT  # what to do with its upright picture
 
 
 def parse_address(uri: str) -> Address:
@@ -69,26 +87,21 @@ def parse_address(uri: str) -> Address:
     if uri.startswith(_PIPELINE):
         return _own_pipeline(uri.removeprefix(_PIPELINE))
     name = redact_address(uri)
-    if match := _V4L2.fullmatch(uri):
-        _check_camera(Path(match[1]))
-        return _with_options(Address("v4l2", name, match[1]), match[2])
     scheme = match[1].lower() if (match := _SCHEME.match(uri)) else ""
     if scheme in ("", "file"):
-        path = Path(_file_path(uri) if scheme else uri)
-        _check_file(path)
-        return Address("file", str(path), str(path), live=False)
-    if scheme in ("rtsp", "rtsps", "rtspu"):
-        return _rtsp(uri)
+        return _path(_file_path(uri) if scheme else uri)
+    if scheme in _NETWORK_KINDS:
+        return _network(uri, scheme)
     if scheme == "csi":
         if not (match := _CSI.fullmatch(uri)):
             raise SourceError(
                 f"{name}: a CSI camera is csi://N, N being its sensor number: csi://0"
             )
-        return _with_options(Address("csi", name, match[1]), match[2])
+        return _with_options(Address("csi", name, match[1]), match[2], CAMERA_OPTIONS)
     if scheme == "test":
         if not (match := _TEST.fullmatch(uri)):
             raise SourceError(f"{name}: a test pattern is test:// or test://?key=value&key=value")
-        return _with_options(Address("test", name, live=False), match[1])
+        return _with_options(Address("test", name, live=False), match[1], TEST_OPTIONS)
     raise SourceError(f"{name}: {scheme}:// is not a kind of video source; give {_KNOWN}")
 
 
@@ -107,9 +120,46 @@ def _file_path(uri: str) -> str:
     return unquote(path)
 
 
-def _check_file(path: Path) -> None:
+def split_options(path: str) -> tuple[str, str | None]:
+    """A path and the options after it (None: there are none)."""
+    if os.path.exists(path):
+        return path, None
+    place, mark, query = path.rpartition("?")
+    if mark and (os.path.exists(place) or _is_device(place)):
+        return place, query
+    return path, None
+
+
+def _is_device(path: str) -> bool:
+    """Whether the path is that of a device, also of one that is not plugged in."""
+    return path.startswith("/dev/") and not path.startswith("/dev/shm/")
+
+
+def _path(text: str) -> Address:
+    """A file or a device. A device has many names: /dev/video0, and links to it that stay the same
+    when it is plugged in again."""
+    place, query = split_options(text)
+    path = Path(place)
+    if _is_device(place) and not path.exists():
+        raise SourceError(f"{redact_address(place)}: no such camera; connected: {_connected(path)}")
+    status = _status(path)
+    if stat.S_ISCHR(status.st_mode):
+        _check_camera(path, os.major(status.st_rdev))
+        return _with_options(Address("v4l2", redact_address(text), place), query, CAMERA_OPTIONS)
+    _check_file(path, status)
+    return _with_options(Address("file", place, place, live=False), query, ORIENTATION_OPTIONS)
+
+
+def _connected(absent: Path) -> str:
+    """The cameras there are, by the kind of name that was given."""
+    by_link = absent.parent.parent == Path("/dev/v4l")
+    names = absent.parent.glob("*") if by_link else Path("/dev").glob("video*")
+    return ", ".join(sorted(map(str, names))) or "none"
+
+
+def _status(path: Path) -> os.stat_result:
     try:
-        status = path.stat()
+        return path.stat()
     except OSError as fault:
         # redacted, since it may be a mistyped camera address
         name = redact_address(str(path))
@@ -118,6 +168,9 @@ def _check_file(path: Path) -> None:
         raise SourceError(
             f"{redact_address(str(path))!r} is not a path; give a video file"
         ) from None
+
+
+def _check_file(path: Path, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         if not count_pictures(path)[0]:
             raise SourceError(
@@ -133,15 +186,16 @@ def _check_file(path: Path) -> None:
         raise SourceError(f"{path}: no permission to read it; change its permissions")
 
 
-def _check_camera(device: Path) -> None:
-    if not device.exists():
-        present = ", ".join(sorted(str(other) for other in device.parent.glob("video*")))
-        raise SourceError(f"{device}: no such camera; connected: {present or 'none'}")
+def _check_camera(device: Path, major: int) -> None:
+    if major != _V4L2_MAJOR:
+        raise SourceError(
+            f"{device} is a device, but not a camera (V4L2); `v4l2-ctl --list-devices` lists those"
+        )
     if not os.access(device, os.R_OK | os.W_OK):
         raise SourceError(f"{device}: no permission to open it; run `sudo adduser $USER video`")
 
 
-def _rtsp(uri: str) -> Address:
+def _network(uri: str, scheme: str) -> Address:
     name = redact_address(uri)
     try:
         parts = urlsplit(uri)
@@ -150,68 +204,18 @@ def _rtsp(uri: str) -> Address:
         usable = False
     if not usable or " " in uri:
         raise SourceError(
-            f"{name}: not an RTSP address; give rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH "
+            f"{name}: not an {_NETWORK_KINDS[scheme].upper()} address; give "
+            f"{scheme}://[USER:PASSWORD@]HOST[:PORT]/PATH "
             "(in a password write @ as %40, / as %2F, : as %3A)"
         )
-    return Address("rtsp", name, uri)
+    before, mark, query = uri.partition("?")
+    options, rest = take_orientation(name, query)
+    location = before + mark + rest if rest or not options else before
+    return replace(Address(_NETWORK_KINDS[scheme], name, location), **options)
 
 
-def _whole(text: str, most: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= most:
-        raise ValueError(f"a whole number from 1 to {most}")
-    return int(text)
-
-
-def _rate(text: str) -> Fraction:
-    if re.fullmatch(r"[0-9]{1,6}(/[0-9]{1,6})?", text) and not re.fullmatch(r".*/0+", text):
-        rate = Fraction(text)
-        if 0 < rate <= _RATE_MAX_FPS:
-            return rate
-    raise ValueError(f"a rate up to {_RATE_MAX_FPS} such as 30 or 30000/1001")
-
-
-def _pattern(text: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9-]*", text):
-        raise ValueError("a pattern of videotestsrc such as smpte, ball or snow")
-    return text
-
-
-def _flag(text: str) -> bool:
-    if text not in ("0", "1"):
-        raise ValueError("0 or 1")
-    return text == "1"
-
-
-_READERS: dict[str, Callable[[str], Any]] = {
-    "width": lambda text: _whole(text, _SIDE_MAX_PX),
-    "height": lambda text: _whole(text, _SIDE_MAX_PX),
-    "rate": _rate,
-    "pattern": _pattern,
-    "frames": lambda text: _whole(text, 999_999_999),
-    "live": _flag,
-}
-_CAMERA_OPTIONS = ("width", "height", "rate")
-
-
-def _with_options(address: Address, query: str | None) -> Address:
+def _with_options(address: Address, query: str | None, allowed: tuple[str, ...]) -> Address:
     """`address` with the options of `query` (the text after `?`; None: there is none)."""
     if query is None:
         return address
-    allowed = tuple(_READERS) if address.kind == "test" else _CAMERA_OPTIONS
-    values: dict[str, Any] = {}
-    for part in query.split("&"):
-        key, equals, text = part.partition("=")
-        if key not in allowed or not equals or key in values:
-            raise SourceError(
-                f"{address.name}: {redact_address(part)!r} is not an option here; give each of "
-                f"{', '.join(allowed)} at most once, as key=value"
-            )
-        try:
-            values[key] = _READERS[key](text)
-        except ValueError as fault:
-            raise SourceError(
-                f"{address.name}: {key} must be {fault}, not {redact_address(text)!r}"
-            ) from None
-    if ("width" in values) != ("height" in values):
-        raise SourceError(f"{address.name}: give width and height together")
-    return Address(address.kind, address.name, address.location, **{"live": address.live} | values)
+    return replace(address, **read_options(address.name, query, allowed))

@@ -25,6 +25,12 @@ _REMEDY = (
 _CREDENTIALS = re.compile(r"\b((?!file:)[a-z][a-z0-9+.-]*:/+).*@", re.IGNORECASE | re.DOTALL)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/*", re.IGNORECASE)
 _PASSWORD = re.compile(r"(-pw\s*=\s*)(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\S+)")
+# in the query or path of an address, as many cameras take it: ?user=admin&pwd=...
+_IN_QUERY = re.compile(
+    r"([?&;/_](?:[a-z]*pass?(?:word|wd|phrase)?|pwd|psw|[a-z_]*token|auth|[a-z_]*key|secret)=)"
+    r"[^&;\s'\"]*",
+    re.IGNORECASE,
+)
 TRIAL_S = 10.0  # an element that accepts no frame for so long will not recover
 # Allowed kinds (GStreamer's klass) of elements that are chosen by the content of a stream. Not
 # allowed are adaptive demuxers, which fetch the URLs in a playlist, and network elements.
@@ -37,6 +43,14 @@ _WARNINGS_MAX = 20  # distinct texts kept; a broken stream can cause a new one f
 
 # Cameras are opened in several threads, and a second thread must not see a half-read registry.
 _starting = threading.Lock()
+
+
+class HttpAnswer(NamedTuple):
+    """The head of a web server's answer. content_type, location: "" if it states none."""
+
+    status: int
+    content_type: str
+    location: str
 
 
 class GStreamer(NamedTuple):
@@ -82,6 +96,20 @@ def _stays_inside(klass: str) -> bool:
     return kinds <= _KINDS
 
 
+def _answer_of(message: Any) -> HttpAnswer | None:
+    """What souphttpsrc says of an answer; None if there was none."""
+    _, status = message.get_uint("http-status-code")
+    if status < 100:
+        return None
+    headers = message.get_value("response-headers")
+    fields = {}
+    for index in range(headers.n_fields() if headers is not None else 0):
+        key = headers.nth_field_name(index)
+        fields[key.lower()] = headers.get_string(key) or ""  # a header sent twice is no string
+    content_type, location = fields.get("content-type", ""), fields.get("location", "")
+    return HttpAnswer(status, content_type, location)
+
+
 def load_gstreamer(error: type[TwostreamError]) -> GStreamer:
     """Import and initialise GStreamer once. Raises `error` with the packages to install."""
     try:
@@ -112,13 +140,16 @@ def has_element(name: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """`text` without the passwords of addresses and elements (user-pw=, proxy-pw=) in it."""
-    return _PASSWORD.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
+    """`text` without the passwords of addresses, of their queries and of elements (user-pw=,
+    proxy-pw=) in it."""
+    hidden = _PASSWORD.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
+    return _IN_QUERY.sub(r"\1***", hidden)
 
 
 def redact_address(text: str) -> str:
     """`text`, which should be one address, without user and password: if there is a colon before
-    the last @, only the scheme is kept of that part."""
+    the last @, only the scheme is kept of that part. Passwords in its query are hidden, too."""
+    text = _IN_QUERY.sub(r"\1***", text)
     head, _, place = text.rpartition("@")
     if ":" not in head:
         return text
@@ -161,7 +192,7 @@ class Pipeline:
     """A pipeline and the messages of its bus so far.
 
     ended: end of stream; fault: the first error in one line, or None; warnings: text -> count;
-    missing: the names of absent decoders.
+    missing: the names of absent decoders; answer: the last one of a web server.
     """
 
     def __init__(self, description: str, error: type[TwostreamError]) -> None:
@@ -171,6 +202,7 @@ class Pipeline:
         self.fault: str | None = None
         self.warnings: dict[str, int] = {}
         self.missing: list[str] = []
+        self.answer: HttpAnswer | None = None
         try:
             self._pipeline = self._gst.parse_launch(description)
         except Exception as fault:  # gi.repository.GLib.Error, which this module imports lazily
@@ -224,5 +256,7 @@ class Pipeline:
             text = one_line(warning.message, debug, message.src.get_name())
             if text in self.warnings or len(self.warnings) < _WARNINGS_MAX:
                 self.warnings[text] = self.warnings.get(text, 0) + 1
-        elif (structure := message.get_structure()).get_name() == "missing-plugin":
+        elif (structure := message.get_structure()).get_name() == "http-headers":
+            self.answer = _answer_of(structure)
+        elif structure.get_name() == "missing-plugin":
             self.missing.append(structure.get_string("name") or structure.to_string()[:200])

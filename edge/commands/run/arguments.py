@@ -35,7 +35,7 @@ class RunArguments:
         list[str] | None,
         typer.Argument(
             metavar="[NAME=]SOURCE...",
-            help="Video files, their folders, or cameras: /dev/videoN, rtsp://..., csi://N.",
+            help="Video files, their folders, or cameras: /dev/videoN, rtsp://, http://, csi://N.",
             show_default=False,
         ),
     ] = None

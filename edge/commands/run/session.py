@@ -203,6 +203,7 @@ def _begin_camera(
 
 def _label(session: Session, cameras: CameraMultiplexer, name: str, frame: Frame) -> None:
     run = session.running[name]
+    run.check_rate(frame)
     label_frame(session.frame(frame), run.recognizer, run.on_label)
     limit = session.config.max_frames
     if limit and run.recognizer.statistics.frames >= limit:

@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from edge.decision.events import Event, EventRules, EventTracker
 from edge.decision.label import Label
 from edge.decision.recognizer import Recognizer, RunConfig
 from edge.decision.statistics import SourceStatistics
+from edge.decision.warm_up import StatedRate
 from edge.outputs.base import Output
 from edge.outputs.records import stage_order, summary_record
 from edge.sources.reconnect import ReconnectingSource
 from edge.sources.source import Source
+from edge.video.frames import Frame
+
+logger = logging.getLogger(__name__)
 
 _STATISTICS_S = 0.5  # between two snapshots: about as often as the page asks; 1 ms of work a second
 
 
 @dataclass
 class SourceRun:
-    """outputs: they get each label, then the events that start or end with it."""
+    """outputs: they get each label, then the events that start or end with it. warnings: about its
+    rate, each once."""
 
     source: Source | ReconnectingSource
     recognizer: Recognizer
     tracker: EventTracker
     outputs: Sequence[Output]
+    warnings: list[str] = field(default_factory=list)
+    _stated_rate: StatedRate = field(default_factory=StatedRate)
+    _slow: bool = False  # whether it was said why there is no label
     _snapshot_s: float = 0.0  # when the last one was taken
 
     @property
     def name(self) -> str:
         return self.recognizer.name
 
+    def check_rate(self, frame: Frame) -> None:
+        """Warn once of a camera whose rate is not what it states."""
+        if text := self._stated_rate.push(frame, self.source.frame_rate):
+            self._warn(text)
+
     def on_label(self, label: Label) -> None:
+        if label.reason and not self._slow:
+            self._slow = True
+            self._warn(f"no labels: {label.reason}")
         if label.decision is None:  # after a gap, as at the start
             events = self.tracker.clear()
         else:
@@ -61,12 +78,18 @@ class SourceRun:
         self.recognizer.context.close()
         source, summary = self.source, None
         if summarise:
+            warnings = [*source.warnings, *self.warnings]
             summary = summary_record(
-                self.recognizer, device, source.dropped, source.expected_frames, source.warnings
+                self.recognizer, device, source.dropped, source.expected_frames, warnings
             )
         for output in self.outputs:
             output.end(self.name, summary)
         return summary
+
+    def _warn(self, text: str) -> None:
+        line = f"{self.name}: {text}"
+        self.warnings.append(line)
+        logger.warning("%s", line)
 
     def _emit(self, events: list[Event]) -> None:
         for event in events:

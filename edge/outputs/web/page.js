@@ -89,7 +89,7 @@ const show = all => {
   if (s.name !== chosen) show_live(s.name);
   const events = all.events.filter(e => e.source === s.name);
   const unknown = s.label === null || s.label === "unknown";
-  at("label").textContent = s.label === null ? s.state : s.label;
+  at("label").textContent = s.label !== null ? s.label : s.reason ? `${s.state}: ${s.reason}` : s.state;
   at("label").className = unknown ? "unknown" : "";
   at("score").textContent = s.score === null ? "" : `${Math.round(100 * s.score)} %` +
     (unknown && s.top.length ? `, best guess ${s.top[0][0]}` : "");

@@ -147,6 +147,7 @@ class LiveState(Output):
             "name": view.name,
             "source_state": {"state": view.state.state, "reason": view.state.reason},
             "state": label.state if label is not None else "starting",
+            "reason": label.reason if label is not None else "",
             "label": decision.label if decision is not None else None,
             "score": round(decision.score, 4) if decision is not None else None,
             "top": top_scores(decision.scores, classes, _TOP) if decision is not None else [],

@@ -71,6 +71,12 @@ def test_states_look_different() -> None:
     assert warming[2] - warming[0] > 100  # amber
 
 
+def test_why_there_is_no_label_is_shown() -> None:
+    warming = OverlayView("warming up", streams=dict.fromkeys(STREAMS))
+    row = np.s_[380:415, 200:]
+    assert (drawn(replace(warming, reason="it gives 3 frames"))[row] != drawn(warming)[row]).any()
+
+
 def test_unknown_shows_no_score() -> None:
     """The fused score's place, at the right of the decision, stays empty."""
     place = np.s_[380:412, 540:]

@@ -46,6 +46,20 @@ def test_csi_needs_a_jetson() -> None:
     assert "csi://0: CSI cameras need a Jetson" in refusal("csi://0")
 
 
+@pytest.mark.parametrize("live", [0, 1])
+def test_a_source_that_is_turned(live: int) -> None:
+    """The colour bars of the pattern, which are vertical, lie."""
+    options = f"live={live}&frames=3&width=320&height=240"
+    with open_source(f"test://?{options}") as source:
+        upright = next(source)
+    with open_source(f"test://?{options}&rotate=90&flip=vertical") as source:
+        assert source.size_hw == (320, 240)
+        turned = next(source)
+    pairs = ((turned.y, upright.y), (turned.u, upright.u), (turned.v, upright.v))
+    for plane, before in pairs:
+        np.testing.assert_array_equal(plane, np.rot90(before, -1)[::-1])
+
+
 def test_unknown_pattern() -> None:
     assert "there is no pattern 'nothing'" in refusal("test://?pattern=nothing")
 

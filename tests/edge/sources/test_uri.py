@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
+import stat
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import SourceError
-from edge.sources.named import parse_sources
+from edge.sources.named import parse_sources, placed_source
 from edge.sources.pipeline import pipeline_description
 from edge.sources.source import open_source
 from edge.sources.uri import Address, parse_address
 from edge.video.gstreamer import load_gstreamer, one_line, redact
+from edge.video.orientation import UPRIGHT, Orientation
 from tests.support.clips import write_clip
 
 HOSTILE = [
@@ -33,10 +38,19 @@ HOSTILE = [
     [
         ("", "not a video source"),
         ("a\nb", "not a video source"),
-        ("http://example.org/a.mp4", "http:// is not a kind of video source"),
+        ("ftp://example.org/a.mp4", "ftp:// is not a kind of video source"),
+        ("http://", "not an HTTP address"),
+        ("https://bob:hunter2@host:port/", "not an HTTP address"),
         ("file://server/a.avi", "three slashes"),
         ("file:///nowhere/a%00.avi", "not a path"),
         ("/dev/video97", "/dev/video97: no such camera"),
+        ("/dev/video97?rotate=90", "/dev/video97: no such camera"),
+        ("/dev/v4l/by-id/usb-A-index0", "/dev/v4l/by-id/usb-A-index0: no such camera"),
+        ("/dev/v4l/by-path/pci-0:0-index0", "no such camera; connected: none"),
+        ("/dev/webcam", "/dev/webcam: no such camera"),
+        ("/dev/null", "/dev/null is a device, but not a camera (V4L2)"),
+        ("file:///dev/zero", "/dev/zero is a device, but not a camera (V4L2)"),
+        ("/dev/shm/absent.mp4", "No such file"),
         ("csi://front", "csi://N"),
         ("rtsp://", "not an RTSP address"),
         ("rtsp:///path", "not an RTSP address"),
@@ -51,6 +65,16 @@ HOSTILE = [
         ("test://?rate=0", "rate must be a rate up to 1000"),
         ("test://?rate=30/0", "rate must be a rate up to 1000"),
         ("test://?live=yes", "live must be 0 or 1"),
+        ("test://?rotate=45", "rotate must be 0, 90, 180 or 270 (degrees, clockwise), not '45'"),
+        ("test://?rotate=-90", "rotate must be 0, 90, 180 or 270"),
+        ("test://?flip=both", "flip must be horizontal or vertical, not 'both'"),
+        ("test://?rotate=90&rotate=90", "at most once"),
+        ("csi://0?flip=2", "(for nvvidconv's flip-method 2 write rotate=180), not '2'"),
+        ("csi://0?flip=1", "(for nvvidconv's flip-method 1 write rotate=270), not '1'"),
+        ("rtsp://host/path?flip=4", "(for nvvidconv's flip-method 4 write flip=horizontal)"),
+        ("rtsp://bob:hunter2@host/path?rotate=1", "rotate must be 0, 90"),
+        ("rtsp://host/path?rotate", "'rotate' is not an option here"),
+        ("http://host/path?rotate=90&flip=", "flip must be horizontal or vertical, not ''"),
         ("test://?width=640", "give width and height together"),
         ("test://?pattern=a ! fakesink", "pattern must be"),
     ],
@@ -165,6 +189,30 @@ def test_a_file_of_any_name_is_read(text: str, tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://host/videostream.cgi?user=admin&pwd=hunter2",
+        "http://host/a?loginuse=admin&loginpas=hunter2&rate=0",
+        "http://host/a?rate=0&Password=hunter2",
+        "https://host/a?access_token=hunter2",
+        "https://host/a?api_key=hunter2&x=1",
+        "rtsp://host/user=admin&password=hunter2&channel=1&stream=0.sdp?",
+        "rtsp://host/user=admin_password=hunter2_channel=1_stream=0.sdp",
+        "rtsp://host:port/a?pass=hunter2",
+    ],
+)
+def test_a_password_in_a_query_is_hidden_and_sent(uri: str) -> None:
+    try:
+        address = parse_address(uri)
+        assert address.location == uri
+        shown = address.name
+    except SourceError as fault:
+        shown = str(fault)
+    assert "hunter2" not in shown + redact(f"cannot open '{uri}' now")
+    assert shown.startswith(uri[:13])
+
+
 def test_passwords_in_elements_and_addresses_are_hidden() -> None:
     for text in (
         "rtspsrc user-id=bob user-pw=hunter2 ! x", 'rtspsrc user-pw="a \\" hunter2" ! x',
@@ -176,15 +224,125 @@ def test_passwords_in_elements_and_addresses_are_hidden() -> None:
     assert redact("cannot open file:///me@home/a.mp4") == "cannot open file:///me@home/a.mp4"
 
 
+@pytest.fixture
+def camera(tmp_path: Path) -> Path:
+    """A video device as the kernel makes them, without hardware behind it."""
+    path = tmp_path / "video7"
+    try:
+        os.mknod(path, 0o660 | stat.S_IFCHR, os.makedev(81, 7))
+    except PermissionError:
+        pytest.skip("only root makes devices")
+    return path
+
+
+@pytest.mark.parametrize("link", ["usb-Logitech_C920_A?B-video-index0", "webcam", "../yard=1"])
+def test_a_camera_by_any_name(camera: Path, link: str, tmp_path: Path) -> None:
+    """The name is kept: it leads to the camera when that is another /dev/videoN."""
+    folder = tmp_path / "by-id"
+    folder.mkdir()
+    name = Path(os.path.normpath(folder / link))
+    name.symlink_to(camera)
+    for text in (str(name), name.as_uri()):
+        address = parse_address(text)
+        assert (address.kind, address.location, address.live) == ("v4l2", str(name), True)
+    address = parse_address(f"{name}?rotate=90&width=640&height=480")
+    assert (address.location, address.name) == (str(name), f"{name}?rotate=90&width=640&height=480")
+    assert (address.orientation, address.width) == (Orientation(1), 640)
+    named, plain = parse_sources([f"yard={name}", str(name)])
+    assert (named.name, plain.name) == ("yard", str(name))
+    # a device without hardware opens as far as the kernel lets it, and is named
+    with pytest.raises(SourceError, match=re.escape(str(name))), open_source(str(name)):
+        pass
+
+
+def test_a_link_to_another_device_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "webcam").symlink_to("/dev/null")
+    with pytest.raises(SourceError, match="webcam is a device, but not a camera"):
+        parse_address(str(tmp_path / "webcam"))
+
+
+@pytest.mark.parametrize(
+    ("query", "orientation"),
+    [
+        ("rotate=0", UPRIGHT),
+        ("rotate=90", Orientation(1)),
+        ("rotate=180", Orientation(2)),
+        ("rotate=270", Orientation(3)),
+        ("flip=horizontal", Orientation(0, True)),
+        ("flip=vertical", Orientation(2, True)),
+        ("rotate=90&flip=horizontal", Orientation(1).then(Orientation(0, True))),
+        ("flip=horizontal&rotate=90", Orientation(1).then(Orientation(0, True))),
+    ],
+)
+def test_orientation_of_every_kind(query: str, orientation: Orientation, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"x")
+    for place in (
+        "csi://0",
+        "test://",
+        "rtsp://host/a",
+        "https://host/a",
+        str(clip),
+        clip.as_uri(),
+    ):
+        assert parse_address(f"{place}?{query}").orientation == orientation
+    assert parse_address(str(clip)).orientation == UPRIGHT
+    assert parse_address(f"{clip}?{query}").location == str(clip)
+    (source,) = parse_sources([f"{tmp_path}?{query}"])
+    assert (source.name, source.address.orientation) == (str(clip), orientation)
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ("rtsp://a:b@host/p?channel=1&rotate=90", "rtsp://a:b@host/p?channel=1"),
+        ("rtsp://host/p?rotate=90", "rtsp://host/p"),
+        ("rtsp://host/p?rotate=90&x=%2F&flip=vertical&&y", "rtsp://host/p?x=%2F&&y"),
+        ("http://host/p?resolution=1x1&rotation=90", "http://host/p?resolution=1x1&rotation=90"),
+        ("rtsp://host/p?", "rtsp://host/p?"),
+        ("rtsp://host/p?a?rotate=90", "rtsp://host/p?a?rotate=90"),
+    ],
+)
+def test_a_network_camera_keeps_its_own_query(given: str, left: str) -> None:
+    assert parse_address(given).location == left
+
+
+def test_a_file_whose_name_ends_like_options(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4?flip=horizontal"
+    (tmp_path / "clip.mp4").write_bytes(b"x")
+    path.write_bytes(b"x")
+    address = parse_address(str(path))
+    assert (address.location, address.orientation) == (str(path), UPRIGHT)
+    assert parse_address(f"{path}?rotate=90").location == str(path)
+
+
+def test_the_options_of_a_file_survive_in_a_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a=clip.mp4").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    assert placed_source("a=clip.mp4?rotate=90") == f"{tmp_path}/a=clip.mp4?rotate=90"
+    assert placed_source("rtsp://host/a?rotate=90") == "rtsp://host/a?rotate=90"
+
+
+@pytest.mark.parametrize("option", ["width=640&height=480", "rate=5"])
+def test_a_file_has_no_size_to_choose(option: str, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    with pytest.raises(SourceError, match="is not an option here; give each of rotate, flip"):
+        parse_address(f"{tmp_path / 'a.mp4'}?{option}")
+
+
 def test_hardware_pipelines() -> None:
     """Strings alone: no such hardware here."""
-    tail = "video/x-raw,format=I420 ! videoflip video-direction=auto ! appsink name=frames"
+    head = "to_i420 ! video/x-raw,format"
+    tail = "videoflip video-direction=auto ! appsink name=frames sync=false"
     usb = Address("v4l2", "/dev/video0", "/dev/video0")
     assert pipeline_description(usb, nvidia=False) == (
         "v4l2src name=origin do-timestamp=true ! "
         "video/x-raw,width=640,height=480,framerate=30/1; "
         "image/jpeg,width=640,height=480,framerate=30/1; video/x-raw; image/jpeg ! decodebin "
-        f"! videoconvert ! {tail} sync=false max-buffers=1 drop=true emit-signals=true"
+        f"! videoconvert name={head}={{I420,GRAY8}} ! {tail} max-buffers=1 drop=true "
+        "emit-signals=true"
     )
     asked = Address("v4l2", "/dev/video0", "/dev/video0", 1280, 720, Fraction(60))
     assert "video/x-raw,width=1280,height=720,framerate=60/1; image/jpeg,width=1280" in (
@@ -193,7 +351,8 @@ def test_hardware_pipelines() -> None:
     csi = pipeline_description(Address("csi", "csi://1", "1"), nvidia=True)
     assert csi.startswith(
         "nvarguscamerasrc name=origin sensor-id=1 ! video/x-raw(memory:NVMM),format=NV12,"
-        f"width=1280,height=720,framerate=30/1 ! nvvidconv ! {tail}"
+        f"width=1280,height=720,framerate=30/1 "
+        f"! nvvidconv name={head}=I420 ! {tail}"
     )
 
 
@@ -201,3 +360,11 @@ def test_usb_pipeline_is_accepted_by_gstreamer() -> None:
     gst = load_gstreamer(SourceError).Gst
     usb = Address("v4l2", "/dev/video0", "/dev/video0")
     assert gst.parse_launch(pipeline_description(usb, nvidia=False)).get_by_name("origin")
+
+
+def test_a_file_is_turned_as_its_address_says(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", frames=3, codec="h264", pattern="smpte")
+    with open_source(str(path)) as plain, open_source(f"{path}?rotate=90") as source:
+        before, turned = next(iter(plain)), next(iter(source))
+    assert source.size_hw == turned.size_hw == (320, 240)
+    np.testing.assert_array_equal(turned.y, np.rot90(before.y, -1))

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from edge.errors import SourceError
 from edge.video.gstreamer import load_gstreamer
-from edge.video.i420_buffer import i420_planes, layout_of_buffer, layout_of_caps
+from edge.video.i420_buffer import I420Layout, i420_planes, layout_of_buffer, layout_of_caps
+
+
+def layout_of(text: str, decoded: str = "") -> I420Layout:
+    """The layout for caps; decoded: those before the converter, if they are others."""
+    gst = load_gstreamer(SourceError).Gst
+    return layout_of_caps(gst.Caps.from_string(text), gst.Caps.from_string(decoded or text))
 
 
 @pytest.mark.parametrize(
@@ -19,17 +25,27 @@ from edge.video.i420_buffer import i420_planes, layout_of_buffer, layout_of_caps
         ("bt709", 64, "bt709", False),
         ("1:4:0:0", 64, "bt601", True),
         ("1:3:0:0", 720, "bt709", True),
+        ("1:0:0:0", 64, "bt601", True),
+        ("1:0:0:0", 720, "bt709", True),
+        ("2:0:0:0", 720, "bt709", False),
+        ("0:3:0:0", 64, "bt709", False),
+        ("bt2020", 720, None, False),
+        ("nonsense", 64, "bt601", False),
         ("", 576, "bt601", False),
         ("", 720, "bt709", False),
     ],
 )
 def test_colorimetry(colorimetry: str, height: int, matrix: str, full_range: bool) -> None:
-    gst = load_gstreamer(SourceError).Gst
     tag = f",colorimetry={colorimetry}" if colorimetry else ""
-    layout = layout_of_caps(
-        gst.Caps.from_string(f"video/x-raw,format=I420,width=64,height={height}{tag}")
-    )
+    layout = layout_of(f"video/x-raw,format=I420,width=64,height={height}{tag}")
     assert (layout.matrix, layout.full_range) == (matrix, full_range)
+
+
+def test_colours_are_read_before_a_converter_that_forgets_them() -> None:
+    """As nvvidconv does."""
+    before = "video/x-raw(memory:NVMM),format=NV12,width=64,height=720,colorimetry=1:4:0:0"
+    layout = layout_of("video/x-raw,format=I420,width=64,height=720", before)
+    assert (layout.matrix, layout.full_range) == ("bt601", True)
 
 
 @given(
@@ -56,15 +72,14 @@ def test_planes_follow_the_video_meta(
     video.buffer_add_video_meta_full(
         buffer, 0, video.VideoFormat.I420, width, height, 3, [*offsets, 0], [*strides, 0]
     )
-    caps = gst.Caps.from_string(f"video/x-raw,format=I420,width={width},height={height}")
-    layout = layout_of_buffer(buffer, layout_of_caps(caps))
+    default = layout_of(f"video/x-raw,format=I420,width={width},height={height}")
+    layout = layout_of_buffer(buffer, default)
     planes = i420_planes(np.frombuffer(content, np.uint8), layout)
     for plane, expected in zip(planes, wanted, strict=True):
         np.testing.assert_array_equal(plane, expected)
 
 
 def test_a_buffer_that_is_too_small_is_an_error() -> None:
-    gst = load_gstreamer(SourceError).Gst
-    layout = layout_of_caps(gst.Caps.from_string("video/x-raw,format=I420,width=64,height=64"))
+    layout = layout_of("video/x-raw,format=I420,width=64,height=64")
     with pytest.raises(SourceError, match="too small for a 64x64 I420 frame"):
         i420_planes(np.zeros(64 * 64, np.uint8), layout)

@@ -23,7 +23,6 @@ from edge.outputs.webhook import Webhook
 from edge.sources.reconnect import SourceState
 from tests.support.command import Running, assert_refused, twostream
 from tests.support.events import make_event
-from tests.support.logged import logged
 from tests.support.waiting import BOUND_S, wait_until
 
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -123,11 +122,11 @@ def test_events_come_once_and_status_is_kept(broker: Broker) -> None:
 
 def test_no_event_is_lost_or_doubled_over_a_restart_of_the_broker(broker: Broker) -> None:
     listener, address = Listener(broker.port), f"mqtt://127.0.0.1:{broker.port}/yard"
-    with logged() as said, MQTTOutput(parse_broker(address)) as sink:
+    with MQTTOutput(parse_broker(address)) as sink:
         send(sink, range(20))
         listener.wait_for("event", 5)  # some are there, some wait, one is under way
         broker.stop()
-        wait_until(lambda: any("events are kept until it is back" in line for line in said))
+        wait_until(lambda: sink.health.failing)
         send(sink, range(20, 40))
         broker.start()
         send(sink, range(40, 60))
@@ -135,7 +134,9 @@ def test_no_event_is_lost_or_doubled_over_a_restart_of_the_broker(broker: Broker
     wait_until(lambda: listener.of("status")[-1] == "offline")  # the last word: no more comes
     events = [json.loads(text) for text in listener.of("event")]
     assert [row["started"] for row in events] == list(range(60))
-    assert any("connected again" in line for line in said)
+    _, failing, working = sink.health.changes()
+    assert "events are kept until it is back" in failing.reason
+    assert (working.state, sink.health.lost_total) == ("working", 0)
     listener.close()
 
 
@@ -143,18 +144,20 @@ def test_a_run_that_dies_is_offline(broker: Broker) -> None:
     listener = Listener(broker.port)
     sink = MQTTOutput(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard")).__enter__()
     listener.wait_for("status", 1)
-    sink._client.socket().shutdown(socket.SHUT_RDWR)  # the network goes, no goodbye is said
-    sink._client.loop_stop()
+    sink._connection._client.socket().shutdown(socket.SHUT_RDWR)  # the network goes, no goodbye is said
+    sink._connection._client.loop_stop()
     assert listener.wait_for("status", 2)[1] == "offline"
     listener.close()
 
 
 def test_without_a_broker_what_does_not_fit_is_counted() -> None:
-    with logged() as said, MQTTOutput(parse_broker("mqtt://127.0.0.1:9/yard")) as sink:
+    with MQTTOutput(parse_broker("mqtt://127.0.0.1:9/yard")) as sink:
         send(sink, range(1010))
-        assert sink.lost == 10
-    assert any("1000 events are waiting; further events are lost" in line for line in said)
-    assert any("1010 events were not sent" in line for line in said)
+        assert sink.health.lost("cam") == 10
+    assert sink.health.lost("cam") == 1010
+    failing = [state.reason for state in sink.health.changes() if state.state == "failing"]
+    assert len(failing) == 1
+    assert "1000 events are waiting" in failing[0] or "events are kept" in failing[0]
 
 
 @pytest.mark.parametrize(
@@ -205,24 +208,27 @@ class Hook(ThreadingHTTPServer):
 
 def test_a_delivery_that_fails_is_tried_again_in_order() -> None:
     hook = Hook([500, 503])
-    with logged() as said, Webhook(hook.url) as sink:
+    with Webhook(hook.url) as sink:
         for number in range(3):
             sink.on_event(make_event(number))
         hook.wait_for(3)
     assert [body["started"] for body in hook.bodies] == [0, 1, 2]
-    assert said == []
+    assert [state.state for state in sink.health.changes()] == ["working"]
     hook.shutdown()
 
 
 def test_what_is_refused_for_good_is_counted_and_no_token_shown() -> None:
     hook = Hook([404])
-    with logged() as said, Webhook(hook.url) as sink:
+    with Webhook(hook.url) as sink:
         sink.on_event(make_event(0))
         sink.on_event(make_event(1))
         hook.wait_for(1)
     assert [body["started"] for body in hook.bodies] == [1]
-    assert "it answers 404; 1 messages lost so far" in said[0]
-    assert "secret" not in "".join(said)
+    assert sink.health.lost("cam") == 1
+    _, failing, working = sink.health.changes()
+    assert "it answers 404; a message is lost" in failing.reason
+    assert "secret" not in failing.reason
+    assert working.state == "working"
     hook.shutdown()
 
 

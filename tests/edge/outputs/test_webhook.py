@@ -12,10 +12,10 @@ import pytest
 
 from edge.decision.events import Event
 from edge.errors import OutputError
-from edge.outputs import webhook
-from edge.outputs.webhook import Webhook, post
+from edge.outputs import http_post, webhook
+from edge.outputs.http_post import post
+from edge.outputs.webhook import Webhook
 from tests.support.events import make_event
-from tests.support.logged import logged
 from tests.support.waiting import BOUND_S, wait_until
 
 SECRETS = ("hunter2", "t0ken", "pa55")
@@ -90,11 +90,16 @@ def drips(head: str) -> Callable[[socket.socket], None]:
 
 def told_of(url: str, events: list[Event]) -> list[str]:
     """What a webhook says once it has tried the events."""
-    with logged() as said, Webhook(url) as hook:
+    with Webhook(url) as hook:
         for one in events:
             hook.on_event(one)
         wait_until(lambda: hook.undelivered == 0)
-    return said
+    return reasons(hook)
+
+
+def reasons(hook: Webhook) -> list[str]:
+    """Why it was failing, each time."""
+    return [state.reason for state in hook.health.changes() if state.state == "failing"]
 
 
 @pytest.mark.parametrize("code", [300, 301, 302, 303, 307, 308])
@@ -112,7 +117,7 @@ def test_a_redirect_is_a_failed_delivery(code: int, serve: Serve) -> None:
 def test_a_server_that_drips_its_head_is_cut_off(
     head: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(http_post, "TIMEOUT_S", 0.5)
     server = serve(drips(head))
     with pytest.raises(OSError, match="timed out"):
         post(f"http://{server.place}/", b"{}", {})
@@ -121,7 +126,7 @@ def test_a_server_that_drips_its_head_is_cut_off(
 
 @pytest.mark.slow
 def test_an_answer_without_end_is_not_read(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook, "TIMEOUT_S", 3.0)
+    monkeypatch.setattr(http_post, "TIMEOUT_S", 3.0)
 
     def floods(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -130,7 +135,7 @@ def test_an_answer_without_end_is_not_read(serve: Serve, monkeypatch: pytest.Mon
 
     for answer in (floods, drips("HTTP/1.1 200 OK\r\n\r\n")):
         server = serve(answer)
-        assert post(f"http://{server.place}/", b"{}", {}) == 200
+        assert post(f"http://{server.place}/", b"{}", {}).status == 200
         assert server.over.wait(BOUND_S)
 
 
@@ -157,16 +162,16 @@ def test_what_follows_the_status_line_does_not_matter(rest: str, serve: Serve) -
 def test_a_head_that_drips_after_its_status_is_a_delivery(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(http_post, "TIMEOUT_S", 0.5)
     server = serve(drips("HTTP/1.1 200 OK\r\nX-Long: "))
-    assert post(f"http://{server.place}/", b"{}", {}) == 200
+    assert post(f"http://{server.place}/", b"{}", {}).status == 200
     assert server.over.wait(10)
 
 
 def test_a_handshake_that_never_ends_is_cut_off(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(http_post, "TIMEOUT_S", 0.5)
     server = serve(drips("\x16\x03\x03\x3f\xff"))
     with pytest.raises(OSError, match="timed out"):
         post(f"https://{server.place}/", b"{}", {})
@@ -176,11 +181,11 @@ def test_a_handshake_that_never_ends_is_cut_off(
 def test_what_is_no_http_is_said_and_the_next_is_delivered(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook, "TRIES", 1)
+    monkeypatch.setattr(webhook, "GIVE_UP_S", 0.0)
     answers = iter(["\x1b[2Jt0ken\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"])
     server = serve(lambda connection: connection.sendall(next(answers).encode()))
     said = told_of(f"http://{server.place}/", [make_event(0), make_event(1)])
-    assert "it does not answer in HTTP; 1 messages lost so far" in said[0]
+    assert "it does not answer in HTTP; a message is lost" in said[0]
     assert len(server.requests) == 2
     assert "\x1b" not in "".join(said)
 
@@ -196,7 +201,7 @@ def test_a_user_and_password_are_sent_and_never_shown(
     assert b"bob" not in request
     assert "it answers 401" in said[0]
     assert not any(secret in line for line in said for secret in SECRETS)
-    monkeypatch.setattr(webhook, "TRIES", 1)
+    monkeypatch.setattr(webhook, "GIVE_UP_S", 0.0)
     said = told_of("http://bob:hunter2@127.0.0.1:9/t0ken?key=pa55", [make_event(0)])
     assert "Connection refused" in said[0]
     assert not any(secret in line for line in said for secret in SECRETS)
@@ -230,7 +235,7 @@ def test_a_proxy_is_used_and_no_way_out_of_http(
     proxy = serve(says("HTTP/1.1 200 OK\r\n\r\n"))
     monkeypatch.setenv("http_proxy", f"http://{proxy.place}")
     monkeypatch.setenv("no_proxy", "")
-    assert post("http://host.invalid/a", b"{}", {}) == 200
+    assert post("http://host.invalid/a", b"{}", {}).status == 200
     assert proxy.requests[0].startswith(b"POST http://host.invalid/a HTTP/1.1")
     for other in ("file:///etc/passwd", "ftp://127.0.0.1:9"):
         monkeypatch.setenv("http_proxy", other)

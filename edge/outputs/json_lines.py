@@ -93,11 +93,12 @@ class JsonLinesOutput(Output):
         if lines is None:
             return
         try:
-            with lines:
-                lines.finish()
+            lines.finish()
             self._faults.over("")
         except OutputError as fault:
             self._faults.note("", fault)
+        finally:
+            lines.__exit__(None, None, None)
 
     def _open(self) -> None:
         path: Path | None = None

@@ -29,7 +29,7 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from edge.errors import SourceError
-from edge.video.gstreamer import redact_address
+from edge.redaction import redact_address
 
 Kind = Literal["file", "v4l2", "csi", "rtsp", "test", "pipeline"]
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import re
 import threading
 import time
 from typing import Any, NamedTuple
 
 from edge.errors import TwostreamError
+from edge.redaction import redact
 
 _REMEDY = (
     "run `sudo apt install python3-gi python3-gst-1.0 gir1.2-gst-plugins-base-1.0 "
@@ -21,10 +21,6 @@ _REMEDY = (
     "gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp`, and create the environment "
     "with `/usr/bin/python3 -m venv --system-site-packages`"
 )
-# up to the last @, since a password may hold @ and spaces, and a mistyped address may lack a slash
-_CREDENTIALS = re.compile(r"\b((?!file:)[a-z][a-z0-9+.-]*:/+).*@", re.IGNORECASE | re.DOTALL)
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/*", re.IGNORECASE)
-_PASSWORD = re.compile(r"(-pw\s*=\s*)(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\S+)")
 TRIAL_S = 10.0  # an element that accepts no frame for so long will not recover
 # Allowed kinds (GStreamer's klass) of elements that are chosen by the content of a stream. Not
 # allowed are adaptive demuxers, which fetch the URLs in a playlist, and network elements.
@@ -111,21 +107,6 @@ def has_element(name: str) -> bool:
     return _import_gstreamer().Gst.ElementFactory.find(name) is not None
 
 
-def redact(text: str) -> str:
-    """`text` without the passwords of addresses and elements (user-pw=, proxy-pw=) in it."""
-    return _PASSWORD.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
-
-
-def redact_address(text: str) -> str:
-    """`text`, which should be one address, without user and password: if there is a colon before
-    the last @, only the scheme is kept of that part."""
-    head, _, place = text.rpartition("@")
-    if ":" not in head:
-        return text
-    scheme = _SCHEME.match(head)
-    return f"{scheme[0] if scheme else ''}***@{place}"
-
-
 @functools.cache
 def trial_fault(
     elements: str, caps: str = "video/x-raw,format=I420,width=320,height=240"
@@ -150,10 +131,10 @@ def trial_fault(
 
 def one_line(message: str, debug: str | None, element: str) -> str:
     """A native error as `message [element: last line of the debug text]`, without credentials."""
-    lines = [line.strip() for line in (debug or "").splitlines() if line.strip()]
+    lines = [line.strip() for line in redact(debug or "").splitlines() if line.strip()]
     tail = element  # only a second line is useful; the first is a line of C code
     if len(lines) > 1:
-        tail = f"{element}: {redact(lines[-1])[:200]}"
+        tail = f"{element}: {lines[-1][:200]}"
     return f"{redact(' '.join(message.split())).rstrip('.')} [{tail}]"
 
 

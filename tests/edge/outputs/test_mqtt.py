@@ -144,7 +144,9 @@ def test_a_run_that_dies_is_offline(broker: Broker) -> None:
     listener = Listener(broker.port)
     sink = MQTTOutput(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard")).__enter__()
     listener.wait_for("status", 1)
-    sink._connection._client.socket().shutdown(socket.SHUT_RDWR)  # the network goes, no goodbye is said
+    sink._connection._client.socket().shutdown(
+        socket.SHUT_RDWR
+    )  # the network goes, no goodbye is said
     sink._connection._client.loop_stop()
     assert listener.wait_for("status", 2)[1] == "offline"
     listener.close()

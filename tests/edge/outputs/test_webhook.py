@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 
 import pytest
 
@@ -241,3 +243,154 @@ def test_a_proxy_is_used_and_no_way_out_of_http(
         monkeypatch.setenv("http_proxy", other)
         with pytest.raises(OSError, match=r"no host given|refused"):
             post("http://host.invalid/a", b"{}", {})
+
+
+def key_of(request: bytes) -> str:
+    """The id in the head, which is that in the body, too."""
+    head, _, body = request.decode().partition("\r\n\r\n")
+    (key,) = (
+        line.split(": ")[1]
+        for line in head.split("\r\n")
+        if line.lower().startswith("idempotency-key: ")
+    )
+    assert json.loads(body)["id"] == key
+    return key
+
+
+def answers(*texts: str) -> Callable[[socket.socket], None]:
+    """Each text once, then 200."""
+    left = list(texts)
+
+    def answer(connection: socket.socket) -> None:
+        text = left.pop(0) if left else "HTTP/1.1 200 OK\r\n\r\n"
+        connection.sendall(text.encode())
+
+    return answer
+
+
+@pytest.mark.slow
+def test_a_slow_receiver_gets_each_event_once_and_in_order(serve: Serve) -> None:
+    def slow(connection: socket.socket) -> None:
+        time.sleep(6)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    server, events = serve(slow), [make_event(number) for number in range(2)]
+    assert told_of(f"http://{server.place}/", events) == []
+    assert [key_of(request) for request in server.requests] == [event.id for event in events]
+
+
+@pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504, 599])
+def test_what_may_pass_is_tried_again_with_the_same_id(
+    code: int, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "_FIRST_S", 0.01)
+    server = serve(answers(f"HTTP/1.1 {code} No\r\n\r\n", ""))  # then a connection that is closed
+    events = [make_event(number) for number in range(2)]
+    assert told_of(f"http://{server.place}/", events) == []
+    keys = [key_of(request) for request in server.requests]
+    assert keys == [events[0].id] * 3 + [events[1].id]
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 405, 409, 410, 413, 422])
+def test_what_is_final_is_tried_once_and_counted(code: int, serve: Serve) -> None:
+    server = serve(answers(f"HTTP/1.1 {code} No\r\n\r\n"))
+    with Webhook(f"http://{server.place}/") as hook:
+        events = [make_event(number) for number in range(2)]
+        for event in events:
+            hook.on_event(event)
+        wait_until(lambda: hook.undelivered == 0)
+    assert [key_of(request) for request in server.requests] == [event.id for event in events]
+    assert hook.health.lost("cam") == 1
+    assert f"it answers {code}; a message is lost" in reasons(hook)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["2", "date"])
+def test_a_receiver_that_asks_for_a_pause_gets_it(text: str, serve: Serve) -> None:
+    times_s: list[float] = []
+
+    def answer(connection: socket.socket) -> None:
+        times_s.append(time.monotonic())
+        # a date has whole seconds: at least two are left of three
+        asked = text if text == "2" else formatdate(time.time() + 3, usegmt=True)
+        busy = f"HTTP/1.1 429 No\r\nRetry-After: {asked}\r\n\r\n"
+        connection.sendall(busy.encode() if len(times_s) == 1 else b"HTTP/1.1 200 OK\r\n\r\n")
+
+    assert told_of(f"http://{serve(answer).place}/", [make_event(0)]) == []
+    assert times_s[1] - times_s[0] >= 1.9
+
+
+@pytest.mark.parametrize(
+    "text", ["-5", "1e9", "soon", "", "٣", "9" * 50, "Fri, 99 Foo 2026 00:00:00 GMT", "Wed"]
+)
+def test_a_pause_that_is_none_is_left_out(text: str, serve: Serve) -> None:
+    server = serve(lambda c: c.sendall(f"HTTP/1.1 503 No\r\nRetry-After: {text}\r\n\r\n".encode()))
+    asked = post(f"http://{server.place}/", b"{}", {}).retry_after_s
+    assert asked is None or asked > 1e30  # which no message waits for, see the next test
+
+
+def test_a_pause_without_end_is_bounded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "_ASKED_MAX_S", 0.1)
+    busy = "HTTP/1.1 429 No\r\nRetry-After: 999999999\r\n\r\n"
+    server = serve(answers(busy, busy))
+    assert told_of(f"http://{server.place}/", [make_event(0)]) == []
+    assert len(server.requests) == 3
+
+
+def test_after_its_time_a_message_is_given_up_and_the_next_is_tried(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "GIVE_UP_S", 0.4)
+    monkeypatch.setattr(webhook, "_FIRST_S", 0.3)
+    server = serve(answers("HTTP/1.1 500 No\r\n\r\n", "HTTP/1.1 500 No\r\n\r\n"))
+    with Webhook(f"http://{server.place}/") as hook:
+        events = [make_event(number) for number in range(2)]
+        for event in events:
+            hook.on_event(event)
+        wait_until(lambda: hook.undelivered == 0)
+    keys = [key_of(request) for request in server.requests]
+    assert keys == [events[0].id] * 2 + [events[1].id]  # tried at 0 and 0.3 s
+    assert hook.health.lost_total == 1
+    assert [state.state for state in hook.health.changes()] == ["working", "failing", "working"]
+
+
+def test_what_does_not_fit_is_counted(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "BUFFER", 3)
+    over = threading.Event()
+    server = serve(
+        lambda connection: over.wait(BOUND_S) and says("HTTP/1.1 200 OK\r\n\r\n")(connection)
+    )
+    with Webhook(f"http://{server.place}/") as hook:
+        events = [make_event(number) for number in range(5)]
+        for event in events:
+            hook.on_event(event)
+        assert hook.health.lost("cam") == 2
+        over.set()
+        wait_until(lambda: hook.undelivered == 0)
+    assert [key_of(request) for request in server.requests] == [event.id for event in events[:3]]
+    assert "3 messages are waiting" in reasons(hook)[0]
+
+
+def test_the_end_of_a_run_does_not_wait_for_a_receiver_that_hangs(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "END_S", 0.2)
+    over = threading.Event()
+    server = serve(lambda connection: over.wait(BOUND_S) and None)
+    with Webhook(f"http://{server.place}/") as hook:
+        for number in range(3):
+            hook.on_event(make_event(number))
+    assert not over.is_set()  # the receiver has not answered yet
+    assert hook.health.lost("cam") == 3
+    over.set()
+
+
+def test_what_waits_at_the_end_of_a_run_is_delivered(serve: Serve) -> None:
+    """Each is tried once more, whatever pause the receiver asked for."""
+    server = serve(answers("HTTP/1.1 503 No\r\nRetry-After: 100\r\n\r\n"))
+    with Webhook(f"http://{server.place}/") as hook:
+        for number in range(3):
+            hook.on_event(make_event(number))
+        wait_until(lambda: hook._resume_s > 0)  # it pauses
+    assert len(server.requests) == 4
+    assert hook.health.lost_total == 0

@@ -18,6 +18,7 @@ from edge.errors import OutputError
 from edge.outputs import write_faults
 from edge.outputs.json_lines import JsonLinesOutput
 from edge.outputs.rotation import Segments
+from tests.support.broker import Listener, running_broker
 from tests.support.clips import write_clip
 from tests.support.command import TWOSTREAM, Running, assert_refused, twostream
 from tests.support.disks import Filler, small_disk
@@ -33,7 +34,7 @@ def frames_of(path: Path) -> int:
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
     """Raises where a line is not whole."""
-    assert path.read_text().endswith("\n")
+    assert path.read_text()[-1:] in ("", "\n")
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -62,10 +63,14 @@ def fails_and_recovers(
     """A live run with a page whose recordings fail and work again; gives what it logged."""
     with Running(*words, "--web", "0") as run:
         page = Page(run)
+
+        def recordings() -> dict[str, str]:
+            return {name: page.outputs()[name] for name in ("json", "video")}
+
         run.wait_until(lambda: page.counts().get("labelled", 0) > 10)
-        assert page.outputs() == {"json": "working", "video": "working"}
+        assert recordings() == {"json": "working", "video": "working"}
         break_it()
-        run.wait_until(lambda: page.outputs() == {"json": "failing", "video": "failing"})
+        run.wait_until(lambda: recordings() == {"json": "failing", "video": "failing"})
         metrics = page.ask("metrics")
         assert 'twostream_output_up{output="video"} 0.0' in metrics
         before = page.counts()["labelled"]
@@ -74,7 +79,7 @@ def fails_and_recovers(
         assert page.ask("healthz") == "ok\n"
         assert 'twostream_output_lost_total{camera="yard",output="video"}' in page.ask("metrics")
         mend_it()
-        run.wait_until(lambda: page.outputs() == {"json": "working", "video": "working"})
+        run.wait_until(lambda: recordings() == {"json": "working", "video": "working"})
         return run.stop()
 
 
@@ -83,16 +88,20 @@ def fails_and_recovers(
 def test_a_full_disk_stops_the_recordings_of_cameras_alone(
     segments: list[str], tmp_path: Path, demo_bundle: Path
 ) -> None:
-    with small_disk(tmp_path / "disk", SIZE_MIB) as disk:
+    with small_disk(tmp_path / "disk", SIZE_MIB) as disk, running_broker(tmp_path) as broker:
+        listener = Listener(broker.port)
         words = ["run", demo_bundle, "yard=test://?live=1", "--video", disk / "o.mp4"]
         words += ["--json", disk / "o.jsonl", *segments]
+        words += ["--mqtt", f"mqtt://127.0.0.1:{broker.port}/yard"]
         filler = Filler(disk)
         said = fails_and_recovers(words, filler.__enter__, filler.remove)
+        states = [json.loads(text) for text in listener.wait_for("output/video", 3)]
+        assert [row["output_state"] for row in states] == ["working", "failing", "working"]
+        listener.close()
         for name, lost in (("video", "frames not recorded"), ("json", "lines not written")):
             assert len(re.findall(rf"^warning: {name}: .*No space left", said, re.MULTILINE)) == 1
-            assert (
-                len(re.findall(rf"^{name}: works again; [1-9]\d* {lost}", said, re.MULTILINE)) == 1
-            )
+            over = re.findall(rf"^{name}: works again; [1-9]\d* {lost}", said, re.MULTILINE)
+            assert len(over) == 1
             assert re.search(rf"^warning: {name}: [1-9]\d* {lost}$", said, re.MULTILINE)
         (torn,) = disk.glob("*.mp4.part")
         assert all(frames_of(path) > 0 for path in disk.glob("*.mp4"))

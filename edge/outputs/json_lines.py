@@ -40,6 +40,7 @@ class JsonLinesOutput(Output):
         self._faults = WriteFaults(self.health, goes_on)
         self._lines: JsonLines | None = None  # None: none could be opened
         self._began_s: float | None = None  # None: no file of this run yet
+        self._finished = False
 
     def __enter__(self) -> JsonLinesOutput:
         self._faults.may_open("")
@@ -56,7 +57,8 @@ class JsonLinesOutput(Output):
         self._write(state.name, state_record(state))
 
     def on_output_state(self, state: OutputState) -> None:
-        if state.state == "failing" or state.lost:  # that all work at the start goes without saying
+        news = state.state == "failing" or state.lost  # that all work at first goes without saying
+        if news and not self._finished:  # other outputs may fail when they finish
             self._write("", output_record(state))
 
     def end(self, source: str, summary: dict[str, Any] | None) -> None:
@@ -83,12 +85,16 @@ class JsonLinesOutput(Output):
         if self._lines is not None and self._path is not None and every_s is not None:
             assert self._began_s is not None
             if time.monotonic() - self._began_s >= every_s:
-                self.finish()
+                self._finish_file()
         if self._lines is None and self._faults.may_open(""):
             self._open()
         return self._lines
 
     def finish(self) -> None:
+        self._finish_file()
+        self._finished = True
+
+    def _finish_file(self) -> None:
         lines, self._lines = self._lines, None
         if lines is None:
             return

@@ -36,6 +36,26 @@ class _Recording:
             self.writer.finish()
 
 
+class _Names:
+    """The names of the files of each source. several: whether they have the source's in them."""
+
+    def __init__(self, path: Path, segments: Segments, several: bool) -> None:
+        self._path, self._segments, self._several = path, segments, several
+        self._slugs: dict[str, str] = {}
+        self._begun: set[str] = set()  # slugs that have had a file in this run
+
+    def add(self, source: SourceInfo) -> None:
+        self._slugs[source.name] = source.slug if self._several else ""
+
+    def next(self, source: str, open_files: set[Path]) -> Path:
+        """The next file of a source; old files are deleted to make room for it."""
+        slug = self._slugs[source]
+        path = self._segments.name(self._path, slug, slug in self._begun)
+        self._segments.prune(self._path, set(self._slugs.values()), open_files | {path})
+        self._begun.add(slug)
+        return path
+
+
 class VideoRecorder(Output):
     """Records a video for each source, starting with its first label.
 
@@ -55,13 +75,12 @@ class VideoRecorder(Output):
         draw: Callable[[Label], Picture],
         goes_on: bool,
     ) -> None:
-        self._path, self._segments, self._several = path, segments, several
+        self._path, self._every_s = path, segments.every_s
+        self._names = _Names(path, segments, several)
         self._default_rate, self._draw = default_rate, draw
         self.health = OutputHealth("video", "frames not recorded")
         self._faults = WriteFaults(self.health, goes_on)
-        self._slugs: dict[str, str] = {}
         self._rates: dict[str, float] = {}
-        self._begun: set[str] = set()  # slugs that have had a file in this run
         self._recordings: dict[str, _Recording] = {}
 
     def __enter__(self) -> VideoRecorder:
@@ -69,7 +88,7 @@ class VideoRecorder(Output):
         return self
 
     def begin(self, source: SourceInfo) -> None:
-        self._slugs[source.name] = source.slug if self._several else ""
+        self._names.add(source)
         self._rates[source.name] = source.frame_rate or self._default_rate
 
     def on_source_state(self, state: SourceState) -> None:
@@ -105,7 +124,7 @@ class VideoRecorder(Output):
 
     def _record(self, source: str, picture: Picture, time_s: float) -> bool:
         """Whether the picture was handed to a file. Raises OutputError."""
-        recording, every_s = self._recordings.get(source), self._segments.every_s
+        recording, every_s = self._recordings.get(source), self._every_s
         if recording and every_s is not None and time_s - recording.began_s >= every_s:
             self._recordings.pop(source).finish()
             self._faults.over(source)
@@ -138,13 +157,10 @@ class VideoRecorder(Output):
             recording.closing.close()
 
     def _open(self, source: str, picture: Picture, time_s: float) -> _Recording:
-        slug = self._slugs[source]
-        path = self._segments.name(self._path, slug, slug in self._begun)
-        open_files = {recording.path for recording in self._recordings.values()} | {path}
-        self._segments.prune(self._path, set(self._slugs.values()), open_files)
+        open_files = {recording.path for recording in self._recordings.values()}
+        path = self._names.next(source, open_files)
         size_hw = (picture.shape[0], picture.shape[1])
         writer = VideoWriter(path, size_hw, self._rates[source])
-        self._begun.add(slug)
         closing = ExitStack()
         closing.enter_context(writer)
         recording = _Recording(path, size_hw, time_s, writer, closing)

@@ -16,6 +16,7 @@ import pytest
 
 from edge.errors import OutputError
 from edge.outputs import write_faults
+from edge.outputs.health import OutputState
 from edge.outputs.json_lines import JsonLinesOutput
 from edge.outputs.rotation import Segments
 from tests.support.broker import Listener, running_broker
@@ -202,6 +203,15 @@ def test_a_line_that_does_not_fit_is_taken_back_and_counted(
         assert numbers[-1] == number - 1
         assert len(numbers) + output.health.lost("yard") == number
         assert not (disk / "o.jsonl").exists()
+
+
+def test_no_file_is_begun_once_all_are_finished(tmp_path: Path) -> None:
+    path = tmp_path / "o.jsonl"
+    output = JsonLinesOutput(str(path), Segments(), (), goes_on=True).__enter__()  # type: ignore[arg-type]
+    output.finish()
+    output.on_output_state(OutputState("video", "failing", "it is full", 3, "frames not recorded"))
+    output.close()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_same_fault_ends_a_run_of_files(tmp_path: Path) -> None:

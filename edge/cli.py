@@ -19,6 +19,7 @@ import typer.core
 from edge.commands.run.arguments import DeviceName, RunArguments, takes
 from edge.errors import ConfigError, SourceError, TwostreamError
 from edge.log import Level, configure, print_error
+from edge.redaction import redact, redact_address
 from edge.text import print_line
 
 if TYPE_CHECKING:
@@ -86,13 +87,15 @@ def _value_fault(name: str, value: Any) -> str | None:
         return f"{str(value)[:20]} is out of range"
     for text in value if isinstance(value, list | tuple) else (value,):
         if isinstance(text, str | Path) and "\0" in str(text):
-            return f"{str(text)[:80]!r} has a NUL in it"
+            return f"{redact_address(str(text))[:80]!r} has a NUL in it"
     if isinstance(value, Path) or (name == "json" and value is not None):
         try:
             Path(value).stat()
         except OSError as error:
             if error.errno in _NEVER_A_PATH:
-                return f"{str(value)[:80]}...: {error.strerror}; choose another name"
+                return (
+                    f"{redact_address(str(value))[:80]}...: {error.strerror}; choose another name"
+                )
     return None
 
 
@@ -347,7 +350,7 @@ def main() -> None:
     except _UsageFault as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "twostream"
-        _fail(f"{error.format_message().rstrip('.')}; see: {command} --help")  # type: ignore[attr-defined]
+        _fail(f"{redact(error.format_message().rstrip('.'))}; see: {command} --help")  # type: ignore[attr-defined]
     except OSError as error:
         # the name was valid until a suffix such as .part or a time was added
         if error.errno not in _NEVER_A_PATH:

@@ -17,6 +17,7 @@ from typing import Literal
 
 from rich.text import Text
 
+from edge.redaction import redact_words
 from edge.terminal import stderr_console
 from edge.text import printable
 
@@ -68,7 +69,7 @@ def read_line(line: str) -> tuple[int, str]:
 
 def print_error(message: str) -> None:
     """The one line of a user's error, whatever the level."""
-    _write(printable(f"twostream: {message}"), logging.ERROR)
+    _write(_shown(f"twostream: {message}"), logging.ERROR)
 
 
 class _StderrHandler(logging.Handler):
@@ -93,16 +94,21 @@ class _StderrHandler(logging.Handler):
             self.handleError(record)
 
     def format(self, record: logging.LogRecord) -> str:
-        text = printable(record.getMessage())
+        text = _shown(record.getMessage())
         if record.exc_info:
             trace = logging.Formatter().formatException(record.exc_info)
-            text = "\n".join([text, *map(printable, trace.splitlines())])
+            text = "\n".join([text, *map(_shown, trace.splitlines())])
         if _in_journal():
             return text
         if logging.getLogger(record.name).isEnabledFor(logging.DEBUG):
             time = logging.Formatter().formatTime(record, "%H:%M:%S")
             text = f"{time} {record.name}: {text}"
         return _PREFIXES.get(_level_of(record), "") + text
+
+
+def _shown(text: str) -> str:
+    """In one line, and without the passwords that a library or a file's name may have brought."""
+    return printable(redact_words(text))
 
 
 def _level_of(record: logging.LogRecord) -> int:

@@ -22,7 +22,8 @@ from edge.bundle.manifest import load_bundle
 from edge.decision.events import Event
 from edge.decision.fusion import decide
 from edge.decision.label import RUNNING, Label
-from edge.outputs.records import event_record, label_record, state_record
+from edge.outputs.health import OutputState
+from edge.outputs.records import event_record, label_record, output_record, state_record
 from edge.sources.reconnect import SourceState
 from edge.video.frames import Frame
 from tests.support.paths import REPOSITORY
@@ -184,6 +185,7 @@ def records() -> list[dict[str, Any]]:
         label_record(label, manifest),
         event_record(Event("yard", "start", "Diving", 1.2, 1.5, 0.93)),
         state_record(SourceState("yard", "lost", "no frame for 2 s", 1)),
+        output_record(OutputState("video", "failing", "no space", 12, "frames not recorded")),
     ]
 
 

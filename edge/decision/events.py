@@ -10,6 +10,7 @@ import numpy as np
 
 from edge.decision.fusion import Scores
 from edge.errors import SourceError
+from edge.event_id import new_event_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ class Event:
     """The start or end of an action.
 
     source: its name. label: the action. started_s: stream time at which its score reached the
-    threshold. time_s: stream time of this event. score: the action's highest so far.
+    threshold. time_s: stream time of this event. score: the action's highest so far. id: the same
+    in every output and at every delivery.
     """
 
     source: str
@@ -66,6 +68,7 @@ class Event:
     started_s: float
     time_s: float
     score: float
+    id: str = field(default_factory=new_event_id, compare=False)
 
 
 @dataclass(slots=True)

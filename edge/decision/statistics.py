@@ -65,7 +65,7 @@ class SourceStatistics:
     received: frames from the source. labelled: labels with a decision. dropped: frames that a newer
     one replaced before they were read. damaged: frames that could not be decoded. gaps:
     discontinuities. standby: labels without a decision because the networks paused. stages: by
-    name.
+    name. lost: how many frames, lines or messages of it outputs have lost, by their names.
     """
 
     source: str
@@ -76,6 +76,7 @@ class SourceStatistics:
     gaps: int
     standby: int
     stages: Mapping[str, StageTimes]
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
 class Histogram:

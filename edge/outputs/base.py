@@ -9,6 +9,7 @@ from typing import Any
 from edge.decision.events import Event
 from edge.decision.label import Label
 from edge.decision.statistics import SourceStatistics
+from edge.outputs.health import OutputHealth, OutputState
 from edge.sources.reconnect import SourceState
 
 
@@ -33,10 +34,12 @@ class Output:
     All methods are called from the run's thread. Their arguments never change afterwards, so an
     output may keep them; it holds no reference to the run itself.
 
-    done: nobody reads the output any more, so that the run can stop.
+    done: nobody reads the output any more, so that the run can stop. health: of an output that can
+    fail while the run goes on; None: of one that cannot.
     """
 
     done = False
+    health: OutputHealth | None = None
 
     def begin(self, source: SourceInfo) -> None:
         """A source is about to be read. Called before any other method for that source."""
@@ -49,6 +52,9 @@ class Output:
 
     def on_source_state(self, state: SourceState) -> None:
         """A camera is running or lost, or a source has failed for good."""
+
+    def on_output_state(self, state: OutputState) -> None:
+        """An output of this run, maybe this one, has begun to work, to fail or to work again."""
 
     def on_statistics(self, statistics: SourceStatistics) -> None:
         """Counts and stage times of a source so far; called about twice a second."""

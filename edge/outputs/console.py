@@ -18,6 +18,7 @@ from rich.progress import (
 from edge.decision.label import RUNNING, Label
 from edge.decision.statistics import SourceStatistics
 from edge.outputs.base import Output, SourceInfo
+from edge.outputs.health import OutputState
 from edge.sources.reconnect import SourceState
 from edge.terminal import progress_bar
 from edge.text import printable
@@ -26,10 +27,11 @@ logger = logging.getLogger(__name__)
 
 
 class ConsoleLog(Output):
-    """Logs cameras that are lost and come back."""
+    """Logs cameras that are lost and come back, and outputs that fail and work again."""
 
     def __init__(self) -> None:
         self._lost_s: dict[str, float] = {}
+        self._failing: set[str] = set()  # names of outputs
 
     def on_source_state(self, state: SourceState) -> None:
         if state.state == "running":
@@ -41,6 +43,14 @@ class ConsoleLog(Output):
             self._lost_s.setdefault(state.name, time.monotonic())
             if state.failures & (state.failures - 1) == 0:  # the first, second, fourth, ...
                 logger.warning("lost: %s; next try in %.1f s", state.reason, state.retry_s)
+
+    def on_output_state(self, state: OutputState) -> None:
+        if state.state == "failing":
+            self._failing.add(state.name)
+            logger.warning("%s: %s; the run goes on", state.name, state.reason)
+        elif state.name in self._failing:
+            self._failing.remove(state.name)
+            logger.info("%s: works again; %d %s", state.name, state.lost, state.items)
 
 
 class ProgressBar(Output):

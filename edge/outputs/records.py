@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from edge.decision.events import Event
 from edge.decision.fusion import Scores, decide, top_scores
 from edge.decision.label import Label
 from edge.decision.recognizer import Recognizer
+from edge.outputs.health import OutputState
 from edge.sources.reconnect import SourceState
 from edge.text import counted
 
@@ -47,6 +48,7 @@ def label_record(label: Label, manifest: Manifest) -> dict[str, Any]:
 def event_record(event: Event) -> dict[str, Any]:
     """One JSON line: the start or end of an action."""
     return {
+        "id": event.id,
         "source": event.source,
         "event": event.kind,
         "label": event.label,
@@ -59,10 +61,22 @@ def event_record(event: Event) -> dict[str, Any]:
 def state_record(state: SourceState) -> dict[str, Any]:
     """One JSON line: a camera is running or lost, or a source has failed."""
     return {
+        "id": state.id,
         "source": state.name,
         "source_state": state.state,
         "reason": state.reason,
         "failures": state.failures,
+    }
+
+
+def output_record(state: OutputState) -> dict[str, Any]:
+    """One JSON line: an output works, or does not."""
+    return {
+        "id": state.id,
+        "output": state.name,
+        "output_state": state.state,
+        "reason": state.reason,
+        "lost": state.lost,
     }
 
 
@@ -72,9 +86,15 @@ def best(scores: Scores | None, classes: tuple[str, ...]) -> tuple[str, float] |
 
 
 def summary_record(
-    recognizer: Recognizer, device: str, dropped: int, expected: int | None, warnings: list[str]
+    recognizer: Recognizer,
+    device: str,
+    dropped: int,
+    expected: int | None,
+    warnings: list[str],
+    lost: Mapping[str, int],
 ) -> dict[str, Any]:
-    """A source's last JSON line. `label` and `score` come from the mean of its fused scores."""
+    """A source's last JSON line. `label` and `score` come from the mean of its fused scores. lost:
+    see SourceStatistics."""
     statistics, manifest = recognizer.statistics, recognizer.manifest
     frames = statistics.frames + statistics.skipped
     summary: dict[str, Any] = {
@@ -88,6 +108,7 @@ def summary_record(
         "gaps": statistics.gaps,
         "decisions": statistics.decisions,
         "standby": statistics.standby,
+        "lost": dict(lost),
         "seconds": round(statistics.seconds, 3),
         "fps": round(frames / statistics.seconds, 2) if statistics.seconds else None,
         "label": None,

@@ -32,10 +32,11 @@ class Segments:
     keep_s: float | None = None
     _warned: set[Path] = field(default_factory=set, repr=False, compare=False)  # by output path
 
-    def name(self, path: Path, slug: str) -> Path:
-        """The next file of the output `path`. slug: of its source; "" if it holds all sources."""
+    def name(self, path: Path, slug: str, goes_on: bool = False) -> Path:
+        """The next file of the output `path`. slug: of its source; "" if it holds all sources.
+        goes_on: this run has already begun one, which must not be overwritten."""
         stem = f"{path.stem}-{slug}" if slug else path.stem
-        if self.every_s is None:
+        if self.every_s is None and not goes_on:
             return path.with_name(stem + path.suffix)
         stem += f"-{datetime.now(timezone.utc).strftime(_STAMP)}"
         file, number = path.with_name(stem + path.suffix), 2

@@ -25,6 +25,47 @@ _QUEUE_FRAMES = 2
 _ROLE = "media.factory.role"
 
 
+class _MainLoop:
+    """GLib's loop in a thread of its own, in which the server answers."""
+
+    def __init__(self, glib: Any) -> None:
+        self.context = glib.MainContext.new()
+        self._loop = glib.MainLoop.new(self.context, False)
+        self._thread = threading.Thread(target=self._loop.run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._loop.quit()
+        self._thread.join(1.0)
+
+
+class _Entries:
+    """The appsrc elements of the sources that somebody watches. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: dict[str, list[Any]] = {}  # by source
+
+    def add(self, source: str, entry: Any) -> None:
+        with self._lock:
+            self._entries.setdefault(source, []).append(entry)
+
+    def remove(self, source: str, entry: Any) -> None:
+        with self._lock:
+            self._entries[source].remove(entry)
+
+    def of(self, source: str) -> list[Any]:
+        with self._lock:
+            return list(self._entries.get(source, ()))
+
+    def end(self) -> None:
+        with self._lock:
+            for entry in (e for entries in self._entries.values() for e in entries):
+                entry.end_of_stream()
+
+
 class RTSPOutput(Output):
     """with RTSPOutput(parse_listen("--rtsp", "8554", ""), draw) as out: out.begin(source)"""
 
@@ -32,39 +73,31 @@ class RTSPOutput(Output):
         """draw: returns (H, W, 3) BGR. Raises OutputError if the port is not available or
         GstRtspServer is not installed."""
         self._gst = load_gstreamer(OutputError).Gst
-        GLib, GstRtspServer = load_rtsp_server(OutputError)
-        self._draw, self._rtsp = draw, GstRtspServer
+        glib, self._rtsp = load_rtsp_server(OutputError)
+        self._draw, self._protected = draw, bool(address.token)
         self._slugs: dict[str, str] = {}  # path by source
-        self._protected = bool(address.token)
-        self._lock = threading.Lock()
-        self._entries: dict[str, list[Any]] = {}  # the appsrc elements of viewed sources, by source
-        self._context = GLib.MainContext.new()
-        self._loop = GLib.MainLoop.new(self._context, False)
-        server = self._server = GstRtspServer.RTSPServer()
+        self._entries = _Entries()
+        self._loop = _MainLoop(glib)
+        server = self._server = self._rtsp.RTSPServer()
         server.set_address(address.host)
         server.set_service(str(address.port))
         if address.token:
-            server.set_auth(_auth(GstRtspServer, address.token))
-        if server.attach(self._context) == 0:
+            server.set_auth(_auth(self._rtsp, address.token))
+        if server.attach(self._loop.context) == 0:
             raise OutputError(f"--rtsp: cannot listen on {address.host}:{address.port}")
         user = f"{VIEWER}:TOKEN@" if address.token else ""
         self.url = f"rtsp://{user}{address.url_host}:{server.get_bound_port()}/NAME"
 
     def __enter__(self) -> RTSPOutput:
-        self._thread = threading.Thread(target=self._loop.run, daemon=True)
-        self._thread.start()
+        self._loop.start()
         return self
 
     def close(self) -> None:
-        with self._lock:
-            for entry in (e for entries in self._entries.values() for e in entries):
-                entry.end_of_stream()
-        self._loop.quit()
-        self._thread.join(1.0)
+        self._entries.end()
+        self._loop.stop()
 
     def on_label(self, label: Label) -> None:
-        with self._lock:
-            entries = list(self._entries.get(label.source, ()))
+        entries = self._entries.of(label.source)
         if not entries:
             return
         picture = self._draw(label)
@@ -103,13 +136,11 @@ class RTSPOutput(Output):
     def _on_viewer(self, _factory: Any, media: Any, source: str) -> None:
         """A first viewer has come; called in the server's thread."""
         entry = media.get_element().get_by_name("pictures")
-        with self._lock:
-            self._entries.setdefault(source, []).append(entry)
+        self._entries.add(source, entry)
         media.connect("unprepared", self._on_last_viewer_gone, source, entry)
 
     def _on_last_viewer_gone(self, _media: Any, source: str, entry: Any) -> None:
-        with self._lock:
-            self._entries[source].remove(entry)
+        self._entries.remove(source, entry)
 
 
 def _auth(server: Any, token: str) -> Any:

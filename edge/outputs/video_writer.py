@@ -198,6 +198,7 @@ class VideoWriter:
                 )
 
     def _raise_fault(self) -> None:
+        self._part.check()
         if self._pipeline.fault is not None:
             raise OutputError(
                 f"{self._part.path}: {self._pipeline.fault}; the recording so far is in "

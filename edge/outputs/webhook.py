@@ -1,55 +1,73 @@
-"""Posts actions and camera states as JSON to a URL, each once and in order."""
+"""Posts actions and camera states as JSON to a URL, in order."""
 
 from __future__ import annotations
 
 import base64
-import http.client
 import json
-import logging
-import queue
-import socket
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections import deque
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from edge.decision.events import Event
 from edge.errors import OutputError
 from edge.outputs.base import Output
+from edge.outputs.health import OutputHealth
+from edge.outputs.http_post import FAULTS, fault_text, post
 from edge.outputs.records import event_record, state_record
 from edge.sources.reconnect import SourceState
 
-logger = logging.getLogger(__name__)
+BUFFER = 1000  # messages that wait
+GIVE_UP_S = 300.0  # a message is tried for so long, counted from its first try
+END_S = 10.0  # at the end of the run, for delivering what waits
+_FIRST_S, _LONGEST_S = 0.5, 30.0  # pauses after failures: doubled each time
+_ASKED_MAX_S = 120.0  # the longest pause that a server can ask for
+_TRANSIENT = 3  # failures in a row; fewer are not worth a word
+_RETRIED = (408, 429)  # besides 5xx
 
-BUFFER = 1000
-TRIES = 6  # over about a minute
-TIMEOUT_S = 5.0  # for a whole delivery, however slowly the server answers
-_FIRST_S, _LONGEST_S = 0.5, 30.0
-_END_S = 0.5  # at the end, for delivering waiting messages
-_ANSWER_BYTES = 4096  # read of an answer as a courtesy; nothing in it is used
-# what connecting, a bad URL and an answer can raise; ValueError: a chunk of negative size
-_FAULTS = (OSError, ValueError, http.client.HTTPException)
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """headers: with the id of what it tells, the same at each try, for receivers that got it but
+    whose answer was lost."""
+
+    source: str
+    data: bytes
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """final: another try would get the same answer."""
+
+    reason: str
+    final: bool
+    asked_s: float = 0.0
 
 
 class Webhook(Output):
     """with Webhook("https://host/path") as hook: hook.on_event(event)
 
-    A failed delivery is retried with growing pauses. After TRIES, or when BUFFER messages are
-    waiting, a message is lost, counted and logged. An answer of 3xx or 4xx is final: a retry would
-    get the same answer, and a redirect leads to a URL that the user did not choose.
+    A delivery that fails is tried again with growing pauses, or when the server asks, and those
+    after it wait. After GIVE_UP_S, or when BUFFER messages are waiting, a message is lost and
+    counted. So is one that is answered with 3xx or 4xx, but for 408 and 429: a retry would get the
+    same answer, and a redirect leads to a URL that the user did not choose.
     """
+
+    health: OutputHealth
 
     def __init__(self, url: str) -> None:
         """Raises OutputError if `url` is not a web address."""
-        self._url, self._headers, host = parse_webhook(url)
-        # without path and query, which may hold tokens
-        self._name = f"webhook at {host}"
-        self._waiting: queue.Queue[bytes] = queue.Queue(BUFFER)
-        self._over = threading.Event()
-        self.lost = 0
+        # of the address only the host is shown: path and query may hold tokens
+        self._url, self._headers, self._host = parse_webhook(url)
+        self.health = OutputHealth("webhook", "messages not delivered")
+        self._news = threading.Condition()
+        self._waiting: deque[_Message] = deque()  # the first is being tried
+        self._closing = threading.Event()
+        self._failures = 0  # in a row
+        self._resume_s = 0.0  # not before this time is the next try
 
     def __enter__(self) -> Webhook:
         self._thread = threading.Thread(target=self._deliver_all, daemon=True)
@@ -57,184 +75,94 @@ class Webhook(Output):
         return self
 
     def close(self) -> None:
-        deadline_s = time.monotonic() + _END_S
-        while self.undelivered and time.monotonic() < deadline_s:
-            time.sleep(0.01)
-        undelivered = self.undelivered
-        self._over.set()
-        if undelivered or self.lost:
-            lost = undelivered + self.lost
-            logger.warning("%s: %d messages were not delivered", self._name, lost)
+        """Deliver what waits, within END_S; a failure ends it. What is left then is lost."""
+        with self._news:
+            self._closing.set()
+            self._news.notify_all()
+        self._thread.join(END_S)
+        with self._news:
+            for message in self._waiting:
+                self.health.lose(message.source)
+            self._waiting.clear()
 
     @property
     def undelivered(self) -> int:
         """The number of messages that are waiting or being sent."""
-        return self._waiting.unfinished_tasks
+        with self._news:
+            return len(self._waiting)
 
     def on_event(self, event: Event) -> None:
-        self._enqueue(event_record(event))
+        self._enqueue(event.source, event_record(event))
 
     def on_source_state(self, state: SourceState) -> None:
-        self._enqueue(state_record(state))
+        self._enqueue(state.name, state_record(state))
 
-    def _enqueue(self, record: dict[str, Any]) -> None:
-        record = record | {"clock": round(time.time(), 3)}
-        try:
-            self._waiting.put_nowait(json.dumps(record).encode())
-        except queue.Full:
-            self._lose(f"{BUFFER} messages are waiting")
+    def _enqueue(self, source: str, record: dict[str, Any]) -> None:
+        data = json.dumps(record | {"clock": round(time.time(), 3)}).encode()
+        message = _Message(source, data, self._headers | {"Idempotency-Key": record["id"]})
+        with self._news:
+            if len(self._waiting) < BUFFER:
+                self._waiting.append(message)
+                self._news.notify_all()
+                return
+        self._lose(message, f"{BUFFER} messages are waiting")
 
     def _deliver_all(self) -> None:
-        while not self._over.is_set():
-            try:
-                data = self._waiting.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            self._deliver(data)
-            self._waiting.task_done()
-
-    def _deliver(self, data: bytes) -> None:
-        fault = ""
-        for number in range(TRIES):
-            try:
-                status = post(self._url, data, self._headers)
-            except _FAULTS as error:
-                fault = _reason(error)
-            else:
-                if 200 <= status < 300:
-                    return
-                fault = f"it answers {status}"
-                if 300 <= status < 400:
-                    fault += ", a redirect, which is not followed; give the address it leads to"
-                if 300 <= status < 500:
-                    break
-            if self._over.wait(min(_FIRST_S * 2**number, _LONGEST_S)):
+        while (message := self._next()) is not None:
+            if not self._deliver(message):
                 return
-        self._lose(fault)
+            with self._news:
+                if self._waiting:  # not counted as lost meanwhile
+                    self._waiting.popleft()
 
-    def _lose(self, reason: str) -> None:
-        self.lost += 1
-        if self.lost & (self.lost - 1) == 0:  # the first, second, fourth, ...
-            logger.warning("%s: %s; %d messages lost so far", self._name, reason, self.lost)
+    def _next(self) -> _Message | None:
+        """The message whose turn it is; None: the run has ended and none is left."""
+        with self._news:
+            self._news.wait_for(lambda: self._waiting or self._closing.is_set())
+            return self._waiting[0] if self._waiting else None
 
+    def _deliver(self, message: _Message) -> bool:
+        """Try a message until it is delivered or lost. Returns False if the run ends before."""
+        first_s = time.monotonic()
+        while True:
+            self._closing.wait(max(self._resume_s - time.monotonic(), 0.0))
+            refusal = self._try(message)
+            if refusal is None or refusal.final:
+                self._failures, self._resume_s = 0, 0.0
+                if refusal is None:
+                    self.health.recover()
+                else:
+                    self._lose(message, refusal.reason)
+                return True
+            if self._closing.is_set():
+                return False
+            pause_s = min(_FIRST_S * 2 ** min(self._failures, 10), _LONGEST_S)
+            pause_s = max(pause_s, min(refusal.asked_s, _ASKED_MAX_S))
+            self._failures += 1
+            self._resume_s = time.monotonic() + pause_s
+            if self._resume_s - first_s > GIVE_UP_S:
+                self._lose(message, refusal.reason)
+                return True
+            if self._failures >= _TRANSIENT:
+                self.health.fail(f"{self._host}: {refusal.reason}; messages wait")
 
-def post(url: str, data: bytes, headers: dict[str, str]) -> int:
-    """Send `data` once and return the status of the answer, within TIMEOUT_S. Only the status line
-    counts; what follows it may be missing or broken.
-
-    Uses the proxy of the environment, if any, and follows no redirect. Raises OSError, ValueError
-    or HTTPException if there is no answer.
-    """
-    with _cut_off() as connect:
-        # no redirects, and of all schemes only these two
-        opener = urllib.request.OpenerDirector()
-        for handler in (urllib.request.ProxyHandler(), _HTTP(connect), _HTTPS(connect)):
-            opener.add_handler(handler)
-        request = urllib.request.Request(url, data, headers, method="POST")
-        answer = opener.open(request, timeout=TIMEOUT_S)
-        with answer, suppress(*_FAULTS):
-            answer.read(_ANSWER_BYTES)
-        return int(answer.status)
-
-
-Connect = Callable[..., socket.socket]
-
-
-@contextmanager
-def _cut_off() -> Iterator[Connect]:
-    """A function that connects sockets, which are shut down after TIMEOUT_S.
-
-    The timeout of a socket counts for each read alone: with a byte each second it never expires.
-    """
-    deadline_s = time.monotonic() + TIMEOUT_S
-    handles: list[socket.socket] = []
-    over = threading.Event()
-
-    def cut() -> None:
-        over.set()
-        for handle in handles:
-            with suppress(OSError):  # it is closed already
-                handle.shutdown(socket.SHUT_RDWR)
-
-    def connect(address: tuple[str, int], *_: Any) -> socket.socket:
-        fault: OSError = TimeoutError("timed out")
-        for family, kind, protocol, _name, place in socket.getaddrinfo(
-            *address, type=socket.SOCK_STREAM
-        ):
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
-                break
-            connection = socket.socket(family, kind, protocol)
-            connection.settimeout(left_s)
-            try:
-                connection.connect(place)
-            except OSError as error:
-                connection.close()
-                fault = error
-                continue
-            # a duplicate, since TLS takes over the socket itself
-            handles.append(connection.dup())
-            if over.is_set():
-                cut()
-            return connection
-        raise fault
-
-    timer = threading.Timer(TIMEOUT_S, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield connect
-    except _FAULTS:
-        if over.is_set():
-            raise TimeoutError("timed out") from None
-        raise
-    finally:
-        timer.cancel()
-        for handle in handles:
-            handle.close()
-
-
-class _Answer(http.client.HTTPResponse):
-    """An answer that keeps its status even if the headers after it are broken or missing."""
-
-    def begin(self) -> None:
+    def _try(self, message: _Message) -> _Refusal | None:
+        """None: it is delivered."""
         try:
-            super().begin()
-        except _FAULTS:
-            if not isinstance(self.status, int):  # even the status line could not be read
-                raise
-            self.headers = self.msg = http.client.HTTPMessage()
-            self.chunked, self.length, self.will_close = False, 0, True
+            answer = post(self._url, message.data, message.headers)
+        except FAULTS as error:
+            return _Refusal(fault_text(error), final=False)
+        status, reason = answer.status, f"it answers {answer.status}"
+        if 200 <= status < 300:
+            return None
+        if 300 <= status < 400:
+            reason += ", a redirect, which is not followed; give the address it leads to"
+        final = status not in _RETRIED and not 500 <= status < 600
+        return _Refusal(reason, final, answer.retry_after_s or 0.0)
 
-
-class _HTTP(urllib.request.HTTPHandler):
-    def __init__(self, connect: Connect) -> None:
-        super().__init__()
-        self._connect = connect
-
-    def http_open(self, req: urllib.request.Request) -> Any:
-        return self.do_open(self._connection, req)  # type: ignore[arg-type]
-
-    def _connection(self, host: str, **options: Any) -> http.client.HTTPConnection:
-        connection = http.client.HTTPConnection(host, **options)
-        connection._create_connection = self._connect  # type: ignore[attr-defined]
-        connection.response_class = _Answer
-        return connection
-
-
-class _HTTPS(urllib.request.HTTPSHandler):
-    def __init__(self, connect: Connect) -> None:
-        super().__init__()
-        self._connect = connect
-
-    def https_open(self, req: urllib.request.Request) -> Any:
-        return self.do_open(self._connection, req)  # type: ignore[arg-type]
-
-    def _connection(self, host: str, **options: Any) -> http.client.HTTPSConnection:
-        connection = http.client.HTTPSConnection(host, **options)
-        connection._create_connection = self._connect  # type: ignore[attr-defined]
-        connection.response_class = _Answer
-        return connection
+    def _lose(self, message: _Message, reason: str) -> None:
+        self.health.lose(message.source)
+        self.health.fail(f"{self._host}: {reason}; a message is lost, and more are counted")
 
 
 def parse_webhook(url: str) -> tuple[str, dict[str, str], str]:
@@ -256,16 +184,3 @@ def parse_webhook(url: str) -> tuple[str, dict[str, str], str]:
     place = f"[{host}]" if ":" in host else host
     place += f":{port}" if port is not None else ""
     return urlunsplit((parts.scheme, place, parts.path, parts.query, "")), headers, host
-
-
-def _reason(error: Exception) -> str:
-    """The reason as text that holds neither the URL nor anything that the server sent."""
-    if isinstance(error, http.client.HTTPException):
-        return "it does not answer in HTTP"
-    reason = getattr(error, "reason", error)  # urllib's URLError wraps the cause
-    if isinstance(reason, http.client.HTTPException):
-        return "it does not answer in HTTP"
-    if isinstance(reason, ValueError):  # its text may hold the URL of a proxy
-        return "its address or that of its proxy is invalid"
-    text = getattr(reason, "strerror", None) or str(reason)
-    return "".join(c if c.isprintable() else " " for c in text)

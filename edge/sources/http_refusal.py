@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from edge.redaction import redact_address
 from edge.text import printable
-from edge.video.gstreamer import HttpAnswer, redact_address
+from edge.video.gstreamer import HttpAnswer
 
 _LOOK_UP = "look up the address of its MJPEG stream in the camera's manual"
 _SHOWN_MAX = 200  # characters of what a server sends

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from edge.errors import SourceError
-from edge.video.gstreamer import redact_address
+from edge.redaction import redact_address
 from edge.video.orientation import (
     FLIPPED_HORIZONTALLY,
     FLIPPED_VERTICALLY,

@@ -14,12 +14,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Literal
 from urllib.parse import urlsplit
 
 from edge.errors import SourceError
+from edge.event_id import new_event_id
 from edge.sources.gst_source import GStreamerSource, open_camera
 from edge.sources.uri import parse_address
 from edge.video.frames import Frame
@@ -49,7 +50,8 @@ class SourceState:
     """The state of a source; a failed one is not read any further.
 
     reason: why it is lost or has failed, in one line; failures: in a row; retry_s: the pause before
-    the next attempt; frame_rate: frames a second of a running camera, if it states one.
+    the next attempt; frame_rate: frames a second of a running camera, if it states one. id: the
+    same in every output and at every delivery.
     """
 
     name: str
@@ -58,6 +60,7 @@ class SourceState:
     failures: int = 0
     retry_s: float = 0.0
     frame_rate: float | None = None
+    id: str = field(default_factory=new_event_id, compare=False)
 
 
 class ReconnectingSource:

@@ -37,6 +37,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from edge.errors import SourceError
+from edge.redaction import redact_address
 from edge.sources.options import (
     CAMERA_OPTIONS,
     ORIENTATION_OPTIONS,
@@ -44,7 +45,6 @@ from edge.sources.options import (
     read_options,
     take_orientation,
 )
-from edge.video.gstreamer import redact_address
 from edge.video.image_folder import count_pictures, list_images
 from edge.video.orientation import UPRIGHT, Orientation
 

@@ -8,28 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import re
 import threading
 import time
 from typing import Any, NamedTuple
 
 from edge.errors import TwostreamError
+from edge.redaction import redact
 
 _REMEDY = (
     "run `sudo apt install python3-gi python3-gst-1.0 gir1.2-gst-plugins-base-1.0 "
     "gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad "
     "gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp`, and create the environment "
     "with `/usr/bin/python3 -m venv --system-site-packages`"
-)
-# up to the last @, since a password may hold @ and spaces, and a mistyped address may lack a slash
-_CREDENTIALS = re.compile(r"\b((?!file:)[a-z][a-z0-9+.-]*:/+).*@", re.IGNORECASE | re.DOTALL)
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/*", re.IGNORECASE)
-_PASSWORD = re.compile(r"(-pw\s*=\s*)(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\S+)")
-# in the query or path of an address, as many cameras take it: ?user=admin&pwd=...
-_IN_QUERY = re.compile(
-    r"([?&;/_](?:[a-z]*pass?(?:word|wd|phrase)?|pwd|psw|[a-z_]*token|auth|[a-z_]*key|secret)=)"
-    r"[^&;\s'\"]*",
-    re.IGNORECASE,
 )
 TRIAL_S = 10.0  # an element that accepts no frame for so long will not recover
 # Allowed kinds (GStreamer's klass) of elements that are chosen by the content of a stream. Not
@@ -139,24 +129,6 @@ def has_element(name: str) -> bool:
     return _import_gstreamer().Gst.ElementFactory.find(name) is not None
 
 
-def redact(text: str) -> str:
-    """`text` without the passwords of addresses, of their queries and of elements (user-pw=,
-    proxy-pw=) in it."""
-    hidden = _PASSWORD.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
-    return _IN_QUERY.sub(r"\1***", hidden)
-
-
-def redact_address(text: str) -> str:
-    """`text`, which should be one address, without user and password: if there is a colon before
-    the last @, only the scheme is kept of that part. Passwords in its query are hidden, too."""
-    text = _IN_QUERY.sub(r"\1***", text)
-    head, _, place = text.rpartition("@")
-    if ":" not in head:
-        return text
-    scheme = _SCHEME.match(head)
-    return f"{scheme[0] if scheme else ''}***@{place}"
-
-
 @functools.cache
 def trial_fault(
     elements: str, caps: str = "video/x-raw,format=I420,width=320,height=240"
@@ -181,10 +153,10 @@ def trial_fault(
 
 def one_line(message: str, debug: str | None, element: str) -> str:
     """A native error as `message [element: last line of the debug text]`, without credentials."""
-    lines = [line.strip() for line in (debug or "").splitlines() if line.strip()]
+    lines = [line.strip() for line in redact(debug or "").splitlines() if line.strip()]
     tail = element  # only a second line is useful; the first is a line of C code
     if len(lines) > 1:
-        tail = f"{element}: {redact(lines[-1])[:200]}"
+        tail = f"{element}: {lines[-1][:200]}"
     return f"{redact(' '.join(message.split())).rstrip('.')} [{tail}]"
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import ConfigError
+from edge.redaction import redact_address
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -54,7 +55,9 @@ def read_config(path: Path, options: Collection[str], repeated: Collection[str])
         elif key == "threshold":
             values[key] = _pairs(path, name, value)
         elif key not in options or key == "config":
-            raise ConfigError(f"{path}: {name} is not an option; options: {', '.join(options)}")
+            raise ConfigError(
+                f"{path}: {redact_address(name)} is not an option; options: {', '.join(options)}"
+            )
         elif key in repeated:
             if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
                 raise ConfigError(f'{path}: {name} must be a list of strings: {name} = ["..."]')
@@ -97,7 +100,8 @@ def _pairs(path: Path, key: str, table: Any) -> list[str]:
     for name, value in table.items():
         if isinstance(value, dict | list) or (key == "sources" and not _NAME.fullmatch(name)):
             raise ConfigError(
-                f"{path}: {key}: {name!r}: give a name of letters, digits, - and _, and one value"
+                f"{path}: {key}: {redact_address(name)!r}: give a name of letters, digits, - "
+                "and _, and one value"
             )
     return [f"{name}={value}" for name, value in table.items()]
 

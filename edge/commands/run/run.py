@@ -87,12 +87,15 @@ def _open(
     annotator = Annotator(manifest)
     several = len(options.sources) > 1 or reload is not None
     opened: list[Output] = [ConsoleLog(), annotator]
+    stack.callback(_report_losses, opened)  # once all are closed
     if outputs.json is not None:
-        lines = JsonLinesOutput(outputs.json, outputs.segments, manifest)
+        lines = JsonLinesOutput(outputs.json, outputs.segments, manifest, options.live)
         opened.append(stack.enter_context(lines))
     if outputs.video is not None:
         default_rate = 1 / manifest.interval_s
-        recorder = VideoRecorder(outputs.video, outputs.segments, several, default_rate, annotator)
+        recorder = VideoRecorder(
+            outputs.video, outputs.segments, several, default_rate, annotator, options.live
+        )
         opened.append(stack.enter_context(recorder))
     if outputs.mqtt is not None:
         opened.append(stack.enter_context(MQTTOutput(outputs.mqtt)))
@@ -125,6 +128,12 @@ def _open(
         reload,
         requests,
     )
+
+
+def _report_losses(outputs: Sequence[Output]) -> None:
+    for health in [output.health for output in outputs if output.health is not None]:
+        if health.lost_total:
+            logger.warning("%s: %d %s", health.name, health.lost_total, health.items)
 
 
 def check_outputs(outputs: Sequence[tuple[str, Path]], sources: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge.video.gstreamer import redact
+from edge.redaction import redact
 
 
 def secret_options(values: Mapping[str, Any]) -> list[str]:

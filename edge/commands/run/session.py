@@ -102,6 +102,18 @@ class Session:
         for output in self.outputs:
             output.on_source_state(state)
 
+    def tick(self) -> None:
+        """Called often, also while no frame comes: pass on counts and the states of outputs."""
+        for run in self.running.values():
+            run.tick()
+        self._note_outputs()
+
+    def _note_outputs(self) -> None:
+        for health in [output.health for output in self.outputs if output.health is not None]:
+            for state in health.changes():
+                for output in self.outputs:
+                    output.on_output_state(state)
+
     def frame(self, frame: Frame) -> Frame:
         """The frame; if it has to wait for its label, a copy that does not hold the decoder's
         buffer."""
@@ -113,6 +125,7 @@ class Session:
         """Finish all outputs, at the regular end of a run."""
         for output in self.outputs:
             output.finish()
+        self._note_outputs()
 
     def complain(self) -> None:
         """Raises SourceError if sources were not read to their end."""
@@ -158,6 +171,7 @@ def _read_one(session: Session, spec: SourceSpec) -> None:
         def frames() -> Iterator[Frame]:
             for frame in source:
                 yield session.frame(frame)
+                session.tick()
                 if session.done:
                     return
 
@@ -187,6 +201,7 @@ def watch(session: Session, options: RunOptions) -> None:
             _note_failed(session, cameras, options)
             if arrival is not None:
                 _label(session, cameras, *arrival)
+            session.tick()
         _pass_on(session, cameras)
         _note_failed(session, cameras, options)
         for name in list(session.running):

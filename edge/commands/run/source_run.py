@@ -58,6 +58,9 @@ class SourceRun:
         for output in self.outputs:
             output.on_label(label)
         self._emit(events)
+
+    def tick(self) -> None:
+        """Called often, also while no frame comes: pass on the counts now and then."""
         now_s = time.monotonic()
         if now_s - self._snapshot_s >= _STATISTICS_S:
             self._snapshot_s = now_s
@@ -80,7 +83,12 @@ class SourceRun:
         if summarise:
             warnings = [*source.warnings, *self.warnings]
             summary = summary_record(
-                self.recognizer, device, source.dropped, source.expected_frames, warnings
+                self.recognizer,
+                device,
+                source.dropped,
+                source.expected_frames,
+                warnings,
+                self._lost(),
             )
         for output in self.outputs:
             output.end(self.name, summary)
@@ -96,6 +104,11 @@ class SourceRun:
             for output in self.outputs:
                 output.on_event(event)
 
+    def _lost(self) -> dict[str, int]:
+        """What outputs have lost of this source so far, by their names."""
+        healths = [output.health for output in self.outputs if output.health is not None]
+        return {each.name: lost for each in healths if (lost := each.lost(self.name))}
+
     def _emit_statistics(self) -> None:
         counts, source = self.recognizer.statistics, self.source
         order = stage_order(counts.stages_ms, self.recognizer.manifest.streams)
@@ -108,6 +121,7 @@ class SourceRun:
             gaps=counts.gaps,
             standby=counts.standby,
             stages={name: counts.stages_ms[name].times() for name in order},
+            lost=self._lost(),
         )
         for output in self.outputs:
             output.on_statistics(snapshot)

@@ -37,10 +37,14 @@ class SourceMetrics:
     statistics: SourceStatistics | None
 
 
-def metrics_text(sources: Iterable[SourceMetrics], refused: Mapping[str, int]) -> bytes:
-    """The metrics as text. refused: web requests that were refused, by reason."""
+def metrics_text(
+    sources: Iterable[SourceMetrics], outputs: Mapping[str, bool], refused: Mapping[str, int]
+) -> bytes:
+    """The metrics as text. outputs: whether each works, by name. refused: web requests that were
+    refused, by reason."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collected([*_of_sources(list(sources)), _of_requests(refused)]))  # type: ignore[arg-type]
+    families = [*_of_sources(list(sources)), _of_outputs(outputs), _of_requests(refused)]
+    registry.register(_Collected(families))  # type: ignore[arg-type]
     return generate_latest(registry)
 
 
@@ -61,7 +65,14 @@ def _of_sources(sources: list[SourceMetrics]) -> Iterable[Metric]:
     stages = SummaryMetricFamily(
         "twostream_stage_seconds", "Time of each stage for a frame", labels=["camera", "stage"]
     )
+    lost = CounterMetricFamily(
+        "twostream_output_lost",
+        "Frames, lines or messages of a camera that an output could not write or deliver",
+        labels=["camera", "output"],
+    )
     for source in sources:
+        for output, count in source.statistics.lost.items() if source.statistics else ():
+            lost.add_metric([source.name, output], count)
         up.add_metric([source.name], int(source.up))
         losses.add_metric([source.name], source.losses)
         for action, count in sorted(source.starts.items()):
@@ -72,13 +83,20 @@ def _of_sources(sources: list[SourceMetrics]) -> Iterable[Metric]:
             for share, seconds in quantiles.items():
                 stages.add_sample("twostream_stage_seconds", of | {"quantile": share}, seconds)
             stages.add_metric([source.name, stage], times.count, times.total_s)
-    yield from (up, losses, actions, stages)
+    yield from (up, losses, actions, stages, lost)
     for name, help_text in _COUNTS.items():
         family = CounterMetricFamily(f"twostream_{name}", help_text, labels=["camera"])
         for source in sources:
             if source.statistics is not None:
                 family.add_metric([source.name], getattr(source.statistics, name))
         yield family
+
+
+def _of_outputs(outputs: Mapping[str, bool]) -> Metric:
+    family = GaugeMetricFamily("twostream_output_up", "Whether an output works", labels=["output"])
+    for name, works in outputs.items():
+        family.add_metric([name], int(works))
+    return family
 
 
 def _of_requests(refused: Mapping[str, int]) -> Metric:

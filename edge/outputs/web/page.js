@@ -81,8 +81,11 @@ const strip = (events, now) => {
   }
 };
 const names = {labelled: "labels", received: "frames", standby: "without motion",
-  losses: "camera lost"};
+  losses: "camera lost", lost_video: "not recorded", lost_json: "lines not written",
+  lost_webhook: "not posted", lost_mqtt: "not published"};
 const show = all => {
+  at("outputs").replaceChildren(...all.outputs.filter(o => o.output_state !== "working").map(
+    o => make("p", `${o.output}: ${o.reason}`, "lost")));
   cameras(all.sources);
   if (!all.sources.length) return;
   const s = all.sources.find(one => one.name === chosen) || all.sources[0];
@@ -106,9 +109,9 @@ const show = all => {
   }));
   strip(events, all.clock);
   at("events").replaceChildren(...all.events.slice(-60).reverse().map(e => {
-    const row = make("li"), text = e.event ? `${e.label} ${e.event === "start" ? "starts" : "ends"}`
+    const row = make("li"), text = e.output ? `${e.output}: ${e.reason || "works again"}` : e.event ? `${e.label} ${e.event === "start" ? "starts" : "ends"}`
       : `source ${e.source_state}${e.reason ? ": " + e.reason : ""}`;
-    const from = all.sources.length > 1 ? `${e.source}: ${text}` : text;
+    const from = e.source && all.sources.length > 1 ? `${e.source}: ${text}` : text;
     row.append(make("time", new Date(1000 * e.clock).toLocaleTimeString()), make("span", from));
     return row;
   }));

@@ -141,7 +141,7 @@ class Routes:
     async def _metrics(self, _: Asked) -> web.Response:
         def text() -> bytes:
             refused = {reason: self._counts[reason] for reason in _REASONS}
-            return metrics_text(self._state.metrics(), refused)
+            return metrics_text(self._state.metrics(), self._state.working(), refused)
 
         data = await self._in_thread(text)
         return whole("text/plain; version=0.0.4; charset=utf-8", data)

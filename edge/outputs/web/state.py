@@ -17,8 +17,9 @@ from edge.decision.fusion import top_scores
 from edge.decision.label import Label
 from edge.decision.statistics import SourceStatistics
 from edge.outputs.base import Output, SourceInfo
+from edge.outputs.health import OutputState
 from edge.outputs.overlay import Picture
-from edge.outputs.records import event_record, state_record
+from edge.outputs.records import event_record, output_record, state_record
 from edge.outputs.web.metrics import SourceMetrics
 from edge.sources.reconnect import SourceState
 
@@ -59,6 +60,7 @@ class LiveState(Output):
         self._news = threading.Condition()
         self._drawing = threading.Lock()
         self._sources: dict[str, _SourceView] = {}
+        self._outputs: dict[str, OutputState] = {}  # by name
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
         self._began_s = time.monotonic()
 
@@ -85,6 +87,13 @@ class LiveState(Output):
             view.losses += state.state == "lost" and view.state.state == "running"
             view.state = state
             self._events.append(state_record(state) | {"clock": time.time()})
+
+    def on_output_state(self, state: OutputState) -> None:
+        with self._news:
+            known = state.name in self._outputs
+            self._outputs[state.name] = state
+            if known:  # that all work at the start goes without saying
+                self._events.append(output_record(state) | {"clock": time.time()})
 
     def on_statistics(self, statistics: SourceStatistics) -> None:
         with self._news:
@@ -133,8 +142,10 @@ class LiveState(Output):
         """The content of /state.json."""
         with self._news:
             sources, events = list(self._sources.values()), list(self._events)
+            outputs = list(self._outputs.values())
         return {
             "sources": [self._record(view) for view in sources],
+            "outputs": [output_record(state) for state in outputs],
             "events": events,
             "clock": time.time(),
         }
@@ -172,6 +183,11 @@ class LiveState(Output):
                 for view in self._sources.values()
             ]
 
+    def working(self) -> dict[str, bool]:
+        """Whether each output works, by name."""
+        with self._news:
+            return {name: state.state == "working" for name, state in self._outputs.items()}
+
     def _look_up(self, source: str) -> _SourceView | None:
         if not source:
             return next(iter(self._sources.values()), None)
@@ -179,6 +195,7 @@ class LiveState(Output):
 
 
 def _counts(view: _SourceView) -> dict[str, int]:
+    """lost_NAME: by the output of that name."""
     statistics = view.statistics
     if statistics is None:
         return {}
@@ -190,4 +207,5 @@ def _counts(view: _SourceView) -> dict[str, int]:
         "gaps": statistics.gaps,
         "standby": statistics.standby,
         "losses": view.losses,
+        **{f"lost_{output}": count for output, count in statistics.lost.items()},
     }

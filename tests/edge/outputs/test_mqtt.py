@@ -3,100 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
-import subprocess
 import threading
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from paho.mqtt import client as mqtt
 
 from edge.errors import OutputError
 from edge.outputs.base import SourceInfo
 from edge.outputs.mqtt import MQTTOutput, parse_broker
 from edge.outputs.webhook import Webhook
 from edge.sources.reconnect import SourceState
+from tests.support.broker import Broker, Listener, running_broker
 from tests.support.command import Running, assert_refused, twostream
 from tests.support.events import make_event
-from tests.support.logged import logged
-from tests.support.waiting import BOUND_S, wait_until
-
-MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
-
-
-class Broker:
-    """mosquitto on a free port, keeping what it knows over a restart."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
-        self._file = folder / "mosquitto.conf"
-        self._file.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\n"
-            f"persistence_location {folder}/\nuser root\nmax_queued_messages 0\n"
-        )
-        self.start()
-
-    def start(self) -> None:
-        assert MOSQUITTO is not None
-        self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._file)], stderr=subprocess.PIPE)
-        wait_until(self._answers)
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=BOUND_S).close()
-        except OSError:
-            assert self._process.poll() is None, "mosquitto does not start"
-            return False
-        return True
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(BOUND_S)
-
-
-class Listener:
-    """Somebody who wants all messages and keeps a session with the broker."""
-
-    def __init__(self, port: int) -> None:
-        self.messages: list[tuple[str, str]] = []
-        subscribed = threading.Event()
-        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "listener", clean_session=False)
-        self.client.on_message = self._take
-        self.client.on_connect = lambda *a: self.client.subscribe("yard/#", qos=2)
-        self.client.on_subscribe = lambda *a: subscribed.set()
-        self.client.reconnect_delay_set(1, 1)
-        self.client.connect("127.0.0.1", port)
-        self.client.loop_start()
-        assert subscribed.wait(BOUND_S)
-
-    def _take(self, client: Any, data: Any, message: Any) -> None:
-        self.messages.append((message.topic, message.payload.decode()))
-
-    def of(self, topic: str) -> list[str]:
-        return [text for name, text in self.messages if name == f"yard/{topic}"]
-
-    def wait_for(self, topic: str, count: int) -> list[str]:
-        wait_until(lambda: len(self.of(topic)) >= count)
-        return self.of(topic)
-
-    def close(self) -> None:
-        self.client.disconnect()
-        self.client.loop_stop()
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
-    if MOSQUITTO is None:
-        pytest.skip("mosquitto is neither on the PATH nor in /usr/sbin")
-    running = Broker(tmp_path)
-    yield running
-    running.stop()
+    with running_broker(tmp_path) as running:
+        yield running
 
 
 def send(sink: MQTTOutput, numbers: range) -> None:
@@ -123,11 +54,11 @@ def test_events_come_once_and_status_is_kept(broker: Broker) -> None:
 
 def test_no_event_is_lost_or_doubled_over_a_restart_of_the_broker(broker: Broker) -> None:
     listener, address = Listener(broker.port), f"mqtt://127.0.0.1:{broker.port}/yard"
-    with logged() as said, MQTTOutput(parse_broker(address)) as sink:
+    with MQTTOutput(parse_broker(address)) as sink:
         send(sink, range(20))
         listener.wait_for("event", 5)  # some are there, some wait, one is under way
         broker.stop()
-        wait_until(lambda: any("events are kept until it is back" in line for line in said))
+        wait_until(lambda: sink.health.failing)
         send(sink, range(20, 40))
         broker.start()
         send(sink, range(40, 60))
@@ -135,7 +66,9 @@ def test_no_event_is_lost_or_doubled_over_a_restart_of_the_broker(broker: Broker
     wait_until(lambda: listener.of("status")[-1] == "offline")  # the last word: no more comes
     events = [json.loads(text) for text in listener.of("event")]
     assert [row["started"] for row in events] == list(range(60))
-    assert any("connected again" in line for line in said)
+    _, failing, working = sink.health.changes()
+    assert "events are kept until it is back" in failing.reason
+    assert (working.state, sink.health.lost_total) == ("working", 0)
     listener.close()
 
 
@@ -143,18 +76,22 @@ def test_a_run_that_dies_is_offline(broker: Broker) -> None:
     listener = Listener(broker.port)
     sink = MQTTOutput(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard")).__enter__()
     listener.wait_for("status", 1)
-    sink._client.socket().shutdown(socket.SHUT_RDWR)  # the network goes, no goodbye is said
-    sink._client.loop_stop()
+    sink._connection._client.socket().shutdown(
+        socket.SHUT_RDWR
+    )  # the network goes, no goodbye is said
+    sink._connection._client.loop_stop()
     assert listener.wait_for("status", 2)[1] == "offline"
     listener.close()
 
 
 def test_without_a_broker_what_does_not_fit_is_counted() -> None:
-    with logged() as said, MQTTOutput(parse_broker("mqtt://127.0.0.1:9/yard")) as sink:
+    with MQTTOutput(parse_broker("mqtt://127.0.0.1:9/yard")) as sink:
         send(sink, range(1010))
-        assert sink.lost == 10
-    assert any("1000 events are waiting; further events are lost" in line for line in said)
-    assert any("1010 events were not sent" in line for line in said)
+        assert sink.health.lost("cam") == 10
+    assert sink.health.lost("cam") == 1010
+    failing = [state.reason for state in sink.health.changes() if state.state == "failing"]
+    assert len(failing) == 1
+    assert "1000 events are waiting" in failing[0] or "events are kept" in failing[0]
 
 
 @pytest.mark.parametrize(
@@ -205,24 +142,27 @@ class Hook(ThreadingHTTPServer):
 
 def test_a_delivery_that_fails_is_tried_again_in_order() -> None:
     hook = Hook([500, 503])
-    with logged() as said, Webhook(hook.url) as sink:
+    with Webhook(hook.url) as sink:
         for number in range(3):
             sink.on_event(make_event(number))
         hook.wait_for(3)
     assert [body["started"] for body in hook.bodies] == [0, 1, 2]
-    assert said == []
+    assert [state.state for state in sink.health.changes()] == ["working"]
     hook.shutdown()
 
 
 def test_what_is_refused_for_good_is_counted_and_no_token_shown() -> None:
     hook = Hook([404])
-    with logged() as said, Webhook(hook.url) as sink:
+    with Webhook(hook.url) as sink:
         sink.on_event(make_event(0))
         sink.on_event(make_event(1))
         hook.wait_for(1)
     assert [body["started"] for body in hook.bodies] == [1]
-    assert "it answers 404; 1 messages lost so far" in said[0]
-    assert "secret" not in "".join(said)
+    assert sink.health.lost("cam") == 1
+    _, failing, working = sink.health.changes()
+    assert "it answers 404; a message is lost" in failing.reason
+    assert "secret" not in failing.reason
+    assert working.state == "working"
     hook.shutdown()
 
 
@@ -242,6 +182,34 @@ def test_a_source_that_fails_for_good_is_heard(broker: Broker, demo_bundle: Path
         run.wait_until(lambda: '"failed"' in "".join(subscriber.of("camera/away")[-1:]))
         run.stop(code=2)
     assert ("here", "failed") not in told()
+    subscriber.close()
+    hook.shutdown()
+
+
+@pytest.mark.slow
+def test_an_event_has_the_same_id_everywhere(
+    broker: Broker, demo_bundle: Path, tmp_path: Path
+) -> None:
+    hook, subscriber = Hook([]), Listener(broker.port)
+    words = ["run", demo_bundle, "yard=test://?live=1", "--threshold", "JugglingBalls=0.2"]
+    words += ["--json", tmp_path / "o.jsonl", "--webhook", hook.url, "--web", "0"]
+    with Running(*words, "--mqtt", f"mqtt://127.0.0.1:{broker.port}/yard") as run:
+        page = run.said(r"live page: (\S+)")[1]
+        run.wait_until(lambda: subscriber.of("event"))
+        run.wait_until(lambda: any("event" in body for body in hook.bodies))
+        shown = json.loads(urllib.request.urlopen(f"{page}state.json", timeout=60).read())
+        run.stop()
+    lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    written = {row["id"]: row["event"] for row in lines if "event" in row}
+    assert list(written) == sorted(written)
+    posted = {row["id"]: row["event"] for row in hook.bodies if "event" in row}
+    listener_rows = [json.loads(text) for text in subscriber.of("event")]
+    published = {row["id"]: row["event"] for row in listener_rows}
+    assert written == posted == published
+    assert set(written.values()) == {"start", "end"}  # the end comes with that of the run
+    assert {row["id"] for row in shown["events"] if "event" in row} <= set(written)
+    states = {row["id"] for row in lines if "source_state" in row}
+    assert states == {row["id"] for row in hook.bodies if "source_state" in row} != set()
     subscriber.close()
     hook.shutdown()
 

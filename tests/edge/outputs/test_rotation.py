@@ -113,7 +113,7 @@ def test_a_folder_that_has_gone_at_the_border_is_one_line(tmp_path: Path) -> Non
     folder = tmp_path / "out"
     folder.mkdir()
     cut = Segments(every_s=1e-6, keep_s=1)
-    output = JsonLinesOutput(str(folder / "o.jsonl"), cut, ()).__enter__()
+    output = JsonLinesOutput(str(folder / "o.jsonl"), cut, (), goes_on=False).__enter__()
     output.end("yard", {"frames": 1})
     shutil.rmtree(folder)
     with pytest.raises(OutputError, match=r"o-\d{8}T.*jsonl") as caught:
@@ -121,7 +121,7 @@ def test_a_folder_that_has_gone_at_the_border_is_one_line(tmp_path: Path) -> Non
     output.close()
     assert "\n" not in str(caught.value)
     with logged() as said, pytest.raises(OutputError, match="does not exist; create it first"):
-        JsonLinesOutput(str(folder / "o.jsonl"), cut, ()).__enter__()
+        JsonLinesOutput(str(folder / "o.jsonl"), cut, (), goes_on=False).__enter__()
     assert ["cannot be listed" in line for line in said] == [True]
 
 

@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import SourceError
+from edge.redaction import redact
 from edge.sources.named import parse_sources, placed_source
 from edge.sources.pipeline import pipeline_description
 from edge.sources.source import open_source
 from edge.sources.uri import Address, parse_address
-from edge.video.gstreamer import load_gstreamer, one_line, redact
+from edge.video.gstreamer import load_gstreamer, one_line
 from edge.video.orientation import UPRIGHT, Orientation
 from tests.support.clips import write_clip
 

@@ -115,7 +115,7 @@ def test_a_pipeline_that_cannot_be_built_hides_its_secrets() -> None:
         assert "nosuchelement" in str(caught.value)
         assert "hunter2" not in str(caught.value)
     with pytest.raises(SourceError) as refused:
-        parse_sources(["yard=http://host/?password=hunter2"])
+        parse_sources(["yard=ftp://host/?password=hunter2"])
     assert "hunter2" not in str(refused.value)
 
 

@@ -13,6 +13,7 @@ from export.gate import too_much_lost
 from export.measure import PRECISIONS, SAMPLES, SnippetScores, accuracy_report
 from train.data.cache import CachedClip
 from train.data.clips import Clip
+from train.data.timeline import Timeline
 from train.streams import FUSED
 
 CLASSES = ("a", "b", "c")
@@ -26,7 +27,13 @@ def random_scores(streams: tuple[str, ...], clips: int, signal: float) -> Snippe
     times = tuple(index / 25 for index in range(40))
     cached = [
         CachedClip(
-            Clip(str(n), Path(), CLASSES[t], str(n)), (32, 32), times, "bt601", Path(), "", ()
+            Clip(str(n), Path(), CLASSES[t], str(n)),
+            (32, 32),
+            Timeline(times),
+            "bt601",
+            Path(),
+            "",
+            (),
         )
         for n, t in enumerate(truth)
     ]

@@ -246,7 +246,7 @@ def test_bad_files(tmp_path: Path) -> None:
         (empty, "is empty"),
         (text, "it is text"),
         (cut, "not a readable video"),
-        (Path("/dev/null"), "not a regular file"),
+        (Path("/dev/null"), "not a camera"),
     ]:
         message = refusal(str(path))
         assert reason in message

@@ -136,6 +136,7 @@ def test_an_inference_back_end(example: Callable[[str], Any]) -> None:
     device.close()
 
 
+@pytest.mark.slow
 def test_an_output(example: Callable[[str], Any], tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.avi", frames=16)
     bundle = load_bundle(BUNDLE)

@@ -177,6 +177,7 @@ def test_edge_and_calibration_do_not_know_torch() -> None:
             assert not imports(file) & {"torch", "torchvision", "timm"}, file
 
 
+@pytest.mark.slow
 def test_every_module_of_edge_imports_alone() -> None:
     blocked = ("torch", "torchvision", "timm", "onnx", "onnxruntime", *PACKAGES[1:])
     assert_imports_without(blocked, sources("edge"))

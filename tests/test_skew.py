@@ -57,6 +57,7 @@ def cached(clip: Clip, spec: NetworkSpec, root: Path) -> CachedClip:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stream", "stack"), [("spatial", 10), ("temporal", 10), ("temporal", 3)])
 def test_training_and_runtime_feed_the_same_tensors(
     stream: str, stack: int, clip: Clip, tmp_path: Path

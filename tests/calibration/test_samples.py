@@ -22,6 +22,8 @@ from train.data.clips import Clip
 from train.data.splits import hold_out
 from train.data.ucf101 import load_split
 
+pytestmark = pytest.mark.slow
+
 
 def made_videos(folder: Path, names: list[str], frames: int = 16) -> list[Clip]:
     clips = []

@@ -156,6 +156,7 @@ def _write_often(path: Path, letter: str) -> None:
                 file.flush()
 
 
+@pytest.mark.slow
 def test_two_that_write_at_once_never_mix(tmp_path: Path) -> None:
     path = tmp_path / "a"
     _write_often(path, "a")

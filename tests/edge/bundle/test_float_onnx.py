@@ -122,6 +122,7 @@ def test_weights_are_what_the_int8_stands_for(seed: int, transposed: bool) -> No
     np.testing.assert_array_equal(after["b"], before["b"])
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1000), st.sampled_from(["fp16", "fp32"]))
 def test_a_small_variant_runs_and_is_close(seed: int, precision: Any) -> None:
     batch = np.random.default_rng(seed).normal(size=(1, 3, 8, 8)).astype(np.float32)

@@ -135,6 +135,7 @@ def test_a_console_shows_each_text_in_one_line(text: str) -> None:
     assert all(is_printable(char) or char == "\n" for char in out.getvalue())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_command_escapes_what_a_bundle_says(tmp_path: Path, text: str) -> None:
     content = set_key(manifest(), "fusion.threshold", text) | {text: 1}
@@ -278,6 +279,7 @@ def damaged_zips(whole: bytes) -> Iterator[bytes]:
     yield bytes(changed)
 
 
+@pytest.mark.slow
 def test_a_zip_that_lies_is_told_in_one_line(tmp_path: Path) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -136,6 +136,7 @@ def test_a_zip_bomb_is_not_swallowed(tmp_path: Path) -> None:
         load_bundle(path)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.integers(1, 255))
 def test_a_damaged_zip_is_refused_or_read_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, place: int, flip: int

@@ -216,6 +216,7 @@ def test_the_fastest_power_mode_is_found_by_name(
     assert says in check.text
 
 
+@pytest.mark.slow
 def test_look_at_machine_collects_what_the_checks_read() -> None:
     machine = look_at_machine()
     assert re.fullmatch(r"3\.\d+\.\d+\S*", machine.python)
@@ -226,6 +227,7 @@ def test_look_at_machine_collects_what_the_checks_read() -> None:
     assert machine.read("/nowhere") == ""
 
 
+@pytest.mark.slow
 def test_doctor_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")  # narrow: a line stays a line all the same
     done: subprocess.CompletedProcess[str] = twostream("doctor")

@@ -30,6 +30,8 @@ from tests.support.command import (
 )
 from tests.support.waiting import BOUND_S
 
+pytestmark = pytest.mark.slow
+
 KEYS = [
     "source",
     "frame",

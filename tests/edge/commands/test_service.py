@@ -29,6 +29,8 @@ from tests.support.paths import REPOSITORY
 from tests.support.rtsp import RtspServer
 from tests.support.waiting import BOUND_S, wait_until
 
+pytestmark = pytest.mark.slow
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:

@@ -117,6 +117,7 @@ def test_a_short_pause_says_nothing() -> None:
     assert said([*frames(times_s), *again], 30) == []
 
 
+@pytest.mark.slow
 def test_labels_and_the_end_say_why(demo_bundle: Path) -> None:
     loaded = load_bundle(demo_bundle)
     device = open_device("cpu", loaded, flow_wanted=False)

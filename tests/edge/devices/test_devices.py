@@ -39,6 +39,7 @@ def any_streams(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return write_bundle(tmp_path_factory.mktemp("any") / "b", STREAMS[request.param])
 
 
+@pytest.mark.slow
 def test_the_demo_bundle_is_right_here(demo_bundle: Path) -> None:
     done = twostream("verify", demo_bundle)
     assert done.returncode == 0, done.stderr

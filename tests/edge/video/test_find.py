@@ -36,6 +36,7 @@ def test_endings_in_any_case_are_videos(tmp_path: Path) -> None:
     assert left_out(tmp_path) == {}
 
 
+@pytest.mark.slow
 def test_what_lies_beside_videos_is_passed_over(tmp_path: Path) -> None:
     touch(tmp_path, "a/b/clip.mp4")
     for name in (

@@ -39,6 +39,8 @@ from train.models.spec import network_spec
 from train.models.weights import load_weights, normalisation_of
 from train.streams import STREAMS
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("Diving", "Drumming")
 CLIP = Clip("Diving/v_Diving_g08_c01.avi", Path(), "Diving", "08")
 ORIGIN = Origin("{}", "none", "0" * 64, "0" * 64)

@@ -29,6 +29,8 @@ from tests.support.frames import street
 from tests.support.logged import logged
 from tests.support.parity import copy_with_parity, little_flow
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def packed(demo_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -208,6 +208,7 @@ def test_an_engine_that_tensorrt_refuses_though_all_fits(bundle: Bundle) -> None
     assert "TensorRT cannot load the stored one (TensorRT: Magic tag" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("renamed", [0, 1])
 def test_a_process_killed_as_it_writes(tmp_path: Path, renamed: int) -> None:
     """Before the plan has its name, and between the plan and its description."""

@@ -91,10 +91,7 @@ class ReconnectingSource:
         self._source: GStreamerSource | None = None
         self._before = _Counts()
         self._failures = 0
-        self._offset_s = 0.0
-        self._base = 0
-        self._discontinuity = False
-        self._last: tuple[int, float, float] | None = None  # index, stream time, monotonic
+        self._timeline = _Timeline()
         address = parse_address(uri)
         self._ends = address.kind == "test"  # once all of its frames were read
         self.name = name or address.name
@@ -149,7 +146,9 @@ class ReconnectingSource:
                 if self._source is None:
                     self._connect()
                 assert self._source is not None
-                return self._placed(next(self._source))
+                frame = self._timeline.place(next(self._source))
+                self._failures = 0
+                return frame
             except StopIteration:
                 if self._ends:
                     break
@@ -172,24 +171,8 @@ class ReconnectingSource:
         source.timeout_s = self._policy.stall_s
         self.size_hw, self.frame_rate = source.size_hw, source.frame_rate
         self.connections += 1
-        if self._last is not None:
-            index, stream_s, seen_s = self._last
-            self._base, self._offset_s = index + 1, stream_s + time.monotonic() - seen_s
-            self._discontinuity = True
+        self._timeline.begin_connection()
         self._on_state(SourceState(self.name, "running", frame_rate=self.frame_rate))
-
-    def _placed(self, frame: Frame) -> Frame:
-        """The frame with its index and time counted over all connections."""
-        placed = replace(
-            frame,
-            index=frame.index + self._base,
-            time_s=frame.time_s + self._offset_s,
-            discontinuity=self._discontinuity,
-        )
-        self._discontinuity = False
-        self._last = (placed.index, placed.time_s, time.monotonic())
-        self._failures = 0
-        return placed
 
     def _lose(self, reason: str) -> None:
         """Close the connection, report it and pause. Raises SourceError after too many failures."""
@@ -227,6 +210,36 @@ class ReconnectingSource:
             self._before.add(source)
             new = [text for text in source.warnings if text not in self.warnings]
             self.warnings += new[: max(20 - len(self.warnings), 0)]
+
+
+@dataclass(slots=True)
+class _Timeline:
+    """Counts indices and times over all connections, gaps included.
+
+    last: (index, stream time, monotonic time) of the newest frame.
+    """
+
+    base: int = 0
+    offset_s: float = 0.0
+    discontinuity: bool = False
+    last: tuple[int, float, float] | None = None
+
+    def begin_connection(self) -> None:
+        if self.last is not None:
+            index, stream_s, seen_s = self.last
+            self.base, self.offset_s = index + 1, stream_s + time.monotonic() - seen_s
+            self.discontinuity = True
+
+    def place(self, frame: Frame) -> Frame:
+        placed = replace(
+            frame,
+            index=frame.index + self.base,
+            time_s=frame.time_s + self.offset_s,
+            discontinuity=self.discontinuity,
+        )
+        self.discontinuity = False
+        self.last = (placed.index, placed.time_s, time.monotonic())
+        return placed
 
 
 @dataclass(slots=True)

@@ -36,40 +36,47 @@ logger = logging.getLogger(__name__)
 Part = Literal["test", "validation", "train"]
 
 
+SplitOption = Annotated[
+    int, typer.Option(help="Official split that the networks were trained on, 1 to 3.")
+]
+SamplesOption = Annotated[int, typer.Option(min=1, help="Evenly spaced snippets of each clip.")]
+CropsOption = Annotated[
+    int,
+    typer.Option(help="Views of each snippet: 1, as in a live run; 10, corners, centre, mirrored."),
+]
+OtherSplitOption = Annotated[
+    bool,
+    typer.Option("--other-split", help="Allow clips that the networks may have been trained on."),
+]
+ForFusionOption = Annotated[
+    bool,
+    typer.Option(
+        "--for-fusion", help="Score training and validation clips, too, for `twostream fuse`."
+    ),
+]
+ScoresOption = Annotated[
+    Path | None, typer.Option(help="Save scores and features of each snippet: .npz.")
+]
+ReportOption = Annotated[Path | None, typer.Option(help="Save the results: .json.")]
+ConfusionOption = Annotated[Path | None, typer.Option(help="Plot the confusion matrix: .png.")]
+RayOption = Annotated[
+    str | None, typer.Option(help="Run on a Ray cluster: local, auto or HOST:PORT.")
+]
+
+
 def evaluate_command(
     data: Data,
     networks: Networks = None,
-    split: Annotated[
-        int, typer.Option(help="Official split that the networks were trained on, 1 to 3.")
-    ] = 1,
+    split: SplitOption = 1,
     part: Annotated[Part, typer.Option(help="Clips to evaluate.")] = "test",
-    samples: Annotated[int, typer.Option(min=1, help="Evenly spaced snippets of each clip.")] = 19,
-    crops: Annotated[
-        int,
-        typer.Option(
-            help="Views of each snippet: 1, as in a live run; 10, corners, centre, mirrored."
-        ),
-    ] = 1,
-    other_split: Annotated[
-        bool,
-        typer.Option(
-            "--other-split", help="Allow clips that the networks may have been trained on."
-        ),
-    ] = False,
-    for_fusion: Annotated[
-        bool,
-        typer.Option(
-            "--for-fusion", help="Score training and validation clips, too, for `twostream fuse`."
-        ),
-    ] = False,
-    scores: Annotated[
-        Path | None, typer.Option(help="Save scores and features of each snippet: .npz.")
-    ] = None,
-    report: Annotated[Path | None, typer.Option(help="Save the results: .json.")] = None,
-    confusion: Annotated[Path | None, typer.Option(help="Plot the confusion matrix: .png.")] = None,
-    ray: Annotated[
-        str | None, typer.Option(help="Run on a Ray cluster: local, auto or HOST:PORT.")
-    ] = None,
+    samples: SamplesOption = 19,
+    crops: CropsOption = 1,
+    other_split: OtherSplitOption = False,
+    for_fusion: ForFusionOption = False,
+    scores: ScoresOption = None,
+    report: ReportOption = None,
+    confusion: ConfusionOption = None,
+    ray: RayOption = None,
     cache: Cache = Path("work/cache"),
 ) -> None:
     """Top-1 and top-5 accuracy of each stream, and of their mean scores.

@@ -74,6 +74,7 @@ $(VENV)/.runtime: $(VENV)/.apt setup.cfg pyproject.toml
 $(VENV)/.test: $(VENV)/.runtime apt-packages-test.txt
 	@$(call apt_install,apt-packages-test.txt)
 	$(BIN)/pip install --quiet -e ".[test]"
+	@$(BIN)/python -m tests.support.cuda.build_pycuda
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test
@@ -96,6 +97,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m tests.benchmarks.growth --json $(RESULTS)/growth.json \
 	  --picture $(RESULTS)/growth.png
 	$(BIN)/python -m tests.benchmarks.kernels --json $(RESULTS)/kernels.json
+	$(BIN)/python -m tests.benchmarks.host_work --json $(RESULTS)/host_work.json
 	$(BIN)/python -m tests.benchmarks.boards --json $(RESULTS)/boards.json
 	$(BIN)/python -m tests.benchmarks.overlay
 

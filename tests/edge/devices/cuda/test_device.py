@@ -106,7 +106,7 @@ def test_any_streams_say_what_the_cpu_says(
     expected = cpu_answers(bundle, frames)
     with on_gpu(plug(order, integrated=False), bundle) as device:
         found = infer(device.open_context(), frames)
-    assert_same(found, expected)
+    assert_same(found, expected, tolerance=2e-4)  # scores differ by more from frame to frame
     last, flows = found[-1]
     assert last is not None
     assert list(last.logits) == list(bundle.manifest.streams)

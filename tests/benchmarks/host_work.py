@@ -86,7 +86,7 @@ def compare_on(gpu: GPU, launches: list[Launch]) -> dict[str, float]:
             driver.launch(pack(changing), stream)
 
         ways = {"prepared calls": prepared, "packed once": packed}
-        microseconds = measure(ways, driver.settle)
+        microseconds = measure(ways, driver.synchronize)
         calls = {}
         for name, way in ways.items():
             before = [gpu.calls(function) for function in LAUNCHING]

@@ -29,9 +29,10 @@ def _pip(*arguments: str | Path) -> None:
 
 
 def _make_driver(folder: Path) -> None:
-    """A libcuda.so to link with: pycuda's binding has to ask for libcuda.so.1 when it is loaded."""
+    """A libcuda.so to link with. It has a function that pycuda calls: a linker leaves out a library
+    of which nothing is needed, and the binding has to ask for libcuda.so.1 when it is loaded."""
     options = ["-shared", "-Wl,-soname,libcuda.so.1", "-x", "c", "-", "-o", folder / "libcuda.so"]
-    subprocess.run(["gcc", *options], input="", text=True, check=True)
+    subprocess.run(["gcc", *options], input="int cuInit(void) { return 0; }", text=True, check=True)
 
 
 def build(folder: Path) -> None:
@@ -47,7 +48,6 @@ def build(folder: Path) -> None:
             f"--cuda-inc-dir={','.join(map(str, cuda_headers()))}",
             f"--cudadrv-lib-dir={folder}",
             "--no-cuda-enable-curand",
-            "--ldflags=-Wl,--no-as-needed",
         ],
         cwd=source,
         check=True,

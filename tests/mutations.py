@@ -90,7 +90,7 @@ MUTATIONS = (
         f"{KERNELS}/flow_plan.py",
         "stride = TILE - 2 * iterations - 1",
         "stride = TILE - 2 * iterations",
-        FLOW,
+        f"{KERNEL_TESTS}::test_the_amount_of_work_is_fixed",
     ),
     Mutation(
         "halve reads right of the picture",
@@ -278,11 +278,11 @@ MUTATIONS = (
         f"{ENGINES}/test_cache.py",
     ),
     Mutation(
-        "engines are told apart by less than all they belong to",
+        "a tuning is told apart by less than all it belongs to",
         f"{TENSORRT}/key.py",
         "_digest([tensorrt, self.name, self.compute_capability, self.multiprocessors])",
         "_digest([tensorrt, self.name, self.compute_capability])",
-        f"{ENGINES}/test_cache.py",
+        f"{ENGINES}/test_tuning.py",
     ),
 )
 

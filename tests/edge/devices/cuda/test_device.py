@@ -115,6 +115,7 @@ def test_any_streams_say_what_the_cpu_says(
     assert all(milliseconds > 0 for milliseconds in last.stages_ms.values())
 
 
+@pytest.mark.slow
 def test_a_frame_waits_for_its_slot(bundle: Bundle, plug: Plug) -> None:
     """Frames that nobody waits for say what they say one by one."""
     frames = [street(index) for index in range(STACK + 3)]
@@ -257,6 +258,7 @@ def test_build_then_verify_then_run(
     assert len(trt.builds) == built  # verify used what build had made
 
 
+@pytest.mark.slow
 def test_run_builds_what_is_not_there_and_says_so(bundle: Bundle, plug: Plug) -> None:
     plug()
     with logged() as lines:
@@ -380,6 +382,7 @@ def test_where_neither_device_can_be_used_both_reasons_are_told(
         open_device("auto", bundle)
 
 
+@pytest.mark.slow
 def test_a_fault_in_the_middle_is_one_line_and_leaves_the_gpu_whole(
     bundle: Bundle, plug: Plug
 ) -> None:
@@ -415,6 +418,7 @@ def test_no_network_goes_while_it_runs(
     assert under_way == [0, 0]
 
 
+@pytest.mark.slow
 def test_a_result_that_is_read_too_late_is_not_another_frame_s(bundle: Bundle, plug: Plug) -> None:
     with on_gpu(plug(), bundle) as device:
         context = device.open_context()

@@ -37,6 +37,7 @@ def elsewhere(call: Callable[[], Any]) -> Any:
         return pool.submit(call).result()
 
 
+@pytest.mark.slow
 def test_another_thread_is_refused_and_the_device_goes_on(bundle: Bundle, plug: Plug) -> None:
     gpu = plug()
     frames = noise_frames(bundle.manifest.history + 4, (96, 128))
@@ -64,6 +65,7 @@ def test_another_thread_is_refused_and_the_device_goes_on(bundle: Bundle, plug: 
     assert gpu.left == {}
 
 
+@pytest.mark.slow
 def test_each_thread_may_open_its_own_and_leaves_nothing(bundle: Bundle, plug: Plug) -> None:
     gpu = plug()
     frames = noise_frames(bundle.manifest.history + 2, (96, 128))

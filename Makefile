@@ -69,7 +69,7 @@ $(VENV)/.runtime: $(VENV)/.apt setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet -e ".[pc]"
 	@touch $@
 
-# pycuda is built here once, in some 80 s of one core: it has no wheels.
+# pycuda is built here once, in some 95 s of one core: it has no wheels.
 # An ssh server is not among them: Debian starts one where it is installed. Tests that log in to
 # one of their own are skipped where there is no sshd.
 $(VENV)/.test: $(VENV)/.runtime apt-packages-test.txt

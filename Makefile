@@ -69,11 +69,13 @@ $(VENV)/.runtime: $(VENV)/.apt setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet -e ".[pc]"
 	@touch $@
 
+# pycuda is built here once, in some 95 s of one core: it has no wheels.
 # An ssh server is not among them: Debian starts one where it is installed. Tests that log in to
 # one of their own are skipped where there is no sshd.
 $(VENV)/.test: $(VENV)/.runtime apt-packages-test.txt
 	@$(call apt_install,apt-packages-test.txt)
 	$(BIN)/pip install --quiet -e ".[test]"
+	@$(BIN)/python -m tests.support.cuda.build_pycuda
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test
@@ -96,6 +98,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m tests.benchmarks.growth --json $(RESULTS)/growth.json \
 	  --picture $(RESULTS)/growth.png
 	$(BIN)/python -m tests.benchmarks.kernels --json $(RESULTS)/kernels.json
+	$(BIN)/python -m tests.benchmarks.host_work --json $(RESULTS)/host_work.json
 	$(BIN)/python -m tests.benchmarks.boards --json $(RESULTS)/boards.json
 	$(BIN)/python -m tests.benchmarks.overlay
 

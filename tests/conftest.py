@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from tests.support.paths import REPOSITORY
+
+if TYPE_CHECKING:
+    from tests.support.cuda.gpu import Plug
 
 # no test is timed: other processes share the cores
 settings.register_profile("untimed", deadline=None)
@@ -19,6 +24,25 @@ settings.load_profile("untimed")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest test first, so that the cores finish together."""
     items.sort(key=lambda item: "test_walkthrough" not in item.nodeid)
+
+
+@pytest.fixture(autouse=True)
+def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a test of this process has loaded the stand-in for CUDA's driver, it stays loaded."""
+    if "tests.support.cuda.libcuda" in sys.modules:
+        from edge.devices.cuda.driver import NO_DRIVER
+
+        monkeypatch.setattr("edge.devices.cuda.driver.gpu_fault", lambda: NO_DRIVER)
+
+
+@pytest.fixture
+def plug(monkeypatch: pytest.MonkeyPatch) -> Iterator[Plug]:
+    """Plugs a GPU in, and fails where the test leaves something on it."""
+    from tests.support.cuda.gpu import Plug
+
+    made = Plug(monkeypatch)
+    yield made
+    made.unplug()
 
 
 @pytest.fixture(scope="session")

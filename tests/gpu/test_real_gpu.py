@@ -24,11 +24,13 @@ from edge.devices import open_device
 from edge.devices.cuda.driver import Driver, gpu_fault, open_driver
 from edge.devices.cuda.kernels.device_plan import ViewPlan, rgb_coefficients
 from edge.devices.cuda.kernels.flow_plan import FlowPlan, allocate_luma
-from edge.motion.spec import PRESETS, TVL1Spec
+from edge.devices.cuda.kernels.launches import pack
+from edge.motion.spec import PRESETS
 from edge.motion.tvl1 import TVL1
 from edge.video.frames import Geometry, Normalisation, resize_to_model, rgb_tensor
 from tests.benchmarks.kernels import bytes_through_memory, peak_bandwidth
 from tests.support.answers import STACK, assert_same, infer
+from tests.support.cuda.on_gpu import flow_on_gpu, run
 from tests.support.engines import copy_bundle
 from tests.support.flows import FLOW_ROOT, PAIRS, moving_pair, read_luma
 from tests.support.frames import noise_frame, street
@@ -51,21 +53,6 @@ def driver() -> Iterator[Driver]:
         yield opened
 
 
-def gpu_flow(
-    driver: Driver, spec: TVL1Spec, first: NDArray[np.uint8], second: NDArray[np.uint8]
-) -> NDArray[np.float32]:
-    luma = allocate_luma(first.shape, driver.allocate)
-    plan = FlowPlan(spec, first.shape, luma, driver.allocate)
-    for slot, plane in enumerate((first, second)):
-        driver.write(luma[slot], plane.astype(np.float32))
-    stream = driver.stream()
-    driver.launch([*plan.pyramids[0], *plan.pyramids[1], *plan.flows[1]], stream)
-    stream.synchronize()
-    out = np.empty((2, *first.shape), np.float32)
-    driver.read(plan.flow, out)
-    return out
-
-
 def assert_close(found: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
     apart = np.abs(found - expected)
     assert apart.mean() < 0.02
@@ -77,7 +64,7 @@ def assert_close(found: NDArray[np.float32], expected: NDArray[np.float32]) -> N
 def test_flow_is_that_of_the_cpu(driver: Driver, size_hw: tuple[int, int], preset: str) -> None:
     pair = moving_pair(size_hw, 2.3, -1.2)
     spec = PRESETS[preset]
-    assert_close(gpu_flow(driver, spec, *pair), TVL1(spec, size_hw)(*pair))
+    assert_close(flow_on_gpu(driver, spec, *pair), TVL1(spec, size_hw)(*pair))
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -86,7 +73,7 @@ def test_flow_is_that_of_the_cpu_on_real_pairs(driver: Driver, name: str) -> Non
         pytest.skip(f"no flow ground truth at {FLOW_ROOT}; set FLOW_ROOT")
     first, second = (read_luma(FLOW_ROOT / file) for file in PAIRS[name][:2])
     spec = PRESETS["fast"]
-    assert_close(gpu_flow(driver, spec, first, second), TVL1(spec, first.shape)(first, second))
+    assert_close(flow_on_gpu(driver, spec, first, second), TVL1(spec, first.shape)(first, second))
 
 
 @pytest.mark.parametrize("size_hw", [(240, 320), (1080, 1920), (144, 176)])
@@ -100,10 +87,7 @@ def test_frames_become_what_the_cpu_makes_of_them(driver: Driver, size_hw: tuple
     source = driver.place(packed)
     colour = driver.place(rgb_coefficients(frame.matrix, normalisation))
     luma, rgb = driver.allocate(4 * 224 * 224), driver.allocate(12 * 224 * 224)
-    stream = driver.stream()
-    launches = [plan.luma(source, luma), plan.rgb(source, luma, colour, rgb)]
-    driver.launch(launches, stream)
-    stream.synchronize()
+    run(driver, [plan.luma(source, luma), plan.rgb(source, luma, colour, rgb)])
     expected = resize_to_model(frame, geometry)
     found_luma = np.empty((224, 224), np.float32)
     found_rgb = np.empty((3, 224, 224), np.float32)
@@ -123,10 +107,11 @@ def test_time_of_flow(
     plan = FlowPlan(PRESETS["fast"], size_hw, luma, driver.allocate)
     stream, begin, end = driver.stream(), driver.event(), driver.event()
     launches = [*plan.pyramids[1], *plan.flows[1]]
+    packed = pack(launches)
     times_ms = []
     for _ in range(220):
         begin.record(stream)
-        driver.launch(launches, stream)
+        driver.launch(packed, stream)
         end.record(stream)
         end.synchronize()
         times_ms.append(end.time_since(begin))
@@ -184,13 +169,16 @@ def test_ten_thousand_frames_take_no_more_memory(driver: Driver) -> None:
     view = ViewPlan((240, 320), False, (1, 1), geometry, driver.place)
     device_frame = driver.allocate(view.frame_bytes)
     pinned, stream = driver.pinned(view.frame_bytes), driver.stream()
+    packed = [
+        pack([view.luma(device_frame, luma[k]), *flow.pyramids[k], *flow.flows[k]])
+        for k in range(2)
+    ]
 
     def push(index: int) -> None:
         view.pack(replace(street(0), index=index), pinned.array)
         driver.upload(device_frame, pinned.array, stream)
         turn = index % 2
-        driver.launch([view.luma(device_frame, luma[turn])], stream)
-        driver.launch([*flow.pyramids[turn], *flow.flows[turn]], stream)
+        driver.launch(packed[turn], stream)
         stream.synchronize()
 
     for index in range(100):

@@ -146,6 +146,8 @@ class IExecutionContext(Guarded):
 def _run(engine: Any, addresses: dict[str, int]) -> None:
     shapes = {name: engine.get_tensor_shape(name) for name in (INPUT, OUTPUT)}
     arrays = {name: _host_array(addresses[name], shape) for name, shape in shapes.items()}
+    for name, array in arrays.items():
+        engine._trt._access(addresses[name], array.nbytes, name == OUTPUT)
     network = _cpu_network(engine._onnx, shapes[INPUT], shapes[OUTPUT][1])
     arrays[OUTPUT][:] = network(arrays[INPUT])
 

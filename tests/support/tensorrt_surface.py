@@ -67,11 +67,13 @@ CLASSES = (
 
 Job = Callable[[], None]
 Enqueue = Callable[[int, Job], None]
+Access = Callable[[int, int, bool], None]
 
 
 class Surface(ModuleType):
     """The module. dla_cores, fast_int8: of the device. gpu: whether there is one at all. enqueue:
     gets each inference, as (stream handle, job), and calls the job when it likes; at once if None.
+    access: is told (address, bytes, whether to write) before memory is read or written.
     refuse_enqueue: execute_async_v3 answers False. api: the version whose names these are, where
     that is another.
     """
@@ -84,6 +86,7 @@ class Surface(ModuleType):
         fast_int8: bool = True,
         gpu: bool = True,
         enqueue: Enqueue | None = None,
+        access: Access | None = None,
         refuse_enqueue: bool = False,
         api: str | None = None,
     ) -> None:
@@ -92,6 +95,7 @@ class Surface(ModuleType):
         self._api: dict[str, Any] = json.loads((API / f"api_{api or version}.json").read_text())
         self._dla_cores, self._fast_int8, self._gpu = dla_cores, fast_int8, gpu
         self._enqueue = enqueue or (lambda handle, job: job())
+        self._access = access or (lambda address, size, write: None)
         self._refuse_enqueue = refuse_enqueue
         self._built: list[dict[str, Any]] = []
         _add_enums(self)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import Bundle, Manifest
 from edge.bundle.network import Precision
-from edge.devices.cuda.driver import Driver, open_driver
+from edge.devices.cuda.driver import Driver, load_driver
 from edge.devices.cuda.kernels.flow_plan import FLOW_PLANS
 from edge.devices.cuda.network import Network
 from edge.devices.cuda.shared import SharedResources
@@ -65,15 +65,20 @@ class CUDADevice:
         self.description = f"cuda: {driver.gpu.name}"
 
     def open_context(self) -> CUDASourceContext:
-        if self._closed_contexts:
-            return self._closed_contexts.pop()
-        return CUDASourceContext(self._shared, self._closed_contexts)
+        with self._shared.driver:
+            if self._closed_contexts:
+                return self._closed_contexts.pop()
+            return CUDASourceContext(self._shared, self._closed_contexts)
 
     def logits(self, stream: str, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self._shared.networks[stream].infer(tensor[None])[0]
+        with self._shared.driver:
+            return self._shared.networks[stream].infer(tensor[None])[0]
 
     def close(self) -> None:
-        self.cleanup.close()
+        if self._shared.driver.closed:
+            return
+        with self._shared.driver:
+            self.cleanup.close()
 
 
 def open_cuda(bundle: Bundle, flow_wanted: bool, precision: Precision | None) -> CUDADevice:
@@ -84,8 +89,9 @@ def open_cuda(bundle: Bundle, flow_wanted: bool, precision: Precision | None) ->
     GPU, pycuda or TensorRT cannot be used, BundleError if TensorRT cannot read a network.
     """
     check_kernels(bundle.manifest)
-    with ExitStack() as stack:
-        driver = stack.enter_context(open_driver())
+    driver = load_driver()
+    with driver, ExitStack() as stack:
+        stack.callback(driver.close)
         trt = load_tensorrt()
         if warning := planted_engines(bundle):
             logger.warning("%s", warning)

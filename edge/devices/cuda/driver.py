@@ -5,10 +5,12 @@ It uses the GPU's primary context, as TensorRT does, so that both share memory a
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.devices.cuda.kernels.launches import FILES, KERNELS, Launch, source
+from edge.devices.cuda.kernels.launches import FILES, KERNELS, PackedLaunch, source
 from edge.devices.tensorrt.key import GPU
 from edge.errors import DeviceError
 from edge.files import check_private, make_private, user_cache, why, write_atomic
@@ -55,21 +57,80 @@ class Pinned:
         self.array: NDArray[np.uint8] = cuda.pagelocked_empty(size, np.uint8, mem_flags=flags)
         self.address = int(self.array.base.get_device_pointer())  # type: ignore[union-attr]
 
+    def release(self) -> None:
+        self.array = np.empty(0, np.uint8)
+
+
+class Memory:
+    """Memory of the GPU alone."""
+
+    def __init__(self, cuda: Any, size: int) -> None:
+        self._allocation = cuda.mem_alloc(size)
+        self.address = int(self._allocation)
+
+    def release(self) -> None:
+        self._allocation.free()
+
+
+class Event:
+    """A CUDA event. A thread that waits for it sleeps instead of spinning."""
+
+    def __init__(self, cuda: Any) -> None:
+        self.raw = cuda.Event(cuda.event_flags.BLOCKING_SYNC)
+
+    def record(self, stream: Stream) -> None:
+        self.raw.record(stream.raw)
+
+    def synchronize(self) -> None:
+        self.raw.synchronize()
+
+    def time_since(self, earlier: Event) -> float:
+        """Milliseconds on the GPU."""
+        return float(self.raw.time_since(earlier.raw))
+
+    def release(self) -> None:
+        self.raw = None
+
+
+class Stream:
+    """A CUDA stream. handle: the driver's own, for TensorRT."""
+
+    def __init__(self, cuda: Any) -> None:
+        self.raw = cuda.Stream()
+        self.handle = int(self.raw.handle)
+
+    def wait_for_event(self, event: Event) -> None:
+        self.raw.wait_for_event(event.raw)
+
+    def synchronize(self) -> None:
+        self.raw.synchronize()
+
+    def release(self) -> None:
+        self.raw = None
+
 
 @cache
 def _primary_context(cuda: Any) -> tuple[Any, Any]:
-    """The first GPU and its primary context, kept until the process ends: to release it, pycuda
-    would push it once more without popping it."""
+    """The first GPU and its primary context, kept until the process ends."""
     cuda.init()
     device = cuda.Device(0)
-    return device, device.retain_primary_context()
+    context = device.retain_primary_context()
+    atexit.register(_release_primary_context, context)
+    return device, context
 
 
-@contextmanager
-def open_driver() -> Iterator[Driver]:
-    """Use the first GPU within the block; CUDA errors in it become DeviceErrors.
+def _release_primary_context(context: Any) -> None:
+    """pycuda releases a primary context rightly only where it is current, and leaves it current in
+    the driver: so it is popped there before."""
+    context.push()
+    ctypes.CDLL("libcuda.so.1").cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+    context.detach()
 
-    Raises DeviceError if there is no GPU or no pycuda, or if the kernels cannot be compiled.
+
+def load_driver() -> Driver:
+    """The first GPU, with the kernels compiled.
+
+    Raises DeviceError if there is no GPU, no pycuda, or the kernels cannot be compiled.
     """
     fault = gpu_fault()
     if fault is not None:
@@ -82,38 +143,73 @@ def open_driver() -> Iterator[Driver]:
             f'PATH={_CUDA_FOLDER}:$PATH && pip install "twostream-edge[jetson]"'
         ) from None
     try:
-        device, context = _primary_context(cuda)
-        context.push()
-        driver = Driver(cuda, device)
-        try:
-            driver.load_kernels()
-            yield driver
-        finally:
-            driver.free()
-            context.pop()
+        driver = Driver(cuda, *_primary_context(cuda))
     except cuda.Error as error:
-        raise DeviceError(
-            f"device cuda: {error}; stop other programs that use the GPU, and see: twostream doctor"
-        ) from None
+        raise _device_error(error) from None
+    try:
+        with driver:
+            driver.load_kernels()
+    except BaseException:
+        driver.close()
+        raise
+    return driver
+
+
+@contextmanager
+def open_driver() -> Iterator[Driver]:
+    """`load_driver`, current until the end of the block, and then closed."""
+    driver = load_driver()
+    try:
+        with driver:
+            yield driver
+    finally:
+        driver.close()
+
+
+def _device_error(error: Exception) -> DeviceError:
+    return DeviceError(
+        f"device cuda: {error}; stop other programs that use the GPU, and see: twostream doctor"
+    )
 
 
 class Driver:
-    """A GPU whose context is current in this thread.
+    """A GPU, for the thread that opened it. What touches the GPU is done in `with driver:`, which
+    makes its context current; between such blocks nothing is, so no thread can end, and no other
+    library run, with a context that is not its own. What pycuda raises there is a DeviceError.
 
     gpu: its name and compute capability. integrated: whether it shares the host's memory (Jetson),
-    so that frames need no upload.
+    so that frames need no upload. closed: nothing of it can be used any more.
     """
 
-    def __init__(self, cuda: Any, device: Any) -> None:
+    def __init__(self, cuda: Any, device: Any, context: Any) -> None:
         attribute = cuda.device_attribute
         major, minor = device.compute_capability()
         count = device.get_attribute(attribute.MULTIPROCESSOR_COUNT)
         self.gpu = GPU(device.name(), f"{major}.{minor}", count)
         self.integrated = bool(device.get_attribute(attribute.INTEGRATED))
-        self._cuda = cuda
+        self.closed = False
+        self._cuda, self._context = cuda, context
+        self._thread = threading.current_thread()
+        self._owned: list[Any] = []  # whatever has to be released while the context is current
         self._architecture = f"sm_{major}{minor}"
-        self._memory: list[Any] = []
-        self._functions: dict[str, Any] = {}
+        self._launchers: dict[str, Any] = {}
+
+    def __enter__(self) -> Driver:
+        thread = threading.current_thread()
+        if thread is not self._thread:
+            raise DeviceError(
+                f"device cuda: thread {self._thread.name} opened it, thread {thread.name} uses it; "
+                "use and close a device in the thread that opened it"
+            )
+        if self.closed:
+            raise DeviceError("device cuda: it is closed; open it again")
+        self._context.push()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._cuda.Context.pop()
+        if isinstance(error, self._cuda.Error):
+            raise _device_error(error) from None
 
     def synchronize(self) -> None:
         """Wait for all work on the GPU. Does not raise: a CUDA error is also raised where a result
@@ -123,28 +219,30 @@ class Driver:
         except self._cuda.Error:
             logger.debug("the GPU did not finish its work", exc_info=True)
 
-    def free(self) -> None:
-        """Free all memory and kernels."""
-        self.synchronize()
-        self._functions = {}
-        for allocation in self._memory:
-            allocation.free()
-        self._memory = []
+    def close(self) -> None:
+        """Free all memory, streams, events and kernels."""
+        with self:
+            self.synchronize()
+            self._launchers = {}
+            for owned in self._owned:
+                owned.release()
+            self._owned = []
+            self.closed = True
 
     def allocate(self, size: int) -> int:
         """The address of `size` zeroed bytes on the GPU, valid until the driver is closed. Raises
         DeviceError if there is not enough memory."""
         try:
-            allocation = self._cuda.mem_alloc(size)
+            memory = Memory(self._cuda, size)
         except self._cuda.MemoryError:
             free, total = self._cuda.mem_get_info()
             raise DeviceError(
                 f"device cuda: no memory for {size >> 10} KiB more ({free >> 20} of "
                 f"{total >> 20} MiB are free); stop other programs"
             ) from None
-        self._memory.append(allocation)
-        self._cuda.memset_d8(int(allocation), 0, size)
-        return int(allocation)
+        self._owned.append(memory)
+        self._cuda.memset_d8(memory.address, 0, size)
+        return memory.address
 
     def place(self, array: NDArray[Any]) -> int:
         """The address of a copy of an array on the GPU, valid until the driver is closed."""
@@ -162,29 +260,32 @@ class Driver:
 
     def pinned(self, size: int) -> Pinned:
         """Allocate `size` bytes of pinned memory."""
-        return Pinned(self._cuda, size)
+        self._owned.append(Pinned(self._cuda, size))
+        return self._owned[-1]  # type: ignore[no-any-return]
 
-    def upload(self, address: int, pinned: NDArray[np.uint8], stream: Any) -> None:
+    def upload(self, address: int, pinned: NDArray[np.uint8], stream: Stream) -> None:
         """Start a copy from pinned memory."""
-        self._cuda.memcpy_htod_async(address, pinned, stream)
+        self._cuda.memcpy_htod_async(address, pinned, stream.raw)
 
-    def download(self, pinned: NDArray[np.uint8], address: int, stream: Any) -> None:
+    def download(self, pinned: NDArray[np.uint8], address: int, stream: Stream) -> None:
         """Start a copy to pinned memory."""
-        self._cuda.memcpy_dtoh_async(pinned, address, stream)
+        self._cuda.memcpy_dtoh_async(pinned, address, stream.raw)
 
-    def stream(self) -> Any:
+    def stream(self) -> Stream:
         """A new CUDA stream."""
-        return self._cuda.Stream()
+        self._owned.append(Stream(self._cuda))
+        return self._owned[-1]  # type: ignore[no-any-return]
 
-    def event(self) -> Any:
-        """A new CUDA event. A thread that waits for it sleeps instead of spinning."""
-        return self._cuda.Event(self._cuda.event_flags.BLOCKING_SYNC)
+    def event(self) -> Event:
+        """A new CUDA event."""
+        self._owned.append(Event(self._cuda))
+        return self._owned[-1]  # type: ignore[no-any-return]
 
-    def launch(self, launches: Sequence[Launch], stream: Any) -> None:
+    def launch(self, launches: Iterable[PackedLaunch], stream: Stream) -> None:
         """Enqueue kernels on a stream, in order."""
         for launch in launches:
-            function = self._functions[launch.kernel]
-            function.prepared_async_call(launch.grid, (*launch.block, 1), stream, *launch.arguments)
+            launcher = self._launchers[launch.kernel]
+            launcher(launch.grid, launch.block, launch.arguments, 0, stream.raw)
 
     def free_bytes(self) -> int:
         """Free memory on the GPU, in bytes."""
@@ -194,10 +295,10 @@ class Driver:
         """Load all kernels, compiled before or now. Raises DeviceError if nvcc is missing or cannot
         compile for this GPU."""
         modules = {file: self._load(file) for file in FILES}
-        for kernel, (file, types) in KERNELS.items():
-            function = modules[file].get_function(kernel)
-            function.prepare(types)
-            self._functions[kernel] = function
+        for kernel, (file, _) in KERNELS.items():
+            # Not prepared_async_call, which packs the arguments anew for each launch, and makes a
+            # second, deprecated call of the driver.
+            self._launchers[kernel] = modules[file].get_function(kernel)._launch_kernel
 
     def _load(self, file: str) -> Any:
         """The module of one source file, from the user's cache or compiled."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import Bundle
-from edge.devices.cuda.driver import Driver
+from edge.devices.cuda.driver import Driver, Stream
 from edge.devices.tensorrt.engine import Engine
 from edge.devices.tensorrt.get_or_build import ReadyEngine
 
@@ -33,18 +33,18 @@ class Network:
         self.input = driver.allocate(4 * int(np.prod(shape)))
         self.logits = driver.allocate(4 * self._classes)
         self._engine.bind(self.input, self.logits)
+        self._stream = driver.stream()  # of `infer`
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(1, channels, H, W) -> (1, C) logits, synchronously."""
-        stream = self._driver.stream()
         out = np.empty((1, self._classes), np.float32)
         self._driver.write(self.input, batch)
-        self.enqueue(stream)
-        stream.synchronize()
+        self.enqueue(self._stream)
+        self._stream.synchronize()
         self._driver.read(self.logits, out)
         return out
 
-    def enqueue(self, stream: Any) -> None:
+    def enqueue(self, stream: Stream) -> None:
         """Enqueue an inference on a CUDA stream: `input` -> `logits`."""
         self._engine.enqueue(stream.handle)
 

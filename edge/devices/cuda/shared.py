@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import get_args
 
 from edge.bundle.manifest import Manifest
-from edge.devices.cuda.driver import Driver
+from edge.devices.cuda.driver import Driver, Stream
 from edge.devices.cuda.kernels.device_plan import ViewPlan, rgb_coefficients
-from edge.devices.cuda.kernels.launches import Launch
+from edge.devices.cuda.kernels.launches import PackedLaunch, pack
 from edge.devices.cuda.network import Network
 from edge.devices.cuda.slot import Slot
 from edge.video.frames import Frame, Matrix
@@ -56,14 +56,16 @@ class SharedResources:
         side.wait_for_event(slot.events["resized"])
         for name, coefficients in self._coefficients.items():
             rgb = view.rgb(source, luma, coefficients[matrix], self.networks[name].input)
-            self.start_network(name, rgb, slot, side)
+            self.start_network(name, pack([rgb]), slot, side)
         slot.events["side"].record(side)
 
-    def start_network(self, name: str, fill_input: Launch, slot: Slot, stream: Any) -> None:
+    def start_network(
+        self, name: str, fill_input: tuple[PackedLaunch, ...], slot: Slot, stream: Stream
+    ) -> None:
         """Enqueue one network on a CUDA stream: fill its input, run it, and copy its logits to the
         slot."""
         network = self.networks[name]
-        self.driver.launch([fill_input], stream)
+        self.driver.launch(fill_input, stream)
         slot.began[name].record(stream)
         network.enqueue(stream)
         slot.ended[name].record(stream)

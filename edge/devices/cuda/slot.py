@@ -20,6 +20,7 @@ class Slot:
 
     def __init__(self, driver: Driver, manifest: Manifest) -> None:
         height, width = manifest.geometry.size_hw
+        self.driver = driver
         self.frame: Pinned | None = None
         self.device_frame = 0
         classes = len(manifest.classes)

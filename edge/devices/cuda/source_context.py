@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from edge.devices import Inference
 from edge.devices.cuda.driver import Driver
 from edge.devices.cuda.kernels.device_plan import RingPlan, StackPlan, ViewPlan
-from edge.devices.cuda.kernels.flow_plan import FLOW_PLANS, SLOTS, FlowPlan, allocate_luma
+from edge.devices.cuda.kernels.flow_plan import FLOW_PLANS, SLOTS, allocate_luma
+from edge.devices.cuda.kernels.launches import PackedLaunch, pack
 from edge.devices.cuda.shared import SharedResources
 from edge.devices.cuda.slot import Slot
 from edge.devices.expired import ResultExpiredError
@@ -38,24 +39,26 @@ class _CUDAFuture:
     def flows(self) -> Mapping[Spec, FlowBytes]:
         if self.flow_shape is None:
             return {}
-        flows = self._wait().flows
-        return {
-            spec: pinned.array.reshape(self.flow_shape).copy() for spec, pinned in flows.items()
-        }
+        with self.slot.driver:
+            flows = self._wait().flows
+            return {
+                spec: pinned.array.reshape(self.flow_shape).copy() for spec, pinned in flows.items()
+            }
 
     def result(self) -> Inference | None:
         if not self.infer:
             return None
-        slot = self._wait()
-        events = slot.events
-        logits = {
-            name: pinned.array.view(np.float32).copy() for name, pinned in slot.logits.items()
-        }
-        stages_ms = {"resize": float(events["resized"].time_since(events["begin"]))}
-        if slot.flows:
-            stages_ms["flow"] = float(events["flow"].time_since(events["resized"]))
-        for name in logits:
-            stages_ms[name] = float(slot.ended[name].time_since(slot.began[name]))
+        with self.slot.driver:
+            slot = self._wait()
+            events = slot.events
+            logits = {
+                name: pinned.array.view(np.float32).copy() for name, pinned in slot.logits.items()
+            }
+            stages_ms = {"resize": events["resized"].time_since(events["begin"])}
+            if slot.flows:
+                stages_ms["flow"] = events["flow"].time_since(events["resized"])
+            for name in logits:
+                stages_ms[name] = slot.ended[name].time_since(slot.began[name])
         return Inference(logits, stages_ms | {"host": self.host_ms})
 
     def _wait(self) -> Slot:
@@ -67,11 +70,16 @@ class _CUDAFuture:
 
 @dataclass(frozen=True, slots=True)
 class _Motion:
-    """One motion method, the ring of its flows, and the inputs of its networks, by stream."""
+    """One motion method, its launches packed but for `quantise`, whose scale changes by frame.
 
-    flow: FlowPlan
+    pyramids, flows: by the slot of the luma picture. ring: of its flows. stacks: the inputs of its
+    networks, by stream, and then by the newest slot of the ring.
+    """
+
+    pyramids: Sequence[tuple[PackedLaunch, ...]]
+    flows: Sequence[tuple[PackedLaunch, ...]]
     ring: RingPlan
-    stacks: Mapping[str, StackPlan]
+    stacks: Mapping[str, Sequence[tuple[PackedLaunch, ...]]]
 
 
 def _plan_motion(shared: SharedResources, spec: Spec, luma: list[int]) -> _Motion:
@@ -83,10 +91,15 @@ def _plan_motion(shared: SharedResources, spec: Spec, luma: list[int]) -> _Motio
     slots = max(stream.input.stack for stream in streams.values())
     ring = RingPlan(spec, size_hw, slots, flow.flow, driver.allocate)  # type: ignore[arg-type]
     stacks = {
-        name: StackPlan(ring, s.input.stack, s.normalisation, shared.networks[name].input)
+        name: StackPlan(ring, s.input.stack, s.normalisation, shared.networks[name].input).stacks
         for name, s in streams.items()
     }
-    return _Motion(flow, ring, stacks)
+    return _Motion(
+        [pack(launches) for launches in flow.pyramids],
+        [pack(launches) for launches in flow.flows],
+        ring,
+        {name: [pack([launch]) for launch in launches] for name, launches in stacks.items()},
+    )
 
 
 class CUDASourceContext:
@@ -111,30 +124,16 @@ class CUDASourceContext:
         self._previous_s = 0.0
 
     def submit(self, frame: Frame, infer: bool) -> _CUDAFuture:
-        shared, driver, main = self._shared, self._driver, self._shared.main
-        interval_s = frame.time_s - self._previous_s
-        if self._frames and interval_s <= 0:
-            raise ValueError(f"frame times must rise: {self._previous_s} then {frame.time_s}")
         turn = self._submitted % SLOTS
-        slot, luma = self._slots[turn], self._luma[turn]
-        slot.take(self._submitted)
-        started = time.perf_counter()
-        view = shared.view(frame)
-        infer = infer and self._frames >= shared.manifest.history
-        source = self._upload(view, frame, slot)
-        driver.launch([view.luma(source, luma)], main)
-        slot.events["resized"].record(main)
-        if infer:
-            shared.start_rgb_networks(view, frame.matrix, slot, source, luma)
-        flow_shape = self._compute_flows(slot, turn, interval_s)
-        slot.events["flow"].record(main)
-        if infer:
-            for motion in self._motions.values():
-                newest = (self._frames - 1) % motion.ring.slots
-                for name, plan in motion.stacks.items():
-                    shared.start_network(name, plan.stacks[newest], slot, main)
-            main.wait_for_event(slot.events["side"])
-        slot.events["done"].record(main)
+        slot = self._slots[turn]
+        with self._driver:
+            interval_s = frame.time_s - self._previous_s
+            if self._frames and interval_s <= 0:
+                raise ValueError(f"frame times must rise: {self._previous_s} then {frame.time_s}")
+            slot.take(self._submitted)
+            started = time.perf_counter()
+            infer = infer and self._frames >= self._shared.manifest.history
+            flow_shape = self._start(frame, slot, turn, interval_s, infer)
         self._submitted += 1
         self._frames += 1
         self._previous_s = frame.time_s
@@ -148,6 +147,31 @@ class CUDASourceContext:
         self.clear()
         self._closed.append(self)
 
+    def _start(
+        self, frame: Frame, slot: Slot, turn: int, interval_s: float, infer: bool
+    ) -> tuple[int, int, int] | None:
+        """Enqueue all work for a frame. Returns the shape (2, H, W) of its flows if they are copied
+        to the host, else None.
+
+        Flow comes first: a frame takes longest for it and for the networks that wait for it.
+        """
+        shared, driver, main = self._shared, self._driver, self._shared.main
+        view, luma = shared.view(frame), self._luma[turn]
+        source = self._upload(view, frame, slot)
+        driver.launch(pack([view.luma(source, luma)]), main)
+        slot.events["resized"].record(main)
+        flow_shape = self._compute_flows(slot, turn, interval_s)
+        slot.events["flow"].record(main)
+        if infer:
+            shared.start_rgb_networks(view, frame.matrix, slot, source, luma)
+            for motion in self._motions.values():
+                newest = (self._frames - 1) % motion.ring.slots
+                for name, stacks in motion.stacks.items():
+                    shared.start_network(name, stacks[newest], slot, main)
+            main.wait_for_event(slot.events["side"])
+        slot.events["done"].record(main)
+        return flow_shape
+
     def _compute_flows(
         self, slot: Slot, turn: int, interval_s: float
     ) -> tuple[int, int, int] | None:
@@ -155,11 +179,11 @@ class CUDASourceContext:
         if they are copied to the host, else None."""
         shared, driver, main = self._shared, self._driver, self._shared.main
         for spec, motion in self._motions.items():
-            driver.launch(motion.flow.pyramids[turn], main)
+            driver.launch(motion.pyramids[turn], main)
             if self._frames:
                 index = self._frames - 1
-                driver.launch(motion.flow.flows[turn], main)
-                driver.launch([motion.ring.quantise(index, interval_s)], main)
+                driver.launch(motion.flows[turn], main)
+                driver.launch(pack([motion.ring.quantise(index, interval_s)]), main)
                 if shared.flow_wanted:
                     driver.download(slot.flows[spec].array, motion.ring.slot(index), main)
         if not (self._frames and self._motions and shared.flow_wanted):

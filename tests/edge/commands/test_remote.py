@@ -272,11 +272,11 @@ def test_the_real_command_on_the_remote(board: Board, tmp_path: Path, demo_bundl
     """`build --remote` here, `build` and `verify` there, on doubles of GPU and TensorRT."""
     board.command.write_text(
         f"#!/bin/sh\nexport PYTHONPATH={shlex.quote(str(REPOSITORY))}\n"
-        f'exec {shlex.quote(sys.executable)} -m tests.support.cuda.twostream_on_doubles "$@"\n'
+        f'exec {shlex.quote(sys.executable)} -m tests.support.cuda.twostream_on_standins "$@"\n'
     )
     folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
     done = twostream("build", folder, "--remote", board.target, "--workspace", 64)
     assert done.returncode == 0, done.stderr
     assert "board: spatial: int8 " in done.stderr
-    assert "board: the bundle is right on cuda: Double, TensorRT 10.3.0 int8/int8" in done.stderr
+    assert "board: the bundle is right on cuda: Stand-in, TensorRT 10.3.0 int8/int8" in done.stderr
     assert not (folder / "engines").exists()

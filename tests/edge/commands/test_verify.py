@@ -20,8 +20,7 @@ from edge.inputs import flow_stack, rgb
 from edge.motion import tvl1
 from edge.video.frames import Frame, Geometry, center_crop, resize_to_model, yuv_coefficients
 from tests.support.bundles import STREAMS, write_bundle
-from tests.support.cuda import on_cpu
-from tests.support.cuda.pycuda_double import GPU, install
+from tests.support.cuda.gpu import Plug
 from tests.support.parity import copy_with_parity, little_flow
 
 Patch = pytest.MonkeyPatch
@@ -35,10 +34,6 @@ def _own_cache(tmp_path: Path, monkeypatch: Patch) -> None:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory, demo_bundle: Path) -> Bundle:
     return copy_with_parity(demo_bundle, tmp_path_factory.mktemp("verify") / "b", little_flow)
-
-
-def on_cuda(patch: Patch) -> None:
-    install(patch, GPU())
 
 
 # The CPU ------------------------------------------------------------------------------------------
@@ -172,23 +167,25 @@ FAULTS = {  # name: file, what stands there, what would be wrong, what verify sa
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_small_faults_of_a_cuda_kernel_are_found(
-    name: str, bundle: Bundle, tmp_path: Path, monkeypatch: Patch
+    name: str, bundle: Bundle, tmp_path: Path, monkeypatch: Patch, plug: Plug
 ) -> None:
     file, right, wrong, says = FAULTS[name]
-    on_cuda(monkeypatch)
+    plug()
     text = launches.source(file)
     assert text.count(right) == 1
     for each in launches.FILES:
         (tmp_path / each).write_text(launches.source(each))
     (tmp_path / file).write_text(text.replace(right, wrong))
-    monkeypatch.setattr(on_cpu, "FOLDER", tmp_path)
+    monkeypatch.setattr(launches, "FOLDER", tmp_path)
     with pytest.raises(DeviceError, match=says):
         verify(bundle.path, "cuda")
 
 
 @pytest.mark.slow
-def test_the_wrong_colour_matrix_on_a_gpu_is_found(bundle: Bundle, monkeypatch: Patch) -> None:
-    on_cuda(monkeypatch)
+def test_the_wrong_colour_matrix_on_a_gpu_is_found(
+    bundle: Bundle, monkeypatch: Patch, plug: Plug
+) -> None:
+    plug()
     monkeypatch.setattr(device_plan, "yuv_coefficients", lambda matrix: yuv_coefficients("bt709"))
     with pytest.raises(DeviceError, match="the input of spatial is wrong"):
         verify(bundle.path, "cuda")
@@ -200,13 +197,11 @@ def test_the_wrong_colour_matrix_on_a_gpu_is_found(bundle: Bundle, monkeypatch: 
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("streams", STREAMS)
-def test_bundles_of_any_streams_pass(
-    streams: str, device: str, tmp_path: Path, monkeypatch: Patch
-) -> None:
+def test_bundles_of_any_streams_pass(streams: str, device: str, tmp_path: Path, plug: Plug) -> None:
     """A line for each method of motion, a line for each stream."""
     small = write_bundle(tmp_path / "b", STREAMS[streams])
     if device == "cuda":
-        on_cuda(monkeypatch)
+        plug()
     lines = verify(small.path, device)
     flows, rest = lines[: len(small.manifest.motions)], lines[len(small.manifest.motions) : -1]
     assert all(line.startswith("tvl1 of ") for line in flows)
@@ -217,9 +212,9 @@ def test_bundles_of_any_streams_pass(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_the_demo_bundle_passes(device: str, bundle: Bundle, monkeypatch: Patch) -> None:
+def test_the_demo_bundle_passes(device: str, bundle: Bundle, plug: Plug) -> None:
     if device == "cuda":
-        on_cuda(monkeypatch)
+        plug()
     lines = verify(bundle.path, device)
     assert [line.split()[0] for line in lines[:-1]] == ["tvl1", "spatial", "temporal"]
     assert all("same top-1 3 of 3" in line for line in lines[1:-1])

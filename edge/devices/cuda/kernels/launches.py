@@ -4,6 +4,8 @@ same launches on a CPU, from the same source files.
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +33,32 @@ class Launch:
     grid: tuple[int, int]
     block: tuple[int, int]
     arguments: tuple[int | float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedLaunch:
+    """A launch as the driver takes it. block: (x, y, 1). arguments: packed."""
+
+    kernel: str
+    grid: tuple[int, int]
+    block: tuple[int, int, int]
+    arguments: bytes
+
+
+def pack(launches: Iterable[Launch]) -> tuple[PackedLaunch, ...]:
+    """Once for launches that are made again and again: packing costs the host as much as launching.
+
+    Raises struct.error for arguments that are not those of the kernel.
+    """
+    return tuple(
+        PackedLaunch(
+            launch.kernel,
+            launch.grid,
+            (*launch.block, 1),
+            struct.pack(KERNELS[launch.kernel][1], *launch.arguments),
+        )
+        for launch in launches
+    )
 
 
 def source(file: str) -> str:

@@ -1,15 +1,21 @@
-"""The CUDA kernels, run on the CPU from their own source, against the code that they must equal."""
+"""The CUDA kernels, run on the CPU from their own source, against the code that they must equal.
+
+The stand-in for the GPU checks each access to memory: see tests/support/cuda/libcuda.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from edge.devices.cuda.driver import Driver, open_driver
 from edge.devices.cuda.kernels import launches
 from edge.devices.cuda.kernels.area_weights import area_weights
 from edge.devices.cuda.kernels.device_plan import (
@@ -25,13 +31,14 @@ from edge.devices.cuda.kernels.flow_plan import (
     tiles,
 )
 from edge.devices.cuda.kernels.launches import Launch
+from edge.errors import DeviceError
 from edge.motion.quantise import quantise
-from edge.motion.spec import PRESETS, TVL1Spec
+from edge.motion.spec import PRESETS
 from edge.motion.stack import stack_tensor
 from edge.motion.tvl1 import TVL1
 from edge.video.frames import Frame, Geometry, Normalisation, resize_to_model, rgb_tensor
-from tests.support.cuda import on_cpu
-from tests.support.cuda.on_cpu import Memory, run
+from tests.support.cuda.gpu import GPU, Plug
+from tests.support.cuda.on_gpu import flow_on_gpu, read, run
 from tests.support.flows import (
     FLOW_ROOT,
     PAIRS,
@@ -46,26 +53,25 @@ ORDERS = (0, 1, 2, 3)  # as numbered, reversed, two shuffles
 Planes = NDArray[np.uint8]
 
 
-def kernel_flow(
-    spec: TVL1Spec, first: Planes, second: Planes, order: int = 0
-) -> NDArray[np.float32]:
-    memory = Memory()
-    luma = allocate_luma(first.shape, memory.allocate)
-    plan = FlowPlan(spec, first.shape, luma, memory.allocate)
-    for slot, plane in enumerate((first, second)):
-        memory.read(luma[slot], plane.shape, np.float32)[:] = plane
-    for launch in (*plan.pyramids[0], *plan.pyramids[1], *plan.flows[1]):
-        run(launch, order)
-    memory.check_guards()
-    return memory.read(plan.flow, (2, *first.shape), np.float32).copy()
+@pytest.fixture
+def gpu(plug: Plug) -> GPU:
+    return plug()
+
+
+@pytest.fixture
+def driver(gpu: GPU) -> Iterator[Driver]:
+    with open_driver() as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("size_hw", [(97, 131), (64, 64), (65, 129), (33, 20), (5, 1), (1, 1)])
-def test_flow_is_that_of_the_cpu_at_odd_sizes(size_hw: tuple[int, int], preset: str) -> None:
+def test_flow_is_that_of_the_cpu_at_odd_sizes(
+    size_hw: tuple[int, int], preset: str, driver: Driver
+) -> None:
     spec = PRESETS[preset]
     pair = moving_pair(size_hw, 2.3, -1.2)
-    found, expected = kernel_flow(spec, *pair), TVL1(spec, size_hw)(*pair)
+    found, expected = flow_on_gpu(driver, spec, *pair), TVL1(spec, size_hw)(*pair)
     np.testing.assert_allclose(found, expected, atol=2e-3)
     if min(size_hw) > 90:
         assert np.abs(found[0, 10:-10, 10:-10] - 2.3).mean() < 0.1
@@ -74,7 +80,7 @@ def test_flow_is_that_of_the_cpu_at_odd_sizes(size_hw: tuple[int, int], preset: 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("name", PAIRS)
-def test_flow_is_that_of_the_cpu_on_real_pairs(name: str, preset: str) -> None:
+def test_flow_is_that_of_the_cpu_on_real_pairs(name: str, preset: str, driver: Driver) -> None:
     """`accurate` on FlyingChairs has pixels that sit between two solutions: there the CPU's own
     flow moves as much when theta changes by 1e-7 up or down, and that is the bound. How much that
     is depends on the processor: 0.19 to 0.25 px have been seen."""
@@ -82,7 +88,10 @@ def test_flow_is_that_of_the_cpu_on_real_pairs(name: str, preset: str) -> None:
         pytest.skip(f"no flow ground truth at {FLOW_ROOT}; set FLOW_ROOT")
     first, second = (read_luma(FLOW_ROOT / file) for file in PAIRS[name][:2])
     truth, spec = read_flo(FLOW_ROOT / PAIRS[name][2]), PRESETS[preset]
-    found, expected = kernel_flow(spec, first, second), TVL1(spec, first.shape)(first, second)
+    found, expected = (
+        flow_on_gpu(driver, spec, first, second),
+        TVL1(spec, first.shape)(first, second),
+    )
     nudges = [spec.model_copy(update={"theta": spec.theta * (1 + e)}) for e in (1e-7, -1e-7)]
     moved = [np.abs(TVL1(nudged, first.shape)(first, second) - expected) for nudged in nudges]
     restless = max(np.quantile(change, 0.99) for change in moved)
@@ -93,7 +102,7 @@ def test_flow_is_that_of_the_cpu_on_real_pairs(name: str, preset: str) -> None:
     assert abs(endpoint_error(found, truth) - endpoint_error(expected, truth)) < 0.005
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     height=st.integers(1, 90),
     width=st.integers(1, 90),
@@ -102,19 +111,26 @@ def test_flow_is_that_of_the_cpu_on_real_pairs(name: str, preset: str) -> None:
     seed=st.integers(0, 2**16),
 )
 def test_any_size_and_length_is_that_of_the_cpu(
-    height: int, width: int, scales: int, iterations: int, seed: int
+    height: int, width: int, scales: int, iterations: int, seed: int, driver: Driver
 ) -> None:
     """Of noise, with one warp: more of them make what was rounded apart grow without end."""
     changes = {"scales": scales, "iterations": iterations, "warps": 1}
     spec = PRESETS["fast"].model_copy(update=changes)
     first, second = np.random.default_rng(seed).integers(0, 256, (2, height, width), np.uint8)
-    found, expected = kernel_flow(spec, first, second), TVL1(spec, (height, width))(first, second)
+    found, expected = (
+        flow_on_gpu(driver, spec, first, second),
+        TVL1(spec, (height, width))(first, second),
+    )
     np.testing.assert_allclose(found, expected, atol=0.02)
 
 
-def test_flow_has_no_race() -> None:
+def test_flow_does_not_depend_on_the_order_of_threads(gpu: GPU, driver: Driver) -> None:
+    """Nor do threads share memory without a barrier between, which breaks the context here."""
     pair = moving_pair((75, 139), 1.5, 0.5)  # several tiles and strips, none of them whole
-    flows = [kernel_flow(PRESETS["fast"], *pair, order) for order in ORDERS]
+    flows = []
+    for order in ORDERS:
+        gpu.set_thread_order(order)
+        flows.append(flow_on_gpu(driver, PRESETS["fast"], *pair))
     for other in flows[1:]:
         np.testing.assert_array_equal(other, flows[0])
 
@@ -122,7 +138,7 @@ def test_flow_has_no_race() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("barrier", range(5))
 def test_a_missing_barrier_is_found(
-    barrier: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    barrier: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: GPU
 ) -> None:
     parts = launches.source("tvl1.cu").split("__syncthreads();")
     assert len(parts) == 6
@@ -132,16 +148,17 @@ def test_a_missing_barrier_is_found(
     for file in launches.FILES:
         (tmp_path / file).write_text(launches.source(file))
     (tmp_path / "tvl1.cu").write_text(broken)
-    monkeypatch.setattr(on_cpu, "FOLDER", tmp_path)
+    monkeypatch.setattr(launches, "FOLDER", tmp_path)
     pair = moving_pair((75, 139), 1.5, 0.5)
-    flows = [kernel_flow(PRESETS["fast"], *pair, order) for order in ORDERS]
-    assert any((other != flows[0]).any() for other in flows[1:])
+    with pytest.raises(DeviceError, match="illegal memory access"), open_driver() as driver:
+        flow_on_gpu(driver, PRESETS["fast"], *pair)
+    assert "without a barrier between" in gpu.fault
 
 
 def test_the_amount_of_work_is_fixed() -> None:
-    memory = Memory()
-    luma = allocate_luma((224, 224), memory.allocate)
-    plan = FlowPlan(PRESETS["fast"], (224, 224), luma, memory.allocate)
+    addresses = count(256, 256)
+    luma = allocate_luma((224, 224), lambda size: next(addresses))
+    plan = FlowPlan(PRESETS["fast"], (224, 224), luma, lambda size: next(addresses))
     for slot in range(2):
         names = [launch.kernel for launch in (*plan.pyramids[slot], *plan.flows[slot])]
         counts = {name: names.count(name) for name in names}
@@ -155,23 +172,20 @@ def test_the_amount_of_work_is_fixed() -> None:
 
 
 def kernel_view(
-    frame: Frame, geometry: Geometry, normalisation: Normalisation
+    driver: Driver, frame: Frame, geometry: Geometry, normalisation: Normalisation
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Analysed luma and RGB tensor of a frame, by the kernels."""
-    memory = Memory()
     height, width = geometry.size_hw
-    luma, rgb = memory.allocate(4 * height * width), memory.allocate(12 * height * width)
-    plan = ViewPlan(frame.size_hw, frame.full_range, frame.pixel_aspect, geometry, memory.give)
+    luma, rgb = driver.allocate(4 * height * width), driver.allocate(12 * height * width)
+    plan = ViewPlan(frame.size_hw, frame.full_range, frame.pixel_aspect, geometry, driver.place)
     packed = np.zeros(plan.frame_bytes, np.uint8)
     plan.pack(frame, packed)
-    colour = memory.give(rgb_coefficients(frame.matrix, normalisation))
-    source = memory.give(packed)
-    run(plan.luma(source, luma))
-    run(plan.rgb(source, luma, colour, rgb))
-    memory.check_guards()
+    colour = driver.place(rgb_coefficients(frame.matrix, normalisation))
+    source = driver.place(packed)
+    run(driver, [plan.luma(source, luma), plan.rgb(source, luma, colour, rgb)])
     return (
-        memory.read(luma, (height, width), np.float32),
-        memory.read(rgb, (3, height, width), np.float32),
+        read(driver, luma, (height, width), np.float32),
+        read(driver, rgb, (3, height, width), np.float32),
     )
 
 
@@ -193,12 +207,12 @@ NORMALISATION = Normalisation(mean=(0.4, 0.45, 0.5), std=(0.2, 0.25, 0.3))
     ],
 )
 def test_a_frame_becomes_what_the_cpu_makes_of_it(
-    size_hw: tuple[int, int], full_range: bool
+    size_hw: tuple[int, int], full_range: bool, driver: Driver
 ) -> None:
     geometry = Geometry(aspect=(4, 3), size_hw=(224, 224), interpolation="area")
     matrix = "bt709" if size_hw[0] > 576 else "bt601"
     frame = noise_frame(*size_hw, full_range=full_range, matrix=matrix)
-    luma, rgb = kernel_view(frame, geometry, NORMALISATION)
+    luma, rgb = kernel_view(driver, frame, geometry, NORMALISATION)
     expected = resize_to_model(frame, geometry)
     apart = np.abs(luma - expected.y)
     assert apart.max() <= 1
@@ -210,12 +224,12 @@ def test_a_frame_becomes_what_the_cpu_makes_of_it(
     assert (levels > 0.01).mean() < (0.25 if grows else 0.02)
 
 
-def test_red_is_red() -> None:
+def test_red_is_red(driver: Driver) -> None:
     geometry = Geometry(aspect=(4, 3), size_hw=(32, 32), interpolation="area")
     red = noise_frame(240, 320)
     red.y[:], red.u[:], red.v[:] = 81, 90, 240
     plain = Normalisation(mean=(0.0,) * 3, std=(1.0,) * 3)
-    _, rgb = kernel_view(red, geometry, plain)
+    _, rgb = kernel_view(driver, red, geometry, plain)
     np.testing.assert_allclose(rgb.mean(axis=(1, 2)), (1.0, 0.0, 0.0), atol=0.01)
 
 
@@ -236,39 +250,36 @@ def test_weights_are_inside_the_view_and_sum_to_one(view: int, out: int, start: 
 
 
 @pytest.mark.parametrize("newest", [0, 1, 2, 3])
-def test_stacks_are_those_of_the_cpu(newest: int) -> None:
+def test_stacks_are_those_of_the_cpu(newest: int, driver: Driver) -> None:
     """Two networks that see as many flows as the ring has, and fewer."""
     spec, size_hw, slots = PRESETS["fast"], (32, 34), 4
     normalisation = Normalisation(mean=(0.5,), std=(0.25,))
-    memory = Memory()
-    flow = memory.allocate(8 * size_hw[0] * size_hw[1])
-    ring = RingPlan(spec, size_hw, slots, flow, memory.allocate)
-    outs = {length: memory.allocate(length * 8 * size_hw[0] * size_hw[1]) for length in (4, 3, 1)}
+    flow = driver.allocate(8 * size_hw[0] * size_hw[1])
+    ring = RingPlan(spec, size_hw, slots, flow, driver.allocate)
+    outs = {length: driver.allocate(length * 8 * size_hw[0] * size_hw[1]) for length in (4, 3, 1)}
     plans = {length: StackPlan(ring, length, normalisation, out) for length, out in outs.items()}
     rng = np.random.default_rng(1)
     expected = []
     for index in range(slots + 1 + newest):  # the ring goes round
         values = rng.normal(0, 12, (2, *size_hw)).astype(np.float32)
-        memory.read(flow, (2, *size_hw), np.float32)[:] = values
-        run(ring.quantise(index, 1 / 30))
+        driver.write(flow, values)
+        run(driver, [ring.quantise(index, 1 / 30)])
         expected.append(quantise(values, spec, 1 / 30))
         np.testing.assert_array_equal(
-            memory.read(ring.address, (slots, 2, *size_hw), np.uint8)[index % slots], expected[-1]
+            read(driver, ring.slot(index), (2, *size_hw), np.uint8), expected[-1]
         )
     for length, plan in plans.items():
-        run(plan.stacks[index % slots])
-        found = memory.read(outs[length], (2 * length, *size_hw), np.float32)
+        run(driver, [plan.stacks[index % slots]])
+        found = read(driver, outs[length], (2 * length, *size_hw), np.float32)
         wanted = stack_tensor(expected[-length:], normalisation)
         np.testing.assert_allclose(found, wanted, atol=1e-6)
-    memory.check_guards()
 
 
-def test_flow_bytes_round_half_up_and_saturate() -> None:
-    memory = Memory()
+def test_flow_bytes_round_half_up_and_saturate(driver: Driver) -> None:
     flow = np.array([-25, -20, 0, 19.9, 20, 25, 1e9, -1e9], np.float32)
-    source, out = memory.give(flow), memory.allocate(len(flow))
-    run(Launch("quantise", (1, 1), (256, 1), (source, 127.5 / 20, len(flow), out)))
-    assert memory.read(out, flow.shape, np.uint8).tolist() == [0, 0, 128, 254, 255, 255, 255, 0]
+    source, out = driver.place(flow), driver.allocate(len(flow))
+    run(driver, [Launch("quantise", (1, 1), (256, 1), (source, 127.5 / 20, len(flow), out))])
+    assert read(driver, out, flow.shape, np.uint8).tolist() == [0, 0, 128, 254, 255, 255, 255, 0]
 
 
 def test_signatures_are_those_of_the_source() -> None:

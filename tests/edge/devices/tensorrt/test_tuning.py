@@ -27,6 +27,7 @@ def test_a_tuning_is_read_back_for_its_device(tmp_path: Path) -> None:
     assert read_tuning(folder, ORIN, "10.3.0", STREAMS) == tuning
     assert read_tuning(folder, ORIN, "10.7.0", STREAMS) is None
     assert read_tuning(folder, GPU("Orin", "8.9", 8), "10.3.0", STREAMS) is None
+    assert read_tuning(folder, GPU("Orin", "8.7", 16), "10.3.0", STREAMS) is None  # an AGX Orin
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"schema_version": 2}'])

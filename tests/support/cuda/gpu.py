@@ -1,0 +1,183 @@
+"""The GPU that tests run the CUDA device on: real pycuda, on a stand-in for NVIDIA's driver that
+runs the project's kernels on the CPU, and streams as badly as it may. TensorRT is a double that
+computes.
+
+What a GPU would let pass by luck is a fault here: memory is poisoned when it is given out, each
+access of a kernel is checked, work waits until the host waits for it, and then the streams take
+turns in an order that only events bind. See libcuda/*.cpp.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from edge.devices.cuda import driver
+from tests.support.cuda.libcuda import load_libcuda
+from tests.support.tensorrt_surface import Surface
+
+ORDERS = ("first stream first", "last stream first", "shuffled")
+OWNED = ("device bytes", "page-locked bytes", "streams", "events", "modules", "contexts")
+# Errors of the driver.
+OUT_OF_MEMORY, NO_BINARY_FOR_GPU, ILLEGAL_ADDRESS, LAUNCH_FAILED, UNKNOWN = 2, 209, 700, 719, 999
+
+_gpu_fault = driver.gpu_fault  # before any test has changed it
+_host_function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+@cache
+def _shared_cache() -> Path:
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
+class GPU:
+    """order: of streams that could go on, see ORDERS. thread_order: of a block's threads and of
+    blocks: 0 as numbered, 1 reversed, more: a shuffle each. memory: bytes of it. cache: the user's,
+    of compiled kernels; None for one that all tests share."""
+
+    def __init__(
+        self,
+        order: str = ORDERS[0],
+        integrated: bool = True,
+        thread_order: int = 0,
+        memory: int = 1 << 30,
+        cache: Path | None = None,
+    ) -> None:
+        self._libcuda = load_libcuda()
+        self._settings = (int(integrated), ORDERS.index(order), thread_order)
+        self._memory = memory
+        self.cache = cache or _shared_cache()  # for compiled kernels
+        self._jobs: dict[int, Callable[[], None]] = {}
+        self._run_job = _host_function(self._run)
+        self._error: Exception | None = None
+        self._skips = False
+
+    def count(self, what: str) -> int:
+        """What is there now: "device bytes", "page-locked bytes", "streams", "events", "modules",
+        "jobs" that wait in streams, "contexts" current in this thread.
+
+        What there was: "pageable copies", asynchronous ones of memory that is not page-locked, and
+        "kernel accesses to host" memory.
+        """
+        count = int(self._libcuda.standin_count(what.encode()))
+        assert count != ctypes.c_size_t(-1).value, what
+        return count
+
+    @property
+    def left(self) -> dict[str, int]:
+        """What is there now and has to be given back; empty: nothing."""
+        counts = {kind: self.count(kind) for kind in OWNED}
+        return {kind: count for kind, count in counts.items() if count}
+
+    @property
+    def fault(self) -> str:
+        """What broke the context, in words; "" where nothing did."""
+        return str(self._libcuda.standin_fault().decode())
+
+    @property
+    def launched(self) -> list[str]:
+        """Kernels by name, in order, since `forget_launched`."""
+        return str(self._libcuda.standin_launched().decode()).split()
+
+    def forget_launched(self) -> None:
+        self._libcuda.standin_forget_launched()
+
+    def set_thread_order(self, order: int) -> None:
+        self._libcuda.standin_thread_order(order)
+
+    def skip_kernels(self) -> None:
+        """From now on kernels, and TensorRT's double, do nothing when their turn comes."""
+        self._skips = True
+        self._libcuda.standin_skip_kernels()
+
+    def calls(self, function: str) -> int:
+        """How often a function of the driver was called."""
+        return int(self._libcuda.standin_calls(function.encode()))
+
+    def fail(self, function: str, fault: int, after: int = 0) -> None:
+        """From its call number `after` on, let a function of the driver answer `fault`; or let a
+        kernel break the context with it, when it runs: "kernel NAME"."""
+        self._libcuda.standin_fail(function.encode(), ctypes.c_long(after), fault)
+
+    def plug(self) -> None:
+        self._libcuda.standin_plug(1, *self._settings, ctypes.c_size_t(self._memory))
+
+    def unplug(self) -> None:
+        """Raises what failed in TensorRT's double, and AssertionError where something is left."""
+        gc.collect()
+        left = self.left
+        self._libcuda.standin_plug(0, *self._settings, ctypes.c_size_t(self._memory))
+        if self._error is not None:
+            raise self._error
+        assert left == {}
+
+    def enqueue(self, handle: int, job: Callable[[], None]) -> None:
+        """For TensorRT's double: run a job on a stream."""
+        key = id(job)
+        self._jobs[key] = job
+        fault = self._libcuda.cuLaunchHostFunc(
+            ctypes.c_void_p(handle), self._run_job, ctypes.c_void_p(key)
+        )
+        assert fault == 0, f"TensorRT: CUDA error {fault}"
+
+    def access(self, address: int, size: int, write: bool) -> None:
+        """For TensorRT's double: before it reads or writes the GPU's memory."""
+        arguments = ctypes.c_size_t(address), ctypes.c_size_t(size), int(write)
+        why = self._libcuda.standin_access(*arguments).decode()
+        assert not why, f"TensorRT {why}"
+
+    def _run(self, key: int) -> None:
+        job = self._jobs.pop(key)
+        try:
+            if not self._skips:
+                job()
+        except Exception as error:  # goes on to the test: see `unplug`
+            self._error = error
+            self._libcuda.standin_break(b"TensorRT's double failed")
+
+
+def install(patch: pytest.MonkeyPatch, gpu: GPU, tensorrt: str = "10.3.0") -> Surface:
+    """Let the GPU be found, with a stand-in for nvcc and TensorRT's double, which is returned."""
+    gpu.plug()
+    trt = Surface(tensorrt, enqueue=gpu.enqueue, access=gpu.access)
+    patch.setitem(sys.modules, "tensorrt", trt)
+    patch.setattr(driver, "gpu_fault", _gpu_fault)
+    patch.setattr(driver, "_CUDA_FOLDER", Path(__file__).with_name("nvcc"))
+    patch.setattr(driver, "user_cache", lambda: gpu.cache)
+    return trt
+
+
+class Plug:
+    """What the fixture `plug` is: GPUs that a test plugs in, one at a time."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+        self._gpu: GPU | None = None
+
+    def __call__(
+        self,
+        order: str = ORDERS[0],
+        integrated: bool = True,
+        thread_order: int = 0,
+        memory: int = 1 << 30,
+        cache: Path | None = None,
+    ) -> GPU:
+        self.unplug()
+        self._gpu = GPU(order, integrated, thread_order, memory, cache)
+        self.tensorrt = install(self._patch, self._gpu)
+        return self._gpu
+
+    def unplug(self) -> None:
+        gpu, self._gpu = self._gpu, None
+        if gpu is not None:
+            gpu.unplug()

@@ -1,0 +1,77 @@
+// The GPU behind the stand-in for libcuda.so.1: its memory, its streams, its kernels. There is one, it
+// has one context (the primary one), and it runs on the CPU.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include <cuda.h>
+
+// What tests set. Orders: 0 as numbered, 1 reversed, more: shuffled.
+struct Settings {
+    bool plugged = false, integrated = true;
+    unsigned stream_order = 0, thread_order = 0;
+    size_t memory = size_t(1) << 30;
+    bool skip_kernels = false;
+};
+extern Settings settings;
+extern std::recursive_mutex gate;  // held by whoever is in the driver
+
+// The first fault that breaks the context, as on a GPU: from then on every call answers it.
+extern CUresult broken;
+extern std::string broken_why;
+CUresult break_context(CUresult fault, const std::string& why);
+
+// Memory ------------------------------------------------------------------------------------------
+// Device memory and page-locked memory come from one range of addresses, which has a byte of state for
+// each of its bytes. An address is never given twice, and between two allocations is a gap.
+// Page-locked memory counts as written, for the host writes it without a word.
+enum State : unsigned char { UNKNOWN, POISONED, WRITTEN, HOST_MAPPED, HOST_UNMAPPED };
+constexpr unsigned char POISON = 0xAB;
+struct Allocation { size_t size; bool device; unsigned flags; };
+
+extern uintptr_t arena;           // its first address
+extern unsigned char* states;     // of the bytes from there on
+constexpr size_t ARENA = size_t(64) << 30;
+extern size_t bytes_on_device, bytes_page_locked;
+
+uintptr_t allocate(size_t size, bool device, unsigned flags);  // 0: no memory left
+bool release(uintptr_t address, bool device);
+void release_all();
+const Allocation* find_allocation(uintptr_t address, uintptr_t* start);
+// Empty, or why `size` bytes may not be read or written there by the GPU.
+std::string check_access(uintptr_t address, size_t size, bool write);
+
+// Streams -----------------------------------------------------------------------------------------
+// Work waits in its stream until the host waits for something; then the streams take turns, in an
+// order that only events and the order within a stream bind.
+struct Job { std::function<bool()> ready; std::function<void()> run; };
+struct CUstream_st { std::deque<Job> jobs; unsigned flags = 0; bool busy = false; };
+struct CUevent_st { unsigned flags = 0; uint64_t recorded = 0, happened = 0, at = 0; };
+extern std::vector<std::unique_ptr<CUstream_st>> streams, orphans;
+extern std::map<CUevent, std::shared_ptr<CUevent_st>> events;
+
+CUstream_st* find_stream(CUstream handle);  // nullptr: there is none; the null stream is one
+void enqueue(CUstream_st* stream, std::function<void()> run);
+CUresult run_until(const std::function<bool()>& done);
+CUresult run_all();
+void drop_work();
+size_t jobs_waiting();
+uint64_t now();
+
+// Kernels -----------------------------------------------------------------------------------------
+struct Kernel {
+    std::string name;
+    void (*thread)(const char* parameters);
+    size_t parameter_bytes;
+    char *shared_begin, *shared_end;
+};
+struct Launch { const Kernel* kernel; unsigned grid[2], block[2]; std::vector<char> parameters; };
+extern size_t kernel_accesses_to_host;
+void run_kernel(const Launch& launch);  // breaks the context where the kernel does what it must not

@@ -1,6 +1,7 @@
 # make demo    set up the runtime and run it on a real clip (or SOURCE=my.mp4, /dev/video0, rtsp://...)
 # make test    set up everything, then lint, types and all tests;  make quick: the tests under a minute
 # make test-gpu  the tests that need an NVIDIA GPU: kernels against the CPU, their times, memory
+# make test-arm64  the runtime on three emulated ARM64 processors, beside this one (needs root)
 # make bench   the speed figures of this machine, bench-live: of live runs; into tests/benchmarks/results
 # make bundle  train and export the demo bundle again
 # make report  cross-validation, backbones and training speed: the figures of train/reports
@@ -19,7 +20,7 @@ DEMO_CLIP := out/bikes.mp4
 SOURCE ?= $(DEMO_CLIP)
 CLASSES := Biking,Diving,Drumming,JugglingBalls,JumpRope,SkyDiving,Surfing,Swing
 
-.PHONY: demo test test-gpu quick lint bench bench-live bundle report clean
+.PHONY: demo test test-gpu test-arm64 quick lint bench bench-live bundle report clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime $(if $(filter $(DEMO_CLIP),$(SOURCE)),$(DEMO_CLIP))
@@ -89,6 +90,10 @@ test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest -rs tests/gpu
 
 RESULTS := tests/benchmarks/results
+test-arm64: $(VENV)/.runtime $(DEMO_CLIP)
+	@$(call apt_install,apt-packages-arm64.txt)
+	$(SUDO) $(BIN)/python -m tests.arm64.emulated
+
 bench: $(VENV)/.bench
 	@mkdir -p $(RESULTS)
 	$(BIN)/python -m tests.benchmarks.flow --data $(FLOW_ROOT) --json $(RESULTS)/flow.json

@@ -1,0 +1,1 @@
+"""The runtime on emulated ARM64 processors: `make test-arm64`."""

@@ -92,14 +92,13 @@ def copy_project(root: Path) -> None:
     ).stdout
     subprocess.run(["tar", "-x", "-C", str(target)], input=archive, check=True)
     # the places that this machine's pip and apt fetch from
-    for name in ("etc/pip.conf", "etc/resolv.conf", "etc/apt/sources.list.d"):
+    names = ("etc/pip.conf", "etc/resolv.conf", "etc/apt/sources.list.d", "etc/apt/apt.conf.d")
+    for name in (*names, "etc/ssl/certs/ca-certificates.crt"):
         here = Path("/", name)
         if here.is_dir():
             shutil.copytree(here, root / name, dirs_exist_ok=True)
         elif here.exists():
             shutil.copy(here, root / name)
-    shutil.copytree("/etc/apt/apt.conf.d", root / "etc/apt/apt.conf.d", dirs_exist_ok=True)
-    shutil.copytree("/etc/ssl/certs", root / "etc/ssl/certs", dirs_exist_ok=True)
 
 
 @contextmanager

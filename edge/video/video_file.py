@@ -14,12 +14,13 @@ from pathlib import Path
 from types import TracebackType
 
 import av
+import cv2
 
 from edge.errors import SourceError
 from edge.video.clock import StreamClock
 from edge.video.frames import Frame, default_matrix, pixel_aspect
 from edge.video.orientation import UPRIGHT, Orientation, turn
-from edge.video.picture import orientation_of, read_picture, states_its_matrix
+from edge.video.picture import colour_fault, orientation_of, read_picture, states_its_matrix
 from edge.video.whole import is_cut_short
 
 logger = logging.getLogger(__name__)
@@ -146,9 +147,7 @@ class VideoFile:
                 return
             if index == 0:
                 size_hw = picture.height, picture.width
-                if not states_its_matrix(picture):
-                    matrix = default_matrix(picture.height)
-                    logger.debug("%s: states no colour matrix; %s is taken", self.path, matrix)
+                self._note_colours(picture)
             elif size_hw != (picture.height, picture.width):
                 old, new = f"{size_hw[1]}x{size_hw[0]}", f"{picture.width}x{picture.height}"
                 raise SourceError(
@@ -161,13 +160,22 @@ class VideoFile:
             yield turn(frame, orientation_of(picture).then(self._orientation))
         self._note_end(clock, end_s)
 
+    def _note_colours(self, picture: av.VideoFrame) -> None:
+        if not states_its_matrix(picture):
+            matrix = default_matrix(picture.height)
+            logger.debug("%s: states no colour matrix; %s is taken", self.path, matrix)
+        if (fault := colour_fault(picture)) is not None:
+            self._warn(fault)
+
     def _pictures(self) -> Iterator[tuple[float | None, av.VideoFrame]]:
         """Decoded pictures in the order of presentation, with their time stamps in seconds."""
         # AVI counts its packets, empty ones included, and keeps no times of presentation: those
         # that FFmpeg makes up for B-frames go back and forth. The n-th picture has the n-th count.
         counts: deque[float] | None = deque() if self._container.format.name == "avi" else None
         for packet in self._packets():
-            if counts is not None and packet.size and packet.dts is not None:
+            if packet.dts is not None and not packet.size:  # the picture before is shown for longer
+                continue
+            if counts is not None and packet.dts is not None:
                 counts.append(float(packet.dts * packet.time_base))
             try:
                 pictures = packet.decode()
@@ -223,6 +231,10 @@ def _open(path: Path) -> av.container.InputContainer:
         reason = getattr(error, "strerror", None) or error
         if _is_text(path):
             reason = "it is text; if it is a playlist, give the video itself"
+        elif cv2.haveImageReader(str(path)):
+            reason = "it is a picture; give a video, or a folder of numbered pictures"
+        elif is_cut_short(path):
+            reason = "its end is missing; record or copy it again"
         raise SourceError(f"{path}: not a readable video ({reason})") from None
 
 

@@ -13,6 +13,7 @@ from edge.errors import SourceError
 from edge.sources.source import Source, open_source
 from edge.video.frames import Frame
 from tests.support.clips import run_pipeline, turn_clip, write_clip, write_timed_clip
+from tests.support.pictures import fill
 
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -240,12 +241,14 @@ def test_bad_files(tmp_path: Path) -> None:
     empty.touch()
     text.write_text("this is not a video\n" * 50)
     cut.write_bytes(write_clip(tmp_path / "a.mp4", codec="h264").read_bytes()[:4000])
+    still = fill(tmp_path / "stills", "a.png") / "a.png"
     for path, reason in [
         (tmp_path / "absent.avi", "No such file"),
         (tmp_path, "is a folder; give one video file"),
         (empty, "is empty"),
         (text, "it is text"),
-        (cut, "not a readable video"),
+        (cut, "not a readable video (its end is missing"),
+        (still, "not a readable video (it is a picture; give a video"),
         (Path("/dev/null"), "not a camera"),
     ]:
         message = refusal(str(path))

@@ -19,6 +19,7 @@ import cv2
 from edge.errors import SourceError
 from edge.video.clock import StreamClock
 from edge.video.frames import Frame, default_matrix, pixel_aspect
+from edge.video.jpeg import lacks_end
 from edge.video.orientation import UPRIGHT, Orientation, turn
 from edge.video.picture import colour_fault, orientation_of, read_picture, states_its_matrix
 from edge.video.whole import is_cut_short
@@ -172,11 +173,14 @@ class VideoFile:
         # AVI counts its packets, empty ones included, and keeps no times of presentation: those
         # that FFmpeg makes up for B-frames go back and forth. The n-th picture has the n-th count.
         counts: deque[float] | None = deque() if self._container.format.name == "avi" else None
+        jpegs = [0, 0]  # whole ones, and those that lack their end, which the decoder does not say
         for packet in self._packets():
             if packet.dts is not None and not packet.size:  # the picture before is shown for longer
                 continue
             if counts is not None and packet.dts is not None:
                 counts.append(float(packet.dts * packet.time_base))
+            if self._stream.codec_context.name == "mjpeg" and packet.size:
+                jpegs[lacks_end(bytes(packet))] += 1
             try:
                 pictures = packet.decode()
             except (av.FFmpegError, ValueError):
@@ -187,6 +191,8 @@ class VideoFile:
                     yield counts.popleft(), picture
                 else:
                     yield picture.time, picture
+        if jpegs[0]:  # there are encoders that never write the end
+            self.damaged += jpegs[1]
 
     def _packets(self) -> Iterator[av.Packet]:
         try:

@@ -233,6 +233,26 @@ def test_damaged_middle_is_reported(tmp_path: Path, name: str, codec: str) -> No
     assert "damaged frames: " in warning or "could not be decoded" in warning
 
 
+@pytest.mark.parametrize("name", ["a.avi", "a.mov", "a.mkv"])
+def test_jpegs_without_their_end_are_counted(tmp_path: Path, name: str) -> None:
+    """A recorder that copies what a camera sends; the decoder says nothing of them."""
+    path = write_clip(tmp_path / "whole.avi", frames=20, codec="mjpeg", pattern="snow")
+    with av.open(str(path)) as whole, av.open(str(tmp_path / name), "w") as spoilt:
+        stream = spoilt.add_stream_from_template(whole.streams.video[0])
+        for number, packet in enumerate(whole.demux(video=0)):
+            if packet.dts is None:
+                continue
+            data = bytes(packet)
+            new = av.Packet(data[: len(data) // 2] if number % 5 == 2 else data)
+            new.pts, new.dts, new.time_base = packet.pts, packet.dts, packet.time_base
+            new.duration, new.is_keyframe, new.stream = packet.duration, True, stream
+            spoilt.mux(new)
+    frames, source = read(tmp_path / name)
+    assert len(frames) == 20
+    assert source.damaged == 4
+    assert any("damaged frames: 4" in warning for warning in source.warnings)
+
+
 # Bad input
 
 

@@ -115,7 +115,7 @@ class VideoFile:
         self._stream = stream
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         self.frame_rate = rate if 0 < rate <= _RATE_MAX_FPS else None
-        self.expected_frames = stream.frames or self._frames_by_duration()
+        self.expected_frames = self._expected()
         aspect = stream.sample_aspect_ratio
         self._pixel_aspect = pixel_aspect(*aspect.as_integer_ratio()) if aspect else (1, 1)
         self._frames = self._read()
@@ -126,13 +126,22 @@ class VideoFile:
             raise SourceError(f"{self.path}: not a readable video ({reason})") from None
         self.size_hw = first.size_hw
 
-    def _frames_by_duration(self) -> int | None:
+    def _is_unfinished(self) -> bool:
+        """Whether the container counts more frames than it has bytes: an AVI that was written into
+        a pipe, in which no length could be filled in."""
+        return self._stream.frames > self.path.stat().st_size
+
+    def _expected(self) -> int | None:
+        if self._stream.frames and not self._is_unfinished():
+            return self._stream.frames
         duration_s = self.stated_duration_s()
         return round(duration_s * self.frame_rate) if duration_s and self.frame_rate else None
 
     def stated_duration_s(self) -> float | None:
         """The length that the container states, s."""
         stream = self._stream
+        if self._is_unfinished():
+            return None
         if stream.frames and self.frame_rate:
             return stream.frames / self.frame_rate
         if stream.duration is not None and stream.time_base is not None:

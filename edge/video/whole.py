@@ -13,6 +13,7 @@ from typing import BinaryIO
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _MP4_FIRST = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof")
 _ASF = bytes.fromhex("3026b2758e66cf11a6d9")
+_UNKNOWN = (0, 0xFFFFFFFF)  # lengths in a RIFF that was written into a pipe, or never finished
 _FLV_TAGS = (8, 9, 18)  # sound, video, data
 _TS_SYNC = 0x47
 
@@ -64,7 +65,7 @@ def _riff(file: BinaryIO, size: int) -> Iterator[int]:
         file.seek(start)
         head = file.read(8)
         length = int.from_bytes(head[4:8], "little")
-        if head[:4] != b"RIFF" or length == 0:  # 0: never finished, but read to its end
+        if head[:4] != b"RIFF" or length in _UNKNOWN:
             return
         start += 8 + length + length % 2
         yield start - length % 2

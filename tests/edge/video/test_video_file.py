@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from pathlib import Path
 
@@ -131,6 +132,18 @@ def test_ntsc_times(tmp_path: Path) -> None:
     assert source.frame_rate == pytest.approx(30000 / 1001)
     times_s = [frame.time_s for frame in frames]
     np.testing.assert_allclose(times_s, np.arange(60) * 1001 / 30000, atol=1e-6)
+
+
+def test_an_avi_that_was_written_into_a_pipe_is_whole(tmp_path: Path) -> None:
+    """None of its lengths could be filled in."""
+    whole = write_clip(tmp_path / "a.avi", frames=20)
+    path = tmp_path / "piped.avi"
+    command = ["ffmpeg", "-v", "error", "-i", str(whole), "-c", "copy", "-f", "avi", "-"]
+    path.write_bytes(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    frames, source = read(path)
+    assert len(frames) == 20
+    assert source.expected_frames is None
+    assert (source.fault, source.warnings) == (None, [])
 
 
 def test_variable_rate_keeps_the_times(tmp_path: Path) -> None:

@@ -56,6 +56,18 @@ def test_a_picture_of_which_a_part_was_lost_is_left_out_and_counted() -> None:
         assert (frame.y == level).all()
 
 
+def test_what_was_left_out_of_a_camera_is_told_at_the_end() -> None:
+    with MjpegServer() as camera:
+        source = ReconnectingSource(camera.url("some-cut"), ReconnectPolicy(), lambda _: None)
+        with source:
+            assert len(list(itertools.islice(source, 5))) == 5
+            source.stop()
+            assert list(source) == []
+    (warning,) = source.warnings
+    assert f"damaged pictures, which were left out: {source.damaged}" in warning
+    assert source.damaged >= 4
+
+
 def test_a_camera_that_never_writes_the_end_is_read() -> None:
     with MjpegServer() as camera, open_source(camera.url("no-end")) as source:
         levels = [int(frame.y[60, 80]) for frame in itertools.islice(source, 5)]

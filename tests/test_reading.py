@@ -10,6 +10,7 @@ import struct
 import subprocess
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -237,6 +238,20 @@ def test_frames_left_out_are_time(source: Path, tmp_path: Path, name: str, codec
     ffmpeg("-i", source, "-vf", chosen, "-vsync", "vfr", "-c:v", codec, tmp_path / name)
     wanted = [index / 25 for index in range(FRAMES) if not 10 <= index <= 19]
     np.testing.assert_allclose(times_of(tmp_path / name), wanted, atol=2e-3)
+
+
+def test_a_packet_of_no_bytes_is_the_picture_before(source: Path, tmp_path: Path) -> None:
+    """Theora writes one where nothing has changed: no damage, and its time passes."""
+    path = tmp_path / "a.ogv"
+    ffmpeg("-i", source, "-vf", "fps=5,fps=25", "-c:v", "libtheora", "-q:v", "9", path)
+    with av.open(str(path)) as container:
+        packets = [each for each in container.demux(video=0) if each.pts is not None]
+    with VideoFile(path) as video:
+        times_s = [frame.time_s for frame in video]
+    assert any(not packet.size for packet in packets)
+    shown_s = [0.04 * number for number, packet in enumerate(packets) if packet.size]
+    assert times_s == pytest.approx(shown_s, abs=1e-3)
+    assert (video.undecodable, video.warnings) == (0, [])
 
 
 def test_an_edit_list_is_no_damage(source: Path, tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from itertools import islice
+from pathlib import Path
 
 from edge.errors import SourceError
-from edge.sources.source import open_source
+from edge.sources.uri import parse_address
+from edge.video.clip import open_clip
 from edge.video.isolation import Death, map_apart
 
 FRAMES = 8  # enough to fill a decoder that reorders them
@@ -18,7 +20,7 @@ def crashes(uris: Sequence[str]) -> Generator[str | None]:
 
     The first frames of the next file are read in another process while the caller uses this one. A
     single file is not tried: there is no other that it could take along. What can merely not be
-    read is left to the caller, who will see it.
+    read, and every warning, is left to the caller, who will see it.
     """
     if len(uris) < 2:
         yield from (None for _ in uris)
@@ -30,7 +32,7 @@ def crashes(uris: Sequence[str]) -> Generator[str | None]:
 
 def _read_first(uri: str) -> None:
     try:
-        with open_source(uri) as source:
+        with open_clip(Path(parse_address(uri).location), quiet=True) as source:
             for _ in islice(source, FRAMES):
                 pass
     except SourceError:

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import numpy as np
 
 from edge.errors import SourceError
+from edge.sources.cut_pictures import drop_cut_pictures
 from edge.sources.http_refusal import http_refusal
 from edge.sources.pipeline import pipeline_description
 from edge.sources.uri import Address, parse_address
@@ -170,6 +171,8 @@ class GStreamerSource:
             element.set_property("location", self._address.location)
         elif self._address.kind == "http":
             _set_http(element, self._address.location)
+            jpeg = self._pipeline.element("jpeg").get_static_pad("sink")
+            drop_cut_pictures(jpeg, self._on_damage)
         elif self._address.kind == "v4l2":
             element.set_property("device", self._address.location)
         elif self._address.kind == "test":
@@ -184,6 +187,9 @@ class GStreamerSource:
         self._decoded = self._pipeline.element("to_i420").get_static_pad("sink")
         if self.live:
             self._arriving = self._sink.connect("new-sample", self._on_new_sample)
+
+    def _on_damage(self) -> None:
+        self.damaged += 1  # also shows that the camera is alive
 
     def _put_back(self, arrival: _Arrival) -> None:
         """Put a live source's first frame into the buffer, where a newer one may replace it."""
@@ -201,7 +207,7 @@ class GStreamerSource:
         """
         if sample := sink.try_pull_sample(0):
             if sample.get_buffer().has_flags(self._gst.Gst.BufferFlags.CORRUPTED):
-                self.damaged += 1  # also shows that the camera is alive
+                self._on_damage()
                 return self._gst.Gst.FlowReturn.OK
             with self._arrival:
                 self.dropped += self._newest is not None

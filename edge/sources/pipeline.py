@@ -49,7 +49,8 @@ def pipeline_description(address: Address, *, nvidia: bool) -> str:
         # nvvidconv does not take all of a JPEG's formats.
         head = (
             "souphttpsrc name=origin is-live=true do-timestamp=true automatic-redirect=false "
-            "retries=0 keep-alive=false iradio-mode=false ! multipartdemux ! jpegdec"
+            "retries=0 keep-alive=false iradio-mode=false ! multipartdemux ! image/jpeg;image/jpg "
+            "! capssetter join=false replace=true caps=image/jpeg ! jpegdec name=jpeg"
         )
         converter = "videoconvert"
     elif address.kind == "pipeline":

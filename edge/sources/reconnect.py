@@ -10,6 +10,7 @@ frames is right.
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -24,6 +25,8 @@ from edge.event_id import new_event_id
 from edge.sources.gst_source import GStreamerSource, open_camera
 from edge.sources.uri import parse_address
 from edge.video.frames import Frame
+
+logger = logging.getLogger(__name__)
 
 _PROBE_S = 0.1  # how often a network camera's port is tried and a request to stop is checked
 _PORTS = {"rtsp": 554, "rtspu": 554, "rtsps": 322, "http": 80, "https": 443}
@@ -156,7 +159,14 @@ class ReconnectingSource:
             except SourceError as error:
                 reason = str(error)
             self._lose(reason)
+        self._note_end()
         raise StopIteration
+
+    def _note_end(self) -> None:
+        text = f"{self.name}: damaged pictures, which were left out: {self.damaged}"
+        if self.damaged and text not in self.warnings:
+            self.warnings.append(text)
+            logger.warning("%s", text)
 
     def _connect(self) -> None:
         source = self._source = open_camera(self._uri, timeout_s=self._open_s)

@@ -48,9 +48,10 @@ _OTHERS = _endings(
     "ttml txt url vtt xml xmp yaml yml "
     "bdm bif bup cpi ctg db dop ifo lrf lrv mpl thm tid "
     "7z bz2 gz h5 hdf5 mat md5 npy npz onnx pickle pkl pt rar sha256 tar tgz xz zip zst "
-    "apng arw avif cr2 dng exr heic heif ico jp2 nef ppm pgm psd svg "
+    "arw avif cr2 dng exr heic heif ico jp2 nef ppm pgm psd svg "
     "docx odt pptx xls xlsx"
 )
+_ANIMATIONS = _endings("gif apng")
 _UNFINISHED = _endings("crdownload download part partial tmp")
 _TEXT_TOO = (".ts",)  # TypeScript and Qt's translations end so
 _SNIFFED = 4096  # bytes
@@ -162,7 +163,7 @@ class _Walk:
         ending = path.suffix.lower()
         if (fault := fault_of(path)) is not None:
             self.left_out[path] = fault
-        elif ending == ".gif":
+        elif ending in _ANIMATIONS:
             self.left_out[path] = "is an animated picture; make it a video"
         elif ending in _UNFINISHED:
             self.left_out[path] = "is not finished; remove it, or rename it if it is whole"

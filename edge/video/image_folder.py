@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edge.errors import SourceError
 from edge.video.frames import LUMA_WEIGHTS, Frame, Plane
+from edge.video.jpeg import lacks_end
 from edge.video.orientation import UPRIGHT, Orientation, turn
 
 RATE_FPS = 25.0  # pictures have no times; most of UCF101 has this rate
@@ -212,7 +213,13 @@ def _step(numbers: list[int]) -> int:
 def _read(path: Path) -> NDArray[np.uint8]:
     """(H, W, 3) BGR"""
     try:
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        data = path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
+    if lacks_end(data):
+        raise SourceError(f"{path}: its end is missing; copy it again, or remove it")
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error:  # too large
         picture = None
     if picture is None:

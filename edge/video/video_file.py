@@ -14,12 +14,14 @@ from pathlib import Path
 from types import TracebackType
 
 import av
+import cv2
 
 from edge.errors import SourceError
 from edge.video.clock import StreamClock
 from edge.video.frames import Frame, default_matrix, pixel_aspect
+from edge.video.jpeg import lacks_end
 from edge.video.orientation import UPRIGHT, Orientation, turn
-from edge.video.picture import orientation_of, read_picture, states_its_matrix
+from edge.video.picture import colour_fault, orientation_of, read_picture, states_its_matrix
 from edge.video.whole import is_cut_short
 
 logger = logging.getLogger(__name__)
@@ -113,7 +115,7 @@ class VideoFile:
         self._stream = stream
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         self.frame_rate = rate if 0 < rate <= _RATE_MAX_FPS else None
-        self.expected_frames = stream.frames or self._frames_by_duration()
+        self.expected_frames = self._expected()
         aspect = stream.sample_aspect_ratio
         self._pixel_aspect = pixel_aspect(*aspect.as_integer_ratio()) if aspect else (1, 1)
         self._frames = self._read()
@@ -124,13 +126,22 @@ class VideoFile:
             raise SourceError(f"{self.path}: not a readable video ({reason})") from None
         self.size_hw = first.size_hw
 
-    def _frames_by_duration(self) -> int | None:
+    def _is_unfinished(self) -> bool:
+        """Whether the container counts more frames than it has bytes: an AVI that was written into
+        a pipe, in which no length could be filled in."""
+        return self._stream.frames > self.path.stat().st_size
+
+    def _expected(self) -> int | None:
+        if self._stream.frames and not self._is_unfinished():
+            return self._stream.frames
         duration_s = self.stated_duration_s()
         return round(duration_s * self.frame_rate) if duration_s and self.frame_rate else None
 
     def stated_duration_s(self) -> float | None:
         """The length that the container states, s."""
         stream = self._stream
+        if self._is_unfinished():
+            return None
         if stream.frames and self.frame_rate:
             return stream.frames / self.frame_rate
         if stream.duration is not None and stream.time_base is not None:
@@ -146,9 +157,7 @@ class VideoFile:
                 return
             if index == 0:
                 size_hw = picture.height, picture.width
-                if not states_its_matrix(picture):
-                    matrix = default_matrix(picture.height)
-                    logger.debug("%s: states no colour matrix; %s is taken", self.path, matrix)
+                self._note_colours(picture)
             elif size_hw != (picture.height, picture.width):
                 old, new = f"{size_hw[1]}x{size_hw[0]}", f"{picture.width}x{picture.height}"
                 raise SourceError(
@@ -161,14 +170,26 @@ class VideoFile:
             yield turn(frame, orientation_of(picture).then(self._orientation))
         self._note_end(clock, end_s)
 
+    def _note_colours(self, picture: av.VideoFrame) -> None:
+        if not states_its_matrix(picture):
+            matrix = default_matrix(picture.height)
+            logger.debug("%s: states no colour matrix; %s is taken", self.path, matrix)
+        if (fault := colour_fault(picture)) is not None:
+            self._warn(fault)
+
     def _pictures(self) -> Iterator[tuple[float | None, av.VideoFrame]]:
         """Decoded pictures in the order of presentation, with their time stamps in seconds."""
         # AVI counts its packets, empty ones included, and keeps no times of presentation: those
         # that FFmpeg makes up for B-frames go back and forth. The n-th picture has the n-th count.
         counts: deque[float] | None = deque() if self._container.format.name == "avi" else None
+        jpegs = [0, 0]  # whole ones, and those that lack their end, which the decoder does not say
         for packet in self._packets():
-            if counts is not None and packet.size and packet.dts is not None:
+            if packet.dts is not None and not packet.size:  # the picture before is shown for longer
+                continue
+            if counts is not None and packet.dts is not None:
                 counts.append(float(packet.dts * packet.time_base))
+            if self._stream.codec_context.name == "mjpeg" and packet.size:
+                jpegs[lacks_end(bytes(packet))] += 1
             try:
                 pictures = packet.decode()
             except (av.FFmpegError, ValueError):
@@ -179,6 +200,8 @@ class VideoFile:
                     yield counts.popleft(), picture
                 else:
                     yield picture.time, picture
+        if jpegs[0]:  # there are encoders that never write the end
+            self.damaged += jpegs[1]
 
     def _packets(self) -> Iterator[av.Packet]:
         try:
@@ -223,6 +246,10 @@ def _open(path: Path) -> av.container.InputContainer:
         reason = getattr(error, "strerror", None) or error
         if _is_text(path):
             reason = "it is text; if it is a playlist, give the video itself"
+        elif cv2.haveImageReader(str(path)):
+            reason = "it is a picture; give a video, or a folder of numbered pictures"
+        elif is_cut_short(path):
+            reason = "its end is missing; record or copy it again"
         raise SourceError(f"{path}: not a readable video ({reason})") from None
 
 

@@ -1,7 +1,7 @@
 """Whether a file ends before its container does.
 
 Durations and numbers of frames may be wrong, missing or changed by an edit list; the lengths of a
-container's boxes are not: where one reaches beyond the end of the file, the rest was lost.
+container's parts are not: where one reaches beyond the end of the file, the rest was lost.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from typing import BinaryIO
 
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _MP4_FIRST = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof")
+_ASF = bytes.fromhex("3026b2758e66cf11a6d9")
+_UNKNOWN = (0, 0xFFFFFFFF)  # lengths in a RIFF that was written into a pipe, or never finished
+_FLV_TAGS = (8, 9, 18)  # sound, video, data
+_TS_SYNC = 0x47
 
 
 def is_cut_short(path: Path) -> bool:
-    """Whether an MP4, MOV, Matroska, WebM or AVI file lacks its end. Of other containers, which
-    state no lengths, nothing is known: False."""
+    """Whether a file lacks its end: MP4, MOV, Matroska, WebM, AVI, FLV, Ogg, ASF (WMV) and MPEG-TS.
+    Of others, which state no lengths, nothing is known: False."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
@@ -26,8 +30,14 @@ def is_cut_short(path: Path) -> bool:
             ends = _riff(file, size)
         elif head[:4] == _EBML:
             ends = _ebml(file, size)
+        elif head[:3] == b"FLV":
+            ends = _flv(file, size)
+        elif head[:4] == b"OggS":
+            ends = _ogg(file, size)
+        elif head.startswith(_ASF):
+            ends = _asf(file, size)
         else:
-            return False
+            ends = _transport_stream(file, size)
         return any(end > size for end in ends)
 
 
@@ -55,7 +65,7 @@ def _riff(file: BinaryIO, size: int) -> Iterator[int]:
         file.seek(start)
         head = file.read(8)
         length = int.from_bytes(head[4:8], "little")
-        if head[:4] != b"RIFF" or length == 0:  # 0: never finished, but read to its end
+        if head[:4] != b"RIFF" or length in _UNKNOWN:
             return
         start += 8 + length + length % 2
         yield start - length % 2
@@ -76,4 +86,53 @@ def _ebml(file: BinaryIO, size: int) -> Iterator[int]:
         start += 4 + width + length
         yield start
         if head[:4] == _SEGMENT:
+            return
+
+
+def _flv(file: BinaryIO, size: int) -> Iterator[int]:
+    """The ends of the tags; four bytes follow each."""
+    file.seek(5)
+    start = int.from_bytes(file.read(4), "big") + 4
+    while start < size:
+        file.seek(start)
+        head = file.read(11)
+        if head[0] not in _FLV_TAGS:  # something was appended
+            return
+        start += 11 + int.from_bytes(head[1:4], "big")
+        yield start
+        start += 4
+
+
+def _ogg(file: BinaryIO, size: int) -> Iterator[int]:
+    """The ends of the pages (RFC 3533)."""
+    start = 0
+    while start < size:
+        file.seek(start)
+        head = file.read(27)
+        if not head.startswith(b"OggS"):
+            return
+        segments = head[26] if len(head) == 27 else 0
+        start += 27 + segments + sum(file.read(segments))
+        yield start
+
+
+def _asf(file: BinaryIO, size: int) -> Iterator[int]:
+    """The ends of the outermost objects."""
+    start = 0
+    while start + 24 <= size:
+        file.seek(start + 16)
+        length = int.from_bytes(file.read(8), "little")
+        if not 24 <= length < 1 << 63:  # a live recording does not know it
+            return
+        start += length
+        yield start
+
+
+def _transport_stream(file: BinaryIO, size: int) -> Iterator[int]:
+    """The end of the last packet; all have the same length, 192 bytes with the times of M2TS."""
+    file.seek(0)
+    head = file.read(3 * 192)
+    for packet, sync in ((188, 0), (192, 4)):
+        if len(head) == 3 * 192 and all(head[sync + k * packet] == _TS_SYNC for k in range(3)):
+            yield -(-size // packet) * packet
             return

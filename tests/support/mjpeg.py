@@ -29,6 +29,12 @@ def jpeg(number: int, size_hw: tuple[int, int]) -> bytes:
     return data.tobytes()
 
 
+def some_cut(number: int, size_hw: tuple[int, int]) -> bytes:
+    """`jpeg`, but without its second half where the number is odd."""
+    whole = jpeg(number, size_hw)
+    return whole[: len(whole) // 2 if number % 2 else None]
+
+
 def part(picture: bytes, style: str) -> bytes:
     """A part of a stream as different cameras write it."""
     head = {
@@ -42,14 +48,16 @@ def part(picture: bytes, style: str) -> bytes:
         "blank-line-first": b"\r\n--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
         % len(picture),
         "no-type": b"--b\r\nContent-Length: %d\r\n\r\n" % len(picture),
+        "jpg": b"--b\r\nContent-Type: image/jpg\r\nContent-Length: %d\r\n\r\n" % len(picture),
         "png": b"--b\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n" % len(picture),
     }[style]
     return head + picture + (b"\n" if style == "bare-newlines" else b"\r\n")
 
 
 class MjpegServer:
-    """`with MjpegServer() as camera: camera.url`. Paths: the styles of `part`, /basic, /digest,
-    /html, /jpeg, /mp4, /untyped, /empty, /moved, and for other numbers the status: /404.
+    """`with MjpegServer() as camera: camera.url`. Paths: the styles of `part`, /some-cut,
+    /no-end, /basic, /digest, /html, /jpeg, /mp4, /untyped, /empty, /moved, and for other numbers
+    the status: /404.
 
     certificate: a PEM file with key and certificate; then it speaks TLS. asked: the paths so far;
     hold: pictures stop while it is set, and the connections stay.
@@ -94,7 +102,12 @@ class MjpegServer:
     def parts(self, style: str) -> Iterator[bytes]:
         """The stream, in real time, until the server is stopped."""
         for number in itertools.count() if self.frames is None else range(self.frames):
-            yield part(jpeg(number, self.size_hw), style)
+            if style == "some-cut":
+                yield part(some_cut(number, self.size_hw), "plain")
+            elif style == "no-end":
+                yield part(jpeg(number, self.size_hw)[:-2], "plain")
+            else:
+                yield part(jpeg(number, self.size_hw), style)
             while not self._over.wait(1 / self.rate) and self.hold.is_set():
                 pass
             if self._over.is_set():

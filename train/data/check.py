@@ -83,13 +83,17 @@ def judge(clip: Clip, history: int, interval_s: float) -> Verdict:
             timeline = timeline_of(video, interval_s)
     except SourceError as error:
         return Verdict(f"unreadable: {str(error).removeprefix(f'{path}: ')}")
-    except OSError as error:
-        return Verdict(f"unreadable: {error.strerror}")
+    except OSError as error:  # of a folder, one of its pictures
+        name = Path(error.filename or path)
+        where = "" if name == path else f"{name}: "
+        return Verdict(f"unreadable: {where}{error.strerror}")
     fault = ""
     if (reason := timeline.fault(history)) is not None:
         fault = f"too short: {reason}"
     elif video.fault is not None:
         fault = f"broken off: {video.fault}"
+    elif video.damaged:
+        fault = f"damaged: {video.damaged} of its frames"
     return Verdict(fault, sha256)
 
 

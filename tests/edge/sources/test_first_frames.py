@@ -39,3 +39,14 @@ def test_what_is_merely_unreadable_is_no_crash(tmp_path: Path) -> None:
     fill(tmp_path / "c", "1.jpg", "2.jpg")
     uris = [str(tmp_path / name) for name in ("a.mp4", "b.mp4", "c", "gone.mp4")]
     assert list(crashes(uris)) == [None] * 4
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_a_file_is_not_said_here(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The run says it when it reads the file; twice would be once too often."""
+    cut = write_video(tmp_path / "cut.avi", codec="mjpeg", pixels="yuvj420p", frames=4)
+    cut.write_bytes(cut.read_bytes()[:-500])
+    assert list(crashes([str(cut), str(write_video(tmp_path / "a.mp4"))])) == [None] * 2
+    assert "its end is missing" not in capfd.readouterr().err

@@ -31,7 +31,7 @@ def refusal(url: str) -> str:
 
 @pytest.mark.parametrize(
     "style",
-    ["plain", "no-length", "lower-case", "extra", "bare-newlines", "blank-line-first"],
+    ["plain", "no-length", "lower-case", "extra", "bare-newlines", "blank-line-first", "jpg"],
 )
 def test_the_styles_of_cameras(style: str) -> None:
     with MjpegServer() as camera, open_source(camera.url(style)) as source:
@@ -43,6 +43,35 @@ def test_the_styles_of_cameras(style: str) -> None:
     assert all(level % 2 == 0 for level in levels)
     assert levels == sorted(set(levels))
     assert (np.diff([frame.time_s for frame in frames]) > 0).all()
+
+
+def test_a_picture_of_which_a_part_was_lost_is_left_out_and_counted() -> None:
+    """Its lower half would be grey, which looks like motion."""
+    with MjpegServer() as camera, open_source(camera.url("some-cut")) as source:
+        frames = list(itertools.islice(source, 5))
+        assert source.damaged >= 4
+    for frame in frames:
+        level = int(frame.y[0, 0])
+        assert level % 4 == 0  # of a picture with an even number
+        assert (frame.y == level).all()
+
+
+def test_what_was_left_out_of_a_camera_is_told_at_the_end() -> None:
+    with MjpegServer() as camera:
+        source = ReconnectingSource(camera.url("some-cut"), ReconnectPolicy(), lambda _: None)
+        with source:
+            assert len(list(itertools.islice(source, 5))) == 5
+            source.stop()
+            assert list(source) == []
+    (warning,) = source.warnings
+    assert f"damaged pictures, which were left out: {source.damaged}" in warning
+    assert source.damaged >= 4
+
+
+def test_a_camera_that_never_writes_the_end_is_read() -> None:
+    with MjpegServer() as camera, open_source(camera.url("no-end")) as source:
+        levels = [int(frame.y[60, 80]) for frame in itertools.islice(source, 5)]
+    assert levels == sorted(set(levels))
 
 
 def test_the_query_is_the_cameras_and_the_rotation_ours() -> None:

@@ -83,9 +83,11 @@ def test_other_content_is_no_video(tmp_path: Path) -> None:
     write_video(tmp_path / "clip.mp4")
     write_video(tmp_path / "half.mp4.part", "mp4")
     (tmp_path / "moving.gif").write_bytes(b"GIF89a")
+    (tmp_path / "moving.apng").write_bytes(b"\x89PNG")
     assert found(tmp_path) == ["clip.mp4"]
     assert left_out(tmp_path) == {
         "half.mp4.part": "is not finished; remove it, or rename it if it is whole",
+        "moving.apng": "is an animated picture; make it a video",
         "moving.gif": "is an animated picture; make it a video",
         "numbers.bin": "is not a video that can be read",
     }

@@ -219,13 +219,16 @@ def test_a_picture_that_does_not_fit_is_named(tmp_path: Path) -> None:
     fill(tmp_path / "size", "3.png", size_hw=(16, 26))
     fill(tmp_path / "cut", "1.png", "2.jpg")
     whole = (tmp_path / "cut" / "2.jpg").read_bytes()
-    (tmp_path / "cut" / "2.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "cut" / "2.jpg").write_bytes(whole[:-20])  # decoders are content with this
+    fill(tmp_path / "other", "1.png", "2.png")
+    (tmp_path / "other" / "2.png").write_bytes(b"")
     fill(tmp_path / "link", "1.png")
     (tmp_path / "link" / "2.png").symlink_to("2.png")
     for folder, says in (
-        ("link", r"2\.png: not a readable image"),
+        ("link", r"2\.png: cannot be read \("),
         ("size", r"3\.png: is 26 x 16"),
-        ("cut", r"2\.jpg: not a readable image"),
+        ("cut", r"2\.jpg: its end is missing"),
+        ("other", r"2\.png: not a readable image"),
     ):
         with pytest.raises(SourceError, match=says):
             list(read_image_folder(tmp_path / folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from edge.errors import SourceError
 from edge.sources.source import Source, open_source
 from edge.video.frames import Frame
 from tests.support.clips import run_pipeline, turn_clip, write_clip, write_timed_clip
+from tests.support.pictures import fill
 
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -132,6 +134,18 @@ def test_ntsc_times(tmp_path: Path) -> None:
     np.testing.assert_allclose(times_s, np.arange(60) * 1001 / 30000, atol=1e-6)
 
 
+def test_an_avi_that_was_written_into_a_pipe_is_whole(tmp_path: Path) -> None:
+    """None of its lengths could be filled in."""
+    whole = write_clip(tmp_path / "a.avi", frames=20)
+    path = tmp_path / "piped.avi"
+    command = ["ffmpeg", "-v", "error", "-i", str(whole), "-c", "copy", "-f", "avi", "-"]
+    path.write_bytes(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    frames, source = read(path)
+    assert len(frames) == 20
+    assert source.expected_frames is None
+    assert (source.fault, source.warnings) == (None, [])
+
+
 def test_variable_rate_keeps_the_times(tmp_path: Path) -> None:
     times_s = [0.0, 0.1, 0.15, 0.4, 0.41, 1.0]
     frames, source = read(write_timed_clip(tmp_path / "a.mkv", times_s))
@@ -232,6 +246,26 @@ def test_damaged_middle_is_reported(tmp_path: Path, name: str, codec: str) -> No
     assert "damaged frames: " in warning or "could not be decoded" in warning
 
 
+@pytest.mark.parametrize("name", ["a.avi", "a.mov", "a.mkv"])
+def test_jpegs_without_their_end_are_counted(tmp_path: Path, name: str) -> None:
+    """A recorder that copies what a camera sends; the decoder says nothing of them."""
+    path = write_clip(tmp_path / "whole.avi", frames=20, codec="mjpeg", pattern="snow")
+    with av.open(str(path)) as whole, av.open(str(tmp_path / name), "w") as spoilt:
+        stream = spoilt.add_stream_from_template(whole.streams.video[0])
+        for number, packet in enumerate(whole.demux(video=0)):
+            if packet.dts is None:
+                continue
+            data = bytes(packet)
+            new = av.Packet(data[: len(data) // 2] if number % 5 == 2 else data)
+            new.pts, new.dts, new.time_base = packet.pts, packet.dts, packet.time_base
+            new.duration, new.is_keyframe, new.stream = packet.duration, True, stream
+            spoilt.mux(new)
+    frames, source = read(tmp_path / name)
+    assert len(frames) == 20
+    assert source.damaged == 4
+    assert any("damaged frames: 4" in warning for warning in source.warnings)
+
+
 # Bad input
 
 
@@ -240,12 +274,14 @@ def test_bad_files(tmp_path: Path) -> None:
     empty.touch()
     text.write_text("this is not a video\n" * 50)
     cut.write_bytes(write_clip(tmp_path / "a.mp4", codec="h264").read_bytes()[:4000])
+    still = fill(tmp_path / "stills", "a.png") / "a.png"
     for path, reason in [
         (tmp_path / "absent.avi", "No such file"),
         (tmp_path, "is a folder; give one video file"),
         (empty, "is empty"),
         (text, "it is text"),
-        (cut, "not a readable video"),
+        (cut, "not a readable video (its end is missing"),
+        (still, "not a readable video (it is a picture; give a video"),
         (Path("/dev/null"), "not a camera"),
     ]:
         message = refusal(str(path))

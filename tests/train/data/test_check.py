@@ -11,6 +11,8 @@ from tests.support.clips import write_clip
 from tests.support.command import Running, assert_refused, twostream
 from tests.support.deaths import kill_reader
 from tests.support.pictures import fill
+from train.data.check import judge
+from train.data.clips import Clip
 
 
 def faulty(root: Path) -> Path:
@@ -38,6 +40,23 @@ def faulty(root: Path) -> Path:
     (lists / "trainlist01.txt").write_text("".join(f"{name} 1\n" for name in train))
     (lists / "testlist01.txt").write_text(f"{good[1]}\n")
     return root
+
+
+def test_damage_within_a_clip_is_a_fault(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.ts", frames=40, codec="h264", pattern="snow")
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + len(data) // 10] = bytes(len(data) // 10)
+    path.write_bytes(data)
+    fault = judge(Clip("a", path, "a", "a"), history=10, interval_s=0.04).fault
+    assert fault.startswith("damaged: ")
+
+
+def test_a_picture_that_is_gone_is_named(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "clip", "1.jpg")
+    (folder / "2.jpg").symlink_to("nowhere.jpg")
+    fault = judge(Clip("clip", folder, "a", "a"), history=10, interval_s=0.04).fault
+    assert fault == f"unreadable: {folder / '2.jpg'}: No such file or directory"
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 BINARIES = FOLDER / "binaries"
 PTX_CAPABILITY = 75
 PTX = f"compute_{PTX_CAPABILITY}"
+OLDEST_DRIVER = 12020  # that reads all of them: CUDA 12.2, as drivers count
 
 Module = TypeVar("Module")
 

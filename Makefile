@@ -1,7 +1,7 @@
 # make demo    set up the runtime and run it on a real clip (or SOURCE=my.mp4, /dev/video0, rtsp://...)
 # make test    set up everything, then lint, types and all tests;  make quick: the tests under a minute
 # make test-gpu  the tests that need an NVIDIA GPU: kernels against the CPU, their times, memory
-# make dist    what a board needs: a wheel with compiled CUDA kernels, and the demo bundle; into dist
+# make dist    what a board needs, into dist: a wheel with CUDA kernels, the demo bundle, apt's list
 # make bench   the speed figures of this machine, bench-live: of live runs; into tests/benchmarks/results
 # make bundle  train and export the demo bundle again
 # make report  cross-validation, backbones and training speed: the figures of train/reports
@@ -125,6 +125,7 @@ dist: $(VENV)/.dist
 	$(BIN)/python -m edge.devices.cuda.kernels.release $(RELEASE)/edge/devices/cuda/kernels/binaries
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(DIST) $(RELEASE)
 	rm -r $(RELEASE)
+	cat apt-packages.txt apt-packages-cuda.txt > $(DIST)/apt-packages.txt
 	$(BIN)/python -m zipfile -c $(DIST)/$(notdir $(BUNDLE)).zip $(wildcard $(BUNDLE)/*.*)
 
 bundle: $(VENV)/.bench $(DEMO_CLIP)

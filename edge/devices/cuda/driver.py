@@ -179,7 +179,8 @@ class Driver:
     library run, with a context that is not its own. What pycuda raises there is a DeviceError.
 
     gpu: its name and compute capability. integrated: whether it shares the host's memory (Jetson),
-    so that frames need no upload. kernels: where they come from, in words. closed: nothing of it can be used any more.
+    so that frames need no upload. kernels: where they come from, in words. closed: nothing of it
+    can be used any more.
     """
 
     def __init__(self, cuda: Any, device: Any, context: Any) -> None:

@@ -107,7 +107,7 @@ def test_a_board_finds_a_wheel_of_everything_but_pycuda(python: str, resolution:
     assert not names & {"torch", "timm", "onnxruntime"}
 
 
-INSTALLS = re.compile(r"pip install[^\n`]*?([\w.\-/{}$]*)\[([\w,]+)\]")
+INSTALLS = re.compile(r"pip install[^\n`]*?(\S*)\[([\w,]+)\]")
 
 
 def test_nothing_sends_people_to_an_index_where_it_is_not() -> None:
@@ -122,7 +122,7 @@ def test_nothing_sends_people_to_an_index_where_it_is_not() -> None:
             assert not re.search(r"pip install[^\n]*[\"' ]twostream-edge", text), file
             for where, listed in INSTALLS.findall(text):
                 assert set(listed.split(",")) <= extras(), file
-                assert where == "." or where.endswith(".whl"), (file, where)
+                assert where.strip("\\\"'") == "." or ".whl" in where, (file, where)
                 said += 1
             for extra in re.findall(r"install_line\(['\"](\w+)['\"]\)", text):
                 assert extra in extras(), file

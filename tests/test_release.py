@@ -65,7 +65,9 @@ def test_the_wheel_runs_where_there_is_no_checkout(
         ["compute_75", "sm_110", "sm_75", "sm_86", "sm_87", "sm_89", "sm_90"]
     )
     # The command that an error names works as it stands.
-    done = environment.run(f"twostream run {bundle} clip.mp4 --mqtt mqtt://localhost/yard", tmp_path)
+    done = environment.run(
+        f"twostream run {bundle} clip.mp4 --mqtt mqtt://localhost/yard", tmp_path
+    )
     assert done.returncode == 2
     (line,) = re.findall(r"run: (pip install .*)", done.stderr)
     assert str(wheel) in line

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from edge.devices.cuda.driver import open_driver
 from edge.devices.cuda.kernels import precompiled
-from edge.devices.cuda.kernels.launches import FILES, KERNELS
+from edge.devices.cuda.kernels.launches import FILES, KERNELS, Launch
 from edge.devices.cuda.kernels.precompiled import (
     binary_name,
     load_precompiled,
@@ -15,6 +17,9 @@ from edge.devices.cuda.kernels.precompiled import (
     suitable_target,
 )
 from edge.devices.cuda.kernels.release import TARGETS, ReleaseError, compile_all
+from edge.errors import DeviceError
+from tests.support.cuda.gpu import Plug
+from tests.support.cuda.on_gpu import read, run
 from tests.support.logged import logged
 
 ELF_ABI_VERSION = 8  # the byte of an ELF file; 7 is what drivers of CUDA 12 read, CUDA 13 writes 8
@@ -106,6 +111,48 @@ def test_a_checkout_has_none() -> None:
     """Else tests on stand-ins for a GPU would load them."""
     assert precompiled_targets() == frozenset()
     assert suitable_target(precompiled_targets(), 87) is None
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plug: Plug) -> Path:
+    """A package with kernels that the stand-in for the driver loads, on a GPU without nvcc."""
+    plug(cache=tmp_path / "first")
+    with open_driver() as driver:
+        assert driver.kernels == "kernels compiled here for sm_87"
+    folder = tmp_path / "first" / "kernels"
+    monkeypatch.setattr(precompiled, "BINARIES", folder)
+    plug(cache=tmp_path / "second")
+    monkeypatch.setattr("edge.devices.cuda.driver._CUDA_FOLDER", Path("/nowhere"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    return folder
+
+
+@pytest.mark.slow
+def test_the_device_runs_the_package_s_kernels_without_a_compiler(
+    package: Path, tmp_path: Path
+) -> None:
+    with logged() as lines, open_driver() as driver:
+        assert driver.kernels == "the package's kernels for sm_87"
+        flow, out = driver.place(np.arange(8, dtype=np.float32)), driver.allocate(8)
+        run(driver, [Launch("quantise", (1, 1), (8, 1), (flow, 10.0, 8, out))])
+        levels = read(driver, out, (8,), np.uint8)
+    assert levels.tolist() == [128, 138, 148, 158, 168, 178, 188, 198]
+    assert lines == []
+    assert not (tmp_path / "second").exists()  # nothing to keep
+
+
+@pytest.mark.slow
+def test_where_the_package_s_kernels_are_damaged_the_compiler_is_asked(package: Path) -> None:
+    for path in package.iterdir():
+        path.write_bytes(b"half a file")
+    with (
+        logged() as lines,
+        pytest.raises(DeviceError, match=r"nvcc cannot compile .*; install the wheel of `make"),
+        open_driver(),
+    ):
+        pass
+    (line,) = lines
+    assert line.startswith("kernels for sm_87 of this package cannot be loaded: cuModuleLoadDataEx")
 
 
 @pytest.mark.slow

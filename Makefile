@@ -119,7 +119,7 @@ $(VENV)/.dist: $(VENV)/.runtime
 DIST := dist
 RELEASE := $(DIST)/source
 dist: $(VENV)/.dist
-	rm -rf $(RELEASE)
+	rm -rf $(RELEASE) $(DIST)/twostream_edge-*.whl
 	mkdir -p $(RELEASE)
 	cp -r edge export train calibration setup.cfg pyproject.toml README.md LICENSE NOTICE $(RELEASE)
 	$(BIN)/python -m edge.devices.cuda.kernels.release $(RELEASE)/edge/devices/cuda/kernels/binaries

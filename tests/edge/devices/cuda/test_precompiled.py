@@ -22,7 +22,7 @@ from tests.support.cuda.gpu import Plug
 from tests.support.cuda.on_gpu import read, run
 from tests.support.logged import logged
 
-ELF_ABI_VERSION = 8  # the byte of an ELF file; 7 is what drivers of CUDA 12 read, CUDA 13 writes 8
+ELF_ABI_VERSION = 8  # its byte in an ELF file: CUDA 12 writes 7, CUDA 13 writes 8
 
 
 class RefusalError(Exception): ...

@@ -2,9 +2,9 @@
 
     python -m edge.devices.cuda.kernels.release FOLDER
 
-A driver is promised to load machine code of newer versions within its own major version of CUDA alone
-(cubins of CUDA 13 have ABI version 8, those of CUDA 12 have 7), and PTX of versions up to its own. So
-everything is made by CUDA 12.2, which JetPack 6.0 has, but for what that does not know.
+A driver is promised to load machine code of newer versions within its own major version of CUDA
+alone (cubins of CUDA 13 have ABI version 8, those of CUDA 12 have 7), and PTX of versions up to its
+own. So everything is made by CUDA 12.2, which JetPack 6.0 has, but for what that does not know.
 """
 
 from __future__ import annotations

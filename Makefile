@@ -2,6 +2,7 @@
 # make test    set up everything, then lint, types and all tests;  make quick: the tests under a minute
 # make test-gpu  the tests that need an NVIDIA GPU: kernels against the CPU, their times, memory
 # make test-arm64  the runtime on three emulated ARM64 processors, beside this one (needs root)
+# make dist    what a board needs, into dist: a wheel with CUDA kernels, the demo bundle, apt's list
 # make bench   the speed figures of this machine, bench-live: of live runs; into tests/benchmarks/results
 # make bundle  train and export the demo bundle again
 # make report  cross-validation, backbones and training speed: the figures of train/reports
@@ -20,7 +21,7 @@ DEMO_CLIP := out/bikes.mp4
 SOURCE ?= $(DEMO_CLIP)
 CLASSES := Biking,Diving,Drumming,JugglingBalls,JumpRope,SkyDiving,Surfing,Swing
 
-.PHONY: demo test test-gpu test-arm64 quick lint bench bench-live bundle report clean
+.PHONY: demo test test-gpu test-arm64 quick lint dist bench bench-live bundle report clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime $(if $(filter $(DEMO_CLIP),$(SOURCE)),$(DEMO_CLIP))
@@ -83,9 +84,10 @@ $(VENV)/.bench: $(VENV)/.test
 	$(BIN)/pip install --quiet -e ".[test,bench]"
 	@touch $@
 
-# pycuda is built from source, with nvcc and CUDA's headers.
-test-gpu: $(VENV)/.test
-	PATH="$$PATH:/usr/local/cuda/bin" $(BIN)/pip install --quiet "pycuda>=2024.1" || \
+# pycuda is built from source, with CUDA's headers.
+test-gpu: $(VENV)/.test apt-packages-cuda.txt
+	@$(call apt_install,apt-packages-cuda.txt)
+	PATH="$$PATH:/usr/local/cuda/bin" $(BIN)/pip install --quiet "pycuda>=2025.1.2" || \
 	  echo "pycuda cannot be built here; see: $(BIN)/twostream doctor"
 	$(BIN)/python -m pytest -rs tests/gpu
 
@@ -114,6 +116,23 @@ bench-live: $(VENV)/.test
 	$(BIN)/python -m tests.benchmarks.cameras --bundle $(BUNDLE) --json $(RESULTS)/cameras.json
 	$(BIN)/python -m tests.benchmarks.endurance --bundle $(BUNDLE) --json $(RESULTS)/endurance.json
 
+$(VENV)/.dist: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet -e ".[pc,dist]"
+	@touch $@
+
+# The wheel is made of a copy, so that a checkout never holds compiled kernels.
+DIST := dist
+RELEASE := $(DIST)/source
+dist: $(VENV)/.dist
+	rm -rf $(RELEASE) $(DIST)/twostream_edge-*.whl
+	mkdir -p $(RELEASE)
+	cp -r edge export train calibration setup.cfg pyproject.toml README.md LICENSE NOTICE $(RELEASE)
+	$(BIN)/python -m edge.devices.cuda.kernels.release $(RELEASE)/edge/devices/cuda/kernels/binaries
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(DIST) $(RELEASE)
+	rm -r $(RELEASE)
+	cat apt-packages.txt apt-packages-cuda.txt > $(DIST)/apt-packages.txt
+	$(BIN)/python -m zipfile -c $(DIST)/$(notdir $(BUNDLE)).zip $(wildcard $(BUNDLE)/*.*)
+
 bundle: $(VENV)/.bench $(DEMO_CLIP)
 	$(BIN)/twostream train spatial $(UCF101_ROOT) --classes $(CLASSES) --resume auto
 	$(BIN)/twostream train temporal $(UCF101_ROOT) --classes $(CLASSES) --resume auto
@@ -130,4 +149,4 @@ report: $(VENV)/.test
 	$(BIN)/python -m tests.benchmarks.training --data $(UCF101_ROOT) --json out/training.json
 
 clean:
-	rm -rf out build *.egg-info
+	rm -rf out build dist *.egg-info

@@ -18,6 +18,7 @@ import typer.core
 
 from edge.commands.run.arguments import DeviceName, RunArguments, takes
 from edge.errors import ConfigError, SourceError, TwostreamError
+from edge.installation import install_line
 from edge.log import Level, configure, print_error
 from edge.redaction import redact, redact_address
 from edge.text import print_line
@@ -362,7 +363,7 @@ def main() -> None:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        _fail(f'this command needs {error.name}; run: pip install "twostream-edge[{extra}]"')
+        _fail(f"this command needs {error.name}; run: {install_line(extra)}")
     else:
         sys.exit(code if isinstance(code, int) else 0)
 

@@ -38,7 +38,7 @@ PAGES = {
     )
 }
 RECORDS = "docs/cameras-and-outputs.md"
-OF_OTHERS = {"--help", "--user"}  # and of systemctl
+OF_OTHERS = {"--help", "--user", "--runtime", "--system-site-packages"}  # systemctl, docker, venv
 
 
 def blocks(page: str, language: str) -> list[str]:

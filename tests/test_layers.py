@@ -35,7 +35,17 @@ GATES = {
 # With one order for all of them there can be no circle.
 ROOMS = {
     "edge": (
-        *("errors", "text", "files", "spec", "terminal", "redaction", "log", "event_id"),
+        *(
+            "errors",
+            "installation",
+            "text",
+            "files",
+            "spec",
+            "terminal",
+            "redaction",
+            "log",
+            "event_id",
+        ),
         *("video", "motion", "inputs", "bundle", "sources", "devices", "decision", "outputs"),
         *("commands", "cli"),
     ),

@@ -16,6 +16,7 @@ from edge.bundle.float_onnx import float_onnx
 from edge.bundle.network import INPUT, OUTPUT, Precision
 from edge.bundle.self_contained import check_self_contained
 from edge.errors import BundleError, DeviceError
+from edge.installation import install_line
 
 # OpenVINO reports its use to Google Analytics if this module is installed; prevent that.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -24,7 +25,7 @@ try:
     from openvino.frontend import FrontEndManager
 except ImportError as error:
     raise DeviceError(
-        'device cpu: OpenVINO is not installed; run: pip install "twostream-edge[pc]"'
+        f"device cpu: OpenVINO is not installed; run: {install_line('pc')}"
     ) from error
 
 

@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from edge.decision.events import Event
 from edge.errors import OutputError
+from edge.installation import install_line
 from edge.outputs.base import Output, SourceInfo
 from edge.outputs.health import OutputHealth, OutputState
 from edge.outputs.records import event_record, output_record, state_record
@@ -87,9 +88,7 @@ class _Connection:
         try:
             from paho.mqtt import client as mqtt
         except ImportError:
-            raise OutputError(
-                '--mqtt needs paho-mqtt; run: pip install "twostream-edge[mqtt]"'
-            ) from None
+            raise OutputError(f"--mqtt needs paho-mqtt; run: {install_line('mqtt')}") from None
         self._broker, self._health, self._on_connected = broker, health, on_connected
         self._states: dict[str, str] = {}  # by topic
         # the same client name in each run: the broker keeps the session and what it received

@@ -25,6 +25,7 @@ from edge.devices.cuda.driver import Driver, gpu_fault, open_driver
 from edge.devices.cuda.kernels.device_plan import ViewPlan, rgb_coefficients
 from edge.devices.cuda.kernels.flow_plan import FlowPlan, allocate_luma
 from edge.devices.cuda.kernels.launches import pack
+from edge.devices.cuda.kernels.release import ReleaseError, compile_all
 from edge.motion.spec import PRESETS
 from edge.motion.tvl1 import TVL1
 from edge.video.frames import Geometry, Normalisation, resize_to_model, rgb_tensor
@@ -65,6 +66,23 @@ def test_flow_is_that_of_the_cpu(driver: Driver, size_hw: tuple[int, int], prese
     pair = moving_pair(size_hw, 2.3, -1.2)
     spec = PRESETS[preset]
     assert_close(flow_on_gpu(driver, spec, *pair), TVL1(spec, size_hw)(*pair))
+
+
+@pytest.mark.parametrize("left_out", ["nothing", "sm_*"], ids=["machine code", "PTX"])
+def test_flow_of_the_kernels_of_a_release(
+    left_out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        compile_all(tmp_path)
+    except ReleaseError as fault:
+        pytest.skip(str(fault))
+    for path in tmp_path.glob(f"*-{left_out}.cubin"):
+        path.unlink()
+    monkeypatch.setattr("edge.devices.cuda.kernels.precompiled.BINARIES", tmp_path)
+    pair, spec = moving_pair((240, 320), 2.3, -1.2), PRESETS["fast"]
+    with open_driver() as driver:
+        assert driver.kernels.startswith("the package's kernels for ")
+        assert_close(flow_on_gpu(driver, spec, *pair), TVL1(spec, (240, 320))(*pair))
 
 
 @pytest.mark.parametrize("name", PAIRS)

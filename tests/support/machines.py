@@ -192,7 +192,7 @@ THOR = replace(
         "nvpmodel -q": Answer(0, "NV Power Mode: MAXN\n0\n"),
         f"{SYSTEM_PYTHON} --version": Answer(0, "Python 3.12.3\n"),
     },
-    imports=imports(**CPU, **CUDA, tensorrt="10.13.3.9"),
+    imports=imports(**CPU, **{"pycuda.driver": "2025.1.2"}, tensorrt="10.13.3.9"),
     system_imports={"gi": Answer(0, "3.48.2"), "tensorrt": Answer(0, "10.13.3.9")},
     cuda=driver(13000, ("NVIDIA Thor", 11, 0)),
 )

@@ -9,6 +9,7 @@ from typing import Any
 from edge.commands.bench.measure import serial
 from edge.errors import BenchError
 from edge.files import write_atomic
+from edge.installation import install_line
 
 _COLOURS = {
     "decode": "#8d99ae",
@@ -31,9 +32,7 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
         matplotlib.use("Agg")
         from matplotlib import pyplot
     except ImportError:
-        raise BenchError(
-            '--picture needs matplotlib; run: pip install "twostream-edge[plots]"'
-        ) from None
+        raise BenchError(f"--picture needs matplotlib; run: {install_line('plots')}") from None
     soaks = [row for row in rows if row["soak"]]
     figure, axes = pyplot.subplots(
         2 if soaks else 1, 2, figsize=(11, 8 if soaks else 4), squeeze=False

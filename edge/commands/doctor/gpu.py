@@ -6,14 +6,20 @@ import re
 
 from edge.commands.doctor.board import Board, has_gpu, jetson
 from edge.commands.doctor.check import Check
-from edge.commands.doctor.machine import Machine
+from edge.commands.doctor.machine import PYTHON_HEADER, Machine
 from edge.commands.doctor.python import hidden, show_hidden, version_pair
+from edge.devices.cuda.kernels.precompiled import OLDEST_DRIVER, suitable_target
 from edge.devices.tensorrt.version import FIRST_TYPED_DLA, LAST_IMPLICIT_DLA, NEWEST, OLDEST
+from edge.installation import PYCUDA_NEEDS
 
 _NVDLA = "libnvdla_compiler.so"
 _TOOLKIT = "/usr/local/cuda/bin"
 _JETPACK = "`sudo apt update && sudo apt install nvidia-jetpack`"
 _NO_GPU = "there is no NVIDIA GPU"
+_CUDA_RELEASE = r"release (\d+\.\d+)"  # as nvcc says
+# The first pycuda that the headers of CUDA 13 can build: cuCtxCreate has other arguments there.
+_PYCUDA_FOR_CUDA_13 = (2025, 1, 2)
+_PYCUDA_OLDEST = ".".join(map(str, _PYCUDA_FOR_CUDA_13))
 
 
 def _absent(name: str, why: str = _NO_GPU) -> Check:
@@ -48,19 +54,22 @@ def check_driver(machine: Machine) -> Check:
 
 
 def check_toolkit(machine: Machine) -> Check:
-    """nvcc compiles the kernels; the CUDA device uses JetPack's, else the first on PATH."""
+    """nvcc compiles the kernels that the package has not compiled; the CUDA device uses JetPack's,
+    else the first on PATH."""
     name = "CUDA toolkit"
     if not has_gpu(machine):
         return _absent(name)
-    release = r"release (\d+\.\d+)"
+    kernels = _compiled_kernels(machine)
     for nvcc in (f"{_TOOLKIT}/nvcc", "nvcc"):
-        if match := re.search(release, machine.output(f"{nvcc} --version")):
+        if match := re.search(_CUDA_RELEASE, machine.output(f"{nvcc} --version")):
             known = machine.output(f"{nvcc} --list-gpu-code").split()  # from CUDA 11 on
             for _, major, minor in machine.driver.get("gpus", ()):
-                if known and f"sm_{major}{minor}" not in known:
+                if not kernels and known and f"sm_{major}{minor}" not in known:
                     fault = f"{nvcc} {match[1]} cannot compile for sm_{major}{minor}"
                     return _missing(name, fault, "install the CUDA toolkit that fits the driver")
             return Check(name, "ok", f"{nvcc} {match[1]}", needed_by=("cuda",))
+    if kernels:
+        return Check(name, "ok", f"no nvcc, and none is needed: the package has {kernels}")
     if jetson(machine):
         return _missing(name, "there is no nvcc", _JETPACK)
     return _missing(
@@ -68,6 +77,19 @@ def check_toolkit(machine: Machine) -> Check:
         "there is no nvcc",
         "`sudo apt install nvidia-cuda-toolkit`, or NVIDIA's own for your driver",
     )
+
+
+def _compiled_kernels(machine: Machine) -> str:
+    """Which of the package's kernels serve the GPUs; nothing unless all are served."""
+    if machine.driver.get("version", 0) < OLDEST_DRIVER:
+        return ""
+    targets = [
+        suitable_target(machine.kernels, major * 10 + minor)
+        for _, major, minor in machine.driver.get("gpus", ())
+    ]
+    if None in targets or not targets:
+        return ""
+    return f"kernels for {' and '.join(sorted({str(target) for target in targets}))}"
 
 
 def check_tensorrt(machine: Machine) -> Check:
@@ -158,20 +180,55 @@ def check_pycuda(machine: Machine) -> Check:
         return _absent(name)
     answer = machine.imports["pycuda.driver"]
     if answer.code == 0:
-        return Check(name, "ok", answer.out.strip(), needed_by=("cuda",))
+        return _check_pycuda_version(answer.out.strip(), machine)
     if "libcuda.so" in answer.err:
         detail = f"installed, but the driver's library is missing ({answer.fault})"
         return _missing(name, detail, "fix the CUDA driver first")
-    install = "`pip install pycuda`"
-    if not machine.output("nvcc --version"):
-        # Its build finds nvcc on PATH, and cuda.h relative to it.
-        install = f"`export PATH={_TOOLKIT}:$PATH; pip install pycuda`, else cuda.h is not found"
-        if "/usr/local/cuda/include/cuda.h" not in machine.files:
-            install = f"after installing the CUDA toolkit, {install}"
     if "ModuleNotFoundError" in answer.err:
-        return _missing(name, "not installed", install)
-    again = install.replace("pip install", "pip install --force-reinstall --no-cache-dir")
+        return _missing(name, "not installed", _build_pycuda(machine, ""))
+    again = _build_pycuda(machine, "--force-reinstall --no-cache-dir ")
     return _missing(name, f"its import fails ({answer.fault})", again)
+
+
+def _check_pycuda_version(text: str, machine: Machine) -> Check:
+    version = tuple(map(int, re.findall(r"\d+", text)[:3]))
+    cuda = _cuda_version(machine)
+    if cuda >= (13, 0) and version < _PYCUDA_FOR_CUDA_13:
+        detail = (
+            f"{text}, which was not made for CUDA {cuda[0]}.{cuda[1]}: that takes "
+            f"{_PYCUDA_OLDEST} or later"
+        )
+        return Check("pycuda", "note", detail, _build_pycuda(machine, ""))
+    return Check("pycuda", "ok", text, needed_by=("cuda",))
+
+
+def _cuda_version(machine: Machine) -> tuple[int, int]:
+    """That of the toolkit, whose headers pycuda is built with; without one that of the driver."""
+    for nvcc in ("nvcc", f"{_TOOLKIT}/nvcc"):
+        if match := re.search(_CUDA_RELEASE, machine.output(f"{nvcc} --version")):
+            return version_pair(match[1]) or (0, 0)
+    version = machine.driver.get("version", 0)
+    return version // 1000, version % 1000 // 10
+
+
+def _build_pycuda(machine: Machine, options: str) -> str:
+    """pip builds pycuda from source, with a compiler and the headers of Python and CUDA."""
+    steps, note = [], ""
+    there = {
+        "g++": machine.output("g++ --version") != "",
+        "python3-dev": PYTHON_HEADER in machine.files,
+    }
+    if missing := [package for package in PYCUDA_NEEDS.split() if not there[package]]:
+        steps.append(f"sudo apt install {' '.join(missing)}")
+    if not machine.output("nvcc --version"):
+        # The build finds nvcc on PATH, and cuda.h relative to it.
+        steps.append(f"export PATH={_TOOLKIT}:$PATH")
+        note = ", else cuda.h is not found"
+    steps.append(f"pip install {options}'pycuda>={_PYCUDA_OLDEST}'")
+    command = f"`{'; '.join(steps)}`{note}"
+    if note and f"{_TOOLKIT.removesuffix('/bin')}/include/cuda.h" not in machine.files:
+        return f"after installing the CUDA toolkit, {command}"
+    return command
 
 
 def check_dla(machine: Machine) -> Check:

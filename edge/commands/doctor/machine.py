@@ -11,6 +11,7 @@ import platform
 import re
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from edge.devices.cuda.kernels.precompiled import precompiled_targets
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 
@@ -30,9 +33,11 @@ FILES = (
 )
 # Only their existence matters: the signs of a container, and a header.
 MARKS = ("/.dockerenv", "/run/.containerenv", "/usr/local/cuda/include/cuda.h")
+PYTHON_HEADER = "Python.h"  # of this Python, wherever it is
 PCI_VENDORS = "/sys/bus/pci/devices/*/vendor"
 COMMANDS = (
     "dpkg-query -W -f ${Version} nvidia-jetpack",
+    "g++ --version",
     "nvcc --version",
     "nvcc --list-gpu-code",
     "/usr/local/cuda/bin/nvcc --version",
@@ -115,7 +120,7 @@ class Machine:
     imports: for each of MODULES, in this environment; `out` is its version. system_imports: the
     same of SYSTEM_MODULES in the distribution's own Python. gstreamer: its version and elements as
     JSON. cuda: what the driver library reports, as JSON. clock_range_mhz: lowest and highest clock
-    of the first core; None: unknown.
+    of the first core; None: unknown. kernels: the targets of those that this package has compiled.
     """
 
     architecture: str
@@ -131,6 +136,7 @@ class Machine:
     system_imports: Mapping[str, Answer]
     gstreamer: Answer
     cuda: Answer
+    kernels: frozenset[str] = frozenset()
 
     def read(self, path: str) -> str:
         """A file's text, or nothing."""
@@ -165,6 +171,8 @@ def look_at_machine() -> Machine:
     """Collect all facts; takes some seconds."""
     files = {path: text for path in FILES if (text := _read(Path(path))) is not None}
     files |= {path: "" for path in MARKS if Path(path).exists()}
+    if Path(sysconfig.get_path("include"), PYTHON_HEADER).exists():
+        files[PYTHON_HEADER] = ""
     for vendor in sorted(Path("/").glob(PCI_VENDORS.removeprefix("/"))):
         files[str(vendor)] = _read(vendor) or ""
     # edge is found as in this process, installed or not.
@@ -197,6 +205,7 @@ def look_at_machine() -> Machine:
         },
         gstreamer=answers_by_name["gstreamer"],
         cuda=answers_by_name["cuda"],
+        kernels=precompiled_targets(),
     )
 
 

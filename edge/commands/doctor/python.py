@@ -6,6 +6,7 @@ import re
 
 from edge.commands.doctor.check import BOTH, Check
 from edge.commands.doctor.machine import SYSTEM_PYTHON, Machine
+from edge.installation import install_line
 
 OLDEST = (3, 10)
 
@@ -88,7 +89,7 @@ def check_openvino(machine: Machine) -> Check:
 
 def check_web(machine: Machine) -> Check:
     """Check what --web needs; a run without a live page does not."""
-    name, remedy = "live page", '`pip install "twostream-edge[web]"`'
+    name, remedy = "live page", f"`{install_line('web')}`"
     answers = {module: machine.imports[module] for module in ("aiohttp", "prometheus_client")}
     faults = [
         f"{module} is not installed"

@@ -109,7 +109,7 @@ def open_cuda(bundle: Bundle, flow_wanted: bool, precision: Precision | None) ->
         device = CUDADevice(bundle, driver, networks, flow_wanted)
         warm_up(device)
         precisions = "/".join(device.precisions.values())
-        device.description += f", TensorRT {trt.__version__} {precisions}"
+        device.description += f", TensorRT {trt.__version__} {precisions}, {driver.kernels}"
         device.cleanup = stack.pop_all()
     return device
 

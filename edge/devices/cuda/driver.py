@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import hashlib
 import logging
 import threading
 from collections.abc import Iterable, Iterator
@@ -20,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.devices.cuda.kernels.launches import FILES, KERNELS, PackedLaunch, source
+from edge.devices.cuda.kernels.precompiled import binary_name, load_precompiled
 from edge.devices.tensorrt.key import GPU
 from edge.errors import DeviceError
 from edge.files import check_private, make_private, user_cache, why, write_atomic
+from edge.installation import PYCUDA_NEEDS, install_line
 
 logger = logging.getLogger(__name__)
 
@@ -139,8 +140,8 @@ def load_driver() -> Driver:
         import pycuda.driver as cuda
     except ImportError as error:
         raise DeviceError(
-            f"device cuda: pycuda cannot be used ({error}); run: export "
-            f'PATH={_CUDA_FOLDER}:$PATH && pip install "twostream-edge[jetson]"'
+            f"device cuda: pycuda cannot be used ({error}); run: sudo apt install {PYCUDA_NEEDS} "
+            f"&& export PATH={_CUDA_FOLDER}:$PATH && {install_line('jetson')}"
         ) from None
     try:
         driver = Driver(cuda, *_primary_context(cuda))
@@ -178,7 +179,8 @@ class Driver:
     library run, with a context that is not its own. What pycuda raises there is a DeviceError.
 
     gpu: its name and compute capability. integrated: whether it shares the host's memory (Jetson),
-    so that frames need no upload. closed: nothing of it can be used any more.
+    so that frames need no upload. kernels: where they come from, in words. closed: nothing of it
+    can be used any more.
     """
 
     def __init__(self, cuda: Any, device: Any, context: Any) -> None:
@@ -187,11 +189,12 @@ class Driver:
         count = device.get_attribute(attribute.MULTIPROCESSOR_COUNT)
         self.gpu = GPU(device.name(), f"{major}.{minor}", count)
         self.integrated = bool(device.get_attribute(attribute.INTEGRATED))
+        self.kernels = ""
         self.closed = False
         self._cuda, self._context = cuda, context
         self._thread = threading.current_thread()
         self._owned: list[Any] = []  # whatever has to be released while the context is current
-        self._architecture = f"sm_{major}{minor}"
+        self._capability = major * 10 + minor
         self._launchers: dict[str, Any] = {}
 
     def __enter__(self) -> Driver:
@@ -292,18 +295,28 @@ class Driver:
         return int(self._cuda.mem_get_info()[0])
 
     def load_kernels(self) -> None:
-        """Load all kernels, compiled before or now. Raises DeviceError if nvcc is missing or cannot
-        compile for this GPU."""
-        modules = {file: self._load(file) for file in FILES}
+        """Load all kernels: those of the package, else compiled here. Raises DeviceError if nvcc is
+        needed and missing, or cannot compile for this GPU."""
+        cuda = self._cuda
+        precompiled = load_precompiled(self._capability, cuda.module_from_buffer, cuda.Error)
+        if precompiled:
+            target, modules = precompiled
+            self.kernels = f"the package's kernels for {target}"
+        else:
+            modules = {file: self._load(file) for file in FILES}
+            self.kernels = f"kernels compiled here for {self._architecture}"
         for kernel, (file, _) in KERNELS.items():
             # Not prepared_async_call, which packs the arguments anew for each launch, and makes a
             # second, deprecated call of the driver.
             self._launchers[kernel] = modules[file].get_function(kernel)._launch_kernel
 
+    @property
+    def _architecture(self) -> str:
+        return f"sm_{self._capability}"
+
     def _load(self, file: str) -> Any:
         """The module of one source file, from the user's cache or compiled."""
-        digest = hashlib.sha256(source(file).encode()).hexdigest()[:16]
-        path = user_cache() / "kernels" / f"{file}-{digest}-{self._architecture}.cubin"
+        path = user_cache() / "kernels" / binary_name(file, self._architecture)
         check_private(path.parent)
         try:
             return self._cuda.module_from_buffer(path.read_bytes())
@@ -343,5 +356,6 @@ class Driver:
         except (self._cuda.CompileError, OSError) as error:
             raise DeviceError(
                 f"device cuda: nvcc cannot compile {file} for {self._architecture} ({error}); "
-                "install the CUDA toolkit: on a Jetson, sudo apt install nvidia-jetpack"
+                "install the wheel of `make dist`, which has compiled kernels, or the CUDA "
+                "toolkit: on a Jetson, sudo apt install nvidia-jetpack"
             ) from None

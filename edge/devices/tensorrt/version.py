@@ -61,7 +61,7 @@ def load_tensorrt() -> ModuleType:
     if version_of(tensorrt)[:2] < OLDEST:
         raise DeviceError(
             f"TensorRT {tensorrt.__version__} is too old, {OLDEST[0]}.{OLDEST[1]} or later is "
-            "needed; on a Jetson that is JetPack 5.1 or later"
+            "needed; on a Jetson flash JetPack 6 or later, the first for Python 3.10"
         )
     return tensorrt
 

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from edge.errors import OutputError
+from edge.installation import install_line
 from edge.outputs.listen_address import ListenAddress
 from edge.outputs.web.access import Access
 from edge.outputs.web.state import LiveState
@@ -24,9 +25,7 @@ class WebServer:
         try:
             from edge.outputs.web import connections
         except ModuleNotFoundError as error:
-            raise OutputError(
-                f'--web needs {error.name}; run: pip install "twostream-edge[web]"'
-            ) from None
+            raise OutputError(f"--web needs {error.name}; run: {install_line('web')}") from None
         try:
             self._listener = connections.listen(address.host, address.port)
         except OSError as error:

@@ -21,6 +21,7 @@ from tests.support.machines import (
     PC,
     PC_WITHOUT_NVCC,
     THIN,
+    THOR,
     XAVIER_NX,
     checked,
     driver,
@@ -36,8 +37,84 @@ def test_nvcc_outside_of_path_is_added_to_the_pycuda_remedy() -> None:
     checks = checked(without(ORIN_NANO, "nvcc --version", **{"pycuda.driver": ABSENT}))
     assert checks["CUDA toolkit"].status == "ok"
     assert "/usr/local/cuda/bin/nvcc 12.6" in checks["CUDA toolkit"].text
-    assert "`export PATH=/usr/local/cuda/bin:$PATH; pip install pycuda`" in checks["pycuda"].text
+    assert "; export PATH=/usr/local/cuda/bin:$PATH; pip install 'pycuda>=" in checks["pycuda"].text
     assert "cuda.h" in checks["pycuda"].text
+
+
+@pytest.mark.parametrize(
+    ("there", "installs"),
+    [
+        ((), "`sudo apt install g++ python3-dev; "),
+        (("g++",), "`sudo apt install python3-dev; "),
+        (("Python.h",), "`sudo apt install g++; "),
+        (("g++", "Python.h"), "`pip install 'pycuda>=2025.1.2'`"),
+    ],
+)
+def test_what_pycuda_is_built_with_comes_first(there: tuple[str, ...], installs: str) -> None:
+    machine = without(ORIN_NANO, **{"pycuda.driver": ABSENT})
+    if "g++" in there:
+        answer = Answer(0, "g++ (Ubuntu 11.4.0-1ubuntu1~22.04) 11.4.0\n")
+        machine = replace(machine, commands={**machine.commands, "g++ --version": answer})
+    if "Python.h" in there:
+        machine = replace(machine, files={**machine.files, "Python.h": ""})
+    check = checked(machine)["pycuda"]
+    assert check.status == "missing"
+    assert check.remedy.startswith(installs)
+    assert check.remedy.endswith("pip install 'pycuda>=2025.1.2'`")
+
+
+@pytest.mark.parametrize(
+    ("version", "nvcc", "driver_version", "says"),
+    [
+        ("2025.1.1", "13.0", 13000, "2025.1.1, which was not made for CUDA 13.0"),
+        ("2024.1.2", "", 13020, "2024.1.2, which was not made for CUDA 13.2"),
+        ("2025.1.2", "13.0", 13000, ""),
+        ("2026.1", "13.0", 13000, ""),
+        ("2024.1.2", "12.6", 13000, ""),  # built with CUDA 12, which newer drivers go on with
+        ("2024.1.2", "12.6", 12060, ""),
+    ],
+)
+def test_cuda_13_takes_a_later_pycuda(
+    version: str, nvcc: str, driver_version: int, says: str
+) -> None:
+    machine = without(THOR, "nvcc --version", **{"pycuda.driver": Answer(0, version)})
+    if nvcc:
+        answer = Answer(0, NVCC.format(nvcc))
+        machine = replace(machine, commands={**machine.commands, "nvcc --version": answer})
+    checks = checked(replace(machine, cuda=driver(driver_version, ("NVIDIA Thor", 11, 0))))
+    assert checks["pycuda"].status == ("note" if says else "ok")
+    assert says in checks["pycuda"].text
+    if says:
+        assert "2025.1.2 or later" in checks["pycuda"].text
+        assert "pip install 'pycuda>=2025.1.2'" in checks["pycuda"].remedy
+
+
+WHEEL = frozenset({"sm_87", "compute_75"})
+
+
+@pytest.mark.parametrize(
+    ("driver_version", "gpu", "kernels", "says"),
+    [
+        (
+            12060,
+            ("Orin", 8, 7),
+            WHEEL,
+            "no nvcc, and none is needed: the package has kernels for sm",
+        ),
+        (13000, ("NVIDIA Thor", 11, 0), WHEEL, "the package has kernels for compute_75"),
+        (12060, ("Orin", 8, 7), frozenset(), "there is no nvcc"),
+        (12060, ("Xavier", 7, 2), WHEEL, "there is no nvcc"),
+        (11080, ("Orin", 8, 7), WHEEL, "there is no nvcc"),  # its driver reads none of them
+    ],
+)
+def test_compiled_kernels_need_no_compiler(
+    driver_version: int, gpu: tuple[str, int, int], kernels: frozenset[str], says: str
+) -> None:
+    bare = without(ORIN_NANO, "nvcc --version", "/usr/local/cuda/bin/nvcc --version")
+    machine = replace(bare, kernels=kernels, cuda=driver(driver_version, gpu))
+    check = checked(machine)["CUDA toolkit"]
+    assert says in check.text
+    assert check.stops("cuda") == ("no nvcc" in says and "needed" not in says)
 
 
 def test_pycuda_without_a_driver_is_not_built_again() -> None:
@@ -224,3 +301,5 @@ def test_an_nvcc_older_than_the_gpu_is_no_help() -> None:
     assert checks["CUDA toolkit"].status == "missing"
     assert "nvcc 11.5 cannot compile for sm_89" in checks["CUDA toolkit"].text
     assert checked(machine)["CUDA toolkit"].status == "ok"
+    compiled = replace(machine, cuda=ada, kernels=frozenset({"sm_89"}))
+    assert checked(compiled)["CUDA toolkit"].status == "ok"

@@ -170,6 +170,6 @@ def test_a_missing_server_is_named_with_its_remedy(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr("edge.outputs.web.connections")
     monkeypatch.setitem(sys.modules, "aiohttp", None)
-    with pytest.raises(OutputError, match=r'pip install "twostream-edge\[web\]"') as told:
+    with pytest.raises(OutputError, match=r"run: pip install .*\[web\]'$") as told:
         WebServer(parse_listen("--web", "0", ""), local.state)
     assert "--web needs aiohttp" in str(told.value)

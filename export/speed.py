@@ -31,7 +31,7 @@ def run_speed(bundle: Bundle, videos: list[Path]) -> dict[str, Any]:
             with open_source(str(video)) as source:
                 label_video(source, recognizer, lambda label: None)
             context.close()
-            summary = summary_record(recognizer, device.description, 0, None, [], {})
+            summary = summary_record(recognizer, device.description, source, [], {})
             frames += summary["frames"]
             seconds += summary["seconds"]
             duration_s += recognizer.statistics.last_time_s

@@ -220,8 +220,11 @@ def label_video(
     statistics.seconds = time.monotonic() - statistics.began_s
     needed = recognizer.manifest.history + 1
     if statistics.frames < needed and not limit:
+        skipped = (
+            f" ({statistics.skipped} came too soon after others)" if statistics.skipped else ""
+        )
         raise SourceError(
-            f"{recognizer.name} has {statistics.frames} frames; this bundle needs {needed}"
+            f"{recognizer.name} has {statistics.frames} frames{skipped}; this bundle needs {needed}"
         )
 
 

@@ -13,7 +13,8 @@ from edge.decision.fusion import Scores, decide, top_scores
 from edge.decision.label import Label
 from edge.decision.recognizer import Recognizer
 from edge.outputs.health import OutputState
-from edge.sources.reconnect import SourceState
+from edge.sources.reconnect import ReconnectingSource, SourceState
+from edge.sources.source import Source
 from edge.text import counted
 
 TOP = 5
@@ -88,8 +89,7 @@ def best(scores: Scores | None, classes: tuple[str, ...]) -> tuple[str, float] |
 def summary_record(
     recognizer: Recognizer,
     device: str,
-    dropped: int,
-    expected: int | None,
+    source: Source | ReconnectingSource,
     warnings: list[str],
     lost: Mapping[str, int],
 ) -> dict[str, Any]:
@@ -102,8 +102,9 @@ def summary_record(
         "bundle": manifest.name,
         "device": device,
         "frames": frames,
-        "expected_frames": expected,
-        "dropped": dropped,
+        "expected_frames": source.expected_frames,
+        "dropped": source.dropped,
+        "damaged": source.damaged,
         "skipped": statistics.skipped,
         "gaps": statistics.gaps,
         "decisions": statistics.decisions,
@@ -154,6 +155,7 @@ def summary_lines(summary: dict[str, Any], live: bool) -> list[str]:
         text
         for key, text in (
             ("dropped", f"{summary['dropped']} dropped"),
+            ("damaged", f"{summary['damaged']} damaged"),
             ("skipped", f"{summary['skipped']} skipped"),
             ("gaps", counted(summary["gaps"], "gap")),
             ("standby", f"{summary['standby']} without motion"),

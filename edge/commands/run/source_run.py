@@ -82,14 +82,7 @@ class SourceRun:
         source, summary = self.source, None
         if summarise:
             warnings = [*source.warnings, *self.warnings]
-            summary = summary_record(
-                self.recognizer,
-                device,
-                source.dropped,
-                source.expected_frames,
-                warnings,
-                self._lost(),
-            )
+            summary = summary_record(self.recognizer, device, source, warnings, self._lost())
         for output in self.outputs:
             output.end(self.name, summary)
         return summary

@@ -8,7 +8,7 @@ from edge.outputs.records import summary_lines
 
 
 def summary(**changes: Any) -> dict[str, Any]:
-    counts = {"frames": 40, "expected_frames": None, "dropped": 0, "skipped": 0}
+    counts = {"frames": 40, "expected_frames": None, "dropped": 0, "damaged": 0, "skipped": 0}
     counts |= {"gaps": 0, "standby": 0, "no_label": None}
     label = {"label": "Diving", "score": 0.9, "top": [("Diving", 0.9), ("Swing", 0.1)]}
     return counts | label | {"fps": 25.0, "device": "cpu"} | changes

@@ -38,7 +38,7 @@ class Builder(Guarded):
     def __init__(self, logger: Any) -> None:
         if not logger._initialised:
             raise AssertionError("a logger without ILogger.__init__ crashes the real TensorRT")
-        self._log = logger
+        self._log = self._trt._first_logger(logger)
         if not self._trt._gpu:
             self._error("CUDA initialization failure with error: 35")
             raise TypeError("pybind11::init(): factory function returned nullptr")

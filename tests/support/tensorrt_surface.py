@@ -98,11 +98,17 @@ class Surface(ModuleType):
         self._access = access or (lambda address, size, write: None)
         self._refuse_enqueue = refuse_enqueue
         self._built: list[dict[str, Any]] = []
+        self._logger: Any = None
         _add_enums(self)
         _add_classes(self)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"tensorrt.{name} is not in TensorRT {self.__version__}")
+
+    def _first_logger(self, logger: Any) -> Any:
+        """The one that everything is told to, whichever is given later."""
+        self._logger = self._logger or logger
+        return self._logger
 
     @property
     def builds(self) -> list[dict[str, Any]]:

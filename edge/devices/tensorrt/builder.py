@@ -21,9 +21,9 @@ from edge.devices.tensorrt.layers import LayerPrecision, inspect_layers, layers_
 from edge.devices.tensorrt.progress import watch_build
 from edge.devices.tensorrt.version import (
     Capabilities,
+    begin_log,
     capabilities,
     open_builder,
-    open_log,
     without_collection,
 )
 from edge.errors import BundleError, DeviceError
@@ -84,7 +84,7 @@ def build_engine(
     supported = capabilities(trt)
     if config.dla_core is not None:
         check_dla_version(trt, supported, config.precision)
-    log = open_log(trt)
+    log = begin_log(trt)
     builder = open_builder(trt, log)
     if config.dla_core is not None:
         check_dla_core(builder, config.dla_core)

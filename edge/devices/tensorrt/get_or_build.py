@@ -16,7 +16,7 @@ from edge.devices.tensorrt.dla import check_dla_version
 from edge.devices.tensorrt.engine import open_engine
 from edge.devices.tensorrt.key import GPU, EngineKey
 from edge.devices.tensorrt.layers import LayerPrecision, convolutions, float_convolutions
-from edge.devices.tensorrt.version import capabilities, has_fast_int8, open_log, without_collection
+from edge.devices.tensorrt.version import begin_log, capabilities, has_fast_int8, without_collection
 from edge.files import check_private, user_cache
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def _find(trt: ModuleType, cache: EngineCache, stream: str, key: EngineKey) -> S
     stored = cache.find(stream, key)
     if isinstance(stored, str):
         return stored
-    log = open_log(trt)
+    log = begin_log(trt)
     if open_engine(trt, stored.plan, log, key.dla_core) is None:
         return f"TensorRT cannot load the stored one{log.last_errors()}"
     return stored

@@ -109,7 +109,7 @@ def cache_header(version: tuple[int, ...]) -> str:
 
 def has_fast_int8(trt: ModuleType) -> bool:
     """Whether the GPU has fast INT8. All GPUs of the TensorRT versions that cannot tell have it."""
-    return bool(getattr(open_builder(trt, open_log(trt)), "platform_has_fast_int8", True))
+    return bool(getattr(open_builder(trt, begin_log(trt)), "platform_has_fast_int8", True))
 
 
 @contextmanager
@@ -144,23 +144,30 @@ def no_gpu(trt: ModuleType, log: Any) -> DeviceError:
     )
 
 
-def open_log(trt: ModuleType) -> Any:
-    """A trt.ILogger that prints nothing and keeps the last errors and the lines about layers.
+def begin_log(trt: ModuleType) -> Any:
+    """The trt.ILogger of this process, emptied: what it holds from now on is about what the caller
+    does next. It prints nothing and keeps the last errors and the lines about layers.
 
     layer_lines: one line of the build log per layer, with profiling_verbosity DETAILED.
     last_errors(): " (TensorRT: ...)", or "" if there were none.
     """
-    return _log_class(trt)()
+    log = _log(trt)
+    log.empty()
+    return log
 
 
 @cache
-def _log_class(trt: ModuleType) -> type:
-    """One class per tensorrt module, since TensorRT's binding keeps every class that it sees."""
+def _log(trt: ModuleType) -> Any:
+    """One for the process: TensorRT tells everything to the first logger that it is given, and
+    nothing to another while objects of the first one are left."""
     severe = (trt.Logger.INTERNAL_ERROR, trt.Logger.ERROR)
 
     class Log(trt.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)  # the binding crashes without it
+            self.empty()
+
+        def empty(self) -> None:
             self.errors: deque[str] = deque(maxlen=ERRORS_KEPT)
             self.layer_lines: list[str] = []
 
@@ -173,4 +180,4 @@ def _log_class(trt: ModuleType) -> type:
         def last_errors(self) -> str:
             return f" (TensorRT: {'; '.join(self.errors)})" if self.errors else ""
 
-    return Log
+    return Log()

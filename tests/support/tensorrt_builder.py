@@ -225,6 +225,14 @@ class ParserError(Guarded):
         return self._reason
 
 
+def _int8_weights(data: bytes) -> str:
+    """The first int8 initializer that a DequantizeLinear reads; empty if there is none."""
+    graph = onnx.load_from_string(data).graph
+    int8 = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.INT8}
+    read = (node.input[0] for node in graph.node if node.op_type == "DequantizeLinear")
+    return next((name for name in read if name in int8), "")
+
+
 class OnnxParser(Guarded):
     _trt: ClassVar[Any]
 
@@ -236,6 +244,9 @@ class OnnxParser(Guarded):
             onnx.checker.check_model(onnx.load_from_string(data))
         except Exception as error:
             self._faults = [self._trt.ParserError(str(error).split("\n")[0])]
+            return False
+        if self._trt.__version__.startswith("8.") and (weights := _int8_weights(data)):
+            self._faults = [self._trt.ParserError(f"{weights}: invalid weights type of Int8")]
             return False
         self._network._onnx = data
         return True

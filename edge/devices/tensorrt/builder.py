@@ -17,6 +17,7 @@ from edge.devices.tensorrt.dla import (
     place_on_dla,
 )
 from edge.devices.tensorrt.engine import open_engine
+from edge.devices.tensorrt.float_weights import with_float_weights
 from edge.devices.tensorrt.layers import LayerPrecision, inspect_layers, layers_from_log
 from edge.devices.tensorrt.progress import watch_build
 from edge.devices.tensorrt.version import (
@@ -123,9 +124,18 @@ def _choose_recipe(
     if config.dla_core is not None and supported.dla == "calibration":
         table = calibration_cache(trt, onnx) if precision == "int8" else None
         return _Recipe(float_onnx(onnx, "fp32"), False, _ALLOWED[precision], table)
-    model = onnx if precision == "int8" else float_onnx(onnx, precision)
+    if needs_float_weights(supported, config):
+        model = with_float_weights(onnx)
+    else:
+        model = onnx if precision == "int8" else float_onnx(onnx, precision)
     by_flags = supported.precision_flags and not supported.typed_by_flag
     return _Recipe(model, supported.typed_by_flag, _ALLOWED[precision] if by_flags else (), None)
+
+
+def needs_float_weights(supported: Capabilities, config: BuildConfig) -> bool:
+    """Whether TensorRT gets the Q/DQ network as `with_float_weights` converts it."""
+    has_table = config.dla_core is not None and supported.dla == "calibration"
+    return config.precision == "int8" and not has_table and not supported.int8_weights
 
 
 def _network_flags(trt: ModuleType, supported: Capabilities, typed: bool) -> int:

@@ -10,7 +10,12 @@ from pathlib import Path
 from types import ModuleType
 
 from edge.bundle.manifest import Bundle
-from edge.devices.tensorrt.builder import BuildConfig, BuiltEngine, build_engine
+from edge.devices.tensorrt.builder import (
+    BuildConfig,
+    BuiltEngine,
+    build_engine,
+    needs_float_weights,
+)
 from edge.devices.tensorrt.cache import EngineCache, StoredEngine
 from edge.devices.tensorrt.dla import check_dla_version
 from edge.devices.tensorrt.engine import open_engine
@@ -107,6 +112,7 @@ def _key(trt: ModuleType, onnx_sha256: str, gpu: GPU, config: BuildConfig) -> En
         compute_capability=gpu.compute_capability,
         multiprocessors=gpu.multiprocessors,
         precision=config.precision,
+        float_weights=needs_float_weights(capabilities(trt), config),
         dla_core=config.dla_core,
     )
 

@@ -21,6 +21,7 @@ from edge.errors import DeviceError
 
 OLDEST = (8, 5)  # the first with execute_async_v3
 NEWEST = (11, 4)  # the last that was tested
+FIRST_INT8_WEIGHTS = (10,)
 LAST_IMPLICIT_DLA = (10, 7)  # the last with DLA by a calibration cache
 FIRST_TYPED_DLA = (11, 4, 1)  # the first with DLA by Q/DQ; none in between supports the DLA
 ERRORS_KEPT = 4
@@ -35,12 +36,14 @@ class Capabilities:
         (8.x) or every network is (11 and later).
     precision_flags: BuilderFlag.INT8 and FP16 exist and allow a reduced precision.
     explicit_batch: networks need the flag EXPLICIT_BATCH.
+    int8_weights: weights may be int8 in the ONNX file, with a DequantizeLinear alone.
     dla: how a network runs in INT8 on the DLA; None without DLA.
     """
 
     typed_by_flag: bool
     precision_flags: bool
     explicit_batch: bool
+    int8_weights: bool
     dla: Literal["calibration", "typed"] | None
 
 
@@ -96,6 +99,7 @@ def capabilities(trt: ModuleType) -> Capabilities:
         typed_by_flag=typing and flags,
         precision_flags=flags,
         explicit_batch=not typing and flags,
+        int8_weights=version >= FIRST_INT8_WEIGHTS,
         dla=dla,
     )
 

@@ -44,6 +44,7 @@ KEYS = st.builds(
     compute_capability=st.sampled_from(["7.2", "8.7"]),
     multiprocessors=st.sampled_from([8, 16]),
     precision=st.sampled_from(["int8", "fp16", "fp32"]),
+    float_weights=st.booleans(),
     dla_core=st.sampled_from([None, 0, 1]),
 )
 STREAM = st.sampled_from(["spatial", "temporal"])
@@ -101,6 +102,14 @@ def test_each_part_of_the_key_counts(bundle: Bundle, change: Any, named: str) ->
     assert prepared.built
     assert f"there is none for {named}" in said
     assert not prepare(bundle)[0].built  # the first one is kept beside it
+
+
+def test_an_engine_of_other_weights_is_another_engine(bundle: Bundle) -> None:
+    """TensorRT 8 gets float weights, and no engine that an earlier version made from int8 ones."""
+    ready, _ = prepare(bundle, trt=Surface("8.6.1"))
+    other, _ = prepare(bundle, "temporal")
+    assert (ready.key.float_weights, other.key.float_weights) == (True, False)
+    assert dataclasses.replace(ready.key, float_weights=False).digest() != ready.key.digest()
 
 
 def test_another_network_is_another_engine(bundle: Bundle) -> None:

@@ -99,6 +99,8 @@ def _fault(trt: Any, told: dict[str, Any], network: Any, config: Any) -> str:
         return "the network has Q/DQ layers, but INT8 is not enabled"
     if not typed and halves and "FP16" not in flags:
         return "the network has FP16 tensors, but FP16 is not enabled"
+    if trt._int8_fault and ("QuantizeLinear" in kinds or "INT8" in flags):
+        return trt._int8_fault
     if told["dla_core"] is not None and told["dla_core"] >= trt._dla_cores:
         return "there is no such DLA core"
     if not typed and "INT8" in flags and "QuantizeLinear" not in kinds:

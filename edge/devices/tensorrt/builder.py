@@ -56,6 +56,10 @@ class BuiltEngine:
     notes: tuple[str, ...]
 
 
+class BuildFailed(DeviceError):
+    """TensorRT read a network and has no engine for it in this precision. Another may work."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Recipe:
     """How this TensorRT builds a network. onnx: for the parser. typed: whether its types decide the
@@ -80,7 +84,8 @@ def build_engine(
 
     name: of the ONNX file, for messages. timing_cache: of an earlier build, or b"". Raises
     BundleError if TensorRT cannot read the network, DeviceError if the device cannot build it with
-    this configuration; both end with TensorRT's last errors.
+    this configuration, which is a BuildFailed where the builder tried and failed; they end with
+    TensorRT's last errors.
     """
     supported = capabilities(trt)
     if config.dla_core is not None:
@@ -108,7 +113,7 @@ def build_engine(
             f"GPU{log.last_errors()}"
         )
     if serialized is None:
-        raise DeviceError(
+        raise BuildFailed(
             f"{prefix} cannot build an engine in {config.precision}; see its reason, or free "
             f"memory and try again{log.last_errors()}"
         )

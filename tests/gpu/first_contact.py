@@ -10,6 +10,7 @@ did not, or was skipped; 2: there is no GPU.
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import os
 import platform
@@ -25,6 +26,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from edge.devices.cuda.driver import gpu_fault
+from edge.files import why
 from tests.support.paths import REPOSITORY
 
 BUNDLE = REPOSITORY / "edge" / "bundles" / "ucf101-mini"
@@ -50,7 +52,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """result: ok, skipped, FAILED, DIED or TOO SLOW. figures: (what, figure) of each thing
+    """result: ok, skipped, FAILED, DIED, TOO SLOW or STOPPED. figures: (what, figure) of each thing
     measured. reason: why it is not ok. text: the end of what the step printed; nothing for tests
     that passed."""
 
@@ -101,7 +103,8 @@ STEPS = (
 
 
 def run(steps: Sequence[Step], prelude: str = "") -> list[Outcome]:
-    """Run all steps, with a cache of engines and kernels of their own, so that they are made.
+    """Run all steps, or those until Ctrl-C, with a cache of engines and kernels of their own, so
+    that they are made.
 
     prelude: Python code that each process runs first.
     """
@@ -112,7 +115,11 @@ def run(steps: Sequence[Step], prelude: str = "") -> list[Outcome]:
             deadline += step.seconds
             print(f"{number}/{len(steps)} {step.what}", file=sys.stderr, flush=True)
             bound_s = deadline - time.monotonic()
-            outcomes.append(_run_one(step, prelude, Path(folder), bound_s))
+            try:
+                outcomes.append(_run_one(step, prelude, Path(folder), bound_s))
+            except KeyboardInterrupt:
+                outcomes.append(Outcome(step, "STOPPED", (), "by Ctrl-C", ""))
+                break
             print(f"    {_in_short(outcomes[-1])}", file=sys.stderr, flush=True)
     return outcomes
 
@@ -227,19 +234,24 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", nargs="?", type=Path, default=Path("first-contact.md"))
+    file = parser.parse_args().file
     fault = gpu_fault()
     if fault is not None:
         print(f"no GPU to try: {fault}; see: twostream doctor", file=sys.stderr)
         return 2
     outcomes = run(STEPS)
     text = markdown(outcomes)
-    file = Path(arguments[0] if arguments else "first-contact.md")
-    print(f"\n{text}")
-    file.write_text(text)
-    print(f"written to {file}; please send it to us", file=sys.stderr)
+    print(f"\n{text}", flush=True)
+    try:
+        file.write_text(text)
+        print(f"written to {file}; please send it to us", file=sys.stderr)
+    except OSError as error:
+        print(f"{file} cannot be written ({why(error)}): copy the block above", file=sys.stderr)
     return 0 if all(outcome.result == "ok" for outcome in outcomes) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

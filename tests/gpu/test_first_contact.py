@@ -120,6 +120,18 @@ def test_a_step_that_hangs_is_ended_with_its_children_and_leaves_the_others(tmp_
 
 
 @pytest.mark.slow
+def test_ctrl_c_keeps_what_is_there() -> None:
+    press = "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(600)"
+    steps = [
+        Step("first", "print('1')", (), BOUND_S),
+        Step("pressed", press, (), BOUND_S),
+        Step("never", "print('2')", (), BOUND_S),
+    ]
+    found = [(outcome.step.what, outcome.result) for outcome in run(steps)]
+    assert found == [("first", "ok"), ("pressed", "STOPPED")]
+
+
+@pytest.mark.slow
 def test_it_goes_through_on_the_stand_ins() -> None:
     pytest.importorskip("pycuda", reason="pycuda is not installed: make test builds it")
     steps = [replace(step, seconds=BOUND_S) for step in STEPS if step.what in ON_STANDINS]

@@ -497,6 +497,7 @@ def test_int8_that_the_dla_cannot_build_is_fp16_on_it(bundle: Bundle) -> None:
     assert MYELIN in said
 
 
+@pytest.mark.slow
 def test_failures_do_not_pile_up(bundle: Bundle) -> None:
     for number in range(KEPT + 3):
         prepare(bundle, trt=broken_int8(), gpu=GPU(f"Orin {number}", "8.7", 8))

@@ -1,6 +1,6 @@
 # make demo    set up the runtime and run it on a real clip (or SOURCE=my.mp4, /dev/video0, rtsp://...)
 # make test    set up everything, then lint, types and all tests;  make quick: the tests under a minute
-# make test-gpu  the tests that need an NVIDIA GPU: kernels against the CPU, their times, memory
+# make test-gpu  on a machine with an NVIDIA GPU: what works, and its times, in ten minutes at most
 # make test-arm64  the runtime on three emulated ARM64 processors, beside this one (needs root)
 # make dist    what a board needs, into dist: a wheel with CUDA kernels, the demo bundle, apt's list
 # make bench   the speed figures of this machine, bench-live: of live runs; into tests/benchmarks/results
@@ -84,12 +84,15 @@ $(VENV)/.bench: $(VENV)/.test
 	$(BIN)/pip install --quiet -e ".[test,bench]"
 	@touch $@
 
-# pycuda is built from source, with CUDA's headers.
-test-gpu: $(VENV)/.test apt-packages-cuda.txt
+# Neither torch nor anything else of training is needed. pycuda is built from source, with CUDA's
+# headers.
+test-gpu: $(VENV)/.runtime apt-packages-cuda.txt
 	@$(call apt_install,apt-packages-cuda.txt)
+	$(BIN)/pip install --quiet -e ".[pc,dist,test-gpu]"
 	PATH="$$PATH:/usr/local/cuda/bin" $(BIN)/pip install --quiet "pycuda>=2025.1.2" || \
 	  echo "pycuda cannot be built here; see: $(BIN)/twostream doctor"
-	$(BIN)/python -m pytest -rs tests/gpu
+	@mkdir -p out
+	$(BIN)/python -m tests.gpu.first_contact out/first-contact.md
 
 RESULTS := tests/benchmarks/results
 test-arm64: $(VENV)/.runtime $(DEMO_CLIP)

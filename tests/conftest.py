@@ -29,7 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once a test of this process has loaded the stand-in for CUDA's driver, it stays loaded."""
-    if "tests.support.cuda.libcuda" in sys.modules:
+    plugged = "tests.support.cuda.plugged" in sys.modules  # before any test
+    if "tests.support.cuda.libcuda" in sys.modules and not plugged:
         from edge.devices.cuda.driver import NO_DRIVER
 
         monkeypatch.setattr("edge.devices.cuda.driver.gpu_fault", lambda: NO_DRIVER)

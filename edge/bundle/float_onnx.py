@@ -2,7 +2,7 @@
 
 A bundle has one ONNX file per stream, with INT8 weights. The float network has the dequantised
 weights, and its activations are not quantised. This is the only file of `edge` that imports onnx,
-which is needed for float networks and the DLA only.
+which is needed for float networks, the DLA and TensorRT 8 only.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def import_onnx() -> ModuleType:
         import onnx
     except ImportError:
         raise DeviceError(
-            "an FP16, FP32 or DLA engine needs the onnx package; run: pip install onnx, or use "
-            "int8 on the GPU"
+            "an FP16, FP32 or DLA engine, and any of TensorRT 8, needs the onnx package; run: pip "
+            "install onnx"
         ) from None
     return onnx
 
@@ -68,11 +68,11 @@ def activation_scales(model: Any) -> dict[str, float]:
 
     Raises BundleError if a tensor's scale is not one constant.
     """
-    constants = _constants(import_onnx(), model)
+    known = constants(import_onnx(), model)
     scales = {}
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear":
-            values = _constant(node, 1, constants)
+            values = _constant(node, 1, known)
             if values.size != 1:
                 raise BundleError(
                     f"{node.name or node.output[0]} has {values.size} scales, not one per tensor; "
@@ -82,8 +82,8 @@ def activation_scales(model: Any) -> dict[str, float]:
     return scales
 
 
-def _constants(onnx: ModuleType, model: Any) -> dict[str, NDArray[Any]]:
-    """The values of initializers and Constant nodes, by name."""
+def constants(onnx: ModuleType, model: Any) -> dict[str, NDArray[Any]]:
+    """The values of the initializers and Constant nodes of an onnx.ModelProto, by name."""
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant":
@@ -93,21 +93,21 @@ def _constants(onnx: ModuleType, model: Any) -> dict[str, NDArray[Any]]:
     return {name: onnx.numpy_helper.to_array(tensor) for name, tensor in tensors.items()}
 
 
-def _constant(node: Any, index: int, constants: dict[str, NDArray[Any]]) -> NDArray[Any]:
+def _constant(node: Any, index: int, known: dict[str, NDArray[Any]]) -> NDArray[Any]:
     """An input of a Q/DQ node. Raises BundleError if it is not constant."""
-    if node.input[index] not in constants:
+    if node.input[index] not in known:
         raise BundleError(
             f"{node.name or node.output[0]}: {node.input[index]} is not a constant; calibrate and "
             "export the bundle again"
         )
-    return constants[node.input[index]]
+    return known[node.input[index]]
 
 
 def _remove_quantisation(onnx: ModuleType, model: Any) -> None:
     """Remove each Q/DQ pair from the activations, and replace INT8 weights by float32 initializers,
     named as the outputs of their DequantizeLinear."""
     graph = model.graph
-    constants = _constants(onnx, model)
+    known = constants(onnx, model)
     quantised = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "QuantizeLinear"}
     skipped: dict[str, str] = {}  # output of a Q/DQ pair -> its input
     weights = []
@@ -118,8 +118,8 @@ def _remove_quantisation(onnx: ModuleType, model: Any) -> None:
         if node.op_type == "DequantizeLinear":
             if node.input[0] in quantised:
                 skipped[node.output[0]] = quantised[node.input[0]]
-            elif node.input[0] in constants:
-                values = _dequantise(node, constants)
+            elif node.input[0] in known:
+                values = dequantise(node, known)
                 weights.append(onnx.numpy_helper.from_array(values, node.output[0]))
             else:
                 raise BundleError(
@@ -142,13 +142,14 @@ def _remove_quantisation(onnx: ModuleType, model: Any) -> None:
     graph.initializer.extend(initializers)
 
 
-def _dequantise(node: Any, constants: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """The output of a DequantizeLinear with constant inputs."""
-    values = _constant(node, 0, constants).astype(np.float32)
-    scale = _constant(node, 1, constants).astype(np.float32)
+def dequantise(node: Any, known: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """The output of a DequantizeLinear, an onnx.NodeProto, whose inputs are constants. Raises
+    BundleError if one is not, or if there are more or fewer scales than channels."""
+    values = _constant(node, 0, known).astype(np.float32)
+    scale = _constant(node, 1, known).astype(np.float32)
     zero = np.zeros_like(scale)
     if len(node.input) > 2:
-        zero = _constant(node, 2, constants).astype(np.float32)
+        zero = _constant(node, 2, known).astype(np.float32)
     if scale.ndim == 1:
         axis = next((a.i for a in node.attribute if a.name == "axis"), 1)  # ONNX's default
         if scale.shape[0] not in (1, values.shape[axis]):

@@ -19,6 +19,7 @@ from edge.devices.cuda.network import Network
 from edge.devices.tensorrt.builder import BuildConfig
 from edge.devices.tensorrt.get_or_build import (
     engine_folder,
+    forget_failures,
     get_or_build_engine,
     planted_engines,
 )
@@ -69,6 +70,7 @@ def build(options: BuildOptions) -> None:
     if planted := planted_engines(bundle):
         logger.warning("%s", planted)
     run = load_parity(bundle)
+    forget_failures(bundle)
     with open_driver() as driver:
         trt = load_tensorrt()
         tuning = {

@@ -93,12 +93,15 @@ def bytes_through_memory(launches: Sequence[Launch]) -> int:
 
 
 def peak_bandwidth() -> float:
-    """Bytes a second of the first GPU, from its bus and clock."""
+    """Bytes a second of the first GPU, from its bus and clock; 0 where the driver does not tell."""
     import pycuda.driver as cuda
 
     device, attribute = cuda.Device(0), cuda.device_attribute
-    clock_hz = 1e3 * device.get_attribute(attribute.MEMORY_CLOCK_RATE)
-    return 2 * clock_hz * device.get_attribute(attribute.GLOBAL_MEMORY_BUS_WIDTH) / 8
+    try:
+        clock_hz = 1e3 * device.get_attribute(attribute.MEMORY_CLOCK_RATE)
+        return 2 * clock_hz * device.get_attribute(attribute.GLOBAL_MEMORY_BUS_WIDTH) / 8
+    except cuda.LogicError:
+        return 0.0
 
 
 def cost(launch: Launch, board: Board = ORIN_NANO) -> Cost:

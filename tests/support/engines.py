@@ -11,7 +11,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from calibration.placement import quantise_weight
 from edge.bundle.manifest import MANIFEST, Bundle, load_bundle, sha256
 from edge.devices.tensorrt.key import GPU
 from edge.inputs.builder import build_input
@@ -68,6 +67,8 @@ def break_weight(model: onnx.ModelProto, index: int, how: str) -> str:
 
     how: "unquantised", float weights; "wrong axis", one scale an input channel.
     """
+    from calibration.placement import quantise_weight  # needs onnxruntime, which a board has not
+
     convolution = [node for node in model.graph.node if node.op_type == "Conv"][index]
     name = convolution.input[1]
     pair = next(node for node in model.graph.node if node.output[0] == name)

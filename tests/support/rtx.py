@@ -6,6 +6,7 @@ computes in. It cannot run the engine, and it is not what a Jetson runs.
 
 from __future__ import annotations
 
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -16,9 +17,10 @@ from edge.devices.tensorrt.builder import BuildConfig, BuiltEngine, build_engine
 INT8 = BuildConfig("int8", None, None)
 
 
+@cache
 def load_rtx() -> ModuleType:
     """tensorrt_rtx as `build_engine` takes it: all its own, but for a builder that is told which
-    GPU to build for, where TensorRT would look for one."""
+    GPU to build for, where TensorRT would look for one. One module, as it has one logger."""
     rtx = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 
     class Builder(rtx.Builder):

@@ -38,7 +38,7 @@ class Builder(Guarded):
     def __init__(self, logger: Any) -> None:
         if not logger._initialised:
             raise AssertionError("a logger without ILogger.__init__ crashes the real TensorRT")
-        self._log = logger
+        self._log = self._trt._first_logger(logger)
         if not self._trt._gpu:
             self._error("CUDA initialization failure with error: 35")
             raise TypeError("pybind11::init(): factory function returned nullptr")
@@ -99,6 +99,8 @@ def _fault(trt: Any, told: dict[str, Any], network: Any, config: Any) -> str:
         return "the network has Q/DQ layers, but INT8 is not enabled"
     if not typed and halves and "FP16" not in flags:
         return "the network has FP16 tensors, but FP16 is not enabled"
+    if trt._int8_fault and ("QuantizeLinear" in kinds or "INT8" in flags):
+        return trt._int8_fault
     if told["dla_core"] is not None and told["dla_core"] >= trt._dla_cores:
         return "there is no such DLA core"
     if not typed and "INT8" in flags and "QuantizeLinear" not in kinds:
@@ -225,6 +227,14 @@ class ParserError(Guarded):
         return self._reason
 
 
+def _int8_weights(data: bytes) -> str:
+    """The first int8 initializer that a DequantizeLinear reads; empty if there is none."""
+    graph = onnx.load_from_string(data).graph
+    int8 = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.INT8}
+    read = (node.input[0] for node in graph.node if node.op_type == "DequantizeLinear")
+    return next((name for name in read if name in int8), "")
+
+
 class OnnxParser(Guarded):
     _trt: ClassVar[Any]
 
@@ -236,6 +246,9 @@ class OnnxParser(Guarded):
             onnx.checker.check_model(onnx.load_from_string(data))
         except Exception as error:
             self._faults = [self._trt.ParserError(str(error).split("\n")[0])]
+            return False
+        if self._trt.__version__.startswith("8.") and (weights := _int8_weights(data)):
+            self._faults = [self._trt.ParserError(f"{weights}: invalid weights type of Int8")]
             return False
         self._network._onnx = data
         return True

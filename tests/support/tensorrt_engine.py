@@ -20,7 +20,7 @@ class Runtime(Guarded):
     _trt: ClassVar[Any]
 
     def __init__(self, logger: Any) -> None:
-        self._log = logger
+        self._log = self._trt._first_logger(logger)
         self._core: int | None = None
 
     @property

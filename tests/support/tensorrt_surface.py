@@ -75,7 +75,7 @@ class Surface(ModuleType):
     gets each inference, as (stream handle, job), and calls the job when it likes; at once if None.
     access: is told (address, bytes, whether to write) before memory is read or written.
     refuse_enqueue: execute_async_v3 answers False. api: the version whose names these are, where
-    that is another.
+    that is another. int8_fault: what building INT8 ends with; "" if it works.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class Surface(ModuleType):
         access: Access | None = None,
         refuse_enqueue: bool = False,
         api: str | None = None,
+        int8_fault: str = "",
     ) -> None:
         super().__init__("tensorrt")
         self.__version__ = version
@@ -96,13 +97,19 @@ class Surface(ModuleType):
         self._dla_cores, self._fast_int8, self._gpu = dla_cores, fast_int8, gpu
         self._enqueue = enqueue or (lambda handle, job: job())
         self._access = access or (lambda address, size, write: None)
-        self._refuse_enqueue = refuse_enqueue
+        self._refuse_enqueue, self._int8_fault = refuse_enqueue, int8_fault
         self._built: list[dict[str, Any]] = []
+        self._logger: Any = None
         _add_enums(self)
         _add_classes(self)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"tensorrt.{name} is not in TensorRT {self.__version__}")
+
+    def _first_logger(self, logger: Any) -> Any:
+        """The one that everything is told to, whichever is given later."""
+        self._logger = self._logger or logger
+        return self._logger
 
     @property
     def builds(self) -> list[dict[str, Any]]:

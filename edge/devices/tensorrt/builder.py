@@ -17,13 +17,14 @@ from edge.devices.tensorrt.dla import (
     place_on_dla,
 )
 from edge.devices.tensorrt.engine import open_engine
+from edge.devices.tensorrt.float_weights import with_float_weights
 from edge.devices.tensorrt.layers import LayerPrecision, inspect_layers, layers_from_log
 from edge.devices.tensorrt.progress import watch_build
 from edge.devices.tensorrt.version import (
     Capabilities,
+    begin_log,
     capabilities,
     open_builder,
-    open_log,
     without_collection,
 )
 from edge.errors import BundleError, DeviceError
@@ -55,6 +56,10 @@ class BuiltEngine:
     notes: tuple[str, ...]
 
 
+class BuildFailed(DeviceError):
+    """TensorRT read a network and has no engine for it in this precision. Another may work."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Recipe:
     """How this TensorRT builds a network. onnx: for the parser. typed: whether its types decide the
@@ -79,12 +84,13 @@ def build_engine(
 
     name: of the ONNX file, for messages. timing_cache: of an earlier build, or b"". Raises
     BundleError if TensorRT cannot read the network, DeviceError if the device cannot build it with
-    this configuration; both end with TensorRT's last errors.
+    this configuration, which is a BuildFailed where the builder tried and failed; they end with
+    TensorRT's last errors.
     """
     supported = capabilities(trt)
     if config.dla_core is not None:
         check_dla_version(trt, supported, config.precision)
-    log = open_log(trt)
+    log = begin_log(trt)
     builder = open_builder(trt, log)
     if config.dla_core is not None:
         check_dla_core(builder, config.dla_core)
@@ -107,7 +113,7 @@ def build_engine(
             f"GPU{log.last_errors()}"
         )
     if serialized is None:
-        raise DeviceError(
+        raise BuildFailed(
             f"{prefix} cannot build an engine in {config.precision}; see its reason, or free "
             f"memory and try again{log.last_errors()}"
         )
@@ -123,9 +129,18 @@ def _choose_recipe(
     if config.dla_core is not None and supported.dla == "calibration":
         table = calibration_cache(trt, onnx) if precision == "int8" else None
         return _Recipe(float_onnx(onnx, "fp32"), False, _ALLOWED[precision], table)
-    model = onnx if precision == "int8" else float_onnx(onnx, precision)
+    if needs_float_weights(supported, config):
+        model = with_float_weights(onnx)
+    else:
+        model = onnx if precision == "int8" else float_onnx(onnx, precision)
     by_flags = supported.precision_flags and not supported.typed_by_flag
     return _Recipe(model, supported.typed_by_flag, _ALLOWED[precision] if by_flags else (), None)
+
+
+def needs_float_weights(supported: Capabilities, config: BuildConfig) -> bool:
+    """Whether TensorRT gets the Q/DQ network as `with_float_weights` converts it."""
+    has_table = config.dla_core is not None and supported.dla == "calibration"
+    return config.precision == "int8" and not has_table and not supported.int8_weights
 
 
 def _network_flags(trt: ModuleType, supported: Capabilities, typed: bool) -> int:

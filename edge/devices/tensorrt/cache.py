@@ -2,6 +2,7 @@
 
     STREAM-KEY.plan     an engine; KEY is the digest of its EngineKey
     STREAM-KEY.json     its description: stream, key, sha256 of the plan, layers, notes
+    STREAM-KEY.failed   why TensorRT could not build this engine; FP16 is used instead
     timing-DEVICE.bin   measurements of earlier builds, per TensorRT version and GPU
     tuning-DEVICE.json  what `twostream build` chose for this device (see tuning.py)
 
@@ -30,6 +31,7 @@ from edge.files import TEMPORARY, make_private, write_atomic
 from edge.spec import Spec
 
 KEPT = 6  # engines of one stream: three precisions, two DLA cores, one to spare
+FAILED = ".failed"
 MAX_DESCRIPTION_BYTES = 1 << 24
 MAX_PLAN_BYTES = 1 << 31
 MAX_TIMINGS_BYTES = 1 << 28
@@ -47,6 +49,15 @@ class _Description(Spec):
     summary: dict[str, int]  # "int8 CaskConvolution" -> how many, for people
     layers: list[tuple[str, str, str]]
     notes: list[str]
+
+
+class _Failure(Spec):
+    """Everything in STREAM-KEY.failed; no field has a default."""
+
+    schema_version: Literal[1]
+    stream: str
+    key: EngineKey
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +118,27 @@ class EngineCache:
             file.write(hashlib.sha256(timings).digest() + timings)
         self._delete_old(stream, path)
 
+    def failure(self, stream: str, key: EngineKey) -> str | None:
+        """Why this engine could not be built, by an earlier `store_failure`, else None."""
+        data = _read(self._path(stream, key).with_suffix(FAILED), MAX_DESCRIPTION_BYTES)
+        try:
+            failure = _Failure.model_validate_json(data or b"")
+        except ValidationError:
+            return None  # it is tried again
+        return failure.reason if (failure.stream, failure.key) == (stream, key) else None
+
+    def store_failure(self, stream: str, key: EngineKey, reason: str) -> None:
+        """Remember that this engine cannot be built. Raises OSError if that cannot be written."""
+        make_private(self.folder)
+        failure = _Failure(schema_version=1, stream=stream, key=key, reason=reason)
+        with write_atomic(self._path(stream, key).with_suffix(FAILED)) as file:
+            file.write(failure.model_dump_json(indent=1).encode())
+
+    def forget_failures(self) -> None:
+        """Let engines that could not be built be tried again."""
+        for file in self._files(f"*{FAILED}"):
+            file.unlink(missing_ok=True)
+
     def timings(self, key: EngineKey) -> bytes:
         """The measurements of earlier builds on this device; b"" if there are no valid ones."""
         data = _read(self._timings_path(key), MAX_TIMINGS_BYTES) or b""
@@ -142,6 +174,7 @@ class EngineCache:
         """Keep `stored` and the newest others; delete abandoned temporary files."""
         others = [file for file in self._files(f"{stream}-*.plan") if file != stored]
         old = others[KEPT - 1 :] + self._files("timing-*.bin")[KEPT:]
+        old += self._files(f"{stream}-*{FAILED}")[KEPT:]
         old += [f for f in self._files(f"*{TEMPORARY}") if _age_s(f) > ABANDONED_S]
         for file in old:
             file.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from edge.bundle.network import INPUT, OUTPUT
-from edge.devices.tensorrt.version import no_gpu, open_log, without_collection
+from edge.devices.tensorrt.version import begin_log, no_gpu, without_collection
 from edge.errors import BundleError, DeviceError
 
 
@@ -45,7 +45,7 @@ class Engine:
         network does not match shape and classes.
         """
         self._name = name
-        self._log = open_log(trt)
+        self._log = begin_log(trt)
         self._engine = open_engine(trt, plan, self._log, dla_core)
         if self._engine is None:
             raise DeviceError(

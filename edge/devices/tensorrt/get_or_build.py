@@ -10,13 +10,18 @@ from pathlib import Path
 from types import ModuleType
 
 from edge.bundle.manifest import Bundle
-from edge.devices.tensorrt.builder import BuildConfig, BuiltEngine, build_engine
-from edge.devices.tensorrt.cache import EngineCache, StoredEngine
+from edge.devices.tensorrt.builder import (
+    BuildConfig,
+    BuildFailed,
+    build_engine,
+    needs_float_weights,
+)
+from edge.devices.tensorrt.cache import EngineCache
 from edge.devices.tensorrt.dla import check_dla_version
 from edge.devices.tensorrt.engine import open_engine
 from edge.devices.tensorrt.key import GPU, EngineKey
 from edge.devices.tensorrt.layers import LayerPrecision, convolutions, float_convolutions
-from edge.devices.tensorrt.version import capabilities, has_fast_int8, open_log, without_collection
+from edge.devices.tensorrt.version import begin_log, capabilities, has_fast_int8, without_collection
 from edge.files import check_private, user_cache
 
 logger = logging.getLogger(__name__)
@@ -63,84 +68,125 @@ def get_or_build_engine(
     gpu: GPU,
     config: BuildConfig,
 ) -> ReadyEngine:
-    """Get a stream's engine from the cache, or build it, which takes minutes. On a GPU without fast
-    INT8, an INT8 engine is built in FP16, with a warning.
+    """Get a stream's engine from the cache, or build it, which takes minutes.
+
+    Instead of an INT8 engine it is one in FP16, with a warning, on a GPU without fast INT8 and
+    where TensorRT cannot build the INT8 one. The latter is remembered, and not tried again until
+    `forget_failures`.
 
     Raises BundleError if the network cannot be used, DeviceError if this device cannot build it.
     """
     if config.dla_core is not None:
         check_dla_version(trt, capabilities(trt), config.precision)
-    manifest = bundle.manifest
-    file = manifest.streams[stream].file
-    onnx = bundle.read(file)
-    cache = EngineCache(engine_folder(bundle))
-    key = _key(trt, manifest.files[file], gpu, config)
-    stored = _find(trt, cache, stream, key)
-    if isinstance(stored, str) and config.precision == "int8" and not has_fast_int8(trt):
-        config = _without_int8(stream, gpu, config)
-        key = _key(trt, manifest.files[file], gpu, config)
-        stored = _find(trt, cache, stream, key)
-    if isinstance(stored, StoredEngine):
-        logger.debug("%s: the engine of an earlier build, from %s", stream, cache.folder)
-        _report(stream, key, stored.layers)
-        return ReadyEngine(stream, stored.plan, key, stored.layers, built=False)
-    logger.info(
-        "%s: building an engine for %s, which takes minutes: %s", stream, _target(key), stored
-    )
-    started = time.perf_counter()
-    name = f"{bundle.path}: {file}"
-    engine = build_engine(trt, onnx, name, config, cache.timings(key))
-    seconds = time.perf_counter() - started
-    logger.info("%s: built in %.0f s, %d KiB", stream, seconds, len(engine.plan) >> 10)
-    for note in engine.notes:
-        logger.warning("%s: %s", stream, note)
-    _store(cache, stream, key, engine)
-    _report(stream, key, engine.layers)
-    return ReadyEngine(stream, engine.plan, key, engine.layers, built=True)
+    onnx = bundle.read(bundle.manifest.streams[stream].file)
+    maker = _EngineMaker(trt, bundle, stream, onnx, gpu, EngineCache(engine_folder(bundle)))
+    found = maker.find(config)
+    if isinstance(found, ReadyEngine):
+        return found
+    if config.precision != "int8":
+        return maker.build(config, found)
+    half, failed = replace(config, precision="fp16"), None
+    reason = maker.int8_fault(config)
+    if reason is None:
+        try:
+            return maker.build(config, found)
+        except BuildFailed as error:
+            failed = reason = str(error)
+    logger.warning("%s: %s; running in fp16 instead", stream, reason)
+    ready = maker.find_or_build(half)
+    if failed is not None:  # if both failed, memory may have been short
+        maker.store_failure(config, failed)
+    return ready
 
 
-def _key(trt: ModuleType, onnx_sha256: str, gpu: GPU, config: BuildConfig) -> EngineKey:
-    return EngineKey(
-        onnx_sha256=onnx_sha256,
-        tensorrt=trt.__version__,
-        gpu=gpu.name,
-        compute_capability=gpu.compute_capability,
-        multiprocessors=gpu.multiprocessors,
-        precision=config.precision,
-        dla_core=config.dla_core,
-    )
+def forget_failures(bundle: Bundle) -> None:
+    """Let INT8 engines that could not be built be tried again, as after a change of memory or of
+    the driver."""
+    EngineCache(engine_folder(bundle)).forget_failures()
 
 
-def _find(trt: ModuleType, cache: EngineCache, stream: str, key: EngineKey) -> StoredEngine | str:
-    """The stored engine, if TensorRT can load it, else why there is none. After a change of the
-    driver, for example, it may refuse an undamaged engine."""
-    stored = cache.find(stream, key)
-    if isinstance(stored, str):
-        return stored
-    log = open_log(trt)
-    if open_engine(trt, stored.plan, log, key.dla_core) is None:
-        return f"TensorRT cannot load the stored one{log.last_errors()}"
-    return stored
+@dataclass(frozen=True, slots=True)
+class _EngineMaker:
+    """Finds and builds the engines of one stream. onnx: its file."""
 
+    trt: ModuleType
+    bundle: Bundle
+    stream: str
+    onnx: bytes
+    gpu: GPU
+    cache: EngineCache
 
-def _without_int8(stream: str, gpu: GPU, config: BuildConfig) -> BuildConfig:
-    logger.warning(
-        "%s: %s (compute capability %s) has no fast INT8; running in fp16 instead",
-        stream,
-        gpu.name,
-        gpu.compute_capability,
-    )
-    return replace(config, precision="fp16")
+    def key(self, config: BuildConfig) -> EngineKey:
+        manifest = self.bundle.manifest
+        return EngineKey(
+            onnx_sha256=manifest.files[manifest.streams[self.stream].file],
+            tensorrt=self.trt.__version__,
+            gpu=self.gpu.name,
+            compute_capability=self.gpu.compute_capability,
+            multiprocessors=self.gpu.multiprocessors,
+            precision=config.precision,
+            float_weights=needs_float_weights(capabilities(self.trt), config),
+            dla_core=config.dla_core,
+        )
 
+    def find(self, config: BuildConfig) -> ReadyEngine | str:
+        """The stored engine, if TensorRT can load it, else why there is none. After a change of
+        the driver, for example, it may refuse an undamaged engine."""
+        key = self.key(config)
+        stored = self.cache.find(self.stream, key)
+        if isinstance(stored, str):
+            return stored
+        log = begin_log(self.trt)
+        if open_engine(self.trt, stored.plan, log, key.dla_core) is None:
+            return f"TensorRT cannot load the stored one{log.last_errors()}"
+        logger.debug("%s: the engine of an earlier build, from %s", self.stream, self.cache.folder)
+        _report(self.stream, key, stored.layers)
+        return ReadyEngine(self.stream, stored.plan, key, stored.layers, built=False)
 
-def _store(cache: EngineCache, stream: str, key: EngineKey, engine: BuiltEngine) -> None:
-    try:
-        cache.store(stream, key, engine)
-    except OSError as error:
+    def find_or_build(self, config: BuildConfig) -> ReadyEngine:
+        found = self.find(config)
+        return self.build(config, found) if isinstance(found, str) else found
+
+    def int8_fault(self, config: BuildConfig) -> str | None:
+        """Why building an INT8 engine is not worth trying, else None."""
+        if not has_fast_int8(self.trt):
+            gpu = self.gpu
+            return f"{gpu.name} (compute capability {gpu.compute_capability}) has no fast INT8"
+        reason = self.cache.failure(self.stream, self.key(config))
+        return None if reason is None else f"{reason}, when tried last; twostream build tries again"
+
+    def build(self, config: BuildConfig, why: str) -> ReadyEngine:
+        """why: there is no stored one."""
+        stream, key = self.stream, self.key(config)
+        logger.info(
+            "%s: building an engine for %s, which takes minutes: %s", stream, _target(key), why
+        )
+        started = time.perf_counter()
+        name = f"{self.bundle.path}: {self.bundle.manifest.streams[stream].file}"
+        engine = build_engine(self.trt, self.onnx, name, config, self.cache.timings(key))
+        seconds = time.perf_counter() - started
+        logger.info("%s: built in %.0f s, %d KiB", stream, seconds, len(engine.plan) >> 10)
+        for note in engine.notes:
+            logger.warning("%s: %s", stream, note)
+        try:
+            self.cache.store(stream, key, engine)
+        except OSError as error:
+            self._cannot_store("the engine", error)
+        _report(stream, key, engine.layers)
+        return ReadyEngine(stream, engine.plan, key, engine.layers, built=True)
+
+    def store_failure(self, config: BuildConfig, reason: str) -> None:
+        try:
+            self.cache.store_failure(self.stream, self.key(config), reason)
+        except OSError as error:
+            self._cannot_store("that INT8 cannot be built", error)
+
+    def _cannot_store(self, what: str, error: OSError) -> None:
         logger.warning(
-            "%s: the engine cannot be stored in %s (%s) and will be built again next time",
-            stream,
-            cache.folder,
+            "%s: %s cannot be stored in %s (%s); the next start takes these minutes again",
+            self.stream,
+            what,
+            self.cache.folder,
             error.strerror,
         )
 

@@ -27,7 +27,8 @@ class GPU:
 @dataclass(frozen=True, slots=True)
 class EngineKey:
     """onnx_sha256: of the bundle's Q/DQ file, also for an FP16 or FP32 engine. tensorrt: "10.3.0".
-    gpu, compute_capability, multiprocessors: see GPU. dla_core: None for the GPU."""
+    gpu, compute_capability, multiprocessors: see GPU. float_weights: see
+    builder.needs_float_weights. dla_core: None for the GPU."""
 
     onnx_sha256: str
     tensorrt: str
@@ -35,6 +36,7 @@ class EngineKey:
     compute_capability: str
     multiprocessors: int
     precision: Precision
+    float_weights: bool
     dla_core: int | None
 
     def differences(self, other: EngineKey) -> list[str]:

@@ -21,6 +21,7 @@ from edge.errors import DeviceError
 
 OLDEST = (8, 5)  # the first with execute_async_v3
 NEWEST = (11, 4)  # the last that was tested
+FIRST_INT8_WEIGHTS = (10,)
 LAST_IMPLICIT_DLA = (10, 7)  # the last with DLA by a calibration cache
 FIRST_TYPED_DLA = (11, 4, 1)  # the first with DLA by Q/DQ; none in between supports the DLA
 ERRORS_KEPT = 4
@@ -35,12 +36,14 @@ class Capabilities:
         (8.x) or every network is (11 and later).
     precision_flags: BuilderFlag.INT8 and FP16 exist and allow a reduced precision.
     explicit_batch: networks need the flag EXPLICIT_BATCH.
+    int8_weights: weights may be int8 in the ONNX file, with a DequantizeLinear alone.
     dla: how a network runs in INT8 on the DLA; None without DLA.
     """
 
     typed_by_flag: bool
     precision_flags: bool
     explicit_batch: bool
+    int8_weights: bool
     dla: Literal["calibration", "typed"] | None
 
 
@@ -96,6 +99,7 @@ def capabilities(trt: ModuleType) -> Capabilities:
         typed_by_flag=typing and flags,
         precision_flags=flags,
         explicit_batch=not typing and flags,
+        int8_weights=version >= FIRST_INT8_WEIGHTS,
         dla=dla,
     )
 
@@ -109,7 +113,7 @@ def cache_header(version: tuple[int, ...]) -> str:
 
 def has_fast_int8(trt: ModuleType) -> bool:
     """Whether the GPU has fast INT8. All GPUs of the TensorRT versions that cannot tell have it."""
-    return bool(getattr(open_builder(trt, open_log(trt)), "platform_has_fast_int8", True))
+    return bool(getattr(open_builder(trt, begin_log(trt)), "platform_has_fast_int8", True))
 
 
 @contextmanager
@@ -144,23 +148,30 @@ def no_gpu(trt: ModuleType, log: Any) -> DeviceError:
     )
 
 
-def open_log(trt: ModuleType) -> Any:
-    """A trt.ILogger that prints nothing and keeps the last errors and the lines about layers.
+def begin_log(trt: ModuleType) -> Any:
+    """The trt.ILogger of this process, emptied: what it holds from now on is about what the caller
+    does next. It prints nothing and keeps the last errors and the lines about layers.
 
     layer_lines: one line of the build log per layer, with profiling_verbosity DETAILED.
     last_errors(): " (TensorRT: ...)", or "" if there were none.
     """
-    return _log_class(trt)()
+    log = _log(trt)
+    log.empty()
+    return log
 
 
 @cache
-def _log_class(trt: ModuleType) -> type:
-    """One class per tensorrt module, since TensorRT's binding keeps every class that it sees."""
+def _log(trt: ModuleType) -> Any:
+    """One for the process: TensorRT tells everything to the first logger that it is given, and
+    nothing to another while objects of the first one are left."""
     severe = (trt.Logger.INTERNAL_ERROR, trt.Logger.ERROR)
 
     class Log(trt.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)  # the binding crashes without it
+            self.empty()
+
+        def empty(self) -> None:
             self.errors: deque[str] = deque(maxlen=ERRORS_KEPT)
             self.layer_lines: list[str] = []
 
@@ -173,4 +184,4 @@ def _log_class(trt: ModuleType) -> type:
         def last_errors(self) -> str:
             return f" (TensorRT: {'; '.join(self.errors)})" if self.errors else ""
 
-    return Log
+    return Log()

@@ -446,6 +446,26 @@ def test_best_takes_int8_where_fp16_cannot_be_made(
     assert text.count("right: largest score difference") == 2
 
 
+def test_a_device_whose_int8_cannot_be_built_runs_in_fp16(bundle: Bundle, plug: Plug) -> None:
+    plug()
+    trt = plug.tensorrt
+    trt._int8_fault = "Error Code 1: Myelin ([myelin_graph.h:1] compilation failed)"
+    for start in ("first", "second"):
+        with logged() as lines, closing(open_device("cuda", bundle)) as device:
+            assert set(device.precisions.values()) == {"fp16"}
+            assert device.description.endswith("TensorRT 10.3.0 fp16/fp16"), start
+        told = [line for line in lines if "running in fp16 instead" in line]
+        assert [line.partition(":")[0] for line in told] == ["spatial", "temporal"]
+        assert all("Myelin" in line for line in told)
+    assert len(trt.builds) == 2
+    trt._int8_fault = ""  # as after an update that keeps its version
+    with logged() as lines:
+        build(BuildOptions(bundle.path, "int8", None, None))
+    assert not any("fp16" in line.replace("built with fp16", "") for line in lines)
+    with closing(open_device("cuda", bundle)) as device:
+        assert set(device.precisions.values()) == {"int8"}
+
+
 @pytest.mark.parametrize("kept", ["", "half a file"])
 def test_kernels_are_compiled_once_and_again_where_they_were_kept_half(
     kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plug: Plug

@@ -136,16 +136,14 @@ def test_what_an_earlier_build_left_is_not_freed_within_the_next(demo_bundle: Pa
     code = f"""
 import gc
 from edge.devices.tensorrt.builder import build_engine
-from edge.devices.tensorrt.version import open_builder, open_log
-from tests.support.waiting import BOUND_S
+from edge.devices.tensorrt.version import open_builder, begin_log
 from tests.support.rtx import INT8, load_rtx
-from tests.support.waiting import BOUND_S
 gc.set_threshold(1 << 30)  # a collection comes where it is to come, and nowhere else
 rtx = load_rtx()
-left = [open_builder(rtx, open_log(rtx))]
+left = [open_builder(rtx, begin_log(rtx))]
 left.append(left)
 del left
-log_class = type(open_log(rtx))
+log_class = type(begin_log(rtx))
 log, turns = log_class.log, iter(range(5))
 def log_and_collect(self, *told):
     if gc.isenabled() and next(turns, None) is not None:

@@ -23,13 +23,14 @@ from edge.devices.tensorrt.cache import ABANDONED_S, KEPT, EngineCache, StoredEn
 from edge.devices.tensorrt.get_or_build import (
     ReadyEngine,
     engine_folder,
+    forget_failures,
     get_or_build_engine,
     planted_engines,
 )
 from edge.devices.tensorrt.key import GPU, EngineKey
 from edge.errors import DeviceError
 from tests.support.engine_entries import BUILT, KEY
-from tests.support.engines import ORIN, copy_bundle, network_of, with_network
+from tests.support.engines import ORIN, STREAMS, copy_bundle, network_of, with_network
 from tests.support.logged import logged
 from tests.support.paths import REPOSITORY
 from tests.support.tensorrt_surface import Surface
@@ -44,6 +45,7 @@ KEYS = st.builds(
     compute_capability=st.sampled_from(["7.2", "8.7"]),
     multiprocessors=st.sampled_from([8, 16]),
     precision=st.sampled_from(["int8", "fp16", "fp32"]),
+    float_weights=st.booleans(),
     dla_core=st.sampled_from([None, 0, 1]),
 )
 STREAM = st.sampled_from(["spatial", "temporal"])
@@ -101,6 +103,14 @@ def test_each_part_of_the_key_counts(bundle: Bundle, change: Any, named: str) ->
     assert prepared.built
     assert f"there is none for {named}" in said
     assert not prepare(bundle)[0].built  # the first one is kept beside it
+
+
+def test_an_engine_of_other_weights_is_another_engine(bundle: Bundle) -> None:
+    """TensorRT 8 gets float weights, and no engine that an earlier version made from int8 ones."""
+    ready, _ = prepare(bundle, trt=Surface("8.6.1"))
+    other, _ = prepare(bundle, "temporal")
+    assert (ready.key.float_weights, other.key.float_weights) == (True, False)
+    assert dataclasses.replace(ready.key, float_weights=False).digest() != ready.key.digest()
 
 
 def test_another_network_is_another_engine(bundle: Bundle) -> None:
@@ -401,6 +411,97 @@ def test_an_engine_that_cannot_be_kept_still_runs(
     assert prepared.plan
     assert "cannot be stored in" in said
     assert "No space left on device" in said
+
+
+MYELIN = "Error Code 1: Myelin ([myelin_graph.h:1] compilation failed)"
+
+
+def broken_int8(version: str = "10.16.1.11", fault: str = MYELIN, cores: int = 0) -> Surface:
+    return Surface(version, int8_fault=fault, dla_cores=cores)
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.16.1.11", "11.4.0.106"])
+def test_int8_that_cannot_be_built_is_fp16_with_its_reason(bundle: Bundle, version: str) -> None:
+    trt = broken_int8(version)
+    ready, said = prepare(bundle, trt=trt)
+    assert ready.key.precision == "fp16"
+    assert ready.built
+    (line,) = [line for line in said.split("\n") if "running in fp16 instead" in line]
+    assert f"spatial.onnx: TensorRT {version} cannot build an engine in int8" in line
+    assert MYELIN in line
+    again, said = prepare(bundle, trt=trt)
+    assert (again.built, again.plan) == (False, ready.plan)
+    assert "\n" not in said  # nothing is built
+    assert MYELIN in said
+    assert said.endswith("twostream build tries again; running in fp16 instead")
+    assert len(trt.builds) == 1
+
+
+def test_a_build_that_failed_is_remembered_of_one_stream_and_version(bundle: Bundle) -> None:
+    prepare(bundle, trt=broken_int8())
+    other, _ = prepare(bundle, "temporal", trt=Surface("10.16.1.11"))
+    newer, _ = prepare(bundle, trt=Surface("11.4.0.106"))
+    assert (other.key.precision, newer.key.precision) == ("int8", "int8")
+
+
+def test_a_build_that_failed_is_tried_again_when_asked_to(bundle: Bundle) -> None:
+    prepare(bundle, trt=broken_int8())
+    forget_failures(bundle)
+    ready, said = prepare(bundle, trt=Surface("10.16.1.11"))
+    assert (ready.key.precision, ready.built) == ("int8", True)
+    assert "fp16" not in said.replace("precision int8, built with fp16", "")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "null", '{"schema_version": 1}', "\x00"])
+def test_a_damaged_memory_of_a_failure_is_no_failure(bundle: Bundle, text: str) -> None:
+    prepare(bundle, trt=broken_int8())
+    (file,) = engine_folder(bundle).glob("*.failed")
+    file.write_text(text)
+    assert prepare(bundle, trt=Surface("10.16.1.11"))[0].key.precision == "int8"
+
+
+def test_a_failure_of_another_stream_under_this_name_is_none(bundle: Bundle) -> None:
+    prepare(bundle, "spatial", trt=broken_int8())
+    prepare(bundle, "temporal", trt=broken_int8())
+    mine, theirs = (next(engine_folder(bundle).glob(f"{s}-*.failed")) for s in STREAMS)
+    shutil.copy(theirs, mine)
+    assert prepare(bundle, trt=Surface("10.16.1.11"))[0].key.precision == "int8"
+
+
+def test_where_nothing_can_be_built_nothing_is_remembered(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when another program has the memory."""
+    monkeypatch.setattr(
+        "tests.support.tensorrt_builder._fault", lambda *_: "Error Code 2: OutOfMemory"
+    )
+    with pytest.raises(DeviceError, match=r"cannot build an engine in fp16.*OutOfMemory"):
+        prepare(bundle, trt=Surface("10.16.1.11"))
+    monkeypatch.undo()
+    assert not list(engine_folder(bundle).glob("*.failed"))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_another_precision_is_not_tried_in_the_place_of_one_that_was_asked_for(
+    bundle: Bundle, precision: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.support.tensorrt_builder._fault", lambda *_: "no tactic")
+    with pytest.raises(DeviceError, match=rf"cannot build an engine in {precision}.*no tactic"):
+        prepare(bundle, config=BuildConfig(precision, None, None))
+
+
+def test_int8_that_the_dla_cannot_build_is_fp16_on_it(bundle: Bundle) -> None:
+    trt = broken_int8("10.3.0", cores=1)
+    ready, said = prepare(bundle, trt=trt, config=BuildConfig("int8", 0, None))
+    assert (ready.key.precision, ready.key.dla_core) == ("fp16", 0)
+    assert MYELIN in said
+
+
+@pytest.mark.slow
+def test_failures_do_not_pile_up(bundle: Bundle) -> None:
+    for number in range(KEPT + 3):
+        prepare(bundle, trt=broken_int8(), gpu=GPU(f"Orin {number}", "8.7", 8))
+    assert len(list(engine_folder(bundle).glob("*.failed"))) <= KEPT + 1
 
 
 def test_no_fast_int8_is_fp16_with_a_line(bundle: Bundle) -> None:

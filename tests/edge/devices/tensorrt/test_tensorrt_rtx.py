@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from calibration.histogram import collect_histograms
 from calibration.lint import float_layers, lint
@@ -14,7 +16,8 @@ from calibration.onnx_file import load_model
 from calibration.placement import activations, place
 from calibration.ranges import clipping_range
 from edge.devices.tensorrt.layers import convolutions, float_convolutions
-from tests.support.engines import break_weight
+from edge.errors import BundleError
+from tests.support.engines import break_weight, network_of
 from tests.support.networks import STREAMS, moving_patterns
 from tests.support.rtx import build
 
@@ -64,3 +67,17 @@ def test_a_misplaced_pair_is_float_without_a_word(all_int8: dict[str, onnx.Model
     (found,) = float_convolutions(built.layers)
     assert name in found
     assert lint(broken) == [f"{name}: its weights are not quantised"]
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_scales_in_fp16_are_refused(stream: str, demo_bundle: Path) -> None:
+    """Why what has no Q/DQ stays in FP32: channels with small weights would get a scale of 0."""
+    model = network_of(demo_bundle, stream)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            half = numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
+    del model.opset_import[:]
+    model.opset_import.append(onnx.helper.make_opsetid("", 19))
+    with pytest.raises(BundleError, match="Scale coefficients must all be positive"):
+        build(model.SerializeToString())

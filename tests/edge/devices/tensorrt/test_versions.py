@@ -17,7 +17,7 @@ from edge.devices.tensorrt.builder import BuildConfig, build_engine
 from edge.devices.tensorrt.engine import Engine
 from edge.devices.tensorrt.get_or_build import get_or_build_engine
 from edge.devices.tensorrt.layers import convolutions, float_convolutions
-from edge.devices.tensorrt.version import capabilities, open_log
+from edge.devices.tensorrt.version import begin_log, capabilities
 from edge.errors import BundleError, DeviceError
 from tests.support.engines import ORIN, copy_bundle, inputs_of, network_of, softmax
 from tests.support.tensorrt_surface import VERSIONS, Surface
@@ -232,6 +232,20 @@ def test_plans_that_are_not_of_this_version(spatial: bytes) -> None:
             Engine(newer, plan, "net", SHAPE, CLASSES)
 
 
+def test_all_that_tensorrt_says_is_heard_and_only_of_the_last_thing_done(spatial: bytes) -> None:
+    """TensorRT tells everything to the first logger that it is given."""
+    trt = Surface("10.3.0")
+    plan = plan_of(trt, spatial)
+    with pytest.raises(DeviceError, match=r"\(TensorRT: Magic tag does not match\)$"):
+        Engine(trt, b"garbage", "net", SHAPE, CLASSES)
+    other = plan_of(Surface("10.7.0"), spatial)
+    with pytest.raises(DeviceError, match=r"\(TensorRT: The engine plan file is of another"):
+        Engine(trt, other, "net", SHAPE, CLASSES)
+    assert begin_log(trt) is begin_log(trt)
+    assert begin_log(trt).last_errors() == ""
+    Engine(trt, plan, "net", SHAPE, CLASSES).close()
+
+
 def test_no_gpu_is_one_line(spatial: bytes) -> None:
     with pytest.raises(DeviceError, match=r"finds no usable GPU.*CUDA init"):
         plan_of(Surface("10.3.0", gpu=False), spatial)
@@ -266,7 +280,7 @@ def test_a_name_that_a_version_lacks_is_told_with_it() -> None:
     trt = Surface("11.0.0.114")
     with pytest.raises(AttributeError, match=r"BuilderFlag\.INT8 is not in TensorRT 11\.0\.0\.114"):
         _ = trt.BuilderFlag.INT8
-    config = trt.Builder(open_log(trt)).create_builder_config()
+    config = trt.Builder(begin_log(trt)).create_builder_config()
     with pytest.raises(AttributeError, match=r"IBuilderConfig\.int8_calibrator is not in TensorRT"):
         config.int8_calibrator = None
     with pytest.raises(AttributeError, match=r"tensorrt\.IInt8EntropyCalibrator2 is not in"):

@@ -1,0 +1,151 @@
+"""The script for the first GPU, without one: what it says of each step, whatever becomes of it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.gpu.first_contact import PYTEST, STEPS, TESTS, Step, markdown, run
+from tests.support.paths import REPOSITORY
+from tests.support.waiting import BOUND_S, wait_until
+
+STANDINS = "import tests.support.cuda.plugged"
+# The others take minutes where a CPU does a GPU's work.
+ON_STANDINS = ("device", "time of TV-L1", "time of uploads", "INT8 engines")
+FILES = {
+    "passes": "def test_a(record_property): record_property('speed | of it', '3 ms')",
+    "fails": "def test_a(): assert 1 + 1 == 3, 'sums are wrong'\ndef test_b(): pass",
+    "is skipped": "import pytest\ndef test_a(): pytest.skip('nothing here')",
+    "cannot be read": "import no_such_module",
+    "dies": "import os, signal\ndef test_a(): os.kill(os.getpid(), signal.SIGSEGV)",
+}
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def rows(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+
+
+def test_every_gpu_test_is_in_one_step() -> None:
+    tree = ast.parse((REPOSITORY / TESTS).read_text())
+    tests = [n.name for n in tree.body if isinstance(n, ast.FunctionDef) and n.name[:5] == "test_"]
+    named = [a.rpartition("::")[2] for s in STEPS if s.code == PYTEST for a in s.arguments]
+    assert Counter(named) == Counter(tests)
+
+
+def test_it_takes_ten_minutes_at_most() -> None:
+    assert sum(step.seconds for step in STEPS) <= 600
+
+
+@pytest.mark.slow
+def test_without_a_gpu_it_says_so_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.gpu.first_contact", str(tmp_path / "file.md")]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=BOUND_S
+    )
+    if done.returncode != 2:
+        pytest.skip("there is a GPU here")
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("no GPU to try: ")
+    assert not (tmp_path / "file.md").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "result", "told"),
+    [
+        ("passes", "ok", "1 passed"),
+        ("fails", "FAILED", "1 failed, 1 passed; test_a: AssertionError: sums are wrong"),
+        ("is skipped", "skipped", "1 skipped; test_a: nothing here"),
+        ("cannot be read", "FAILED", "collection failure"),
+        ("dies", "DIED", "SIGSEGV"),
+    ],
+)
+def test_what_became_of_a_test(kind: str, result: str, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "test_it.py"
+    file.write_text(FILES[kind])
+    (outcome,) = run([Step("it", PYTEST, (str(file),), BOUND_S)])
+    assert outcome.result == result
+    assert told in outcome.reason
+    table = rows(markdown([outcome]))
+    assert table[0][:2] == ["it", result]
+    if kind == "passes":
+        assert table[1:] == [["speed / of it", "", "3 ms"]]
+    assert (kind == "passes") == (outcome.text == "")
+
+
+@pytest.mark.slow
+def test_a_step_that_hangs_is_ended_with_its_children_and_leaves_the_others(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    hang = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(child)!r}, 'w').write(str(child.pid))\n"
+        "print('it hangs ```'); time.sleep(600)"
+    )
+    refuse = "import sys; print('device cuda: no'); sys.exit(2)"
+    steps = [
+        Step("hangs", hang, (), 5.0),
+        Step("refuses", refuse, (), BOUND_S, "nothing"),
+        Step("tells", "print('a: built in 3 s'); print('b')", (), 10.0, "^a: "),
+    ]
+    outcomes = run(steps)
+    assert [each.result for each in outcomes] == ["TOO SLOW", "FAILED", "ok"]
+    text = markdown(outcomes)
+    assert rows(text) == [
+        ["hangs", "TOO SLOW", "stopped after 5 s"],
+        ["refuses", "FAILED", "device cuda: no"],
+        ["tells", "ok", ""],
+        ["tells", "", "a: built in 3 s"],
+    ]
+    assert text.count("```") == 6  # the ends of three steps, and no fence of theirs
+    assert "it hangs" in text
+    pid = int(child.read_text())
+    wait_until(lambda: is_gone(pid))
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_there() -> None:
+    press = "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(600)"
+    steps = [
+        Step("first", "print('1')", (), BOUND_S),
+        Step("pressed", press, (), BOUND_S),
+        Step("never", "print('2')", (), BOUND_S),
+    ]
+    found = [(outcome.step.what, outcome.result) for outcome in run(steps)]
+    assert found == [("first", "ok"), ("pressed", "STOPPED")]
+
+
+@pytest.mark.slow
+def test_it_goes_through_on_the_stand_ins() -> None:
+    pytest.importorskip("pycuda", reason="pycuda is not installed: make test builds it")
+    steps = [replace(step, seconds=BOUND_S) for step in STEPS if step.what in ON_STANDINS]
+    outcomes = run(steps, STANDINS)
+    assert [outcome.result for outcome in outcomes] == ["ok"] * len(ON_STANDINS), outcomes
+    text = markdown(outcomes)
+    figures = {row[0]: row[2] for row in rows(text)}
+    assert text.startswith("## First contact: Stand-in\n")
+    assert figures["compute capability"] == "8.7"
+    assert figures["kernels in use"]
+    assert "30 launches, 30.2 MB moved" in figures["TV-L1 fast, 224x224"]
+    for size in ("320x240", "640x480", "1920x1080"):
+        assert "copied first" in figures[f"luma and RGB of {size}"]
+    engines = [row[2] for row in rows(text) if row[0] == "INT8 engines"]
+    for stream in ("spatial", "temporal"):
+        assert f"{stream}: layers: 49 int8" in engines
+        assert any(line.startswith(f"{stream}: int8 ") and "right" in line for line in engines)

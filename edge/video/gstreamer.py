@@ -134,30 +134,40 @@ def load_rtsp_server(error: type[TwostreamError]) -> tuple[Any, Any]:
 
 
 def element_fault(name: str) -> str | None:
-    """Why there can be no element `name`, in one line; None: there can.
+    """Why there can be no element `name`; None: there can. After load_gstreamer, as load_fault."""
+    if fault := load_fault(name):
+        return f"{name} is installed, but does not load ({fault})"
+    if _import_gstreamer().Gst.ElementFactory.find(name) is None:
+        return f"{name} is not installed"
+    return None
 
-    An installed plug-in may not load into this process, with the libraries that Python has loaded
-    before. GStreamer then calls its elements absent, and if that happens while it first lists its
-    plug-ins, it says so ever after.
+
+def load_fault(name: str) -> str | None:
+    """Why an installed element does not load; None: it does, or it is not installed.
+
+    A plug-in may not load into this process, beside the libraries that Python has loaded. Where
+    that happens while GStreamer lists its plug-ins, it takes the plug-in's elements for absent,
+    also in later processes.
     """
     gst = _import_gstreamer().Gst
     factory = gst.ElementFactory.find(name)
-    if factory is not None and factory.load() is not None:
-        return None
     if factory is not None:
+        if factory.load() is not None:
+            return None
         path = factory.get_plugin().get_filename()
     else:
-        file = f"libgst{_PLUGIN_OF.get(name, name)}.so"
-        path = next((path for path in _unloadable(gst) if path.endswith(f"/{file}")), None)
-    if path is None:
-        return f"{name} is not installed"
+        file = f"/libgst{_PLUGIN_OF.get(name, name)}.so"
+        path = next((path for path in _unloadable(gst) if path.endswith(file)), None)
+        if path is None:
+            return None
     try:
         gst.Plugin.load_file(path)
     except Exception as fault:  # GLib.Error, see Pipeline
-        reason = getattr(fault, "message", str(fault))
-        return f"{name} is installed, but does not load ({' '.join(reason.split())})"
-    # it loads now, but GStreamer has it on its list of those that do not
-    return f"{name} did not load before; run `rm -f ~/.cache/gstreamer-1.0/registry.*.bin`"
+        return " ".join(getattr(fault, "message", str(fault)).split())
+    return (
+        "it did not when GStreamer last listed its plug-ins; "
+        "run `rm -f ~/.cache/gstreamer-1.0/registry.*.bin`"
+    )
 
 
 def _unloadable(gst: Any) -> list[str]:

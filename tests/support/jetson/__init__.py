@@ -20,16 +20,17 @@ import pytest
 from edge.video.frames import Frame
 from tests.support.paths import REPOSITORY
 
-_HERE = Path(__file__).parent
+ELEMENTS_C = Path(__file__).with_name("elements.c")
 _READ = "tests.support.jetson.read"
 
 
 def build_plugin(source: Path, target: Path, *options: str) -> Path:
     """Compile a GStreamer plug-in."""
     query = ["pkg-config", "--cflags", "--libs", "gstreamer-base-1.0"]
-    if not all(map(shutil.which, ("gcc", "pkg-config"))) or subprocess.run(
-        query, stdout=subprocess.DEVNULL, check=False
-    ).returncode:
+    if (
+        not all(map(shutil.which, ("gcc", "pkg-config")))
+        or subprocess.run(query, stdout=subprocess.DEVNULL, check=False).returncode
+    ):
         pytest.skip("gcc or GStreamer's headers are missing; see apt-packages-test.txt")
     flags = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()
     command = ["gcc", "-shared", "-fPIC", "-Wall", *options, "-o", target, source, *flags]
@@ -46,7 +47,7 @@ def plugin_environment(folder: Path) -> dict[str, str]:
 @functools.cache
 def _stand_in() -> tempfile.TemporaryDirectory[str]:
     folder = tempfile.TemporaryDirectory()
-    build_plugin(_HERE / "elements.c", Path(folder.name) / "libgstnvstandin.so")
+    build_plugin(ELEMENTS_C, Path(folder.name) / "libgstnvstandin.so")
     return folder
 
 
@@ -93,8 +94,6 @@ def _reading(folder: Path, row: str, errors: str) -> Reading:
         with np.load(folder / values["planes"]) as stored:
             planes = [stored[name] for name in "yuv"]
     told = values["frames"][-1] if values["frames"] else {"matrix": "bt601", "full_range": False}
-    last = Frame(
-        *planes, time_s=0.0, index=0, matrix=told["matrix"], full_range=told["full_range"]
-    )
+    last = Frame(*planes, time_s=0.0, index=0, matrix=told["matrix"], full_range=told["full_range"])
     shared = {key: values[key] for key in ("frames", "fault", "held", "damaged")}
     return Reading(last=last, errors=errors, **shared)

@@ -31,6 +31,8 @@ static gboolean no_device(void) { return g_strcmp0(g_getenv("STAND_IN_DEVICE"), 
 typedef struct {
   GstBaseTransform parent;
   gboolean keeps_colours; /* within nvv4l2decoder, which states them */
+  guint hold;             /* pictures that wait, until the stream ends */
+  GQueue waiting;
   gboolean from_nv12, to_nv12;
   int width, height;
 } Converter;
@@ -113,7 +115,29 @@ static GstFlowReturn converter_transform(GstBaseTransform *base, GstBuffer *in, 
   return GST_FLOW_OK;
 }
 
-static void converter_init(Converter *self) {}
+static GstFlowReturn converter_generate(GstBaseTransform *base, GstBuffer **out) {
+  Converter *self = (Converter *)base;
+  GstFlowReturn flow = GST_BASE_TRANSFORM_CLASS(converter_parent_class)->generate_output(base, out);
+  if (flow != GST_FLOW_OK || !*out || !self->hold) return flow;
+  g_queue_push_tail(&self->waiting, *out);
+  *out = self->waiting.length > self->hold ? g_queue_pop_head(&self->waiting) : NULL;
+  return flow;
+}
+
+static gboolean converter_sink_event(GstBaseTransform *base, GstEvent *event) {
+  GstBuffer *picture;
+  if (GST_EVENT_TYPE(event) == GST_EVENT_EOS)
+    while ((picture = g_queue_pop_head(&((Converter *)base)->waiting)))
+      gst_pad_push(base->srcpad, picture);
+  return GST_BASE_TRANSFORM_CLASS(converter_parent_class)->sink_event(base, event);
+}
+
+static void converter_finalize(GObject *object) {
+  g_queue_clear_full(&((Converter *)object)->waiting, (GDestroyNotify)gst_buffer_unref);
+  G_OBJECT_CLASS(converter_parent_class)->finalize(object);
+}
+
+static void converter_init(Converter *self) { g_queue_init(&self->waiting); }
 
 static void converter_class_init(ConverterClass *klass) {
   GstElementClass *element = (GstElementClass *)klass;
@@ -124,29 +148,41 @@ static void converter_class_init(ConverterClass *klass) {
   klass->set_caps = converter_set_caps;
   klass->get_unit_size = converter_unit_size;
   klass->transform = converter_transform;
+  klass->generate_output = converter_generate;
+  klass->sink_event = converter_sink_event;
+  ((GObjectClass *)klass)->finalize = converter_finalize;
 }
 
-/* nvv4l2decoder: a software decoder ! videoconvert ! a converter to NVMM ! a queue */
+/* nvv4l2decoder: a software decoder ! videoconvert ! a converter to NVMM */
 
 typedef struct {
   GstBin parent;
-  GstElement *decoder, *convert, *queue;
+  GstElement *decoder, *convert;
+  Converter *nvmm;
   gboolean disable_dpb, fast, mjpeg;
 } Decoder;
 typedef GstBinClass DecoderClass;
 G_DEFINE_TYPE(Decoder, decoder, GST_TYPE_BIN)
 
-static GstElement *to_nvmm(GstBin *bin) {
-  Converter *converter = g_object_new(converter_get_type(), NULL);
-  converter->keeps_colours = TRUE;
-  gst_bin_add(bin, GST_ELEMENT(converter));
-  return GST_ELEMENT(converter);
-}
-
 static GstElement *add(GstBin *bin, const char *factory) {
   GstElement *element = gst_element_factory_make(factory, NULL);
   gst_bin_add(bin, element);
   return element;
+}
+
+/* A converter from `raw` to NVMM, which becomes the pad `src` of the bin. */
+static Converter *give_nvmm(GstBin *bin, GstElement *raw) {
+  Converter *converter = g_object_new(converter_get_type(), NULL);
+  GstElement *nvmm = add(bin, "capsfilter");
+  converter->keeps_colours = TRUE;
+  gst_bin_add(bin, GST_ELEMENT(converter));
+  gst_util_set_object_arg(G_OBJECT(nvmm), "caps", "video/x-raw(" NVMM "),format=NV12");
+  gst_element_link_many(raw, GST_ELEMENT(converter), nvmm, NULL);
+  GstPad *out = gst_element_get_static_pad(nvmm, "src");
+  gst_element_add_pad(GST_ELEMENT(bin), gst_ghost_pad_new_from_template(
+      "src", out, gst_element_class_get_pad_template(GST_ELEMENT_GET_CLASS(bin), "src")));
+  gst_object_unref(out);
+  return converter;
 }
 
 static GstPadProbeReturn on_decoded(GstPad *pad, GstPadProbeInfo *info, gpointer self) {
@@ -179,6 +215,8 @@ static GstPadProbeReturn on_compressed(GstPad *pad, GstPadProbeInfo *info, gpoin
     return GST_PAD_PROBE_DROP;
   }
   self->decoder = add(GST_BIN(self), software(caps));
+  if (g_object_class_find_property(G_OBJECT_GET_CLASS(self->decoder), "max-threads"))
+    g_object_set(self->decoder, "max-threads", 1, NULL); /* each holds back a picture */
   gst_element_link(self->decoder, self->convert);
   GstPad *sink = gst_element_get_static_pad(self->decoder, "sink");
   GstPad *src = gst_element_get_static_pad(self->decoder, "src");
@@ -193,26 +231,19 @@ static GstPadProbeReturn on_compressed(GstPad *pad, GstPadProbeInfo *info, gpoin
 static void decoder_init(Decoder *self) {
   GstBin *bin = GST_BIN(self);
   self->convert = add(bin, "videoconvert");
-  GstElement *nvmm = to_nvmm(bin), *caps = add(bin, "capsfilter");
-  self->queue = add(bin, "queue");
-  gst_util_set_object_arg(G_OBJECT(caps), "caps", "video/x-raw(" NVMM "),format=NV12");
-  gst_element_link_many(self->convert, nvmm, caps, self->queue, NULL);
+  self->nvmm = give_nvmm(bin, self->convert);
   GstElementClass *klass = GST_ELEMENT_GET_CLASS(self);
   GstPad *sink = gst_ghost_pad_new_no_target_from_template(
       "sink", gst_element_class_get_pad_template(klass, "sink"));
   gst_pad_add_probe(sink, GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM | GST_PAD_PROBE_TYPE_BUFFER, on_compressed, self, NULL);
   gst_element_add_pad(GST_ELEMENT(self), sink);
-  GstPad *out = gst_element_get_static_pad(self->queue, "src");
-  gst_element_add_pad(GST_ELEMENT(self), gst_ghost_pad_new_from_template(
-      "src", out, gst_element_class_get_pad_template(klass, "src")));
-  gst_object_unref(out);
 }
 
 static GstStateChangeReturn decoder_change_state(GstElement *element, GstStateChange change) {
   Decoder *self = (Decoder *)element;
   if (change == GST_STATE_CHANGE_NULL_TO_READY) {
     if (no_device()) return GST_STATE_CHANGE_FAILURE;
-    g_object_set(self->queue, "min-threshold-buffers", self->disable_dpb ? 0 : HELD_BACK, NULL);
+    self->nvmm->hold = self->disable_dpb ? 0 : HELD_BACK;
   }
   return GST_ELEMENT_CLASS(decoder_parent_class)->change_state(element, change);
 }
@@ -278,13 +309,9 @@ typedef GstBinClass ArgusClass;
 G_DEFINE_TYPE(Argus, argus, GST_TYPE_BIN)
 
 static void argus_init(Argus *self) {
-  GstElement *camera = add(GST_BIN(self), "videotestsrc"), *nvmm = to_nvmm(GST_BIN(self));
+  GstElement *camera = add(GST_BIN(self), "videotestsrc");
   g_object_set(camera, "is-live", TRUE, NULL);
-  gst_element_link(camera, nvmm);
-  GstPad *out = gst_element_get_static_pad(nvmm, "src");
-  gst_element_add_pad(GST_ELEMENT(self), gst_ghost_pad_new_from_template(
-      "src", out, gst_element_class_get_pad_template(GST_ELEMENT_GET_CLASS(self), "src")));
-  gst_object_unref(out);
+  give_nvmm(GST_BIN(self), camera);
 }
 static void argus_set(GObject *object, guint id, const GValue *value, GParamSpec *spec) {
   ((Argus *)object)->sensor = g_value_get_int(value);
@@ -328,7 +355,16 @@ static void usb_class_init(UsbClass *klass) {
   gst_element_class_add_pad_template(element, gst_pad_template_new("src", GST_PAD_SRC, GST_PAD_ALWAYS, gst_caps_from_string("image/jpeg")));
 }
 
+/* Thread-local memory as some of NVIDIA's libraries have it: of a kind that each process has little
+ * of, so that whether the plug-in loads depends on what was loaded before. */
+#ifdef TLS_BYTES
+static __thread volatile char tls[TLS_BYTES] __attribute__((tls_model("initial-exec")));
+#endif
+
 static gboolean plugin_init(GstPlugin *plugin) {
+#ifdef TLS_BYTES
+  tls[0] = 1;
+#endif
   return gst_element_register(plugin, "nvvidconv", GST_RANK_PRIMARY, converter_get_type()) &&
          gst_element_register(plugin, "nvv4l2decoder", GST_RANK_PRIMARY + 11, decoder_get_type()) &&
          gst_element_register(plugin, "nvjpegdec", GST_RANK_PRIMARY + 15, jpeg_get_type()) &&
@@ -336,6 +372,9 @@ static gboolean plugin_init(GstPlugin *plugin) {
          gst_element_register(plugin, "usbcamera", GST_RANK_NONE, usb_get_type());
 }
 
+#ifndef PLUGIN
+#define PLUGIN nvstandin
+#endif
 #define PACKAGE "stand-in"
-GST_PLUGIN_DEFINE(GST_VERSION_MAJOR, GST_VERSION_MINOR, nvstandin, "A Jetson's elements", plugin_init,
+GST_PLUGIN_DEFINE(GST_VERSION_MAJOR, GST_VERSION_MINOR, PLUGIN, "A Jetson's elements", plugin_init,
                   "1.0", "BSD", "stand-in", "https://example.org/")

@@ -33,7 +33,7 @@ def _read(text: str, count: int, folder: Path, number: int) -> dict[str, Any]:
         address = parse_address(text)
     frames: list[dict[str, Any]] = []
     planes = fault = None
-    held, source = 1000, GStreamerSource(address, 20.0)
+    held, earlier, source = 1000, _pictures(), GStreamerSource(address, 20.0)
     try:
         with source:
             for frame in source:
@@ -41,8 +41,8 @@ def _read(text: str, count: int, folder: Path, number: int) -> dict[str, Any]:
                 told = {"matrix": frame.matrix, "full_range": frame.full_range}
                 frames.append({"time_s": frame.time_s, "damaged": source.damaged, **told})
                 if len(frames) > _SETTLED:
-                    received = source.received  # before the log is read: both only grow
-                    held = min(held, _pictures() - received)
+                    left = source.received + source.damaged  # before the log: all of them grow
+                    held = min(held, _pictures() - earlier - left)
                 if len(frames) == count:
                     break
     except SourceError as error:

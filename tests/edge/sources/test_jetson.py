@@ -7,14 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.edge.sources.test_colours import (
-    SIZE_HW,
-    STATED,
-    assert_colours,
-    packed,
-    patches,
-    yuv_of,
-)
+from tests.support.colours import SIZE_HW, STATED, assert_colours, packed, patches, yuv_of
 from tests.support.jetson import read_on_jetson
 from tests.support.rtsp import RtspServer
 
@@ -34,6 +27,7 @@ def test_an_rtsp_camera_is_not_held_back(codec: str, lacks: str) -> None:
     assert reading.fault is None
     assert reading.errors == ""
     assert len(reading.frames) == 40
+    assert ("enable-max-performance" in reading.log) == (lacks != "enable-max-performance")
     if lacks == "disable-dpb":  # the stand-in does hold them back
         assert reading.held >= 8
     else:
@@ -44,13 +38,15 @@ def test_a_user_may_set_the_decoder() -> None:
     """`--pipeline` is used as it is."""
     with RtspServer(rate=RATE) as server:
         elements = f"rtspsrc protocols=tcp location={server.url} ! rtph264depay ! h264parse"
-        default, set_up = read_on_jetson(
+        default, chosen, set_up = read_on_jetson(
             f"pipeline:{elements} ! nvv4l2decoder",
+            f"pipeline:{elements} ! decodebin",  # which may as well have read a file
             f"pipeline:{elements} ! nvv4l2decoder disable-dpb=true",
             frames=40,
         )
-    assert (default.fault, set_up.fault) == (None, None)
+    assert (default.fault, chosen.fault, set_up.fault) == (None, None, None)
     assert default.held >= 8
+    assert chosen.held >= 8
     assert set_up.held <= 2
 
 

@@ -55,13 +55,15 @@ def _stand_in() -> tempfile.TemporaryDirectory[str]:
 class Reading:
     """What a source gave. frames: a row each, see read.py; last: the planes of the last one, alone;
     fault: the error that ended it, or None; held: the fewest pictures that were in the decoder but
-    not yet received, once some had come; errors: what the process wrote to stderr."""
+    not yet received, once some had come; log: what the stand-in has noted so far; errors: what the
+    process wrote to stderr."""
 
     frames: list[dict[str, Any]]
     last: Frame
     fault: str | None
     held: int
     damaged: int
+    log: list[str]
     errors: str
 
 
@@ -95,5 +97,5 @@ def _reading(folder: Path, row: str, errors: str) -> Reading:
             planes = [stored[name] for name in "yuv"]
     told = values["frames"][-1] if values["frames"] else {"matrix": "bt601", "full_range": False}
     last = Frame(*planes, time_s=0.0, index=0, matrix=told["matrix"], full_range=told["full_range"])
-    shared = {key: values[key] for key in ("frames", "fault", "held", "damaged")}
+    shared = {key: values[key] for key in ("frames", "fault", "held", "damaged", "log")}
     return Reading(last=last, errors=errors, **shared)

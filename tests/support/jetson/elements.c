@@ -12,7 +12,8 @@
  *
  * STAND_IN_DEVICE=none: installed, but without the hardware: all that has to be done fails.
  * STAND_IN_LACKS=NAME: nvv4l2decoder has no such property, as in another release.
- * STAND_IN_LOG=FILE: nvv4l2decoder writes a line for each compressed picture that it receives. */
+ * STAND_IN_LOG=FILE: nvv4l2decoder writes its settings, and a line for each compressed picture that
+ * it receives. */
 
 #include <gst/base/gstbasetransform.h>
 #include <gst/gst.h>
@@ -196,14 +197,17 @@ static const char *software(GstCaps *caps) {
   return strcmp(name, "video/x-h265") == 0 ? "avdec_h265" : "avdec_h264";
 }
 
+static void note(const char *line) {
+  FILE *log = g_getenv("STAND_IN_LOG") ? fopen(g_getenv("STAND_IN_LOG"), "a") : NULL;
+  if (!log) return;
+  fprintf(log, "%s\n", line);
+  fclose(log);
+}
+
 static GstPadProbeReturn on_compressed(GstPad *pad, GstPadProbeInfo *info, gpointer data) {
   Decoder *self = data;
   if (GST_PAD_PROBE_INFO_TYPE(info) & GST_PAD_PROBE_TYPE_BUFFER) {
-    FILE *log = g_getenv("STAND_IN_LOG") ? fopen(g_getenv("STAND_IN_LOG"), "a") : NULL;
-    if (log) {
-      fputs("picture\n", log);
-      fclose(log);
-    }
+    note("picture");
     return GST_PAD_PROBE_OK;
   }
   GstEvent *event = GST_PAD_PROBE_INFO_EVENT(info);
@@ -243,6 +247,7 @@ static GstStateChangeReturn decoder_change_state(GstElement *element, GstStateCh
   Decoder *self = (Decoder *)element;
   if (change == GST_STATE_CHANGE_NULL_TO_READY) {
     if (no_device()) return GST_STATE_CHANGE_FAILURE;
+    note(self->fast ? "enable-max-performance" : "default performance");
     self->nvmm->hold = self->disable_dpb ? 0 : HELD_BACK;
   }
   return GST_ELEMENT_CLASS(decoder_parent_class)->change_state(element, change);

@@ -75,7 +75,7 @@ def _factory_name(element: Any) -> str:
 
 
 def _select(decodebin: Any, pad: Any, caps: Any, factory: Any) -> int:
-    """Whether decodebin may take a decoder: for JPEG not the hardware, which needs to be told that
-    it is JPEG, takes few of its formats and drops what it does not like without a word."""
+    """Whether decodebin may take a decoder. For JPEG not the hardware, which has to be told that it
+    is JPEG, and whose formats are not stated: jpegdec, on the CPU, takes them all."""
     jpeg = caps.get_structure(0).get_name() == "image/jpeg"
     return _AUTOPLUG_SKIP if jpeg and factory.get_name() == _HARDWARE else _AUTOPLUG_TRY

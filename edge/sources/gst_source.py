@@ -70,6 +70,7 @@ class GStreamerSource:
     waiting, which is one at most.
     damaged: frames of a live source that the decoder could not restore, because it started between
     two key frames or packets were lost. They would look like motion, and do not count as received.
+    On a Jetson see edge.sources.decoders.
     told: warnings that are not logged again, of the same camera before. warnings: one line each;
     complete when the iteration has ended. A network camera whose server
     goes away may end the iteration instead of raising an error; the reason is in the warnings.
@@ -111,8 +112,8 @@ class GStreamerSource:
         self._gst = load_gstreamer(SourceError)
         if self._address.kind == "csi" and (fault := element_fault("nvarguscamerasrc")):
             raise SourceError(
-                f"{self._address.name}: CSI cameras need a Jetson with the package "
-                f"nvidia-l4t-gstreamer; {fault}; see `twostream doctor`"
+                f"{self._address.name}: {fault}; CSI cameras need a Jetson with the package "
+                "nvidia-l4t-gstreamer, see `twostream doctor`"
             )
         nvidia = trial_fault(NVIDIA_TRIAL) is None
         description = pipeline_description(self._address, nvidia=nvidia)

@@ -1,5 +1,5 @@
-"""Whether the tests of the GPU path would notice: small faults, one at a time, in a copy of the
-tree.
+"""Whether the tests of the GPU path and of a Jetson's cameras would notice: small faults, one at a
+time, in a copy of the tree.
 
 python -m tests.mutations            all of them
 python -m tests.mutations NAME...    those whose names contain one of these words
@@ -35,6 +35,15 @@ FLOW = f"{KERNEL_TESTS}::test_flow_is_that_of_the_cpu_at_odd_sizes"
 FRAMES = f"{KERNEL_TESTS}::test_a_frame_becomes_what_the_cpu_makes_of_it"
 ANY_STREAMS = f"{DEVICE_TESTS}::test_any_streams_say_what_the_cpu_says"
 ENGINES = "tests/edge/devices/tensorrt"
+DECODERS, DOCTOR = "edge/sources/decoders.py", "edge/commands/doctor"
+CAMERA_TESTS, ORDER_TESTS = (
+    "tests/edge/sources/test_jetson.py",
+    "tests/edge/commands/test_doctor_load_order.py",
+)
+USB, LOSS = (
+    f"{CAMERA_TESTS}::test_a_usb_camera_that_sends_jpeg",
+    f"{CAMERA_TESTS}::test_damaged_pictures_are_left_out_and_counted",
+)
 
 
 @dataclass(frozen=True)
@@ -284,6 +293,112 @@ MUTATIONS = (
         "_digest([tensorrt, self.name, self.compute_capability])",
         f"{ENGINES}/test_tuning.py",
     ),
+    # cameras of a Jetson
+    Mutation(
+        "pictures wait in the decoder",
+        DECODERS,
+        '"disable-dpb": self._live',
+        '"disable-dpb": False',
+        f"{CAMERA_TESTS}::test_an_rtsp_camera_is_not_held_back",
+    ),
+    Mutation(
+        "the decoder is not at its fastest",
+        DECODERS,
+        '"enable-max-performance": True',
+        '"enable-max-performance": False',
+        f"{CAMERA_TESTS}::test_an_rtsp_camera_is_not_held_back",
+    ),
+    Mutation(
+        "a property is set that is not there",
+        DECODERS,
+        "if element.find_property(key):",
+        "if True:",
+        f"{CAMERA_TESTS}::test_an_rtsp_camera_is_not_held_back",
+    ),
+    Mutation(
+        "what may be a file is not reordered",
+        "edge/sources/gst_source.py",
+        'live=address.kind == "rtsp"',
+        "live=True",
+        f"{CAMERA_TESTS}::test_a_user_may_set_the_decoder",
+    ),
+    Mutation(
+        "the hardware decodes JPEG",
+        DECODERS,
+        "if jpeg and factory",
+        "if False and factory",
+        USB,
+    ),
+    Mutation(
+        "nvjpegdec decodes JPEG",
+        "edge/video/gstreamer.py",
+        "broken.set_rank(Gst.Rank.NONE)",
+        "pass",
+        USB,
+    ),
+    Mutation(
+        "nvvidconv converts what jpegdec gives",
+        "edge/sources/pipeline.py",
+        'converter = "videoconvert"  # as for http',
+        "pass",
+        USB,
+    ),
+    Mutation(
+        "colours are read behind the converter",
+        "edge/sources/gst_source.py",
+        "layout_of_caps(caps, decoded)",
+        "layout_of_caps(caps, caps)",
+        f"{CAMERA_TESTS}::test_colours_survive_the_converter",
+    ),
+    Mutation(
+        "damaged pictures go into the decoder",
+        DECODERS,
+        "if not self._waiting:",
+        "if True:",
+        LOSS,
+    ),
+    Mutation(
+        "only the first damaged picture is left out",
+        DECODERS,
+        "self._waiting or buffer",
+        "buffer",
+        LOSS,
+    ),
+    Mutation(
+        "damaged pictures are not counted",
+        DECODERS,
+        "self._setup.damaged += 1",
+        "pass",
+        LOSS,
+    ),
+    Mutation(
+        "the trial of nvvidconv converts nothing",
+        "edge/sources/pipeline.py",
+        '"nvvidconv ! video/x-raw(memory:NVMM),format=NV12 ! nvvidconv ! video/x-raw,format=I420"',
+        '"nvvidconv ! video/x-raw,format=I420"',
+        f"{CAMERA_TESTS}::test_a_board_whose_video_hardware_is_hidden",
+    ),
+    Mutation(
+        "plug-ins are loaded without TensorRT",
+        f"{DOCTOR}/machine.py",
+        'modules += ["pycuda.driver", "tensorrt"]',
+        "pass",
+        ORDER_TESTS,
+    ),
+    Mutation(
+        "modules are loaded without those of a run",
+        f"{DOCTOR}/machine.py",
+        'modules = ["edge.commands.run.run"] if',
+        "modules = [] if",
+        ORDER_TESTS,
+    ),
+    Mutation(
+        "a plug-in that does not load is absent",
+        "edge/video/gstreamer.py",
+        "if path.endswith(file)",
+        "if False",
+        ORDER_TESTS,
+    ),
 )
 
 
@@ -335,7 +450,7 @@ def run(mutation: Mutation, tree: Path) -> str | None:
         path.write_text(text)
     if test is None:
         return f"{mutation.name}: no test of {mutation.tests} finds it"
-    print(f"{mutation.name}: {test.removeprefix('tests/edge/devices/')}", flush=True)
+    print(f"{mutation.name}: {test.removeprefix('tests/edge/')}", flush=True)
     return None
 
 

@@ -19,12 +19,13 @@ import numpy as np
 
 from edge.errors import SourceError
 from edge.sources.cut_pictures import drop_cut_pictures
+from edge.sources.decoders import DecoderSetup
 from edge.sources.http_refusal import http_refusal
-from edge.sources.pipeline import pipeline_description
+from edge.sources.pipeline import NVIDIA_TRIAL, pipeline_description
 from edge.sources.uri import Address, parse_address
 from edge.video.clock import StreamClock
 from edge.video.frames import Frame, Plane, default_matrix
-from edge.video.gstreamer import Pipeline, has_element, load_gstreamer, trial_fault
+from edge.video.gstreamer import Pipeline, element_fault, load_gstreamer, trial_fault
 from edge.video.i420_buffer import I420Layout, i420_planes, layout_of_buffer, layout_of_caps
 from edge.video.orientation import turn
 
@@ -70,6 +71,7 @@ class GStreamerSource:
     waiting, which is one at most.
     damaged: frames of a live source that the decoder could not restore, because it started between
     two key frames or packets were lost. They would look like motion, and do not count as received.
+    On a Jetson see edge.sources.decoders.
     told: warnings that are not logged again, of the same camera before. warnings: one line each;
     complete when the iteration has ended. A network camera whose server
     goes away may end the iteration instead of raising an error; the reason is in the warnings.
@@ -86,10 +88,11 @@ class GStreamerSource:
         self.expected_frames = address.frames
         self.received = 0
         self.dropped = 0
-        self.damaged = 0
         self.warnings: list[str] = []
         self.told: set[str] = set()
         self._address = address
+        self._decoders = DecoderSetup(live=address.kind == "rtsp")
+        self._corrupted = 0
         self.timeout_s = timeout_s
         self._mapped: list[weakref.finalize] = []
         self._arrival = threading.Condition()
@@ -102,14 +105,18 @@ class GStreamerSource:
         self._asked_to_stop = False
         self._arriving = 0  # GStreamer's id of our signal handler
 
+    @property
+    def damaged(self) -> int:
+        return self._corrupted + self._decoders.damaged
+
     def __enter__(self) -> GStreamerSource:
         self._gst = load_gstreamer(SourceError)
-        if self._address.kind == "csi" and not has_element("nvarguscamerasrc"):
+        if self._address.kind == "csi" and (fault := element_fault("nvarguscamerasrc")):
             raise SourceError(
-                f"{self._address.name}: CSI cameras need a Jetson with the package "
-                "nvidia-l4t-gstreamer; the element nvarguscamerasrc is not installed"
+                f"{self._address.name}: {fault}; CSI cameras need a Jetson with the package "
+                "nvidia-l4t-gstreamer, see `twostream doctor`"
             )
-        nvidia = trial_fault("nvvidconv ! video/x-raw,format=I420") is None
+        nvidia = trial_fault(NVIDIA_TRIAL) is None
         description = pipeline_description(self._address, nvidia=nvidia)
         self._pipeline = Pipeline(description, SourceError)
         try:
@@ -164,8 +171,9 @@ class GStreamerSource:
             raise SourceError(f"{self._address.name}: {fault}") from None
 
     def _configure(self) -> None:
-        """Set paths and addresses as properties, since the parser treats some characters in them
-        as special."""
+        """Prepare for decoders, and set paths and addresses as properties, since the parser treats
+        some characters in them as special."""
+        self._decoders.attach(self._pipeline)
         element = self._pipeline.element("origin")  # None for a user's own pipeline
         if self._address.kind == "rtsp":
             element.set_property("location", self._address.location)
@@ -189,7 +197,7 @@ class GStreamerSource:
             self._arriving = self._sink.connect("new-sample", self._on_new_sample)
 
     def _on_damage(self) -> None:
-        self.damaged += 1  # also shows that the camera is alive
+        self._corrupted += 1  # also shows that the camera is alive
 
     def _put_back(self, arrival: _Arrival) -> None:
         """Put a live source's first frame into the buffer, where a newer one may replace it."""

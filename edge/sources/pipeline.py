@@ -6,6 +6,12 @@ from fractions import Fraction
 
 from edge.sources.uri import _TEST_RATE, _TEST_SIZE_WH, Address
 
+# Tells whether nvvidconv works: a conversion to the same format would be left out. The hardware
+# takes and gives NVMM memory on one side at least.
+NVIDIA_TRIAL = (
+    "nvvidconv ! video/x-raw(memory:NVMM),format=NV12 ! nvvidconv ! video/x-raw,format=I420"
+)
+
 
 def _size_and_rate(width: int | None, height: int | None, rate: Fraction | None) -> str:
     """Caps fields for the given values, with leading commas."""
@@ -34,7 +40,7 @@ def pipeline_description(address: Address, *, nvidia: bool) -> str:
     It holds no path or URL: those are set as properties, so that no character in them is special
     and no password appears in an error; only a user's own pipeline is used as it is. nvidia: use
     the hardware converter of a Jetson, which takes the output of nvv4l2decoder in NVMM memory. (The
-    CSI and `nvidia` variants have not been tested: they were written from NVIDIA's documentation.)
+    CSI and `nvidia` variants have run on stand-ins for NVIDIA's elements, never on a board.)
     """
     converter = "nvvidconv" if nvidia else "videoconvert"
     if address.kind == "rtsp":
@@ -57,6 +63,7 @@ def pipeline_description(address: Address, *, nvidia: bool) -> str:
         head = address.location
     elif address.kind == "v4l2":
         head = f"v4l2src name=origin do-timestamp=true ! {_v4l2_caps(address)} ! decodebin"
+        converter = "videoconvert"  # as for http
     elif address.kind == "csi":
         caps = _size_and_rate(
             address.width or 1280, address.height or 720, address.rate or Fraction(30)

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from edge.errors import TwostreamError
@@ -30,6 +31,12 @@ _KINDS = {
 }
 _WARNINGS_MAX = 20  # distinct texts kept; a broken stream can cause a new one for every packet
 
+
+# Jetson elements whose plug-in has another name than they have.
+_PLUGIN_OF = {"nvv4l2decoder": "nvvideo4linux2", "nvv4l2h264enc": "nvvideo4linux2"}
+# Never chosen for a stream, though its rank is above that of every decoder that works: nvjpegdec
+# fails on what USB cameras send.
+_BROKEN = "nvjpegdec"
 
 # Cameras are opened in several threads, and a second thread must not see a half-read registry.
 _starting = threading.Lock()
@@ -65,6 +72,8 @@ def _import_gstreamer() -> GStreamer:
     Gst.init(None)
     for factory in _reaching_out(Gst):
         factory.set_rank(Gst.Rank.NONE)
+    if broken := Gst.ElementFactory.find(_BROKEN):
+        broken.set_rank(Gst.Rank.NONE)
     return GStreamer(Gst, GstVideo)
 
 
@@ -124,9 +133,50 @@ def load_rtsp_server(error: type[TwostreamError]) -> tuple[Any, Any]:
     return GLib, GstRtspServer
 
 
-def has_element(name: str) -> bool:
-    """Whether a plug-in with this element is installed (once load_gstreamer has been called)."""
-    return _import_gstreamer().Gst.ElementFactory.find(name) is not None
+def element_fault(name: str) -> str | None:
+    """Why there can be no element `name`; None: there can. After load_gstreamer, as load_fault."""
+    if fault := load_fault(name):
+        return f"{name} is installed, but does not load ({fault})"
+    if _import_gstreamer().Gst.ElementFactory.find(name) is None:
+        return f"{name} is not installed"
+    return None
+
+
+def load_fault(name: str) -> str | None:
+    """Why an installed element does not load; None: it does, or it is not installed.
+
+    A plug-in may not load into this process, beside the libraries that Python has loaded. Where
+    that happens while GStreamer lists its plug-ins, it takes the plug-in's elements for absent,
+    also in later processes.
+    """
+    gst = _import_gstreamer().Gst
+    factory = gst.ElementFactory.find(name)
+    if factory is not None:
+        if factory.load() is not None:
+            return None
+        path = factory.get_plugin().get_filename()
+    else:
+        file = f"/libgst{_PLUGIN_OF.get(name, name)}.so"
+        path = next((path for path in _unloadable(gst) if path.endswith(file)), None)
+        if path is None:
+            return None
+    try:
+        gst.Plugin.load_file(path)
+    except Exception as fault:  # GLib.Error, see Pipeline
+        return " ".join(getattr(fault, "message", str(fault)).split())
+    return (
+        "it did not when GStreamer last listed its plug-ins; "
+        "run `rm -f ~/.cache/gstreamer-1.0/registry.*.bin`"
+    )
+
+
+def _unloadable(gst: Any) -> list[str]:
+    """The paths of the plug-ins that GStreamer could not load when it listed them."""
+    return [
+        plugin.get_filename()
+        for plugin in gst.Registry.get().get_plugin_list()
+        if plugin.flags & gst.PluginFlags.BLACKLISTED
+    ]
 
 
 @functools.cache
@@ -140,8 +190,8 @@ def trial_fault(
     """
     for word in elements.split("!"):
         name = word.split()[0]
-        if "/" not in name and not has_element(name):
-            return f"{name} is not installed"
+        if "/" not in name and (fault := element_fault(name)):
+            return fault
     trial = Pipeline(f"videotestsrc num-buffers=5 ! {caps} ! {elements} ! fakesink", TwostreamError)
     try:
         trial.play()
@@ -194,6 +244,20 @@ class Pipeline:
         self.read_bus()
         if outcome == self._gst.StateChangeReturn.FAILURE and self.fault is None:
             self.fault = "the pipeline does not start"
+
+    def elements(self) -> list[Any]:
+        """All elements so far, also those within bins."""
+        elements, every = self._pipeline.iterate_recurse(), []
+        while (found := elements.next())[0] == self._gst.IteratorResult.OK:
+            every.append(found[1])
+        return every
+
+    def on_added(self, handle: Callable[[Any], None]) -> None:
+        """Call `handle` with each element that is added for the stream, in GStreamer's threads.
+
+        handle: must not refer to this pipeline, or neither is ever released.
+        """
+        self._pipeline.connect("deep-element-added", lambda pipeline, parent, new: handle(new))
 
     def stop(self) -> None:
         """Release everything but the messages."""

@@ -13,17 +13,36 @@ gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer
 Gst.init(None)
-port, rate, width, height, frames, user, password, key_frames, codec = sys.argv[1:]
+port, rate, width, height, frames, user, password, key_frames, codec, colours, lost = sys.argv[1:]
+encode = {"jpeg": "jpegenc ! rtpjpegpay"}.get(
+    codec,
+    f"x{codec}enc tune=zerolatency speed-preset=ultrafast key-int-max={key_frames} "
+    f"! rtph{codec}pay",
+)
 server = GstRtspServer.RTSPServer()
 server.set_service(port)
 factory = GstRtspServer.RTSPMediaFactory()
 factory.set_launch(
     f"( videotestsrc is-live=true pattern=ball num-buffers={frames} ! "
-    f"video/x-raw,format=I420,width={width},height={height},framerate={rate}/1 ! "
-    f"x{codec}enc tune=zerolatency speed-preset=ultrafast key-int-max={key_frames} ! "
-    f"rtph{codec}pay name=pay0 )"
+    f"video/x-raw,format=I420,width={width},height={height},framerate={rate}/1{colours} ! "
+    f"{encode} name=pay0 )"
 )
 factory.set_shared(True)
+pictures = 0
+def count(pad, info):
+    global pictures
+    pictures += 1
+    return Gst.PadProbeReturn.OK
+def lose(pad, info):
+    gone = (pictures - 1) % int(key_frames) == int(lost)
+    return Gst.PadProbeReturn.DROP if gone else Gst.PadProbeReturn.OK
+def configure(factory, media):
+    kinds = Gst.PadProbeType
+    pay = media.get_element().get_by_name("pay0")
+    pay.get_static_pad("sink").add_probe(kinds.BUFFER, count)
+    pay.get_static_pad("src").add_probe(kinds.BUFFER | kinds.BUFFER_LIST, lose)
+if lost != "None":
+    factory.connect("media-configure", configure)
 if user:
     auth = GstRtspServer.RTSPAuth()
     token = GstRtspServer.RTSPToken()
@@ -42,7 +61,11 @@ GLib.MainLoop().run()
 
 
 class RtspServer:
-    """`with RtspServer() as server: server.url`; a process of its own, so that it can be killed."""
+    """`with RtspServer() as server: server.url`; a process of its own, so that it can be killed.
+
+    codec: 264, 265 or jpeg; colorimetry: as in caps; lost: the number of the picture that never
+    arrives, from each key frame on.
+    """
 
     def __init__(
         self,
@@ -53,11 +76,14 @@ class RtspServer:
         password: str = "",
         key_frames: int = 10,
         codec: str = "264",
+        colorimetry: str = "",
+        lost: int | None = None,
     ) -> None:
         height, width = size_hw
         size = [str(width), str(height)]
         self._arguments = [str(rate), *size, str(frames), user, password, str(key_frames)]
-        self._arguments.append(codec)
+        colours = f",colorimetry={colorimetry}" if colorimetry else ""
+        self._arguments += [codec, colours, str(lost)]
         self.port = 0
 
     def __enter__(self) -> RtspServer:

@@ -1,6 +1,7 @@
 """`twostream doctor`: checks what is installed, with the command that fixes what is missing.
 
 machine.py   collects facts about the machine; the only module that does
+elements.py  the GStreamer elements that runs use
 check.py     the result of one check
 board.py     the board: release, power, memory
 python.py    the Python environment and what the CPU device needs

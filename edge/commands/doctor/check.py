@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Status = Literal["ok", "missing", "note", "not on this board"]
@@ -31,3 +32,22 @@ class Check:
     def stops(self, device: DeviceName) -> bool:
         """Whether this check keeps `device` from running a bundle."""
         return device in self.needed_by and self.status in ("missing", "not on this board")
+
+
+_STATIC_TLS = re.compile(r"([^\s()]+\.so[\w.]*): cannot allocate memory in static TLS block")
+
+
+def with_load_order(check: Check) -> Check:
+    """The check with the remedy for a library that must be loaded before others.
+
+    Some libraries need memory of which each process has little, in which the first ones to be
+    loaded find room. To install them again does not help.
+    """
+    library = _STATIC_TLS.search(check.detail)
+    if library is None:
+        return check
+    remedy = (
+        "load it first: `rm -f ~/.cache/gstreamer-1.0/registry.*.bin; "
+        f"export LD_PRELOAD={library[1]}`"
+    )
+    return replace(check, remedy=remedy)

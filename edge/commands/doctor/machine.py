@@ -1,7 +1,8 @@
 """Collects the facts about a machine that the checks use.
 
 Everything that could hang or crash runs in a separate process, since a broken library ends the
-process that loads it.
+process that loads it. What loads alone may not load beside others, so those that did are loaded
+once more in one process.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from edge.commands.doctor.elements import ELEMENTS
 from edge.devices.cuda.kernels.precompiled import precompiled_targets
 
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -63,14 +65,25 @@ top = name.partition(".")[0]
 version = getattr(sys.modules[top], "__version__", None)
 print(version or importlib.import_module("importlib.metadata").version(top))
 """
-_GSTREAMER = """
-import json
+_TOGETHER = """
+import importlib, json
+import_faults = {}
+for name in sys.argv[1].split():
+    try:
+        importlib.import_module(name)
+    except Exception as fault:
+        import_faults[name] = f"{type(fault).__name__}: {fault}"
 from edge.errors import TwostreamError
-from edge.video.gstreamer import load_gstreamer
+from edge.video.gstreamer import load_fault, load_gstreamer
 Gst = load_gstreamer(TwostreamError).Gst
 factories = Gst.Registry.get().get_feature_list(Gst.ElementFactory)
-version = ".".join(map(str, Gst.version()[:3]))
-print(json.dumps({"version": version, "elements": [each.get_name() for each in factories]}))
+found = {
+    "version": ".".join(map(str, Gst.version()[:3])),
+    "elements": [each.get_name() for each in factories],
+    "element_faults": {name: load_fault(name) for name in sys.argv[2].split()},
+    "import_faults": import_faults,
+}
+print(json.dumps(found))
 """
 # The driver interface itself, without pycuda. 75 and 76: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 _CUDA = """
@@ -118,9 +131,10 @@ class Machine:
     """What was seen. Files and commands that do not exist are absent from their mappings.
 
     imports: for each of MODULES, in this environment; `out` is its version. system_imports: the
-    same of SYSTEM_MODULES in the distribution's own Python. gstreamer: its version and elements as
-    JSON. cuda: what the driver library reports, as JSON. clock_range_mhz: lowest and highest clock
-    of the first core; None: unknown. kernels: the targets of those that this package has compiled.
+    same of SYSTEM_MODULES in the distribution's own Python. gstreamer: its version, its elements
+    and why some do not load, as JSON. cuda: what the driver library reports, as JSON.
+    clock_range_mhz: lowest and highest clock of the first core; None: unknown. kernels: the targets
+    of those that this package has compiled.
     """
 
     architecture: str
@@ -153,8 +167,14 @@ class Machine:
 
     @property
     def elements(self) -> frozenset[str]:
-        """The installed GStreamer elements."""
-        return frozenset(_parse(self.gstreamer).get("elements", ()))
+        """The GStreamer elements that are installed and load."""
+        return frozenset(_parse(self.gstreamer).get("elements", ())) - self.element_faults.keys()
+
+    @property
+    def element_faults(self) -> dict[str, str]:
+        """Why installed elements do not load."""
+        faults = _parse(self.gstreamer).get("element_faults", {})
+        return {name: fault for name, fault in faults.items() if fault}
 
     @property
     def gstreamer_version(self) -> str | None:
@@ -175,17 +195,17 @@ def look_at_machine() -> Machine:
         files[PYTHON_HEADER] = ""
     for vendor in sorted(Path("/").glob(PCI_VENDORS.removeprefix("/"))):
         files[str(vendor)] = _read(vendor) or ""
-    # edge is found as in this process, installed or not.
-    here = str(Path(__file__).resolve().parents[3])
-    gstreamer = f"import sys; sys.path.insert(0, {here!r})\n{_GSTREAMER}"
     queries: dict[str, list[str]] = {command: command.split() for command in COMMANDS}
     queries |= {f"import {name}": [sys.executable, "-c", _IMPORT, name] for name in MODULES}
     queries |= {f"system {name}": [SYSTEM_PYTHON, "-c", _IMPORT, name] for name in SYSTEM_MODULES}
-    queries |= {"gstreamer": [sys.executable, "-c", gstreamer]}
     queries |= {"cuda": [sys.executable, "-c", _CUDA]}
     with ThreadPoolExecutor(4) as pool:
         answers = dict(zip(queries, pool.map(_ask, queries.values()), strict=True))
     answers_by_name = {name: answer for name, answer in answers.items() if answer is not None}
+    imports = {name: answers_by_name[f"import {name}"] for name in MODULES}
+    gstreamer = _load_together(imports)
+    faults = _parse(gstreamer).get("import_faults", {})
+    imports |= {name: Answer(1, err=fault) for name, fault in faults.items() if name in imports}
     memory = psutil.virtual_memory()
     return Machine(
         architecture=platform.machine(),
@@ -197,16 +217,35 @@ def look_at_machine() -> Machine:
         clock_range_mhz=_clock_range_mhz(),
         files=files,
         commands={name: answers_by_name[name] for name in COMMANDS if name in answers_by_name},
-        imports={name: answers_by_name[f"import {name}"] for name in MODULES},
+        imports=imports,
         system_imports={
             name: answers_by_name[f"system {name}"]
             for name in SYSTEM_MODULES
             if f"system {name}" in answers_by_name
         },
-        gstreamer=answers_by_name["gstreamer"],
+        gstreamer=gstreamer,
         cuda=answers_by_name["cuda"],
         kernels=precompiled_targets(),
     )
+
+
+def _load_together(imports: Mapping[str, Answer]) -> Answer:
+    """GStreamer's answer in a process that has loaded what a run has before it opens a camera: the
+    run's own modules, then those of its device. Without those that do not load even alone."""
+
+    def load(*names: str) -> bool:
+        return all(imports[name].code == 0 for name in names)
+
+    modules = ["edge.commands.run.run"] if load("numba", "cv2") else []
+    if load("pycuda.driver", "tensorrt"):
+        modules += ["pycuda.driver", "tensorrt"]
+    elif load("openvino"):
+        modules += ["openvino"]
+    # edge is found as in this process, installed or not.
+    here = str(Path(__file__).resolve().parents[3])
+    script = f"import sys; sys.path.insert(0, {here!r})\n{_TOGETHER}"
+    answer = _ask([sys.executable, "-c", script, " ".join(modules), " ".join(ELEMENTS)])
+    return answer or Answer(127)
 
 
 def _clock_range_mhz() -> tuple[float, float] | None:
@@ -244,7 +283,8 @@ def _ask(command: list[str]) -> Answer | None:
 
 def _parse(answer: Answer) -> dict[str, Any]:
     try:
-        parsed = json.loads(answer.out) if answer.code == 0 else {}
-    except ValueError:  # a library printed something while it was loaded
+        # the last line, since a library may print something while it is loaded
+        parsed = json.loads(answer.out.splitlines()[-1]) if answer.code == 0 else {}
+    except (ValueError, IndexError):
         return {}
     return parsed if isinstance(parsed, dict) else {}

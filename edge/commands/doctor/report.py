@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from rich.text import Text
 
 from edge.commands.doctor import board, gpu, python, video
-from edge.commands.doctor.check import BOTH, Check, DeviceName
+from edge.commands.doctor.check import BOTH, Check, DeviceName, with_load_order
 from edge.commands.doctor.machine import Machine, look_at_machine
 from edge.text import LineConsole, printable
 
@@ -42,7 +42,7 @@ _NAME_WIDTH = 18
 
 
 def run_checks(machine: Machine) -> list[Check]:
-    return [check(machine) for check in CHECKS]
+    return [with_load_order(check(machine)) for check in CHECKS]
 
 
 def usable_devices(checks: Iterable[Check]) -> list[DeviceName]:

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from edge.commands.doctor.board import jetson
 from edge.commands.doctor.check import BOTH, Check, DeviceName
+from edge.commands.doctor.elements import DECODERS, NEEDED, SOFTWARE_ENCODERS
 from edge.commands.doctor.machine import Machine
 from edge.commands.doctor.python import OLDEST, hidden, show_hidden, system_python
 
-# The elements that runs use (edge/sources/pipeline.py, edge/outputs/video_writer.py), by package.
-_ELEMENTS = {
-    "gstreamer1.0-plugins-base": (
-        *("appsink", "appsrc", "decodebin", "decodebin3", "videoconvert", "videotestsrc"),
-    ),
-    "gstreamer1.0-plugins-good": (
-        *("jpegdec", "matroskamux", "mp4mux", "rtspsrc", "v4l2src", "videoflip"),
-    ),
-    "gstreamer1.0-plugins-bad": ("h264parse",),
-}
-_DECODERS = ("nvv4l2decoder", "avdec_h264", "openh264dec")
-_SOFTWARE_ENCODERS = ("x264enc", "openh264enc")
 _BINDINGS = (
     "`sudo apt install python3-gi python3-gst-1.0 gir1.2-gst-plugins-base-1.0 "
     "gstreamer1.0-plugins-base`"
@@ -51,30 +42,38 @@ def _unlisted(name: str, needed_by: tuple[DeviceName, ...] = ()) -> Check:
     return Check(name, "missing", "elements cannot be listed", "fix GStreamer first", needed_by)
 
 
+def _lacks(machine: Machine, names: Iterable[str]) -> str:
+    """Which of these elements a run cannot use, and why; "" if it can use all."""
+    absent = [name for name in names if name not in machine.elements]
+    faults = machine.element_faults
+    missing = [name for name in absent if name not in faults]
+    parts = [f"no {', '.join(missing)}"] if missing else []
+    parts += [f"{name} does not load ({faults[name]})" for name in absent if name in faults]
+    return "; ".join(parts)
+
+
 def check_elements(machine: Machine) -> Check:
     name = "GStreamer elements"
     if machine.gstreamer_version is None:
         return _unlisted(name, BOTH)
-    absent = {
-        package: [element for element in elements if element not in machine.elements]
-        for package, elements in _ELEMENTS.items()
-    }
-    packages = [package for package, elements in absent.items() if elements]
+    packages = [package for package, names in NEEDED.items() if _lacks(machine, names)]
+    needed = sum(NEEDED.values(), ())
     if not packages:
-        count = sum(map(len, _ELEMENTS.values()))
-        return Check(name, "ok", f"all {count} that every machine needs", needed_by=BOTH)
-    listed = ", ".join(element for elements in absent.values() for element in elements)
-    return Check(name, "missing", f"no {listed}", f"`sudo apt install {' '.join(packages)}`", BOTH)
+        return Check(name, "ok", f"all {len(needed)} that every machine needs", needed_by=BOTH)
+    again = "--reinstall " if machine.element_faults.keys() & set(needed) else ""
+    remedy = f"`sudo apt install {again}{' '.join(packages)}`"
+    return Check(name, "missing", _lacks(machine, needed), remedy, BOTH)
 
 
 def check_decoder(machine: Machine) -> Check:
     if machine.gstreamer_version is None:
         return _unlisted("H.264 decoding")
-    there = [name for name in _DECODERS if name in machine.elements]
+    there = [name for name in DECODERS if name in machine.elements]
     if there:
         return Check("H.264 decoding", "ok", there[0])
-    remedy = "`sudo apt install gstreamer1.0-libav`"
-    return Check("H.264 decoding", "missing", f"none of {', '.join(_DECODERS)}", remedy)
+    again = "--reinstall " if "avdec_h264" in machine.element_faults else ""
+    remedy = f"`sudo apt install {again}gstreamer1.0-libav`"
+    return Check("H.264 decoding", "missing", _lacks(machine, DECODERS), remedy)
 
 
 def check_encoder(machine: Machine) -> Check:
@@ -82,17 +81,18 @@ def check_encoder(machine: Machine) -> Check:
     if machine.gstreamer_version is None:
         return _unlisted("H.264 encoding")
     board = jetson(machine)
-    usable = list(_SOFTWARE_ENCODERS)
+    usable = list(SOFTWARE_ENCODERS)
     if board and board.has_nvenc:
         usable.insert(0, "nvv4l2h264enc")
     there = [name for name in usable if name in machine.elements]
     if there:
         return Check("H.264 encoding", "ok", there[0])
+    again = "--reinstall " if "x264enc" in machine.element_faults else ""
     return Check(
         "H.264 encoding",
         "missing",
-        f"none of {', '.join(usable)}, so annotated video cannot be written",
-        "`sudo apt install gstreamer1.0-plugins-ugly`",
+        f"annotated video cannot be written: {_lacks(machine, usable)}",
+        f"`sudo apt install {again}gstreamer1.0-plugins-ugly`",
     )
 
 
@@ -115,10 +115,12 @@ def check_csi(machine: Machine) -> Check:
 def _hardware(machine: Machine, name: str, elements: tuple[str, ...]) -> Check:
     if jetson(machine) is None:
         return Check(name, "not on this board", "this is no Jetson")
-    absent = [element for element in elements if element not in machine.elements]
-    if not absent:
+    lacks = _lacks(machine, elements)
+    if not lacks:
         return Check(name, "ok", f"through {' and '.join(elements)}")
     if machine.gstreamer_version is None:
         return _unlisted(name)
     remedy = _IN_CONTAINER if machine.in_container else _L4T
-    return Check(name, "missing", f"no {' and '.join(absent)}", remedy)
+    if machine.element_faults.keys() & set(elements):
+        remedy = remedy.replace("apt install", "apt install --reinstall")
+    return Check(name, "missing", lacks, remedy)

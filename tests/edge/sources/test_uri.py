@@ -334,7 +334,7 @@ def test_a_file_has_no_size_to_choose(option: str, tmp_path: Path) -> None:
 
 
 def test_hardware_pipelines() -> None:
-    """Strings alone: no such hardware here."""
+    """As text; test_jetson.py runs them on stand-ins."""
     head = "to_i420 ! video/x-raw,format"
     tail = "videoflip video-direction=auto ! appsink name=frames sync=false"
     usb = Address("v4l2", "/dev/video0", "/dev/video0")

@@ -251,7 +251,7 @@ def test_a_packet_of_no_bytes_is_the_picture_before(source: Path, tmp_path: Path
     assert any(not packet.size for packet in packets)
     shown_s = [0.04 * number for number, packet in enumerate(packets) if packet.size]
     assert times_s == pytest.approx(shown_s, abs=1e-3)
-    assert (video.undecodable, video.warnings) == (0, [])
+    assert (video.damaged, video.warnings) == (0, [])
 
 
 def test_an_edit_list_is_no_damage(source: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import cv2
 
 from edge.errors import SourceError
 from edge.files import read_start
+from edge.video.file_decoder import NoVideoError
 from edge.video.image_folder import (
     PICTURES,
     count_pictures,
@@ -30,7 +31,7 @@ from edge.video.image_folder import (
     list_images,
 )
 from edge.video.isolation import Death, map_apart
-from edge.video.video_file import NoVideoError, VideoFile
+from edge.video.video_file import VideoFile
 
 
 def _endings(text: str) -> frozenset[str]:

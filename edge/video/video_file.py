@@ -8,18 +8,16 @@ Debian 12 loses the colour range of MP4 files and dies of some pixel formats.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import TracebackType
 
 import av
-import cv2
 
 from edge.errors import SourceError
 from edge.video.clock import StreamClock
-from edge.video.frames import Frame, default_matrix, pixel_aspect
-from edge.video.jpeg import lacks_end
+from edge.video.file_decoder import FileDecoder
+from edge.video.frames import Frame, default_matrix
 from edge.video.orientation import UPRIGHT, Orientation, turn
 from edge.video.picture import colour_fault, orientation_of, read_picture, states_its_matrix
 from edge.video.whole import is_cut_short
@@ -27,17 +25,6 @@ from edge.video.whole import is_cut_short
 logger = logging.getLogger(__name__)
 
 _RATE_FPS = 25.0  # of a stream that states none
-_RATE_MAX_FPS = 480.0  # beyond this it is the unit of a variable rate's times
-# A video of strangers may be a playlist: nothing but the file itself is read. FFmpeg's names.
-_CONTAINERS = (
-    "avi,mov,matroska,mpeg,mpegvideo,mpegts,asf,flv,ogg,mxf,m4v,h264,hevc,ivf,dv,nut,wtv,rm,gif,"
-    "yuv4mpegpipe,mjpeg,obu,av1,wav,mp3,flac,aac"
-)
-_ONLY_THE_FILE = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
-
-
-class NoVideoError(SourceError):
-    """A file of which all can be read, but it has no pictures that move."""
 
 
 class VideoFile:
@@ -46,9 +33,8 @@ class VideoFile:
     size_hw: px of each frame. frame_rate: nominal frames a second, None if the file does not state
     one. expected_frames: how many there should be, an estimate for progress bars; None if unknown.
     received: frames so far. damaged: those that the decoder could not restore wholly; unlike a
-    camera's they are shown. undecodable: packets that gave no frame at all. fault: why the file
-    ended too early; None: it did not. warnings: one line each; complete when the iteration has
-    ended.
+    camera's they are shown. fault: why the file ended too early; None: it did not. warnings: one
+    line each; complete when the iteration has ended.
 
     A frame's planes are views of the decoder's memory, valid as long as they are referenced.
     """
@@ -65,19 +51,18 @@ class VideoFile:
         self.size_hw = (0, 0)
         self.frame_rate: float | None = None
         self.expected_frames: int | None = None
-        self.received = self.damaged = self.undecodable = 0
-        self.fault: str | None = None
+        self.received = 0
         self.warnings: list[str] = []
         self._orientation, self._quiet = orientation, quiet
         self._first: Frame | None = None
         self._stopped = False
 
     def __enter__(self) -> VideoFile:
-        self._container = _open(self.path)
+        self._decoder = FileDecoder(self.path)
         try:
-            self._prepare()
+            self._read_first()
         except BaseException:
-            self._container.close()
+            self._decoder.close()
             raise
         return self
 
@@ -88,7 +73,7 @@ class VideoFile:
         trace: TracebackType | None,
     ) -> None:
         self._frames.close()
-        self._container.close()
+        self._decoder.close()
 
     def __iter__(self) -> Iterator[Frame]:
         return self
@@ -102,22 +87,18 @@ class VideoFile:
         """End the iteration soon. Thread-safe."""
         self._stopped = True
 
-    def _prepare(self) -> None:
+    @property
+    def damaged(self) -> int:
+        return self._decoder.damaged
+
+    @property
+    def fault(self) -> str | None:
+        return self._decoder.fault
+
+    def _read_first(self) -> None:
         """Read the first frame, which settles size and orientation."""
-        container = self._container
-        stream = container.streams.best("video")
-        cover = av.stream.Disposition.attached_pic  # of a piece of music
-        if not isinstance(stream, av.VideoStream) or stream.disposition & cover:
-            raise NoVideoError(f"{self.path}: it has no video, only other streams")
-        if stream.codec_context is None:
-            raise SourceError(f"{self.path}: no decoder for its video is known")
-        stream.thread_type = "AUTO"
-        self._stream = stream
-        rate = float(stream.average_rate or stream.guessed_rate or 0)
-        self.frame_rate = rate if 0 < rate <= _RATE_MAX_FPS else None
-        self.expected_frames = self._expected()
-        aspect = stream.sample_aspect_ratio
-        self._pixel_aspect = pixel_aspect(*aspect.as_integer_ratio()) if aspect else (1, 1)
+        self.frame_rate = self._decoder.frame_rate
+        self.expected_frames = self._decoder.expected_frames()
         self._frames = self._read()
         try:
             first = self._first = next(self._frames)
@@ -126,33 +107,10 @@ class VideoFile:
             raise SourceError(f"{self.path}: not a readable video ({reason})") from None
         self.size_hw = first.size_hw
 
-    def _is_unfinished(self) -> bool:
-        """Whether the container counts more frames than it has bytes: an AVI that was written into
-        a pipe, in which no length could be filled in."""
-        return self._stream.frames > self.path.stat().st_size
-
-    def _expected(self) -> int | None:
-        if self._stream.frames and not self._is_unfinished():
-            return self._stream.frames
-        duration_s = self.stated_duration_s()
-        return round(duration_s * self.frame_rate) if duration_s and self.frame_rate else None
-
-    def stated_duration_s(self) -> float | None:
-        """The length that the container states, s."""
-        stream = self._stream
-        if self._is_unfinished():
-            return None
-        if stream.frames and self.frame_rate:
-            return stream.frames / self.frame_rate
-        if stream.duration is not None and stream.time_base is not None:
-            return float(stream.duration * stream.time_base)
-        duration_us = self._container.duration
-        return duration_us / 1e6 if duration_us else None
-
     def _read(self) -> Generator[Frame]:
         clock = StreamClock(self.frame_rate or _RATE_FPS)
         size_hw, end_s = (0, 0), 0.0
-        for index, (stamp_s, picture) in enumerate(self._pictures()):
+        for index, (stamp_s, picture) in enumerate(self._decoder.pictures()):
             if self._stopped:
                 return
             if index == 0:
@@ -164,9 +122,8 @@ class VideoFile:
                     f"{self.path}: the size changes from {old} to {new} at frame {index}; convert "
                     "the file to one size"
                 )
-            self.damaged += picture.is_corrupt
             end_s = clock.time_s(index, stamp_s)
-            frame = read_picture(picture, end_s, index, self._pixel_aspect)
+            frame = read_picture(picture, end_s, index, self._decoder.pixel_aspect)
             yield turn(frame, orientation_of(picture).then(self._orientation))
         self._note_end(clock, end_s)
 
@@ -177,38 +134,6 @@ class VideoFile:
         if (fault := colour_fault(picture)) is not None:
             self._warn(fault)
 
-    def _pictures(self) -> Iterator[tuple[float | None, av.VideoFrame]]:
-        """Decoded pictures in the order of presentation, with their time stamps in seconds."""
-        # AVI counts its packets, empty ones included, and keeps no times of presentation: those
-        # that FFmpeg makes up for B-frames go back and forth. The n-th picture has the n-th count.
-        counts: deque[float] | None = deque() if self._container.format.name == "avi" else None
-        jpegs = [0, 0]  # whole ones, and those that lack their end, which the decoder does not say
-        for packet in self._packets():
-            if packet.dts is not None and not packet.size:  # the picture before is shown for longer
-                continue
-            if counts is not None and packet.dts is not None:
-                counts.append(float(packet.dts * packet.time_base))
-            if self._stream.codec_context.name == "mjpeg" and packet.size:
-                jpegs[lacks_end(bytes(packet))] += 1
-            try:
-                pictures = packet.decode()
-            except (av.FFmpegError, ValueError):
-                self.undecodable += 1
-                continue
-            for picture in pictures:
-                if counts:
-                    yield counts.popleft(), picture
-                else:
-                    yield picture.time, picture
-        if jpegs[0]:  # there are encoders that never write the end
-            self.damaged += jpegs[1]
-
-    def _packets(self) -> Iterator[av.Packet]:
-        try:
-            yield from self._container.demux(self._stream)
-        except (av.FFmpegError, OSError) as error:
-            self.fault = error.strerror or str(error)
-
     def _note_end(self, clock: StreamClock, end_s: float) -> None:
         """Complete the warnings."""
         if clock.replaced:
@@ -216,16 +141,17 @@ class VideoFile:
                 f"frames without a time stamp or with one not later than the last: "
                 f"{clock.replaced}; their times were computed from the frame rate"
             )
-        if self.undecodable:
+        decoder = self._decoder
+        if decoder.undecodable:
             self._warn(
-                f"packets that could not be decoded, so that frames miss: {self.undecodable}"
+                f"packets that could not be decoded, so that frames miss: {decoder.undecodable}"
             )
         if self.damaged:
             self._warn(f"damaged frames: {self.damaged}")
         if self.fault is None and is_cut_short(self.path):
-            self.fault = "its end is missing"
+            decoder.fault = "its end is missing"
         if self.fault is not None:
-            stated_s = self.stated_duration_s()
+            stated_s = decoder.stated_duration_s()
             announced = f"announces {stated_s:.1f} s" if stated_s else "states no length"
             self._warn(
                 f"ends after {end_s:.1f} s, its container {announced}; the file is damaged or cut "
@@ -236,27 +162,3 @@ class VideoFile:
         self.warnings.append(f"{self.path}: {text}")
         if not self._quiet:
             logger.warning("%s", self.warnings[-1])
-
-
-def _open(path: Path) -> av.container.InputContainer:
-    try:
-        # absolute: FFmpeg would take the beginning of a:b.avi for a protocol
-        return av.open(str(path.absolute()), options=_ONLY_THE_FILE)
-    except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        if _is_text(path):
-            reason = "it is text; if it is a playlist, give the video itself"
-        elif cv2.haveImageReader(str(path)):
-            reason = "it is a picture; give a video, or a folder of numbered pictures"
-        elif is_cut_short(path):
-            reason = "its end is missing; record or copy it again"
-        raise SourceError(f"{path}: not a readable video ({reason})") from None
-
-
-def _is_text(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError:
-        return False
-    return bool(head) and min(head) >= 9  # tab is the lowest byte of a text

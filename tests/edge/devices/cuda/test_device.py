@@ -255,7 +255,7 @@ def test_build_then_verify_then_run(
     assert [line.split()[0] for line in told[:-1]] == ["tvl1", "spatial", "temporal"]
     assert "the bundle is right on cuda: Stand-in, TensorRT 10.3.0" in told[-1]
     if precision != "best":
-        assert told[-1].endswith(f"{precision}/{precision}")
+        assert f"TensorRT 10.3.0 {precision}/{precision}" in told[-1]
     assert lines == []
     assert len(trt.builds) == built  # verify used what build had made
 

@@ -57,7 +57,13 @@ class BuiltEngine:
 
 
 class BuildFailed(DeviceError):
-    """TensorRT read a network and has no engine for it in this precision. Another may work."""
+    """TensorRT read a network and has no engine for it in this precision. Another may work.
+
+    reason: the message without what to do."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; free memory and try again, or take another precision")
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +119,7 @@ def build_engine(
             f"GPU{log.last_errors()}"
         )
     if serialized is None:
-        raise BuildFailed(
-            f"{prefix} cannot build an engine in {config.precision}; see its reason, or free "
-            f"memory and try again{log.last_errors()}"
-        )
+        raise BuildFailed(f"{prefix} cannot build {config.precision}{log.last_errors()}")
     plan = bytes(serialized)
     layers = _layers(trt, plan, log, config.dla_core)
     return BuiltEngine(plan, layers, _timings(builder_config), tuple(notes))

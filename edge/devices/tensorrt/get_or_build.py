@@ -91,7 +91,7 @@ def get_or_build_engine(
         try:
             return maker.build(config, found)
         except BuildFailed as error:
-            failed = reason = str(error)
+            failed = reason = error.reason
     logger.warning("%s: %s; running in fp16 instead", stream, reason)
     ready = maker.find_or_build(half)
     if failed is not None:  # if both failed, memory may have been short

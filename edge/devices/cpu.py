@@ -31,7 +31,7 @@ from edge.bundle.manifest import Bundle
 from edge.bundle.network import Precision
 from edge.devices import Inference
 from edge.devices.expired import ResultExpiredError
-from edge.devices.inference import InferenceBackEnd, Request
+from edge.devices.inference import InferenceBackEnd, Request, Way
 from edge.inputs.builder import open_input
 from edge.motion.preprocessor import Preprocessor, Step
 from edge.motion.quantise import FlowBytes
@@ -135,9 +135,7 @@ class CPUSourceContext:
 class CPUDevice:
     """See edge.devices.Device."""
 
-    def __init__(
-        self, bundle: Bundle, back_end: InferenceBackEnd, precision: Precision = "int8"
-    ) -> None:
+    def __init__(self, bundle: Bundle, back_end: InferenceBackEnd, way: Way) -> None:
         self.manifest = manifest = bundle.manifest
         self._preprocessor = Preprocessor(manifest.geometry, manifest.motions)
         self._networks = {
@@ -146,7 +144,7 @@ class CPUDevice:
                 f"{bundle.path}: {stream.file}",
                 (1, stream.input.channels, *manifest.geometry.size_hw),
                 len(manifest.classes),
-                precision,
+                way,
             )
             for name, stream in manifest.streams.items()
         }
@@ -155,8 +153,9 @@ class CPUDevice:
             for _ in range(IN_FLIGHT)
         ]
         self._inferred = 0  # frames on which networks were started
+        precision: Precision = way.precision or "int8"
         self.precisions: Mapping[str, Precision] = dict.fromkeys(manifest.streams, precision)
-        self.description = f"cpu: {back_end.describe(precision)}"
+        self.description = f"cpu: {back_end.describe(way)}"
         self._warm_up()
 
     def open_context(self) -> CPUSourceContext:

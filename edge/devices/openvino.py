@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import platform
-import re
 import sys
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from edge.bundle.float_onnx import float_onnx
 from edge.bundle.network import INPUT, OUTPUT, Precision
 from edge.bundle.self_contained import check_self_contained
+from edge.devices.inference import Way
 from edge.errors import BundleError, DeviceError
 from edge.installation import install_line
 
@@ -29,21 +28,41 @@ except ImportError as error:
     ) from error
 
 
+INT8 = Way("int8", "int8")
+# Q/DQ computed as the file says, in float, without the transformations that make INT8 kernels of
+# it: right on every processor tried, but slower than float.
+LITERAL = Way("int8 in float arithmetic", "int8", last_resort=True)
+FP32 = Way("fp32", "fp32")
+FP16 = Way("fp16", "fp16")
+
+
+def ways(precision: Precision | None) -> tuple[Way, ...]:
+    """See InferenceBackEnd.
+
+    INT8 kernels are the fastest, but x86 without VNNI adds products of bytes in 16 bits, where they
+    saturate, ARM64 without the dot product dies of an illegal instruction, and with SVE2 it gave
+    garbage under emulation (OpenVINO 2026.4). onnxruntime's INT8 kernels are right, but here they
+    take 24 ms for the demo bundle's RGB network, where FP32 takes 9 and INT8 4: no way for them.
+    """
+    every = (INT8, LITERAL, FP32)
+    if precision is None:
+        return every
+    return tuple(way for way in (*every, FP16) if way.precision == precision)
+
+
 def open_network(
-    onnx: bytes, name: str, shape: tuple[int, ...], classes: int, precision: Precision = "int8"
+    onnx: bytes, name: str, shape: tuple[int, ...], classes: int, way: Way = INT8
 ) -> Network:
     """See InferenceBackEnd."""
-    if precision != "int8":
-        onnx = float_onnx(onnx, precision)
-    return Network(onnx, name, shape, classes)
+    if way.precision in ("fp16", "fp32"):
+        onnx = float_onnx(onnx, way.precision)
+    return Network(onnx, name, shape, classes, way)
 
 
-def describe(precision: Precision) -> str:
+def describe(way: Way) -> str:
     """See InferenceBackEnd."""
     text = f"OpenVINO {openvino.__version__.split('-')[0]}, {platform.machine()}"
-    if precision != "int8":
-        return f"{text}, {precision}"
-    return f"{text} without VNNI: INT8 computed in float" if _int8_saturates() else text
+    return text if way == INT8 else f"{text}, {way.name}"
 
 
 @cache
@@ -51,17 +70,6 @@ def _core() -> openvino.Core:
     """One for the process: each core installs a signal stack and, when it is deleted, restores the
     previous one, which may be gone by then. The next Ctrl-C would crash (OpenVINO 2026.4)."""
     return openvino.Core()
-
-
-@cache
-def _int8_saturates() -> bool:
-    """Whether this CPU adds products of bytes in 16 bits, as x86 without VNNI does: scores of INT8
-    networks are then wrong by several tenths, without any warning.
-    """
-    if platform.machine() != "x86_64":
-        return False
-    flags = Path("/proc/cpuinfo").read_text()
-    return not re.search(r"\b(avx512_vnni|avx_vnni|amx_int8)\b", flags)
 
 
 def read_onnx(onnx: bytes) -> openvino.Model:
@@ -85,7 +93,9 @@ def _cannot_run(name: str, error: Exception) -> BundleError:
 class Network:
     """See edge.devices.inference.Network."""
 
-    def __init__(self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int) -> None:
+    def __init__(
+        self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int, way: Way
+    ) -> None:
         self._name, self._shape = name, shape
         try:
             check_self_contained(onnx)
@@ -115,8 +125,7 @@ class Network:
                     # float layers stay float32, so that scores are the same on every machine
                     "INFERENCE_PRECISION_HINT": "f32",
                 }
-                # computes Q/DQ literally: slower, but correct
-                | ({"LP_TRANSFORMS_MODE": False} if _int8_saturates() else {}),
+                | ({"LP_TRANSFORMS_MODE": False} if way == LITERAL else {}),
             )
         except BundleError:
             raise

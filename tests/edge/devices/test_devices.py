@@ -18,7 +18,8 @@ from edge.bundle.parity import load_parity
 from edge.devices import InferenceFuture, open_device
 from edge.devices.cpu import IN_FLIGHT, CPUDevice
 from edge.devices.expired import ResultExpiredError
-from edge.devices.openvino import open_network
+from edge.devices.inference import Way
+from edge.devices.openvino import FP32, open_network
 from edge.errors import BundleError
 from edge.inputs.builder import build_input
 from edge.motion.preprocessor import Preprocessor
@@ -225,19 +226,22 @@ class OnnxRuntimeNetwork:
 class OnnxRuntimeBackEnd:
     """A third back end: what one has to bring."""
 
-    def open_network(
-        self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int, precision: Precision
-    ) -> OnnxRuntimeNetwork:
-        return OnnxRuntimeNetwork(onnx if precision == "int8" else float_onnx(onnx, "fp32"), shape)
+    def ways(self, precision: Precision | None) -> tuple[Way, ...]:
+        return (FP32,)
 
-    def describe(self, precision: Precision) -> str:
-        return f"onnxruntime, {precision}"
+    def open_network(
+        self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int, way: Way
+    ) -> OnnxRuntimeNetwork:
+        return OnnxRuntimeNetwork(float_onnx(onnx, "fp32"), shape)
+
+    def describe(self, way: Way) -> str:
+        return f"onnxruntime, {way.name}"
 
 
 def test_another_back_end_takes_its_place(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "b", STREAMS["three"])
     frames = noise_frames(bundle.manifest.history + 1, (96, 128))
-    mine, found = CPUDevice(bundle, OnnxRuntimeBackEnd(), "fp32"), []
+    mine, found = CPUDevice(bundle, OnnxRuntimeBackEnd(), FP32), []
     for device in (mine, open_device("cpu", bundle, precision="fp32")):
         context = device.open_context()
         for frame in frames:

@@ -32,7 +32,7 @@ from edge.bundle.manifest import (
 )
 from edge.bundle.network import NetworkSpec
 from edge.bundle.parity import write_parity
-from edge.devices.openvino import LITERAL, open_network
+from edge.devices.openvino import LITERAL, compile_network
 from edge.errors import ExportError
 from edge.sources.source import open_source
 from edge.video.frames import Frame, default_matrix
@@ -296,7 +296,7 @@ def _open_networks(
 
     def network(spec: NetworkSpec, file: Path) -> Network:
         shape = (1, spec.channels, *spec.geometry.size_hw)
-        run = open_network(file.read_bytes(), str(file), shape, len(spec.classes), LITERAL)
+        run = compile_network(file.read_bytes(), str(file), shape, len(spec.classes), LITERAL)
         return lambda batch: np.concatenate([run.infer(row[None]) for row in batch])
 
     return {key: network(specs[key[0]], file) for key, file in files.items()}

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, Protocol
 
 import numpy as np
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import Bundle
 from edge.bundle.network import Precision
-from edge.devices.inference import InferenceBackEnd, Way
+from edge.devices.inference import InferenceBackEnd, Network, Way
 from edge.errors import DeviceError
 from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
@@ -166,6 +168,14 @@ def open_way(name: DeviceName, bundle: Bundle, flow_wanted: bool, way: Way) -> D
     return CPUDevice(bundle, _back_end(), way)
 
 
+def open_cpu_networks(bundle: Bundle, way: Way) -> dict[str, Network]:
+    """The networks of the CPU device by stream, without the rest of it. Raises DeviceError,
+    BundleError."""
+    from edge.devices.cpu import open_networks
+
+    return open_networks(bundle, _back_end(), way)
+
+
 def identity(name: DeviceName, bundle: Bundle) -> str:
     """What computes: processor or GPU, library and version, engines. The same text, the same
     results. Raises DeviceError if the device cannot be used."""
@@ -176,8 +186,10 @@ def identity(name: DeviceName, bundle: Bundle) -> str:
         from edge.devices.processor import processor
 
         back_end = _back_end()
-        libraries = ", ".join(f"{each.__name__} {each.__version__}" for each in (cv2, numba, np))
-        return f"{back_end.describe(back_end.ways(None)[0])}, {libraries}, {processor()}"
+        libraries = [f"{each.__name__} {each.__version__}" for each in (cv2, numba, np)]
+        with suppress(PackageNotFoundError):  # without it there are no float networks
+            libraries.append(f"onnx {version('onnx')}")
+        return ", ".join([back_end.describe(back_end.ways(None)[0]), *libraries, processor()])
     from edge.devices.cuda import device
 
     return device.identity(bundle)

@@ -21,13 +21,10 @@ class Way:
     not known from its name, so a run tries them (see edge.commands.self_check).
 
     name: for people. precision: None is that of the engines that `twostream build` made.
-    last_resort: never faster than the ways before it, or slow to prepare; only tried where none of
-    them is right.
     """
 
     name: str
     precision: Precision | None
-    last_resort: bool = False
 
 
 class Request(Protocol):
@@ -62,7 +59,7 @@ class InferenceBackEnd(Protocol):
 
     def ways(self, precision: Precision | None) -> tuple[Way, ...]:
         """Its ways of computing networks in `precision`, or in any where that is None: at least
-        one, in the order of preference."""
+        one, the fastest first."""
 
     def open_network(
         self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int, way: Way

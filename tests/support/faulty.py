@@ -128,11 +128,11 @@ class _BackEnd:
     def open_network(
         self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int, way: Way
     ) -> _Network:
-        from edge.devices.openvino import LITERAL, open_network
+        from edge.devices.openvino import LITERAL, compile_network
 
         with self._faults.trials.open("a") as trials:
             trials.write(f"{os.getpid()} {way.name}\n")
-        network = open_network(onnx, name, shape, classes, LITERAL)
+        network = compile_network(onnx, name, shape, classes, LITERAL)
         return _Network(network, shape, way.name)
 
     def describe(self, way: Way) -> str:

@@ -87,7 +87,7 @@ def check_here(bundle: Bundle, name: str) -> list[str]:
     """What `twostream verify` finds out in a process of its own, in this one: with its patches and
     doubles. Raises DeviceError where the device is wrong."""
     with closing(open_device(name, bundle, flow_wanted=True)) as device:
-        return list(check_device(bundle, load_parity(bundle), device).lines)
+        return check_device(bundle, load_parity(bundle), device)
 
 
 def little_flow(raw: Json) -> None:

@@ -22,7 +22,7 @@ import psutil
 
 from edge.bundle.manifest import Bundle, Manifest, load_bundle
 from edge.bundle.network import Precision
-from edge.commands.self_check.choose import choose_way
+from edge.commands.self_check.choice import choose_way
 from edge.decision.label import RUNNING, Label
 from edge.decision.recognizer import Recognizer, RunConfig, label_frame, label_video
 from edge.decision.statistics import Histogram

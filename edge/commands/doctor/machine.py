@@ -23,7 +23,7 @@ import psutil
 
 from edge.commands.doctor.elements import ELEMENTS
 from edge.devices.cuda.kernels.precompiled import precompiled_targets
-from edge.commands.self_check.memory import Finding, findings
+from edge.commands.self_check.findings import Finding, findings
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 

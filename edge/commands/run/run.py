@@ -12,7 +12,7 @@ from edge.bundle.manifest import Bundle, load_bundle
 from edge.commands.run.options import RunOptions
 from edge.commands.run.session import Session, read, watch
 from edge.commands.run.signals import SignalRequests
-from edge.commands.self_check.choose import choose_way
+from edge.commands.self_check.choice import choose_way
 from edge.devices import open_device
 from edge.errors import OutputError
 from edge.outputs.annotator import Annotator

@@ -1,6 +1,6 @@
 """Does a device give what the bundle's maker measured, from the frame to the logits?
 
-The parity run goes the way of live frames. Three things are held against each other:
+`check_device` sends the parity run the way of live frames. Three things are held against each other:
 
     flow     bytes of every method of motion, with the maker's
     scores   of each stream, with those of the maker's networks
@@ -8,15 +8,16 @@ The parity run goes the way of live frames. Three things are held against each o
              picture could hide among the scores: what the host builds of the maker's frames and
              flows, with values that the maker kept; and the live logits, with those that the same
              network gives for what the host builds of the same frames and the device's flows
+
+`check_motion` and `check_networks` are its halves, for a CPU: the flow, and the networks with the
+maker's flow as their input. No way of computing networks changes the first.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from edge.decision.fusion import softmax
 from edge.devices import Device, InferenceFuture
 from edge.errors import DeviceError
 from edge.inputs.builder import motions_of
+from edge.motion.preprocessor import Preprocessor
 from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
 from edge.text import counted
@@ -43,7 +45,6 @@ INPUT_DIFFERENCE = 0.05
 # How many levels of 255 a value of the host's input may be off, and the share of values that may be
 # off by more: OpenCV versions round a few pixels differently.
 INPUT_LEVELS, INPUT_FAR = 0.25, 0.10
-_TIMED_RUNS = 8  # of each network, at least; the fastest counts, whatever else the machine does
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +135,6 @@ def run_live(device: Device, run: ParityRun) -> LiveRun:
     )
 
 
-def run_alone(
-    device: Device, stream: str, inputs: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], float]:
-    """One network's logits (N, C) of inputs (N, channels, H, W), and the milliseconds of its
-    fastest run."""
-    logits, times_s = [], []
-    for tensor in islice(cycle(inputs), max(_TIMED_RUNS, len(inputs))):
-        began_s = time.perf_counter()
-        logits.append(device.logits(stream, tensor))
-        times_s.append(time.perf_counter() - began_s)
-    return np.stack(logits[: len(inputs)]), 1e3 * min(times_s)
-
-
 def compare_flow(name: str, expected: FlowBytes, actual: FlowBytes) -> FlowParity:
     """Compare a device's flows (T - 1, 2, H, W) uint8 with those in the bundle."""
     difference = np.abs(actual.astype(np.int16) - expected).reshape(len(expected), -1)
@@ -176,43 +164,63 @@ def compare_inputs(actual: NDArray[np.float32], expected: NDArray[np.float32]) -
     return float((difference / np.sqrt((spread**2).mean(axis=1))).max())
 
 
-def compare_points(bundle: Bundle, run: ParityRun, stream: str) -> float:
-    """The share of the stored input values of one stream that this host's inputs do not match."""
-    expected, actual = run.inputs[stream], input_points(network_inputs(bundle, run, stream))
+def compare_points(
+    bundle: Bundle, run: ParityRun, stream: str, inputs: NDArray[np.float32]
+) -> float:
+    """The share of the stored input values of one stream that the inputs which this host has built
+    of the same frames and flows do not match."""
+    expected, actual = run.inputs[stream], input_points(inputs)
     levels = 255 * max(bundle.manifest.streams[stream].normalisation.std)
     return float((np.abs(actual - expected) * levels > INPUT_LEVELS).mean())
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A device that is right. lines: one for each motion method and each stream. networks_ms: the
-    time of each stream's network by itself."""
-
-    lines: tuple[str, ...]
-    networks_ms: dict[str, float]
-
-
-def check_device(bundle: Bundle, run: ParityRun, device: Device) -> Checked:
-    """Send a bundle's parity run through a device that was opened with `flow_wanted`, compare, and
-    time the networks.
+def check_device(bundle: Bundle, run: ParityRun, device: Device) -> list[str]:
+    """Send a bundle's parity run through a device that was opened with `flow_wanted`, and compare.
+    Returns a line for each motion method and each stream.
 
     Raises DeviceError with what differs the most, and the limit.
     """
     live = run_live(device, run)
-    lines = _check_flows(bundle, run, live)
+    lines = _check_flows(bundle, run, live.flows)
     results = [
         compare_scores(run, stream, device.precisions[stream], live.logits[stream])
         for stream in bundle.manifest.streams
     ]
     _check_scores(results, bundle.manifest.parity.tolerance)
-    networks_ms = {}
-    for result in results:
-        line, networks_ms[result.stream] = _check_input(bundle, run, live, device, result)
-        lines.append(line)
-    return Checked(tuple(lines), networks_ms)
+    return [*lines, *(_check_input(bundle, run, live, device, result) for result in results)]
 
 
-def _check_flows(bundle: Bundle, run: ParityRun, live: LiveRun) -> list[str]:
+def check_motion(bundle: Bundle, run: ParityRun) -> None:
+    """Compute the flows here, as the CPU device does. Raises DeviceError as `check_device` does."""
+    preprocessor = Preprocessor(bundle.manifest.geometry, bundle.manifest.motions)
+    steps = [preprocessor.push(frame).flows for frame in run.frames][1:]
+    _check_flows(
+        bundle, run, {spec: np.stack([each[spec] for each in steps]) for spec in run.flows}
+    )
+
+
+def check_networks(
+    bundle: Bundle,
+    run: ParityRun,
+    precision: Precision,
+    infer: Callable[[str, NDArray[np.float32]], NDArray[np.float32]],
+) -> None:
+    """Compare networks by themselves. infer: (stream, (channels, H, W)) -> logits (C,).
+
+    Raises DeviceError as `check_device` does.
+    """
+    results = []
+    for stream in bundle.manifest.streams:
+        inputs = network_inputs(bundle, run, stream)
+        _check_points(bundle, run, stream, inputs)
+        logits = np.stack([infer(stream, tensor) for tensor in inputs])
+        results.append(compare_scores(run, stream, precision, logits))
+    _check_scores(results, bundle.manifest.parity.tolerance)
+
+
+def _check_flows(
+    bundle: Bundle, run: ParityRun, flows: Mapping[Spec, NDArray[np.uint8]]
+) -> list[str]:
     results = []
     for spec, expected in run.flows.items():
         users = [
@@ -221,7 +229,7 @@ def _check_flows(bundle: Bundle, run: ParityRun, live: LiveRun) -> list[str]:
             if spec in motions_of([section.input])
         ]
         name = f"{spec.method} of {' and '.join(users)}"  # type: ignore[attr-defined]
-        result = compare_flow(name, expected, live.flows[spec])
+        result = compare_flow(name, expected, flows[spec])
         results.append(result)
         if not result.right:
             raise DeviceError(
@@ -244,17 +252,11 @@ def _check_scores(results: Sequence[ScoreParity], tolerance: float) -> None:
 
 def _check_input(
     bundle: Bundle, run: ParityRun, live: LiveRun, device: Device, result: ScoreParity
-) -> tuple[str, float]:
-    """The line of a stream, and the time of its network in milliseconds."""
+) -> str:
     stream = result.stream
-    far = compare_points(bundle, run, stream)
-    if not far <= INPUT_FAR:
-        raise DeviceError(
-            f"the input of {stream} is wrong as this machine builds it: {far:.0%} of its values "
-            f"differ (allowed: {INPUT_FAR:.0%})"
-        )
+    _check_points(bundle, run, stream, network_inputs(bundle, run, stream))
     inputs = network_inputs(bundle, replace(run, flows=live.flows), stream)
-    host_logits, milliseconds = run_alone(device, stream, inputs)
+    host_logits = np.stack([device.logits(stream, tensor) for tensor in inputs])
     difference = compare_inputs(live.logits[stream], host_logits)
     if not difference <= INPUT_DIFFERENCE:
         raise DeviceError(
@@ -262,5 +264,13 @@ def _check_input(
             f"an input built on the host (allowed: {INPUT_DIFFERENCE:.0%})"
         )
     input_part = f"input difference {difference:.2%} (allowed: {INPUT_DIFFERENCE:.0%})"
-    line = f"{result.line(bundle.manifest.parity.tolerance)}, {input_part}"
-    return line, milliseconds
+    return f"{result.line(bundle.manifest.parity.tolerance)}, {input_part}"
+
+
+def _check_points(bundle: Bundle, run: ParityRun, stream: str, inputs: NDArray[np.float32]) -> None:
+    far = compare_points(bundle, run, stream, inputs)
+    if not far <= INPUT_FAR:
+        raise DeviceError(
+            f"the input of {stream} is wrong as this machine builds it: {far:.0%} of its values "
+            f"differ (allowed: {INPUT_FAR:.0%})"
+        )

@@ -18,8 +18,8 @@ import pytest
 from edge.bundle.manifest import Bundle, load_bundle, sha256, write_manifest
 from edge.bundle.parity import load_parity, write_parity
 from edge.commands.doctor.networks import check_networks
-from edge.commands.self_check.choose import choose_way
-from edge.commands.self_check.memory import findings
+from edge.commands.self_check.choice import choose_way
+from edge.commands.self_check.findings import findings
 from edge.devices import open_device
 from edge.devices.processor import processor
 from edge.errors import BundleError, DeviceError

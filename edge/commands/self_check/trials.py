@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from edge.bundle.manifest import Bundle, sha256
-from edge.commands.self_check.child import Request, Right, request_json
+from edge.commands.self_check.child import Request, request_json
 from edge.devices import DeviceName
 from edge.devices.inference import Way
 from edge.errors import BundleError, DeviceError
@@ -29,39 +29,34 @@ _LASTING = (signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """fault: why it is not to be taken, or None: it is better than all before it. lasting: that
-    will be so the next time. of_bundle: the bundle is at fault. lines, networks_ms: see Checked."""
+    """fault: why it is not right, or None: it is. lasting: that will be so the next time.
+    of_bundle: the bundle is at fault."""
 
     way: Way
     fault: str | None
     lasting: bool = True
     of_bundle: bool = False
-    lines: tuple[str, ...] = ()
-    networks_ms: Mapping[str, float] = field(default_factory=dict)
 
 
-def try_ways(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> list[Tried]:
-    """Those that were tried, in turn: a way that ends its process is followed by another process
-    for the ways after it."""
-    tried: list[Tried] = []
-    left, best = list(ways), None
-    while left:
-        more, ended = _ask(name, bundle, left, best)
-        tried += more
-        if ended:
-            break
-        right = (Right(t.way, dict(t.networks_ms)) for t in reversed(tried) if t.fault is None)
-        best = next(right, None)
-        left = left[left.index(more[-1].way) + 1 :]
+def try_ways(
+    name: DeviceName, bundle: Bundle, ways: Sequence[Way], meanwhile: Callable[[], None]
+) -> list[Tried]:
+    """Those that were tried, in turn; the last is right, or none is. A way that ends its process is
+    followed by another process for the ways after it. meanwhile: called once, while the first
+    process works; if it raises, that is what is raised here."""
+    tried = _ask(name, bundle, ways, meanwhile)
+    while len(tried) < len(ways) and tried[-1].fault is not None:
+        tried += _ask(name, bundle, ways[len(tried) :], lambda: None)
     return tried
 
 
 def _ask(
-    name: DeviceName, bundle: Bundle, ways: Sequence[Way], best: Right | None
-) -> tuple[list[Tried], bool]:
-    """What one process answers about some ways, and whether it came to its end."""
+    name: DeviceName, bundle: Bundle, ways: Sequence[Way], meanwhile: Callable[[], None]
+) -> list[Tried]:
+    """What one process answers about some ways: at least about the first. Raises DeviceError if it
+    answers nothing."""
     request = Request(
-        str(bundle.path), sha256(bundle.manifest_bytes()), name, ways, best, current_level()
+        str(bundle.path), sha256(bundle.manifest_bytes()), name, ways, current_level()
     )
     # edge is found as in this process, installed or not
     script = f"import sys; sys.path[:] = {sys.path!a}\n"
@@ -83,6 +78,7 @@ def _ask(
         try:
             with suppress(BrokenPipeError), process.stdin:  # it may have died already
                 process.stdin.write(request_json(request))
+            meanwhile()
             for answer in map(json.loads, process.stdout):
                 if "trying" in answer:
                     trying = next(way for way in ways if way.name == answer["trying"])
@@ -97,20 +93,17 @@ def _ask(
         code = process.wait()
         errors.seek(0)
         how, lasting = _end(code, errors.read())
-    if code == 0:
-        return tried, True
     if trying is not None:
         tried.append(Tried(trying, how, lasting))
     elif not tried:
         raise DeviceError(f"{bundle.path}: device {name} cannot be checked: its process {how}")
-    return tried, trying is None
+    return tried
 
 
 def _answered(way: Way, answer: Mapping[str, Any]) -> Tried:
     if "wrong" in answer:
         return Tried(way, answer["wrong"], answer["lasting"], answer["of_bundle"])
-    right = answer["right"]
-    return Tried(way, None, lines=tuple(right["lines"]), networks_ms=right["networks_ms"])
+    return Tried(way, None)
 
 
 def _pass_on(answer: Mapping[str, Any]) -> None:

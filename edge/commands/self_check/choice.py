@@ -1,13 +1,16 @@
-"""Takes the fastest of a device's ways that is right, as its own process has found it to be."""
+"""Takes the first of a device's ways that is right, as another process has found it to be."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from edge.bundle.manifest import Bundle
-from edge.commands.self_check.ask import Tried, try_ways
-from edge.commands.self_check.memory import Finding, new_key, recall, remember
+from edge.bundle.parity import load_parity
+from edge.commands.self_check.findings import Finding, new_key, recall, remember
+from edge.commands.self_check.parity import check_motion
+from edge.commands.self_check.trials import Tried, try_ways
 from edge.devices import DeviceName, take_literal
 from edge.devices.inference import Way
 from edge.errors import BundleError, DeviceError
@@ -16,8 +19,8 @@ logger = logging.getLogger(__name__)
 
 
 def choose_way(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> Way:
-    """See edge.devices.Choose: the fastest way that gives the bundle's parity samples, found out
-    once. Says which, unless it is the first.
+    """See edge.devices.Choose: the first way that gives the bundle's parity samples, found out
+    once. Says which, unless it is the first of all.
 
     Raises DeviceError if no way is right, BundleError if the bundle itself cannot be used.
     """
@@ -44,18 +47,19 @@ def choose_way(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> Way:
 def find_out(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> Finding:
     """Try the ways now, and remember what came of it. Raises as `choose_way` does."""
     logger.debug("checking device %s with the parity samples of %s", name, bundle.path)
-    tried = try_ways(name, bundle, ways)
-    best = next((each for each in reversed(tried) if each.fault is None), None)
-    if best is None:
+
+    def check_here() -> None:
+        if name == "cpu":  # loads kernels that this process needs anyway
+            with faults_named(name, bundle):
+                check_motion(bundle, load_parity(bundle))
+
+    tried = try_ways(name, bundle, ways, check_here)
+    *wrong, last = tried
+    if last.fault is not None:
         if all(each.of_bundle for each in tried):  # no way can load it
-            raise BundleError(str(tried[0].fault))
-        raise DeviceError(
-            f"{bundle.path}: device {name} is not right: {_faults(tried)}; do not use this bundle "
-            "here, and report the device"
-        )
-    earlier = tried[: tried.index(best)]
-    wrong = [each for each in earlier if each.fault is not None]
-    reason = _faults(wrong) if wrong else _times(best, earlier)
+            raise BundleError(last.fault)
+        with faults_named(name, bundle):
+            raise DeviceError(_faults(tried))
     # anew, for building engines has changed what computes
     key, what = new_key(name, bundle, [way.name for way in ways])
     finding = Finding(
@@ -64,13 +68,24 @@ def find_out(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> Finding:
         bundle=bundle.manifest.name,
         device=name,
         identity=what,
-        way=best.way.name,
-        reason=reason,
-        lines=best.lines,
+        way=last.way.name,
+        reason=_faults(wrong),
     )
     if all(each.lasting for each in wrong):
         remember(finding)
     return finding
+
+
+@contextmanager
+def faults_named(name: DeviceName, bundle: Bundle) -> Iterator[None]:
+    """A DeviceError that the block raises says which device and bundle, and what to do."""
+    try:
+        yield
+    except DeviceError as error:
+        raise DeviceError(
+            f"{bundle.path}: device {name} is not right: {error}; do not use this bundle here, and "
+            "report the device"
+        ) from None
 
 
 def _faults(tried: Sequence[Tried]) -> str:
@@ -79,12 +94,3 @@ def _faults(tried: Sequence[Tried]) -> str:
     for each in tried:
         names.setdefault(str(each.fault), []).append(each.way.name)
     return "; ".join(f"{', '.join(ways)}: {fault}" for fault, ways in names.items())
-
-
-def _times(best: Tried, earlier: Sequence[Tried]) -> str:
-    """How much faster it is than the ways that come first; nothing where there are none."""
-    if not earlier:
-        return ""
-    times_ms = [f"{sum(each.networks_ms.values()):.1f} ms" for each in (best, *earlier)]
-    others = zip(earlier, times_ms[1:], strict=True)
-    return f"it takes {times_ms[0]}, " + ", ".join(f"{each.way.name} {ms}" for each, ms in others)

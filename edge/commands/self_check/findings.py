@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +22,7 @@ from pydantic import ValidationError
 from edge.bundle.manifest import Bundle, sha256
 from edge.devices import DeviceName, identity
 from edge.errors import DeviceError
-from edge.files import check_private, make_private, user_cache, why, write_atomic
+from edge.files import check_private, make_private, read_private, user_cache, why, write_atomic
 from edge.spec import Spec
 
 logger = logging.getLogger(__name__)
@@ -36,7 +34,7 @@ _KEPT = 100
 
 class Finding(Spec):
     """bundle: its name; identity: what computes. way: the name of the one that was taken; reason:
-    why it is not the first, or nothing. lines: of the check, for people."""
+    why it is not the first, or nothing."""
 
     version: Literal[1]
     key: str
@@ -45,7 +43,6 @@ class Finding(Spec):
     identity: str
     way: str
     reason: str
-    lines: tuple[str, ...]
 
 
 def new_key(name: DeviceName, bundle: Bundle, names: Sequence[str]) -> tuple[str, str]:
@@ -114,13 +111,6 @@ def _folder() -> Path:
 
 def _read(path: Path) -> Finding | None:
     try:
-        check_private(path.parent)
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-                return None
-            if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                return None
-            return Finding.model_validate_json(file.read(_MAX_BYTES))
+        return Finding.model_validate_json(read_private(path, _MAX_BYTES))
     except (OSError, DeviceError, ValidationError):
         return None

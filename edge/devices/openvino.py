@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.float_onnx import float_onnx
-from edge.bundle.network import INPUT, OUTPUT, Precision
+from edge.bundle.network import Precision
 from edge.bundle.self_contained import check_self_contained
+from edge.bundle.tensor_names import INPUT, OUTPUT
 from edge.devices.compiled_networks import find, keep, key_of
 from edge.devices.inference import Way
 from edge.devices.processor import processor

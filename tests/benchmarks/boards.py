@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 
 from edge.bundle.manifest import Bundle, load_bundle
-from edge.bundle.network import INPUT, OUTPUT
+from edge.bundle.tensor_names import INPUT, OUTPUT
 from edge.devices import open_device
 from edge.devices.openvino import compile_network
 from tests.benchmarks.kernels import BOARDS, LAUNCH_S, Board, cost, frame_launches

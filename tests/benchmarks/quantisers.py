@@ -30,7 +30,8 @@ from calibration.onnx_file import load_model
 from calibration.quantise import calibrate
 from calibration.samples import Samples, draw_samples
 from calibration.sensitivity import compare_scores
-from edge.bundle.network import INPUT, NetworkSpec
+from edge.bundle.network import NetworkSpec
+from edge.bundle.tensor_names import INPUT
 from edge.devices.openvino import compile_network
 from train.data.cache import fill_cache, open_cache
 from train.data.dataset import open_dataset

@@ -18,7 +18,7 @@ from calibration.placement import activations, place
 from calibration.quantise import quantise_model
 from calibration.ranges import METHODS, clipping_range
 from calibration.sensitivity import compare_scores, run_model
-from edge.bundle.network import INPUT
+from edge.bundle.tensor_names import INPUT
 from edge.decision.fusion import softmax
 from edge.devices.openvino import compile_network
 from edge.errors import ExportError

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx
 
-from edge.bundle.network import INPUT, OUTPUT
+from edge.bundle.tensor_names import INPUT, OUTPUT
 from tests.support.tensorrt_builder import MAGIC
 from tests.support.tensorrt_guard import Guarded
 

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calibration.onnx_file import read_model
 from edge.bundle.float_onnx import float_onnx
-from edge.bundle.network import INPUT, OUTPUT
 from edge.bundle.self_contained import check_self_contained
+from edge.bundle.tensor_names import INPUT, OUTPUT
 from edge.devices.openvino import compile_network
 from edge.errors import BundleError, ExportError
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from edge.bundle.float_onnx import float_onnx
 from edge.bundle.manifest import Bundle, load_bundle
-from edge.bundle.network import INPUT, OUTPUT, Precision
+from edge.bundle.network import Precision
 from edge.bundle.parity import load_parity
+from edge.bundle.tensor_names import INPUT, OUTPUT
 from edge.devices import InferenceFuture, open_device
 from edge.devices.cpu import IN_FLIGHT, CPUDevice
 from edge.devices.expired import ResultExpiredError

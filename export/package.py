@@ -32,6 +32,7 @@ from edge.bundle.manifest import (
 )
 from edge.bundle.network import NetworkSpec
 from edge.bundle.parity import write_parity
+from edge.devices.inference import NetworkFile
 from edge.devices.openvino import LITERAL, compile_network
 from edge.errors import ExportError
 from edge.sources.source import open_source
@@ -296,7 +297,8 @@ def _open_networks(
 
     def network(spec: NetworkSpec, file: Path) -> Network:
         shape = (1, spec.channels, *spec.geometry.size_hw)
-        run = compile_network(file.read_bytes(), str(file), shape, len(spec.classes), LITERAL)
+        network = NetworkFile(file.read_bytes(), str(file), shape, len(spec.classes))
+        run = compile_network(network, LITERAL)
         return lambda batch: np.concatenate([run.infer(row[None]) for row in batch])
 
     return {key: network(specs[key[0]], file) for key, file in files.items()}

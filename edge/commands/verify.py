@@ -9,6 +9,7 @@ from pathlib import Path
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.bundle.parity import load_parity
 from edge.commands.self_check.choice import faults_named, find_out
+from edge.commands.self_check.findings import Finding
 from edge.commands.self_check.parity import check_device
 from edge.devices import DeviceName, open_device
 from edge.devices.inference import Way
@@ -24,18 +25,16 @@ def verify(path: Path, device_name: str) -> list[str]:
     for name in bundle.manifest.files:
         bundle.read(name)
     run = load_parity(bundle)
-    reason: list[str] = []
-    chosen: list[DeviceName] = []
+    found: list[Finding] = []
 
     def choose(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> Way:
-        finding = find_out(name, bundle, ways)
-        chosen[:] = [name]
-        reason[:] = (
-            [f"the networks run as {finding.way}; {finding.reason}"] if finding.reason else []
-        )
-        return next(way for way in ways if way.name == finding.way)
+        found.append(find_out(name, bundle, ways))
+        return next(way for way in ways if way.name == found[-1].way)
 
     with closing(open_device(device_name, bundle, flow_wanted=True, choose=choose)) as device:
-        with faults_named(chosen[0], bundle):
+        finding = found[-1]
+        with faults_named(finding.device, bundle):
             lines = check_device(bundle, run, device)
-    return [*lines, *reason, f"the bundle is right on {device.description}"]
+    if finding.reason:
+        lines.append(f"the networks run as {finding.way}; {finding.reason}")
+    return [*lines, f"the bundle is right on {device.description}"]

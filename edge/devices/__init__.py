@@ -15,25 +15,27 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Bundle
-from edge.bundle.network import Precision
-from edge.devices.inference import InferenceBackEnd, Network, Way
+from edge.devices.inference import InferenceBackEnd, Way
 from edge.errors import DeviceError
-from edge.motion.quantise import FlowBytes
-from edge.spec import Spec
-from edge.video.frames import Frame
+
+if TYPE_CHECKING:  # a process that only computes networks needs none of these
+    from edge.bundle.manifest import Bundle
+    from edge.bundle.network import Precision
+    from edge.motion.quantise import FlowBytes
+    from edge.spec import Spec
+    from edge.video.frames import Frame
 
 logger = logging.getLogger(__name__)
 
 NAMES = ("auto", "cpu", "cuda")
 DeviceName = Literal["cpu", "cuda"]
 # Takes one of a device's ways. Raises DeviceError if none can be used.
-Choose = Callable[[DeviceName, Bundle, Sequence[Way]], Way]
+Choose = Callable[[DeviceName, "Bundle", Sequence[Way]], Way]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ def ways(name: DeviceName, precision: Precision | None) -> tuple[Way, ...]:
     """The ways of a device to compute networks in `precision`, or in any where that is None, in the
     order of preference. Raises DeviceError where its library is not installed."""
     if name == "cpu":
-        return _back_end().ways(precision)
+        return back_end().ways(precision)
     from edge.devices.cuda import device
 
     return device.ways(precision)
@@ -165,15 +167,7 @@ def open_way(name: DeviceName, bundle: Bundle, flow_wanted: bool, way: Way) -> D
         return open_cuda(bundle, flow_wanted, way.precision)
     from edge.devices.cpu import CPUDevice
 
-    return CPUDevice(bundle, _back_end(), way)
-
-
-def open_cpu_networks(bundle: Bundle, way: Way) -> dict[str, Network]:
-    """The networks of the CPU device by stream, without the rest of it. Raises DeviceError,
-    BundleError."""
-    from edge.devices.cpu import open_networks
-
-    return open_networks(bundle, _back_end(), way)
+    return CPUDevice(bundle, back_end(), way)
 
 
 def identity(name: DeviceName, bundle: Bundle) -> str:
@@ -185,17 +179,18 @@ def identity(name: DeviceName, bundle: Bundle) -> str:
 
         from edge.devices.processor import processor
 
-        back_end = _back_end()
+        networks = back_end()
         libraries = [f"{each.__name__} {each.__version__}" for each in (cv2, numba, np)]
         with suppress(PackageNotFoundError):  # without it there are no float networks
             libraries.append(f"onnx {version('onnx')}")
-        return ", ".join([back_end.describe(back_end.ways(None)[0]), *libraries, processor()])
+        return ", ".join([networks.describe(networks.ways(None)[0]), *libraries, processor()])
     from edge.devices.cuda import device
 
     return device.identity(bundle)
 
 
-def _back_end() -> InferenceBackEnd:
+def back_end() -> InferenceBackEnd:
+    """Of the CPU device. Raises DeviceError if its library is not installed."""
     from edge.devices import openvino as back_end
 
     return back_end

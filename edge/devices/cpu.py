@@ -31,7 +31,7 @@ from edge.bundle.manifest import Bundle
 from edge.bundle.network import Precision
 from edge.devices import Inference
 from edge.devices.expired import ResultExpiredError
-from edge.devices.inference import InferenceBackEnd, Network, Request, Way
+from edge.devices.inference import InferenceBackEnd, NetworkFile, Request, Way
 from edge.inputs.builder import open_input
 from edge.motion.preprocessor import Preprocessor, Step
 from edge.motion.quantise import FlowBytes
@@ -132,16 +132,15 @@ class CPUSourceContext:
                 requests[name].start()
 
 
-def open_networks(bundle: Bundle, back_end: InferenceBackEnd, way: Way) -> dict[str, Network]:
-    """The networks by stream. Raises BundleError, or DeviceError, if they cannot be loaded."""
+def network_files(bundle: Bundle) -> dict[str, NetworkFile]:
+    """The networks by stream. Raises BundleError if a file cannot be read."""
     manifest = bundle.manifest
     return {
-        name: back_end.open_network(
+        name: NetworkFile(
             bundle.read(stream.file),
             f"{bundle.path}: {stream.file}",
             (1, stream.input.channels, *manifest.geometry.size_hw),
             len(manifest.classes),
-            way,
         )
         for name, stream in manifest.streams.items()
     }
@@ -153,7 +152,9 @@ class CPUDevice:
     def __init__(self, bundle: Bundle, back_end: InferenceBackEnd, way: Way) -> None:
         self.manifest = manifest = bundle.manifest
         self._preprocessor = Preprocessor(manifest.geometry, manifest.motions)
-        self._networks = open_networks(bundle, back_end, way)
+        self._networks = {
+            name: back_end.open_network(file, way) for name, file in network_files(bundle).items()
+        }
         self._slots = [
             _Slot({name: network.open_request() for name, network in self._networks.items()})
             for _ in range(IN_FLIGHT)

@@ -7,12 +7,13 @@ same names for the same things, but takes its input from the GPU's memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.network import Precision
+if TYPE_CHECKING:
+    from edge.bundle.network import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,17 @@ class Way:
 
     name: str
     precision: Precision | None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFile:
+    """A Q/DQ network of a bundle. name: of its file, for messages. shape: of its input; classes: C
+    of its output (1, C)."""
+
+    onnx: bytes
+    name: str
+    shape: tuple[int, ...]
+    classes: int
 
 
 class Request(Protocol):
@@ -61,13 +73,11 @@ class InferenceBackEnd(Protocol):
         """Its ways of computing networks in `precision`, or in any where that is None: at least
         one, the fastest first."""
 
-    def open_network(
-        self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int, way: Way
-    ) -> Network:
-        """Load a Q/DQ network to be computed in one of its ways.
+    def open_network(self, file: NetworkFile, way: Way) -> Network:
+        """Load a network to be computed in one of the ways.
 
-        name: of its file, for messages. shape: of its input; classes: C of its output (1, C).
-        Raises BundleError if it cannot be loaded or does not match shape and classes.
+        Raises BundleError if it cannot be loaded or does not match its shape and classes,
+        DeviceError if a library is missing.
         """
 
     def describe(self, way: Way) -> str:

@@ -8,20 +8,22 @@ import sys
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.float_onnx import float_onnx
-from edge.bundle.network import Precision
 from edge.bundle.self_contained import check_self_contained
 from edge.bundle.tensor_names import INPUT, OUTPUT
 from edge.devices.compiled_networks import find, keep, key_of
-from edge.devices.inference import Way
+from edge.devices.inference import NetworkFile, Way
 from edge.devices.processor import processor
 from edge.errors import BundleError, DeviceError
 from edge.installation import install_line
+
+if TYPE_CHECKING:
+    from edge.bundle.network import Precision
 
 # OpenVINO reports its use to Google Analytics if this module is installed; prevent that.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -64,41 +66,41 @@ def ways(precision: Precision | None) -> tuple[Way, ...]:
     return tuple(way for way in (INT8, LITERAL, FP32, FP16) if way.precision == precision)
 
 
-def open_network(onnx: bytes, name: str, shape: tuple[int, ...], classes: int, way: Way) -> Network:
+def open_network(file: NetworkFile, way: Way) -> Network:
     """See InferenceBackEnd. What was compiled on this machine before is not compiled again."""
     depends_on = (openvino.__version__, sorted(_SETTINGS.items()), processor())
-    key = key_of([sha256(onnx).hexdigest(), shape, classes, way.name, *depends_on])
+    digest = sha256(file.onnx).hexdigest()
+    key = key_of([digest, file.shape, file.classes, way.name, *depends_on])
     if (blob := find(key)) is not None:
         # RuntimeError: it does not like what it has exported itself
         with suppress(RuntimeError):
-            return Network(_core().import_model(blob, "CPU", _settings(way)), name, shape)
-    network = compile_network(onnx, name, shape, classes, way)
+            return Network(_core().import_model(blob, "CPU", _settings(way)), file)
+    network = compile_network(file, way)
     keep(key, network.export())
     return network
 
 
-def compile_network(
-    onnx: bytes, name: str, shape: tuple[int, ...], classes: int, way: Way = INT8
-) -> Network:
-    """See InferenceBackEnd.open_network."""
+def compile_network(file: NetworkFile, way: Way = INT8) -> Network:
+    """Like `open_network`, but nothing is kept."""
     try:
+        onnx = file.onnx
         if way.precision in ("fp16", "fp32"):
             onnx = float_onnx(onnx, way.precision)
         check_self_contained(onnx)
         model = read_onnx(onnx)
-        _check_model(model, shape, classes)
+        _check_model(model, file.shape, file.classes)
         if way == LITERAL:
             # or else float32 times bytes is a kernel of its own, which x86 without AVX-512 lacks
             passes = Manager()
             passes.register_pass(ConstantFolding())
             passes.run_passes(model)
-        return Network(_core().compile_model(model, "CPU", _settings(way)), name, shape)
+        return Network(_core().compile_model(model, "CPU", _settings(way)), file)
     except BundleError as error:
-        raise BundleError(f"{name}: {error}") from None
+        raise BundleError(f"{file.name}: {error}") from None
     except DeviceError:
         raise
     except Exception as error:  # the reader of ONNX has exceptions of its own
-        raise BundleError(f"{name}: OpenVINO cannot load it ({_last_line(error)})") from None
+        raise BundleError(f"{file.name}: OpenVINO cannot load it ({_last_line(error)})") from None
 
 
 def _settings(way: Way) -> dict[str, Any]:
@@ -152,8 +154,8 @@ def _cannot_run(name: str, error: Exception) -> BundleError:
 class Network:
     """See edge.devices.inference.Network."""
 
-    def __init__(self, compiled: openvino.CompiledModel, name: str, shape: tuple[int, ...]) -> None:
-        self._name, self._shape = name, shape
+    def __init__(self, compiled: openvino.CompiledModel, file: NetworkFile) -> None:
+        self._name, self._shape = file.name, file.shape
         self._compiled: openvino.CompiledModel | None = compiled
 
     def export(self) -> bytes:

@@ -32,6 +32,7 @@ from calibration.samples import Samples, draw_samples
 from calibration.sensitivity import compare_scores
 from edge.bundle.network import NetworkSpec
 from edge.bundle.tensor_names import INPUT
+from edge.devices.inference import NetworkFile
 from edge.devices.openvino import compile_network
 from train.data.cache import fill_cache, open_cache
 from train.data.dataset import open_dataset
@@ -143,7 +144,8 @@ def measure(file: Path, data: Path, cache: Path) -> dict[str, Any]:
 
 def _median_ms(model: onnx.ModelProto, spec: NetworkSpec, inputs: Inputs) -> float:
     shape = (1, spec.channels, *spec.geometry.size_hw)
-    network = compile_network(model.SerializeToString(), "it", shape, len(spec.classes))
+    file = NetworkFile(model.SerializeToString(), "it", shape, len(spec.classes))
+    network = compile_network(file)
     times = []
     for sample in inputs[:40]:
         started = time.perf_counter()

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.devices.inference import Way
+from edge.devices.inference import NetworkFile, Way
 from tests.support.paths import REPOSITORY
 
 _ENV = "TWOSTREAM_TEST_FAULTS"
@@ -72,12 +72,12 @@ def install_here() -> None:
     patch = pytest.MonkeyPatch()
     _install(patch, Faults(Path(words["trials"]), words["ways"], words["gpu"]))
     if "hangs" in words["ways"]:
-        patch.setattr("edge.commands.self_check.child.RUN_S", SECONDS)
+        patch.setattr("edge.commands.self_check.child.CPU_LIMIT_S", SECONDS)
 
 
 def _install(patch: pytest.MonkeyPatch, faults: Faults) -> None:
     if faults.ways:
-        patch.setattr("edge.devices._back_end", lambda: _BackEnd(faults))
+        patch.setattr("edge.devices.back_end", lambda: _BackEnd(faults))
     if faults.gpu is not None:
         from tests.support import tensorrt_engine
         from tests.support.cuda.pycuda_double import GPU, install
@@ -93,7 +93,7 @@ def _install(patch: pytest.MonkeyPatch, faults: Faults) -> None:
 
 def _act(kind: str, logits: Logits) -> Logits:
     """What a way of that kind makes of the right logits (1, C)."""
-    match kind.partition(",")[0]:
+    match kind:
         case "illegal":
             signal.raise_signal(signal.SIGILL)
         case "aborts":
@@ -117,23 +117,20 @@ def _act(kind: str, logits: Logits) -> Logits:
 
 
 class _BackEnd:
-    """Its ways are of the kinds of `_act`, "right" for instance; "right, last resort" is one."""
+    """Its ways are of the kinds of `_act`, "right" for instance."""
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
 
     def ways(self, precision: object) -> tuple[Way, ...]:
-        return tuple(Way(kind, "int8", kind.endswith("last resort")) for kind in self._faults.ways)
+        return tuple(Way(kind, "int8") for kind in self._faults.ways)
 
-    def open_network(
-        self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int, way: Way
-    ) -> _Network:
+    def open_network(self, file: NetworkFile, way: Way) -> _Network:
         from edge.devices.openvino import LITERAL, compile_network
 
         with self._faults.trials.open("a") as trials:
             trials.write(f"{os.getpid()} {way.name}\n")
-        network = compile_network(onnx, name, shape, classes, LITERAL)
-        return _Network(network, shape, way.name)
+        return _Network(compile_network(file, LITERAL), file.shape, way.name)
 
     def describe(self, way: Way) -> str:
         return f"faulty, {way.name}"

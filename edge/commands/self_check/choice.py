@@ -7,9 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from edge.bundle.manifest import Bundle
-from edge.bundle.parity import load_parity
 from edge.commands.self_check.findings import Finding, new_key, recall, remember
-from edge.commands.self_check.parity import check_motion
 from edge.commands.self_check.trials import Tried, try_ways
 from edge.devices import DeviceName, take_literal
 from edge.devices.inference import Way
@@ -47,13 +45,8 @@ def choose_way(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> Way:
 def find_out(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> Finding:
     """Try the ways now, and remember what came of it. Raises as `choose_way` does."""
     logger.debug("checking device %s with the parity samples of %s", name, bundle.path)
-
-    def check_here() -> None:
-        if name == "cpu":  # loads kernels that this process needs anyway
-            with faults_named(name, bundle):
-                check_motion(bundle, load_parity(bundle))
-
-    tried = try_ways(name, bundle, ways, check_here)
+    with faults_named(name, bundle):
+        tried = try_ways(name, bundle, ways)
     *wrong, last = tried
     if last.fault is not None:
         if all(each.of_bundle for each in tried):  # no way can load it

@@ -1,6 +1,6 @@
 """Does a device give what the bundle's maker measured, from the frame to the logits?
 
-`check_device` sends the parity run the way of live frames. Three things are held against each other:
+`check_device` sends the parity run the way of live frames. Three things are compared:
 
     flow     bytes of every method of motion, with the maker's
     scores   of each stream, with those of the maker's networks
@@ -9,14 +9,14 @@
              flows, with values that the maker kept; and the live logits, with those that the same
              network gives for what the host builds of the same frames and the device's flows
 
-`check_motion` and `check_networks` are its halves, for a CPU: the flow, and the networks with the
-maker's flow as their input. No way of computing networks changes the first.
+For a CPU, `check_motion`, `checked_inputs` and `check_scores` do the same in parts, with the
+maker's flow in the inputs.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -182,11 +182,8 @@ def check_device(bundle: Bundle, run: ParityRun, device: Device) -> list[str]:
     """
     live = run_live(device, run)
     lines = _check_flows(bundle, run, live.flows)
-    results = [
-        compare_scores(run, stream, device.precisions[stream], live.logits[stream])
-        for stream in bundle.manifest.streams
-    ]
-    _check_scores(results, bundle.manifest.parity.tolerance)
+    results = check_scores(bundle, run, device.precisions, live.logits)
+    checked_inputs(bundle, run)
     return [*lines, *(_check_input(bundle, run, live, device, result) for result in results)]
 
 
@@ -199,23 +196,42 @@ def check_motion(bundle: Bundle, run: ParityRun) -> None:
     )
 
 
-def check_networks(
+def checked_inputs(bundle: Bundle, run: ParityRun) -> dict[str, NDArray[np.float32]]:
+    """The inputs (N, channels, H, W) of the parity run by stream, with the maker's flow. Raises
+    DeviceError if this host does not build what the maker's did."""
+    inputs = {}
+    for stream in bundle.manifest.streams:
+        inputs[stream] = network_inputs(bundle, run, stream)
+        far = compare_points(bundle, run, stream, inputs[stream])
+        if not far <= INPUT_FAR:
+            raise DeviceError(
+                f"the input of {stream} is wrong as this machine builds it: {far:.0%} of its "
+                f"values differ (allowed: {INPUT_FAR:.0%})"
+            )
+    return inputs
+
+
+def check_scores(
     bundle: Bundle,
     run: ParityRun,
-    precision: Precision,
-    infer: Callable[[str, NDArray[np.float32]], NDArray[np.float32]],
-) -> None:
-    """Compare networks by themselves. infer: (stream, (channels, H, W)) -> logits (C,).
-
-    Raises DeviceError as `check_device` does.
-    """
-    results = []
-    for stream in bundle.manifest.streams:
-        inputs = network_inputs(bundle, run, stream)
-        _check_points(bundle, run, stream, inputs)
-        logits = np.stack([infer(stream, tensor) for tensor in inputs])
-        results.append(compare_scores(run, stream, precision, logits))
-    _check_scores(results, bundle.manifest.parity.tolerance)
+    precisions: Mapping[str, Precision],
+    logits: Mapping[str, NDArray[np.float32]],
+) -> list[ScoreParity]:
+    """Compare the scores of networks, by stream, with the maker's; logits are (N, C). Raises
+    DeviceError if they differ."""
+    tolerance = bundle.manifest.parity.tolerance
+    results = [
+        compare_scores(run, stream, precisions[stream], logits[stream])
+        for stream in bundle.manifest.streams
+    ]
+    wrong = [result for result in results if not result.is_within(tolerance)]
+    if wrong:
+        worst = max(wrong, key=lambda each: np.nan_to_num(each.difference, nan=np.inf))
+        raise DeviceError(
+            f"the {worst.stream} scores of parity sample {worst.sample} differ by "
+            f"{worst.difference:.3f} (allowed: {tolerance:g})"
+        )
+    return results
 
 
 def _check_flows(
@@ -240,21 +256,10 @@ def _check_flows(
     return [result.line() for result in results]
 
 
-def _check_scores(results: Sequence[ScoreParity], tolerance: float) -> None:
-    wrong = [result for result in results if not result.is_within(tolerance)]
-    if wrong:
-        worst = max(wrong, key=lambda each: np.nan_to_num(each.difference, nan=np.inf))
-        raise DeviceError(
-            f"the {worst.stream} scores of parity sample {worst.sample} differ by "
-            f"{worst.difference:.3f} (allowed: {tolerance:g})"
-        )
-
-
 def _check_input(
     bundle: Bundle, run: ParityRun, live: LiveRun, device: Device, result: ScoreParity
 ) -> str:
     stream = result.stream
-    _check_points(bundle, run, stream, network_inputs(bundle, run, stream))
     inputs = network_inputs(bundle, replace(run, flows=live.flows), stream)
     host_logits = np.stack([device.logits(stream, tensor) for tensor in inputs])
     difference = compare_inputs(live.logits[stream], host_logits)
@@ -265,12 +270,3 @@ def _check_input(
         )
     input_part = f"input difference {difference:.2%} (allowed: {INPUT_DIFFERENCE:.0%})"
     return f"{result.line(bundle.manifest.parity.tolerance)}, {input_part}"
-
-
-def _check_points(bundle: Bundle, run: ParityRun, stream: str, inputs: NDArray[np.float32]) -> None:
-    far = compare_points(bundle, run, stream, inputs)
-    if not far <= INPUT_FAR:
-        raise DeviceError(
-            f"the input of {stream} is wrong as this machine builds it: {far:.0%} of its values "
-            f"differ (allowed: {INPUT_FAR:.0%})"
-        )

@@ -19,7 +19,7 @@ from edge.bundle.tensor_names import INPUT, OUTPUT
 from edge.devices import InferenceFuture, open_device
 from edge.devices.cpu import IN_FLIGHT, CPUDevice
 from edge.devices.expired import ResultExpiredError
-from edge.devices.inference import Way
+from edge.devices.inference import NetworkFile, Way
 from edge.devices.openvino import FP32, compile_network
 from edge.errors import BundleError
 from edge.inputs.builder import build_input
@@ -230,10 +230,8 @@ class OnnxRuntimeBackEnd:
     def ways(self, precision: Precision | None) -> tuple[Way, ...]:
         return (FP32,)
 
-    def open_network(
-        self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int, way: Way
-    ) -> OnnxRuntimeNetwork:
-        return OnnxRuntimeNetwork(float_onnx(onnx, "fp32"), shape)
+    def open_network(self, file: NetworkFile, way: Way) -> OnnxRuntimeNetwork:
+        return OnnxRuntimeNetwork(float_onnx(file.onnx, "fp32"), file.shape)
 
     def describe(self, way: Way) -> str:
         return f"onnxruntime, {way.name}"
@@ -254,7 +252,7 @@ def test_another_back_end_takes_its_place(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_network_is_named() -> None:
     with pytest.raises(BundleError, match=r"x\.onnx: the network is not readable ONNX"):
-        compile_network(b"not a network", "x.onnx", (1, 3, 224, 224), 8)
+        compile_network(NetworkFile(b"not a network", "x.onnx", (1, 3, 224, 224), 8))
 
 
 @pytest.mark.slow
@@ -284,11 +282,13 @@ def test_ctrl_c_after_networks_are_gone_is_only_a_signal(demo_bundle: Path) -> N
     """OpenVINO changes the signal stack; with a core for each network the process died here."""
     code = (
         "import gc, signal\nfrom pathlib import Path\n"
+        "from edge.devices.inference import NetworkFile\n"
         "from edge.devices.openvino import compile_network\n"
         "signal.signal(signal.SIGINT, lambda *_: print('told'))\n"
         f"folder = Path({str(demo_bundle)!r})\n"
-        "made = [compile_network((folder / f'{s}.onnx').read_bytes(), s, (1, n, 224, 224), 8)\n"
-        "        for s, n in (('spatial', 3), ('temporal', 20))]\n"
+        "made = [\n"
+        "    compile_network(NetworkFile(data.read_bytes(), data.name, (1, n, 224, 224), 8))\n"
+        "    for data, n in ((folder / 'spatial.onnx', 3), (folder / 'temporal.onnx', 20))\n]\n"
         "while made:\n    del made[0]\n    gc.collect()\n"
         "signal.raise_signal(signal.SIGINT)\n"
     )

@@ -25,28 +25,35 @@ from edge.devices.inference import NetworkFile, Way
 from tests.support.paths import REPOSITORY
 
 _ENV = "TWOSTREAM_TEST_FAULTS"
-SECONDS = 8  # that a way is given where one hangs; the others need less, on a busy machine, too
 Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """trials: a file with a line for each network that was opened, in which process, which way."""
+    """trials: a file with a line for each network that was opened, in which process, which way; and
+    for each that hangs, in how many seconds its process will be ended."""
 
     trials: Path
     ways: Sequence[str] = ()
     gpu: str | None = None
 
-    def processes(self) -> set[int]:
-        """Those that opened a network, but for this one."""
-        text = self.trials.read_text() if self.trials.exists() else ""
-        return {int(line.split()[0]) for line in text.splitlines()} - {os.getpid()}
-
     def tried(self) -> list[str]:
         """The ways that other processes have opened, in turn."""
+        here = str(os.getpid())
+        return [way for process, way in self._lines("opens") if process != here]
+
+    def bounds(self) -> list[int]:
+        """The seconds that were left to those that hang."""
+        return [int(left_s) for _, left_s in self._lines("hangs")]
+
+    def note(self, what: str, value: object) -> None:
+        with self.trials.open("a") as trials:
+            trials.write(f"{what} {os.getpid()} {value}\n")
+
+    def _lines(self, what: str) -> list[list[str]]:
         text = self.trials.read_text() if self.trials.exists() else ""
-        lines = [line.split(maxsplit=1) for line in text.splitlines()]
-        return list(dict.fromkeys(way for process, way in lines if int(process) != os.getpid()))
+        words = [line.split(maxsplit=2) for line in text.splitlines()]
+        return [rest for kind, *rest in words if kind == what]
 
 
 def with_faults(
@@ -69,15 +76,14 @@ def with_faults(
 def install_here() -> None:
     """Called by the sitecustomize.py alone."""
     words = json.loads(os.environ[_ENV])
-    patch = pytest.MonkeyPatch()
-    _install(patch, Faults(Path(words["trials"]), words["ways"], words["gpu"]))
-    if "hangs" in words["ways"]:
-        patch.setattr("edge.commands.self_check.child.CPU_LIMIT_S", SECONDS)
+    _install(pytest.MonkeyPatch(), Faults(Path(words["trials"]), words["ways"], words["gpu"]))
 
 
 def _install(patch: pytest.MonkeyPatch, faults: Faults) -> None:
     if faults.ways:
         patch.setattr("edge.devices.back_end", lambda: _BackEnd(faults))
+        # where it was imported by its name
+        patch.setattr("edge.commands.self_check.child.back_end", lambda: _BackEnd(faults))
     if faults.gpu is not None:
         from tests.support import tensorrt_engine
         from tests.support.cuda.pycuda_double import GPU, install
@@ -86,21 +92,18 @@ def _install(patch: pytest.MonkeyPatch, faults: Faults) -> None:
         right = tensorrt_engine._cpu_network
 
         def network(*arguments: Any) -> Any:
-            return lambda batch: _act(str(faults.gpu), right(*arguments)(batch))
+            return lambda batch: _act(faults, str(faults.gpu), right(*arguments)(batch))
 
         patch.setattr(tensorrt_engine, "_cpu_network", network)
 
 
-def _act(kind: str, logits: Logits) -> Logits:
+def _act(faults: Faults, kind: str, logits: Logits) -> Logits:
     """What a way of that kind makes of the right logits (1, C)."""
     match kind:
         case "illegal":
             signal.raise_signal(signal.SIGILL)
-        case "aborts":
-            os.abort()
-        case "killed":
-            signal.raise_signal(signal.SIGKILL)
         case "hangs":
+            faults.note("hangs", signal.alarm(1))  # sooner than its end would come
             while True:
                 time.sleep(0.1)
         case "raises":
@@ -128,20 +131,19 @@ class _BackEnd:
     def open_network(self, file: NetworkFile, way: Way) -> _Network:
         from edge.devices.openvino import LITERAL, compile_network
 
-        with self._faults.trials.open("a") as trials:
-            trials.write(f"{os.getpid()} {way.name}\n")
-        return _Network(compile_network(file, LITERAL), file.shape, way.name)
+        self._faults.note("opens", way.name)
+        return _Network(compile_network(file, LITERAL), file.shape, way.name, self._faults)
 
     def describe(self, way: Way) -> str:
         return f"faulty, {way.name}"
 
 
 class _Network:
-    def __init__(self, network: Any, shape: tuple[int, ...], kind: str) -> None:
-        self._network, self._shape, self._kind = network, shape, kind
+    def __init__(self, network: Any, shape: tuple[int, ...], kind: str, faults: Faults) -> None:
+        self._network, self._shape, self._kind, self._faults = network, shape, kind, faults
 
     def infer(self, batch: NDArray[np.float32]) -> Logits:
-        return _act(self._kind, np.array(self._network.infer(batch)))
+        return _act(self._faults, self._kind, np.array(self._network.infer(batch)))
 
     def open_request(self) -> _Request:
         return _Request(self, self._shape)

@@ -26,7 +26,7 @@ def import_onnx() -> ModuleType:
         import onnx
     except ImportError:
         raise DeviceError(
-            "an FP16, FP32 or DLA engine, and any of TensorRT 8, needs the onnx package; run: pip "
+            "an FP16, FP32 or DLA network, and any of TensorRT 8, needs the onnx package; run: pip "
             "install onnx"
         ) from None
     return onnx

@@ -1,7 +1,7 @@
 """Devices that are wrong, slow or deadly, in the processes that a run starts, too.
 
     with_faults(monkeypatch, folder, ways=["illegal", "right"]) a back end of the CPU device
-    with_faults(monkeypatch, folder, gpu="garbage")           doubles of pycuda and TensorRT
+    with_faults(monkeypatch, folder, gpu="garbage")           what TensorRT's double computes
 
 A folder with a sitecustomize.py on PYTHONPATH has every Python that is started do the same.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,8 +63,8 @@ def with_faults(
     folder.mkdir(exist_ok=True)
     faults = Faults(folder / "trials.txt", ways, gpu)
     (folder / "sitecustomize.py").write_text(
-        "import os\n"
-        f"if {_ENV!r} in os.environ:\n"
+        "import os, sys\n"
+        f"if {_ENV!r} in os.environ and sys.prefix == {sys.prefix!r}:\n"
         "    from tests.support import faulty\n"
         "    faulty.install_here()\n"
     )
@@ -76,7 +77,12 @@ def with_faults(
 def install_here() -> None:
     """Called by the sitecustomize.py alone."""
     words = json.loads(os.environ[_ENV])
-    _install(pytest.MonkeyPatch(), Faults(Path(words["trials"]), words["ways"], words["gpu"]))
+    patch = pytest.MonkeyPatch()
+    if words["gpu"] is not None:
+        from tests.support.cuda.gpu import GPU, install
+
+        install(patch, GPU())
+    _install(patch, Faults(Path(words["trials"]), words["ways"], words["gpu"]))
 
 
 def _install(patch: pytest.MonkeyPatch, faults: Faults) -> None:
@@ -86,9 +92,7 @@ def _install(patch: pytest.MonkeyPatch, faults: Faults) -> None:
         patch.setattr("edge.commands.self_check.child.back_end", lambda: _BackEnd(faults))
     if faults.gpu is not None:
         from tests.support import tensorrt_engine
-        from tests.support.cuda.pycuda_double import GPU, install
 
-        install(patch, GPU())
         right = tensorrt_engine._cpu_network
 
         def network(*arguments: Any) -> Any:

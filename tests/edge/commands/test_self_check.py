@@ -28,6 +28,7 @@ from edge.errors import BundleError, DeviceError
 from edge.files import user_cache
 from tests.support.bundles import STREAMS, write_bundle
 from tests.support.command import Running, assert_refused, read_lines, twostream
+from tests.support.cuda.gpu import Plug
 from tests.support.faulty import with_faults
 from tests.support.logged import logged
 from tests.support.machines import PC
@@ -364,11 +365,12 @@ def test_bench_measures_the_way_that_is_right(
 
 @pytest.mark.slow
 def test_a_gpu_that_is_right_is_remembered_until_its_engines_change(
-    bundle: Bundle, tmp_path: Path, monkeypatch: Patch
+    bundle: Bundle, tmp_path: Path, monkeypatch: Patch, plug: Plug
 ) -> None:
+    plug()
     with_faults(monkeypatch, tmp_path / "site", gpu="right")
     description, lines = chosen(bundle, "auto")
-    assert description.startswith("cuda: Double")
+    assert description.startswith("cuda: Stand-in")
     assert sum("building an engine" in line for line in lines) == 1  # in the other process alone
     assert len(findings()) == 1
     assert chosen(bundle, "auto") == (description, [])
@@ -380,8 +382,9 @@ def test_a_gpu_that_is_right_is_remembered_until_its_engines_change(
 
 @pytest.mark.slow
 def test_a_gpu_that_is_wrong_gives_way_to_a_cpu_that_is_right(
-    bundle: Bundle, tmp_path: Path, monkeypatch: Patch
+    bundle: Bundle, tmp_path: Path, monkeypatch: Patch, plug: Plug
 ) -> None:
+    plug()
     with_faults(monkeypatch, tmp_path / "site", ["right"], gpu="garbage")
     description, lines = chosen(bundle, "auto")
     assert description == "cpu: faulty, right"
@@ -392,8 +395,9 @@ def test_a_gpu_that_is_wrong_gives_way_to_a_cpu_that_is_right(
 
 @pytest.mark.slow
 def test_where_neither_is_right_the_run_refuses_with_both_reasons(
-    bundle: Bundle, tmp_path: Path, monkeypatch: Patch
+    bundle: Bundle, tmp_path: Path, monkeypatch: Patch, plug: Plug
 ) -> None:
+    plug()
     with_faults(monkeypatch, tmp_path / "site", ["illegal"], gpu="illegal")
     with pytest.raises(
         DeviceError,

@@ -22,8 +22,8 @@ from typing import Any
 import psutil
 
 from edge.commands.doctor.elements import ELEMENTS
-from edge.devices.cuda.kernels.precompiled import precompiled_targets
 from edge.commands.self_check.findings import Finding, findings
+from edge.devices.cuda.kernels.precompiled import precompiled_targets
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 

@@ -11,7 +11,7 @@ import onnxruntime
 from numba import njit
 from numpy.typing import NDArray
 
-from edge.bundle.network import INPUT
+from edge.bundle.tensor_names import INPUT
 from edge.errors import ExportError
 
 BINS = 4096

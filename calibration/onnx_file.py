@@ -7,8 +7,9 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from edge.bundle.network import INPUT, METADATA_KEY, OUTPUT, NetworkSpec, parse_network
+from edge.bundle.network import METADATA_KEY, NetworkSpec, parse_network
 from edge.bundle.self_contained import check_self_contained
+from edge.bundle.tensor_names import INPUT, OUTPUT
 from edge.errors import BundleError, ExportError
 from edge.files import write_atomic
 

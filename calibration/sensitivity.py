@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from calibration.placement import place, weighted_nodes
-from edge.bundle.network import INPUT
+from edge.bundle.tensor_names import INPUT
 from edge.decision.fusion import softmax
 
 

@@ -116,6 +116,18 @@ def check_private(folder: Path) -> None:
             )
 
 
+def read_private(path: Path, limit: int) -> bytes:
+    """At most `limit` bytes of a file in a folder of the user's cache. Raises OSError if it cannot
+    be read, DeviceError if another user could have written it."""
+    check_private(path.parent)
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        status = os.fstat(file.fileno())
+        mine = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+        if not mine or status.st_mode & _OTHERS_WRITE:
+            raise DeviceError(f"{path}: others than you can write to it; remove it")
+        return file.read(limit)
+
+
 def user_cache() -> Path:
     """The folder of this user's caches; it may not exist yet."""
     return _user_folder("XDG_CACHE_HOME", ".cache") / "twostream"

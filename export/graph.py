@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from calibration.onnx_file import write_model
-from edge.bundle.network import INPUT, OUTPUT, NetworkSpec
+from edge.bundle.network import NetworkSpec
+from edge.bundle.tensor_names import INPUT, OUTPUT
 from edge.errors import ExportError
 
 OPSET = 17  # the newest that TensorRT 8.5 (JetPack 5) reads

@@ -32,7 +32,8 @@ from edge.bundle.manifest import (
 )
 from edge.bundle.network import NetworkSpec
 from edge.bundle.parity import write_parity
-from edge.devices.openvino import Network as OpenVINONetwork
+from edge.devices.inference import NetworkFile
+from edge.devices.openvino import LITERAL, compile_network
 from edge.errors import ExportError
 from edge.sources.source import open_source
 from edge.video.frames import Frame, default_matrix
@@ -291,11 +292,13 @@ def _quantise(
 def _open_networks(
     specs: dict[str, NetworkSpec], files: dict[tuple[str, str], Path]
 ) -> dict[tuple[str, str], Network]:
-    """The ONNX files as functions, computed by OpenVINO, by stream and precision."""
+    """The ONNX files as functions, computed by OpenVINO, by stream and precision. INT8 as it is
+    written, for a bundle must not depend on the processor of its maker."""
 
     def network(spec: NetworkSpec, file: Path) -> Network:
         shape = (1, spec.channels, *spec.geometry.size_hw)
-        run = OpenVINONetwork(file.read_bytes(), str(file), shape, len(spec.classes))
+        network = NetworkFile(file.read_bytes(), str(file), shape, len(spec.classes))
+        run = compile_network(network, LITERAL)
         return lambda batch: np.concatenate([run.infer(row[None]) for row in batch])
 
     return {key: network(specs[key[0]], file) for key, file in files.items()}

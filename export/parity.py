@@ -9,7 +9,7 @@ import numpy as np
 
 from edge.bundle.manifest import Bundle
 from edge.bundle.parity import ParityRun, input_points, network_inputs
-from edge.devices import Device, Inference, open_device
+from edge.devices import Device, Inference, open_device, take_literal
 from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
 from edge.video.frames import Frame, default_matrix
@@ -31,7 +31,9 @@ def make_parity(bundle: Bundle, frames: Sequence[Frame]) -> ParityRun:
     logits = {}
     flows: dict[Spec, list[FlowBytes]] = {}
     for precision in ("int8", "fp32"):
-        device = open_device("cpu", bundle, flow_wanted=True, precision=precision)
+        device = open_device(
+            "cpu", bundle, flow_wanted=True, precision=precision, choose=take_literal
+        )
         try:
             inferences, flows = _run(device, bundle, frames)
         finally:

@@ -120,7 +120,8 @@ def test_an_inference_back_end(example: Callable[[str], Any]) -> None:
     from edge.devices.cpu import CPUDevice
 
     bundle = load_bundle(BUNDLE)
-    device = CPUDevice(bundle, example("mean_colour.py"))
+    back_end = example("mean_colour.py")
+    device = CPUDevice(bundle, back_end, back_end.ways(None)[0])
     assert "mean colour" in device.description
     context = device.open_context()
     frames = brightening(bundle.manifest.history + 1)

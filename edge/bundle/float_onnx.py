@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.network import INPUT, OUTPUT
 from edge.bundle.self_contained import check_self_contained
+from edge.bundle.tensor_names import INPUT, OUTPUT
 from edge.errors import BundleError, DeviceError
 
 HALF_LIMIT = 65504.0  # the largest float16
@@ -26,7 +26,7 @@ def import_onnx() -> ModuleType:
         import onnx
     except ImportError:
         raise DeviceError(
-            "an FP16, FP32 or DLA engine, and any of TensorRT 8, needs the onnx package; run: pip "
+            "an FP16, FP32 or DLA network, and any of TensorRT 8, needs the onnx package; run: pip "
             "install onnx"
         ) from None
     return onnx

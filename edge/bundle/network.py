@@ -15,7 +15,6 @@ from edge.video.frames import Geometry, Normalisation
 
 Precision = Literal["int8", "fp16", "fp32"]  # in which a device runs a network
 METADATA_KEY = "twostream"  # in the metadata of safetensors and ONNX files
-INPUT, OUTPUT = "input", "logits"  # names of a network's tensors in ONNX
 
 
 class NetworkSpec(Spec):

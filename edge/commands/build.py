@@ -13,7 +13,7 @@ import numpy as np
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.bundle.network import Precision
 from edge.bundle.parity import ParityRun, load_parity, network_inputs
-from edge.commands.verify import ScoreParity, compare_scores
+from edge.commands.self_check.parity import ScoreParity, compare_scores
 from edge.devices.cuda.driver import Driver, open_driver
 from edge.devices.cuda.network import Network
 from edge.devices.tensorrt.builder import BuildConfig

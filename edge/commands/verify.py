@@ -1,241 +1,40 @@
-"""`twostream verify`: does this device give what the bundle's maker measured, from the frame to the
-logits?
-
-The parity run goes the way of live frames. Three things are held against each other:
-
-    flow     bytes of every method of motion, with the maker's
-    scores   of each stream, with those of the maker's networks
-    input    of each stream, in two steps, for where two makers' INT8 kernels round apart, a wrong
-             picture could hide among the scores: what the host builds of the maker's frames and
-             flows, with values that the maker kept; and the live logits, with those that the same
-             network gives for what the host builds of the same frames and the device's flows
-"""
+"""`twostream verify`: does this device give what the bundle's maker measured?"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edge.bundle.manifest import Bundle, load_bundle
-from edge.bundle.network import Precision
-from edge.bundle.parity import ParityRun, input_points, load_parity, network_inputs
-from edge.decision.fusion import softmax
-from edge.devices import Device, InferenceFuture, open_device
-from edge.errors import DeviceError
-from edge.inputs.builder import motions_of
-from edge.motion.quantise import FlowBytes
-from edge.spec import Spec
-from edge.text import counted
-
-# Two correct implementations of TV-L1 add in different orders, which changes bytes by one level,
-# except at a few pixels between two solutions. Truncating instead of rounding changes half of the
-# bytes by one; a shifted or differently rounded image changes more of them by more.
-FLOW_DIFFERENT = 0.10  # share of bytes that differ at all
-FLOW_FAR = 0.01  # and by more than one level
-# Root mean square, as a share of the logits' spread between classes. A few pixels that were rounded
-# differently change an INT8 network's logits by 1 %; chroma half a level too dark, by 10 %.
-INPUT_DIFFERENCE = 0.05
-# How many levels of 255 a value of the host's input may be off, and the share of values that may be
-# off by more: OpenCV versions round a few pixels differently.
-INPUT_LEVELS, INPUT_FAR = 0.25, 0.10
-
-
-@dataclass(frozen=True, slots=True)
-class FlowParity:
-    """A device's flows compared with those in the bundle.
-
-    name: of the method and of the streams that use it, since two may use it in different ways.
-    different, far: shares of the bytes that differ at all and by more than one level, in the worst
-    flow; frame: the second frame of that flow."""
-
-    name: str
-    flows: int
-    frame: int
-    different: float
-    far: float
-
-    @property
-    def right(self) -> bool:
-        return self.different <= FLOW_DIFFERENT and self.far <= FLOW_FAR
-
-    def line(self) -> str:
-        return (
-            f"{self.name:8} {counted(self.flows, 'flow')}, {self.different:.2%} of the bytes "
-            f"differ (allowed: {FLOW_DIFFERENT:.0%}), {self.far:.2%} by more than a level "
-            f"(allowed: {FLOW_FAR:.0%})"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreParity:
-    """The largest difference between one stream's scores and those stored in the bundle.
-
-    sample: the index of the sample where it occurs. same_top1: how many of `samples` have the same
-    best class.
-    """
-
-    stream: str
-    samples: int
-    sample: int
-    difference: float
-    same_top1: int
-
-    def is_within(self, tolerance: float) -> bool:
-        """Whether the difference is allowed; NaN is not."""
-        return self.difference <= tolerance
-
-    def line(self, tolerance: float) -> str:
-        return (
-            f"{self.stream:8} {counted(self.samples, 'sample')}, largest score difference "
-            f"{self.difference:.4f} (allowed: {tolerance:g}), same top-1 {self.same_top1} of "
-            f"{self.samples}"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class LiveRun:
-    """A device's results for a parity run: flows (T - 1, 2, H, W), logits (N, C) by stream."""
-
-    flows: Mapping[Spec, NDArray[np.uint8]]
-    logits: Mapping[str, NDArray[np.float32]]
-
-
-def run_live(device: Device, run: ParityRun) -> LiveRun:
-    """Send a parity run through a device like a live source, with as many frames in flight as the
-    device allows."""
-    context = device.open_context()
-    flows: list[Mapping[Spec, FlowBytes]] = []
-    logits: list[Mapping[str, NDArray[np.float32]]] = []
-
-    def collect(future: InferenceFuture) -> None:
-        inference = future.result()
-        if inference is not None:
-            logits.append(inference.logits)
-        if flow := future.flows():
-            flows.append(flow)
-
-    waiting: deque[InferenceFuture] = deque()
-    for frame in run.frames:
-        if len(waiting) == context.depth - 1:
-            collect(waiting.popleft())
-        waiting.append(context.submit(frame, infer=True))
-    for future in waiting:
-        collect(future)
-    context.close()
-    return LiveRun(
-        {spec: np.stack([each[spec] for each in flows]) for spec in run.flows},
-        {name: np.stack([each[name] for each in logits]) for name in logits[0]},
-    )
-
-
-def compare_flow(name: str, expected: FlowBytes, actual: FlowBytes) -> FlowParity:
-    """Compare a device's flows (T - 1, 2, H, W) uint8 with those in the bundle."""
-    difference = np.abs(actual.astype(np.int16) - expected).reshape(len(expected), -1)
-    different, far = (difference > 0).mean(axis=1), (difference > 1).mean(axis=1)
-    worst = int(np.maximum(different / FLOW_DIFFERENT, far / FLOW_FAR).argmax())
-    return FlowParity(name, len(expected), worst + 1, float(different[worst]), float(far[worst]))
-
-
-def compare_scores(
-    run: ParityRun, stream: str, precision: Precision, logits: NDArray[np.float32]
-) -> ScoreParity:
-    """One network's logits (N, C) with the maker's: those of a float network with the maker's FP32
-    one, of an INT8 network with the INT8 one."""
-    maker = run.logits[stream, "int8" if precision == "int8" else "fp32"]
-    expected, scores = softmax(maker, 1.0), softmax(logits, 1.0)
-    apart = np.abs(scores - expected).max(axis=1)  # (N,)
-    worst = int(apart.argmax())
-    same = int((scores.argmax(axis=1) == expected.argmax(axis=1)).sum())
-    return ScoreParity(stream, len(expected), worst, float(apart[worst]), same)
-
-
-def compare_inputs(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """The difference between logits (N, C) of inputs built on the device and of inputs built on the
-    host: root mean square, as a share of the spread between classes, of the worst sample."""
-    spread = expected - expected.mean(axis=1, keepdims=True)
-    difference = np.sqrt(((actual - expected) ** 2).mean(axis=1))
-    return float((difference / np.sqrt((spread**2).mean(axis=1))).max())
-
-
-def compare_points(bundle: Bundle, run: ParityRun, stream: str) -> float:
-    """The share of the stored input values of one stream that this host's inputs do not match."""
-    expected, actual = run.inputs[stream], input_points(network_inputs(bundle, run, stream))
-    levels = 255 * max(bundle.manifest.streams[stream].normalisation.std)
-    return float((np.abs(actual - expected) * levels > INPUT_LEVELS).mean())
+from edge.bundle.parity import load_parity
+from edge.commands.self_check.choice import faults_named, find_out
+from edge.commands.self_check.findings import Finding
+from edge.commands.self_check.parity import check_device
+from edge.devices import DeviceName, open_device
+from edge.devices.inference import Way
 
 
 def verify(path: Path, device_name: str) -> list[str]:
-    """Check a bundle on a device; returns one line for each motion method and each stream.
+    """Check a bundle on a device, whatever was found out earlier; returns one line for each motion
+    method and each stream, and which of the device's ways is right.
 
-    Raises DeviceError if a difference is larger than allowed.
+    Raises DeviceError if none is.
     """
     bundle = load_bundle(path)
     for name in bundle.manifest.files:
         bundle.read(name)
     run = load_parity(bundle)
-    device = open_device(device_name, bundle, flow_wanted=True)
-    try:
-        live = run_live(device, run)
-        lines = _check_flows(bundle, run, live, device.description)
-        for stream in bundle.manifest.streams:
-            lines.append(_check_stream(bundle, run, live, device, stream))
-    finally:
-        device.close()
+    found: list[Finding] = []
+
+    def choose(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> Way:
+        found.append(find_out(name, bundle, ways))
+        return next(way for way in ways if way.name == found[-1].way)
+
+    with closing(open_device(device_name, bundle, flow_wanted=True, choose=choose)) as device:
+        finding = found[-1]
+        with faults_named(finding.device, bundle):
+            lines = check_device(bundle, run, device)
+    if finding.reason:
+        lines.append(f"the networks run as {finding.way}; {finding.reason}")
     return [*lines, f"the bundle is right on {device.description}"]
-
-
-def _check_flows(bundle: Bundle, run: ParityRun, live: LiveRun, description: str) -> list[str]:
-    results = []
-    for spec, expected in run.flows.items():
-        users = [
-            stream
-            for stream, section in bundle.manifest.streams.items()
-            if spec in motions_of([section.input])
-        ]
-        name = f"{spec.method} of {' and '.join(users)}"  # type: ignore[attr-defined]
-        result = compare_flow(name, expected, live.flows[spec])
-        results.append(result)
-        if not result.right:
-            raise DeviceError(
-                f"{bundle.path}: on {description} the flow ({result.name}) to parity frame "
-                f"{result.frame} is wrong: {result.different:.1%} of its bytes differ (allowed: "
-                f"{FLOW_DIFFERENT:.0%}), {result.far:.1%} by more than a level (allowed: "
-                f"{FLOW_FAR:.0%}); do not use this bundle here, and report the device"
-            )
-    return [result.line() for result in results]
-
-
-def _check_stream(
-    bundle: Bundle, run: ParityRun, live: LiveRun, device: Device, stream: str
-) -> str:
-    tolerance = bundle.manifest.parity.tolerance
-    result = compare_scores(run, stream, device.precisions[stream], live.logits[stream])
-    if not result.is_within(tolerance):
-        raise DeviceError(
-            f"{bundle.path}: on {device.description} the {stream} scores of parity sample "
-            f"{result.sample} differ by {result.difference:.3f} (allowed: {tolerance:g}); do not "
-            "use this bundle here, and report the device"
-        )
-    far = compare_points(bundle, run, stream)
-    if not far <= INPUT_FAR:
-        raise DeviceError(
-            f"{bundle.path}: the input of {stream} is wrong as this machine builds it: {far:.0%} "
-            f"of its values differ (allowed: {INPUT_FAR:.0%}); do not use this bundle here, and "
-            "report the machine"
-        )
-    inputs = network_inputs(bundle, replace(run, flows=live.flows), stream)
-    host_logits = np.stack([device.logits(stream, tensor) for tensor in inputs])
-    difference = compare_inputs(live.logits[stream], host_logits)
-    if not difference <= INPUT_DIFFERENCE:
-        raise DeviceError(
-            f"{bundle.path}: on {device.description} the input of {stream} is wrong: its logits "
-            f"differ by {difference:.1%} from those of an input built on the host (allowed: "
-            f"{INPUT_DIFFERENCE:.0%}); do not use this bundle here, and report the device"
-        )
-    input_part = f"input difference {difference:.2%} (allowed: {INPUT_DIFFERENCE:.0%})"
-    return f"{result.line(tolerance)}, {input_part}"

@@ -4,28 +4,38 @@ A device has a motion and an inference back end:
 
 cpu    edge.motion, and a back end of edge.devices.inference: OpenVINO
 cuda   CUDA kernels through pycuda, and TensorRT
+
+Each has ways of computing the networks (INT8, float), of which some may be wrong on a processor.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Bundle
-from edge.bundle.network import Precision
+from edge.devices.inference import InferenceBackEnd, Way
 from edge.errors import DeviceError
-from edge.motion.quantise import FlowBytes
-from edge.spec import Spec
-from edge.video.frames import Frame
+
+if TYPE_CHECKING:  # a process that only computes networks needs none of these
+    from edge.bundle.manifest import Bundle
+    from edge.bundle.network import Precision
+    from edge.motion.quantise import FlowBytes
+    from edge.spec import Spec
+    from edge.video.frames import Frame
 
 logger = logging.getLogger(__name__)
 
 NAMES = ("auto", "cpu", "cuda")
+DeviceName = Literal["cpu", "cuda"]
+# Takes one of a device's ways. Raises DeviceError if none can be used.
+Choose = Callable[[DeviceName, "Bundle", Sequence[Way]], Way]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,38 +101,96 @@ class Device(Protocol):
         """Release the device."""
 
 
+def take_first(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> Way:
+    """A Choose that believes the device."""
+    return ways[0]
+
+
+def take_literal(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> Way:
+    """A Choose of what depends the least on the processor: the last way in the precision of the
+    first one, which on the CPU computes what the file says, as it says it."""
+    return [way for way in ways if way.precision == ways[0].precision][-1]
+
+
 def open_device(
     name: str,
     bundle: Bundle,
     flow_wanted: bool = False,
     precision: Precision | None = None,
+    choose: Choose = take_first,
 ) -> Device:
     """Load a bundle on a device and run everything once, so that nothing is compiled during the
     first frame.
 
     name: cpu, cuda or auto, which is cuda if there is a usable GPU, else cpu. flow_wanted: whether
     `flows` is needed. precision: of all networks; None is INT8, on a GPU the precision of the last
-    `twostream build`. Raises DeviceError if the device does not exist or cannot run the bundle.
+    `twostream build`, unless `choose` takes another. Raises DeviceError if the device does not
+    exist or cannot run the bundle.
     """
     if name not in NAMES:
         raise DeviceError(f"device {name!r} does not exist; devices: {', '.join(NAMES)}")
     from edge.devices.cuda.driver import NO_DRIVER, gpu_fault
 
+    def open_named(name: DeviceName) -> Device:
+        return open_way(name, bundle, flow_wanted, choose(name, bundle, ways(name, precision)))
+
     fault: str | None = None
     if name == "cuda" or (name == "auto" and gpu_fault() != NO_DRIVER):
-        from edge.devices.cuda.device import open_cuda
-
         try:
-            return open_cuda(bundle, flow_wanted, precision)
+            return open_named("cuda")
         except DeviceError as error:
             if name == "cuda":
                 raise
             fault = str(error)
             logger.warning("running on the CPU, because the GPU cannot be used: %s", fault)
-    from edge.devices.cpu import CPUDevice
-
     try:
-        from edge.devices import openvino as back_end
+        return open_named("cpu")
     except DeviceError as error:
         raise DeviceError(str(error) if fault is None else f"{fault}; {error}") from None
-    return CPUDevice(bundle, back_end, precision or "int8")
+
+
+def ways(name: DeviceName, precision: Precision | None) -> tuple[Way, ...]:
+    """The ways of a device to compute networks in `precision`, or in any where that is None, in the
+    order of preference. Raises DeviceError where its library is not installed."""
+    if name == "cpu":
+        return back_end().ways(precision)
+    from edge.devices.cuda import device
+
+    return device.ways(precision)
+
+
+def open_way(name: DeviceName, bundle: Bundle, flow_wanted: bool, way: Way) -> Device:
+    """Open a device that computes networks in one of its ways. Raises DeviceError."""
+    if name == "cuda":
+        from edge.devices.cuda.device import open_cuda
+
+        return open_cuda(bundle, flow_wanted, way.precision)
+    from edge.devices.cpu import CPUDevice
+
+    return CPUDevice(bundle, back_end(), way)
+
+
+def identity(name: DeviceName, bundle: Bundle) -> str:
+    """What computes: processor or GPU, library and version, engines. The same text, the same
+    results. Raises DeviceError if the device cannot be used."""
+    if name == "cpu":
+        import cv2
+        import numba
+
+        from edge.devices.processor import processor
+
+        networks = back_end()
+        libraries = [f"{each.__name__} {each.__version__}" for each in (cv2, numba, np)]
+        with suppress(PackageNotFoundError):  # without it there are no float networks
+            libraries.append(f"onnx {version('onnx')}")
+        return ", ".join([networks.describe(networks.ways(None)[0]), *libraries, processor()])
+    from edge.devices.cuda import device
+
+    return device.identity(bundle)
+
+
+def back_end() -> InferenceBackEnd:
+    """Of the CPU device. Raises DeviceError if its library is not installed."""
+    from edge.devices import openvino as back_end
+
+    return back_end

@@ -31,7 +31,7 @@ from edge.bundle.manifest import Bundle
 from edge.bundle.network import Precision
 from edge.devices import Inference
 from edge.devices.expired import ResultExpiredError
-from edge.devices.inference import InferenceBackEnd, Request
+from edge.devices.inference import InferenceBackEnd, NetworkFile, Request, Way
 from edge.inputs.builder import open_input
 from edge.motion.preprocessor import Preprocessor, Step
 from edge.motion.quantise import FlowBytes
@@ -132,31 +132,37 @@ class CPUSourceContext:
                 requests[name].start()
 
 
+def network_files(bundle: Bundle) -> dict[str, NetworkFile]:
+    """The networks by stream. Raises BundleError if a file cannot be read."""
+    manifest = bundle.manifest
+    return {
+        name: NetworkFile(
+            bundle.read(stream.file),
+            f"{bundle.path}: {stream.file}",
+            (1, stream.input.channels, *manifest.geometry.size_hw),
+            len(manifest.classes),
+        )
+        for name, stream in manifest.streams.items()
+    }
+
+
 class CPUDevice:
     """See edge.devices.Device."""
 
-    def __init__(
-        self, bundle: Bundle, back_end: InferenceBackEnd, precision: Precision = "int8"
-    ) -> None:
+    def __init__(self, bundle: Bundle, back_end: InferenceBackEnd, way: Way) -> None:
         self.manifest = manifest = bundle.manifest
         self._preprocessor = Preprocessor(manifest.geometry, manifest.motions)
         self._networks = {
-            name: back_end.open_network(
-                bundle.read(stream.file),
-                f"{bundle.path}: {stream.file}",
-                (1, stream.input.channels, *manifest.geometry.size_hw),
-                len(manifest.classes),
-                precision,
-            )
-            for name, stream in manifest.streams.items()
+            name: back_end.open_network(file, way) for name, file in network_files(bundle).items()
         }
         self._slots = [
             _Slot({name: network.open_request() for name, network in self._networks.items()})
             for _ in range(IN_FLIGHT)
         ]
         self._inferred = 0  # frames on which networks were started
+        precision: Precision = way.precision or "int8"
         self.precisions: Mapping[str, Precision] = dict.fromkeys(manifest.streams, precision)
-        self.description = f"cpu: {back_end.describe(precision)}"
+        self.description = f"cpu: {back_end.describe(way)}"
         self._warm_up()
 
     def open_context(self) -> CPUSourceContext:

@@ -1,4 +1,4 @@
-"""The interface of an inference back end of the CPU device.
+"""The interface of an inference back end of the CPU device, and the ways of computing networks.
 
 edge/devices/openvino.py implements it. TensorRT's network (edge/devices/cuda/network.py) uses the
 same names for the same things, but takes its input from the GPU's memory.
@@ -6,12 +6,37 @@ same names for the same things, but takes its input from the GPU's memory.
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.network import Precision
+if TYPE_CHECKING:
+    from edge.bundle.network import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way of computing a bundle's networks. Whether a processor's kernels are right and fast is
+    not known from its name, so a run tries them (see edge.commands.self_check).
+
+    name: for people. precision: None is that of the engines that `twostream build` made.
+    """
+
+    name: str
+    precision: Precision | None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFile:
+    """A Q/DQ network of a bundle. name: of its file, for messages. shape: of its input; classes: C
+    of its output (1, C)."""
+
+    onnx: bytes
+    name: str
+    shape: tuple[int, ...]
+    classes: int
 
 
 class Request(Protocol):
@@ -44,14 +69,16 @@ class Network(Protocol):
 class InferenceBackEnd(Protocol):
     """Usually a module."""
 
-    def open_network(
-        self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int, precision: Precision
-    ) -> Network:
-        """Load a Q/DQ network to run in `precision`.
+    def ways(self, precision: Precision | None) -> tuple[Way, ...]:
+        """Its ways of computing networks in `precision`, or in any where that is None: at least
+        one, the fastest first."""
 
-        name: of its file, for messages. shape: of its input; classes: C of its output (1, C).
-        Raises BundleError if it cannot be loaded or does not match shape and classes.
+    def open_network(self, file: NetworkFile, way: Way) -> Network:
+        """Load a network to be computed in one of the ways.
+
+        Raises BundleError if it cannot be loaded or does not match its shape and classes,
+        DeviceError if a library is missing.
         """
 
-    def describe(self, precision: Precision) -> str:
-        """Name and version, and limits of `precision` on this machine."""
+    def describe(self, way: Way) -> str:
+        """Name and version, and the way if it is not the first."""

@@ -4,46 +4,126 @@ from __future__ import annotations
 
 import io
 import platform
-import re
 import sys
+from contextlib import suppress
 from functools import cache
-from pathlib import Path
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.float_onnx import float_onnx
-from edge.bundle.network import INPUT, OUTPUT, Precision
 from edge.bundle.self_contained import check_self_contained
+from edge.bundle.tensor_names import INPUT, OUTPUT
+from edge.devices.compiled_networks import find, keep, key_of
+from edge.devices.inference import NetworkFile, Way
+from edge.devices.processor import processor
 from edge.errors import BundleError, DeviceError
 from edge.installation import install_line
+
+if TYPE_CHECKING:
+    from edge.bundle.network import Precision
 
 # OpenVINO reports its use to Google Analytics if this module is installed; prevent that.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 try:
     import openvino
     from openvino.frontend import FrontEndManager
+    from openvino.passes import ConstantFolding, Manager
 except ImportError as error:
     raise DeviceError(
         f"device cpu: OpenVINO is not installed; run: {install_line('pc')}"
     ) from error
 
 
-def open_network(
-    onnx: bytes, name: str, shape: tuple[int, ...], classes: int, precision: Precision = "int8"
-) -> Network:
-    """See InferenceBackEnd."""
-    if precision != "int8":
-        onnx = float_onnx(onnx, precision)
-    return Network(onnx, name, shape, classes)
+INT8 = Way("int8", "int8")
+FP32 = Way("fp32", "fp32")
+FP16 = Way("fp16", "fp16")
+# Q/DQ computed as the file says, in float, without the transformations that make INT8 kernels of
+# it: right on every processor tried, but slower than float.
+LITERAL = Way("int8 in float arithmetic", "int8")
+_SETTINGS = {
+    "PERFORMANCE_HINT": "LATENCY",
+    "INFERENCE_NUM_THREADS": 1,
+    # with pinning all networks share one core: a fifth fewer frames a second
+    "ENABLE_CPU_PINNING": False,
+    # float layers stay float32, so that scores are the same on every machine
+    "INFERENCE_PRECISION_HINT": "f32",
+}
 
 
-def describe(precision: Precision) -> str:
+def ways(precision: Precision | None) -> tuple[Way, ...]:
+    """See InferenceBackEnd.
+
+    INT8 kernels are the fastest, but x86 without VNNI adds products of bytes in 16 bits, where they
+    saturate, ARM64 without the dot product dies of an illegal instruction, and with SVE2 it gave
+    garbage under emulation (OpenVINO 2026.4). onnxruntime's INT8 kernels are right, but here they
+    take 24 ms for the demo bundle's RGB network, where FP32 takes 9 and INT8 4: no way for them.
+    """
+    if precision is None:
+        return INT8, FP32, LITERAL
+    return tuple(way for way in (INT8, LITERAL, FP32, FP16) if way.precision == precision)
+
+
+def open_network(file: NetworkFile, way: Way) -> Network:
+    """See InferenceBackEnd. What was compiled on this machine before is not compiled again."""
+    depends_on = (openvino.__version__, sorted(_SETTINGS.items()), processor())
+    digest = sha256(file.onnx).hexdigest()
+    key = key_of([digest, file.shape, file.classes, way.name, *depends_on])
+    if (blob := find(key)) is not None:
+        # RuntimeError: it does not like what it has exported itself
+        with suppress(RuntimeError):
+            return Network(_core().import_model(blob, "CPU", _settings(way)), file)
+    network = compile_network(file, way)
+    keep(key, network.export())
+    return network
+
+
+def compile_network(file: NetworkFile, way: Way = INT8) -> Network:
+    """Like `open_network`, but nothing is kept."""
+    try:
+        onnx = file.onnx
+        if way.precision in ("fp16", "fp32"):
+            onnx = float_onnx(onnx, way.precision)
+        check_self_contained(onnx)
+        model = read_onnx(onnx)
+        _check_model(model, file.shape, file.classes)
+        if way == LITERAL:
+            # or else float32 times bytes is a kernel of its own, which x86 without AVX-512 lacks
+            passes = Manager()
+            passes.register_pass(ConstantFolding())
+            passes.run_passes(model)
+        return Network(_core().compile_model(model, "CPU", _settings(way)), file)
+    except BundleError as error:
+        raise BundleError(f"{file.name}: {error}") from None
+    except DeviceError:
+        raise
+    except Exception as error:  # the reader of ONNX has exceptions of its own
+        raise BundleError(f"{file.name}: OpenVINO cannot load it ({_last_line(error)})") from None
+
+
+def _settings(way: Way) -> dict[str, Any]:
+    return _SETTINGS | ({"LP_TRANSFORMS_MODE": False} if way == LITERAL else {})
+
+
+def _check_model(model: openvino.Model, shape: tuple[int, ...], classes: int) -> None:
+    """Give the input its shape. Raises BundleError if the output does not fit."""
+    if [o.any_name for o in model.inputs + model.outputs] != [INPUT, OUTPUT]:
+        raise BundleError(f"needs one input {INPUT!r} and one output {OUTPUT!r}")
+    model.reshape({INPUT: shape})
+    output, expected = model.output(0), (shape[0], classes)
+    # a size that depends on the values of the input is dynamic
+    if output.partial_shape.is_dynamic or tuple(output.shape) != expected:
+        raise BundleError(f"gives {output.partial_shape}, the manifest says {expected}")
+    if output.element_type != openvino.Type.f32:
+        raise BundleError(f"gives {output.element_type}, not float32")
+
+
+def describe(way: Way) -> str:
     """See InferenceBackEnd."""
     text = f"OpenVINO {openvino.__version__.split('-')[0]}, {platform.machine()}"
-    if precision != "int8":
-        return f"{text}, {precision}"
-    return f"{text} without VNNI: INT8 computed in float" if _int8_saturates() else text
+    return text if way == INT8 else f"{text}, {way.name}"
 
 
 @cache
@@ -51,17 +131,6 @@ def _core() -> openvino.Core:
     """One for the process: each core installs a signal stack and, when it is deleted, restores the
     previous one, which may be gone by then. The next Ctrl-C would crash (OpenVINO 2026.4)."""
     return openvino.Core()
-
-
-@cache
-def _int8_saturates() -> bool:
-    """Whether this CPU adds products of bytes in 16 bits, as x86 without VNNI does: scores of INT8
-    networks are then wrong by several tenths, without any warning.
-    """
-    if platform.machine() != "x86_64":
-        return False
-    flags = Path("/proc/cpuinfo").read_text()
-    return not re.search(r"\b(avx512_vnni|avx_vnni|amx_int8)\b", flags)
 
 
 def read_onnx(onnx: bytes) -> openvino.Model:
@@ -85,43 +154,16 @@ def _cannot_run(name: str, error: Exception) -> BundleError:
 class Network:
     """See edge.devices.inference.Network."""
 
-    def __init__(self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int) -> None:
-        self._name, self._shape = name, shape
-        try:
-            check_self_contained(onnx)
-        except BundleError as error:
-            raise BundleError(f"{name}: {error}") from None
-        try:
-            model = read_onnx(onnx)
-            if [o.any_name for o in model.inputs + model.outputs] != [INPUT, OUTPUT]:
-                raise BundleError(f"{name}: needs one input {INPUT!r} and one output {OUTPUT!r}")
-            model.reshape({INPUT: shape})
-            output, expected = model.output(0), (shape[0], classes)
-            # a size that depends on the values of the input is dynamic
-            if output.partial_shape.is_dynamic or tuple(output.shape) != expected:
-                raise BundleError(
-                    f"{name}: gives {output.partial_shape}, the manifest says {expected}"
-                )
-            if output.element_type != openvino.Type.f32:
-                raise BundleError(f"{name}: gives {output.element_type}, not float32")
-            self._compiled: openvino.CompiledModel | None = _core().compile_model(
-                model,
-                "CPU",
-                {
-                    "PERFORMANCE_HINT": "LATENCY",
-                    "INFERENCE_NUM_THREADS": 1,
-                    # with pinning all networks share one core: a fifth fewer frames a second
-                    "ENABLE_CPU_PINNING": False,
-                    # float layers stay float32, so that scores are the same on every machine
-                    "INFERENCE_PRECISION_HINT": "f32",
-                }
-                # computes Q/DQ literally: slower, but correct
-                | ({"LP_TRANSFORMS_MODE": False} if _int8_saturates() else {}),
-            )
-        except BundleError:
-            raise
-        except Exception as error:  # the reader of ONNX has exceptions of its own
-            raise BundleError(f"{name}: OpenVINO cannot load it ({_last_line(error)})") from None
+    def __init__(self, compiled: openvino.CompiledModel, file: NetworkFile) -> None:
+        self._name, self._shape = file.name, file.shape
+        self._compiled: openvino.CompiledModel | None = compiled
+
+    def export(self) -> bytes:
+        """The compiled network, for OpenVINO's import_model on the same processor."""
+        assert self._compiled is not None
+        stream = io.BytesIO()
+        self._compiled.export_model(stream)
+        return stream.getvalue()
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(1, channels, H, W) -> (1, C) logits, synchronously. Raises BundleError if it fails."""

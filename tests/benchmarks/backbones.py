@@ -18,7 +18,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from edge.bundle.network import INPUT, OUTPUT
+from edge.bundle.tensor_names import INPUT, OUTPUT
 from edge.motion.spec import PRESETS
 from export.graph import export_graph
 from train.data.clips import Clip

@@ -20,9 +20,10 @@ import numpy as np
 import onnx
 
 from edge.bundle.manifest import Bundle, load_bundle
-from edge.bundle.network import INPUT, OUTPUT
+from edge.bundle.tensor_names import INPUT, OUTPUT
 from edge.devices import open_device
-from edge.devices.openvino import open_network
+from edge.devices.inference import NetworkFile
+from edge.devices.openvino import compile_network
 from tests.benchmarks.kernels import BOARDS, LAUNCH_S, Board, cost, frame_launches
 from tests.benchmarks.result import write_result
 from tests.support.paths import REPOSITORY
@@ -145,7 +146,7 @@ def _int8_rate() -> float:
         constants,
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)])
-    network = open_network(model.SerializeToString(), "rate", shape, channels)
+    network = compile_network(NetworkFile(model.SerializeToString(), "rate", shape, channels))
     tensor_in = np.ones(shape, np.float32)
     times = []
     for _ in range(10):

@@ -25,7 +25,7 @@ import timm
 import torch
 
 from edge.bundle.manifest import Bundle, load_bundle
-from edge.bundle.network import INPUT
+from edge.bundle.tensor_names import INPUT
 from edge.commands.bench.clip import write_bench_clip
 from edge.devices import open_device
 from edge.sources.source import open_source

@@ -30,8 +30,10 @@ from calibration.onnx_file import load_model
 from calibration.quantise import calibrate
 from calibration.samples import Samples, draw_samples
 from calibration.sensitivity import compare_scores
-from edge.bundle.network import INPUT, NetworkSpec
-from edge.devices.openvino import open_network
+from edge.bundle.network import NetworkSpec
+from edge.bundle.tensor_names import INPUT
+from edge.devices.inference import NetworkFile
+from edge.devices.openvino import compile_network
 from train.data.cache import fill_cache, open_cache
 from train.data.dataset import open_dataset
 from train.data.snippets import evenly_spaced, tensor_at
@@ -142,7 +144,8 @@ def measure(file: Path, data: Path, cache: Path) -> dict[str, Any]:
 
 def _median_ms(model: onnx.ModelProto, spec: NetworkSpec, inputs: Inputs) -> float:
     shape = (1, spec.channels, *spec.geometry.size_hw)
-    network = open_network(model.SerializeToString(), "it", shape, len(spec.classes))
+    file = NetworkFile(model.SerializeToString(), "it", shape, len(spec.classes))
+    network = compile_network(file)
     times = []
     for sample in inputs[:40]:
         started = time.perf_counter()

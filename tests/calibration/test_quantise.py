@@ -18,9 +18,10 @@ from calibration.placement import activations, place
 from calibration.quantise import quantise_model
 from calibration.ranges import METHODS, clipping_range
 from calibration.sensitivity import compare_scores, run_model
-from edge.bundle.network import INPUT
+from edge.bundle.tensor_names import INPUT
 from edge.decision.fusion import softmax
-from edge.devices.openvino import open_network
+from edge.devices.inference import NetworkFile
+from edge.devices.openvino import compile_network
 from edge.errors import ExportError
 from tests.support.networks import CLASSES, STREAMS, moving_patterns, residual_network
 
@@ -37,7 +38,8 @@ def test_int8_stays_close_to_fp32_in_both_runtimes(
     samples = moving_patterns(stream, 10)[6:]  # none of those that set the ranges
     wanted = softmax(run_model(reference, samples), 1.0)
     shape = (1, spec.channels, 224, 224)
-    openvino = open_network(quantised.SerializeToString(), stream, shape, len(CLASSES))
+    file = NetworkFile(quantised.SerializeToString(), stream, shape, len(CLASSES))
+    openvino = compile_network(file)
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", "1")  # no sums that saturate
     session = onnxruntime.InferenceSession(quantised.SerializeToString(), options)

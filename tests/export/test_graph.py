@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from calibration.onnx_file import load_model, write_model
-from edge.bundle.network import INPUT, METADATA_KEY, OUTPUT
+from edge.bundle.network import METADATA_KEY
+from edge.bundle.tensor_names import INPUT, OUTPUT
 from edge.errors import ExportError
 from export.graph import export_graph
 from tests.support.networks import STREAMS, make_network, make_spec, moving_patterns

@@ -254,6 +254,7 @@ def test_the_device_is_verified_from_the_frame_on(
     for line in lines:
         report("verify", line)
     assert "the bundle is right on cuda" in lines[-1]
+    assert not any("the networks run as" in line for line in lines)
 
 
 @needs_tensorrt

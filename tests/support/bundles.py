@@ -19,8 +19,8 @@ from edge.bundle.manifest import (
     sha256,
     write_manifest,
 )
-from edge.bundle.network import INPUT, OUTPUT
 from edge.bundle.parity import write_parity
+from edge.bundle.tensor_names import INPUT, OUTPUT
 from edge.inputs.flow_stack import FlowInput
 from edge.inputs.rgb import RGBInput
 from edge.motion.spec import PRESETS

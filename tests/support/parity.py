@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import cv2
 import numpy as np
 
 from edge.bundle.manifest import Bundle, Manifest, load_bundle, sha256, write_manifest
-from edge.bundle.parity import write_parity
+from edge.bundle.parity import load_parity, write_parity
+from edge.commands.self_check.parity import check_device
+from edge.devices import open_device
 from edge.video.frames import Frame
 from export.parity import make_parity
 from tests.support.paths import REPOSITORY
@@ -78,6 +81,13 @@ def copy_with_parity(
     if change is not None:
         bundle = change_manifest(bundle, change)
     return with_parity(bundle)
+
+
+def check_here(bundle: Bundle, name: str) -> list[str]:
+    """What `twostream verify` finds out in a process of its own, in this one: with its patches and
+    doubles. Raises DeviceError where the device is wrong."""
+    with closing(open_device(name, bundle, flow_wanted=True)) as device:
+        return check_device(bundle, load_parity(bundle), device)
 
 
 def little_flow(raw: Json) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import onnx
 
-from edge.bundle.network import INPUT
+from edge.bundle.tensor_names import INPUT
 from tests.support.tensorrt_guard import Guarded
 
 MAGIC = b"tensorrt double "

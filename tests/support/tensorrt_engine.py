@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx
 
-from edge.bundle.network import INPUT, OUTPUT
+from edge.bundle.tensor_names import INPUT, OUTPUT
 from tests.support.tensorrt_builder import MAGIC
 from tests.support.tensorrt_guard import Guarded
 
@@ -161,9 +161,10 @@ def _host_array(address: int, shape: tuple[int, ...]) -> np.ndarray:
 def _cpu_network(data: bytes, shape: tuple[int, ...], classes: int) -> Callable[..., Any]:
     """Q/DQ networks on OpenVINO, the variants without on onnxruntime."""
     if b"QuantizeLinear" in data:
-        from edge.devices.openvino import open_network
+        from edge.devices.inference import NetworkFile
+        from edge.devices.openvino import compile_network
 
-        return open_network(data, "the double's network", shape, classes).infer
+        return compile_network(NetworkFile(data, "the double's network", shape, classes)).infer
     import onnxruntime
 
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])

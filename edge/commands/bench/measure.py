@@ -22,6 +22,7 @@ import psutil
 
 from edge.bundle.manifest import Bundle, Manifest, load_bundle
 from edge.bundle.network import Precision
+from edge.commands.self_check.choice import choose_way
 from edge.decision.label import RUNNING, Label
 from edge.decision.recognizer import Recognizer, RunConfig, label_frame, label_video
 from edge.decision.statistics import Histogram
@@ -110,7 +111,7 @@ def measure(request: Request) -> dict[str, Any]:
     """Raises TwostreamError if there is nothing to be measured."""
     bundle = load_bundle(request.bundle)
     (spec,) = parse_sources([request.source])
-    device = open_device(request.device, bundle, precision=request.precision)
+    device = open_device(request.device, bundle, precision=request.precision, choose=choose_way)
     try:
         run = _watch if spec.live else _read
         warm = _Meter(bundle.manifest)

@@ -6,6 +6,7 @@ check.py     the result of one check
 board.py     the board: release, power, memory
 python.py    the Python environment and what the CPU device needs
 video.py     GStreamer and the board's video hardware
+networks.py  what was found out about bundles here
 gpu.py       driver, compiler, TensorRT, pycuda, DLA
 report.py    runs all checks and prints a line for each
 

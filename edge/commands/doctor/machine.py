@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 
 from edge.commands.doctor.elements import ELEMENTS
+from edge.commands.self_check.findings import Finding, findings
 from edge.devices.cuda.kernels.precompiled import precompiled_targets
 
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -134,7 +135,7 @@ class Machine:
     same of SYSTEM_MODULES in the distribution's own Python. gstreamer: its version, its elements
     and why some do not load, as JSON. cuda: what the driver library reports, as JSON.
     clock_range_mhz: lowest and highest clock of the first core; None: unknown. kernels: the targets
-    of those that this package has compiled.
+    of those that this package has compiled. findings: about bundles, the newest first.
     """
 
     architecture: str
@@ -151,6 +152,7 @@ class Machine:
     gstreamer: Answer
     cuda: Answer
     kernels: frozenset[str] = frozenset()
+    findings: tuple[Finding, ...] = ()
 
     def read(self, path: str) -> str:
         """A file's text, or nothing."""
@@ -226,6 +228,7 @@ def look_at_machine() -> Machine:
         gstreamer=gstreamer,
         cuda=answers_by_name["cuda"],
         kernels=precompiled_targets(),
+        findings=tuple(findings()),
     )
 
 

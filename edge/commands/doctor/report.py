@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from rich.text import Text
 
-from edge.commands.doctor import board, gpu, python, video
+from edge.commands.doctor import board, gpu, networks, python, video
 from edge.commands.doctor.check import BOTH, Check, DeviceName, with_load_order
 from edge.commands.doctor.machine import Machine, look_at_machine
 from edge.text import LineConsole, printable
@@ -23,6 +23,7 @@ CHECKS: tuple[Callable[[Machine], Check], ...] = (
     python.check_numba,
     python.check_openvino,
     python.check_web,
+    networks.check_networks,
     gpu.check_driver,
     gpu.check_tensorrt,
     gpu.check_toolkit,

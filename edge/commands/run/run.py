@@ -12,6 +12,7 @@ from edge.bundle.manifest import Bundle, load_bundle
 from edge.commands.run.options import RunOptions
 from edge.commands.run.session import Session, read, watch
 from edge.commands.run.signals import SignalRequests
+from edge.commands.self_check.choice import choose_way
 from edge.devices import open_device
 from edge.errors import OutputError
 from edge.outputs.annotator import Annotator
@@ -113,7 +114,7 @@ def _open(
     flow_wanted = (
         outputs.pictured or options.config.standby_after_s is not None or reload is not None
     )
-    device = open_device(options.device, bundle, flow_wanted)
+    device = open_device(options.device, bundle, flow_wanted, choose=choose_way)
     stack.callback(device.close)
     # before the cameras: waiting for one must not make systemd restart the service
     opened.append(stack.enter_context(SystemdNotifier()))

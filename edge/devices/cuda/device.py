@@ -16,6 +16,7 @@ waits when it reuses a slot (pinned memory and events), two frames later.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -26,11 +27,12 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import Bundle, Manifest
 from edge.bundle.network import Precision
-from edge.devices.cuda.driver import Driver, load_driver
+from edge.devices.cuda.driver import Driver, find_gpu, load_driver
 from edge.devices.cuda.kernels.flow_plan import FLOW_PLANS
 from edge.devices.cuda.network import Network
 from edge.devices.cuda.shared import SharedResources
 from edge.devices.cuda.source_context import CUDASourceContext
+from edge.devices.inference import Way
 from edge.devices.tensorrt.builder import BuildConfig
 from edge.devices.tensorrt.get_or_build import (
     engine_folder,
@@ -47,6 +49,8 @@ from edge.video.frames import Frame
 logger = logging.getLogger(__name__)
 
 DEFAULT = BuildConfig(precision="int8", dla_core=None, workspace_mb=None)
+AS_BUILT = Way("the engines of the last build", None)
+FP16, FP32 = Way("fp16", "fp16"), Way("fp32", "fp32")  # building these takes minutes
 
 
 class CUDADevice:
@@ -79,6 +83,26 @@ class CUDADevice:
             return
         with self._shared.driver:
             self.cleanup.close()
+
+
+def ways(precision: Precision | None) -> tuple[Way, ...]:
+    """See edge.devices.ways."""
+    return (AS_BUILT, FP16, FP32) if precision is None else (Way(precision, precision),)
+
+
+def identity(bundle: Bundle) -> str:
+    """See edge.devices.identity. Engines are told apart by when they were written."""
+    gpu, cuda = find_gpu()
+    there = sorted(
+        f"{path.name} {path.stat().st_mtime_ns}"
+        for pattern in ("*.plan", "tuning-*.json")
+        for path in engine_folder(bundle).glob(pattern)
+    )
+    engines = hashlib.sha256("\n".join(there).encode()).hexdigest()[:16]
+    return (
+        f"TensorRT {load_tensorrt().__version__}, CUDA {cuda}, {gpu.name}, sm "
+        f"{gpu.compute_capability}, {gpu.multiprocessors} multiprocessors, engines {engines}"
+    )
 
 
 def open_cuda(bundle: Bundle, flow_wanted: bool, precision: Precision | None) -> CUDADevice:

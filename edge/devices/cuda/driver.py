@@ -128,11 +128,8 @@ def _release_primary_context(context: Any) -> None:
     context.detach()
 
 
-def load_driver() -> Driver:
-    """The first GPU, with the kernels compiled.
-
-    Raises DeviceError if there is no GPU, no pycuda, or the kernels cannot be compiled.
-    """
+def _load_pycuda() -> Any:
+    """pycuda.driver. Raises DeviceError if there is no GPU or no pycuda."""
     fault = gpu_fault()
     if fault is not None:
         raise DeviceError(f"device cuda: {fault}; use --device cpu, and see: twostream doctor")
@@ -143,6 +140,32 @@ def load_driver() -> Driver:
             f"device cuda: pycuda cannot be used ({error}); run: sudo apt install {PYCUDA_NEEDS} "
             f"&& export PATH={_CUDA_FOLDER}:$PATH && {install_line('jetson')}"
         ) from None
+    return cuda
+
+
+def find_gpu() -> tuple[GPU, int]:
+    """The first GPU, and the driver's version of CUDA, 12060 for 12.6. Raises DeviceError if there
+    is none that can be used."""
+    cuda = _load_pycuda()
+    try:
+        device, _ = _primary_context(cuda)
+        return _gpu(cuda, device), int(cuda.get_driver_version())
+    except cuda.Error as error:
+        raise _device_error(error) from None
+
+
+def _gpu(cuda: Any, device: Any) -> GPU:
+    major, minor = device.compute_capability()
+    count = device.get_attribute(cuda.device_attribute.MULTIPROCESSOR_COUNT)
+    return GPU(device.name(), f"{major}.{minor}", count)
+
+
+def load_driver() -> Driver:
+    """The first GPU, with the kernels compiled.
+
+    Raises DeviceError if there is no GPU, no pycuda, or the kernels cannot be compiled.
+    """
+    cuda = _load_pycuda()
     try:
         driver = Driver(cuda, *_primary_context(cuda))
     except cuda.Error as error:
@@ -184,17 +207,14 @@ class Driver:
     """
 
     def __init__(self, cuda: Any, device: Any, context: Any) -> None:
-        attribute = cuda.device_attribute
-        major, minor = device.compute_capability()
-        count = device.get_attribute(attribute.MULTIPROCESSOR_COUNT)
-        self.gpu = GPU(device.name(), f"{major}.{minor}", count)
-        self.integrated = bool(device.get_attribute(attribute.INTEGRATED))
+        self.gpu = _gpu(cuda, device)
+        self.integrated = bool(device.get_attribute(cuda.device_attribute.INTEGRATED))
         self.kernels = ""
         self.closed = False
         self._cuda, self._context = cuda, context
         self._thread = threading.current_thread()
         self._owned: list[Any] = []  # whatever has to be released while the context is current
-        self._capability = major * 10 + minor
+        self._capability = int(self.gpu.compute_capability.replace(".", ""))
         self._launchers: dict[str, Any] = {}
 
     def __enter__(self) -> Driver:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from edge.bundle.network import INPUT, OUTPUT
+from edge.bundle.tensor_names import INPUT, OUTPUT
 from edge.devices.tensorrt.version import begin_log, no_gpu, without_collection
 from edge.errors import BundleError, DeviceError
 

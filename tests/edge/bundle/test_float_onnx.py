@@ -19,7 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 from calibration.placement import place
 from edge.bundle.float_onnx import activation_scales, float_onnx
 from edge.bundle.manifest import Bundle, load_bundle
-from edge.devices.openvino import open_network
+from edge.devices.inference import NetworkFile
+from edge.devices.openvino import compile_network
 from edge.devices.tensorrt.builder import BuildConfig, build_engine
 from edge.devices.tensorrt.dla import calibration_cache, tensor_scales
 from edge.errors import BundleError, DeviceError
@@ -54,7 +55,8 @@ def op_types(data: bytes) -> set[str]:
 @pytest.mark.parametrize("stream", STREAMS)
 def test_variants_score_as_the_int8_network(stream: str, bundle: Bundle) -> None:
     data, inputs = bundle.read(f"{stream}.onnx"), inputs_of(bundle, stream)
-    network = open_network(data, stream, (1, *inputs.shape[1:]), len(bundle.manifest.classes))
+    classes = len(bundle.manifest.classes)
+    network = compile_network(NetworkFile(data, stream, (1, *inputs.shape[1:]), classes))
     int8 = softmax(np.concatenate([network.infer(batch[None]) for batch in inputs]))
     fp32 = softmax(run(float_onnx(data, "fp32"), inputs))
     fp16 = softmax(run(float_onnx(data, "fp16"), inputs))

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edge.bundle.network import INPUT, OUTPUT
+from edge.bundle.tensor_names import INPUT, OUTPUT
 from tests.support.command import assert_refused, twostream
 from tests.support.manifests import with_network
 

@@ -14,9 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calibration.onnx_file import read_model
 from edge.bundle.float_onnx import float_onnx
-from edge.bundle.network import INPUT, OUTPUT
 from edge.bundle.self_contained import check_self_contained
-from edge.devices.openvino import open_network
+from edge.bundle.tensor_names import INPUT, OUTPUT
+from edge.devices.inference import NetworkFile
+from edge.devices.openvino import compile_network
 from edge.errors import BundleError, ExportError
 
 OUTSIDE = "is in another file"
@@ -92,7 +93,7 @@ def test_a_tensor_outside_is_found_wherever_it_may_stand(place: str, tmp_path: P
     with pytest.raises(BundleError, match=OUTSIDE):
         check_self_contained(data)
     with pytest.raises(BundleError, match=rf"^b: spatial\.onnx: a tensor .* {OUTSIDE}"):
-        open_network(data, "b: spatial.onnx", (1, 4), 4)
+        compile_network(NetworkFile(data, "b: spatial.onnx", (1, 4), 4))
     with pytest.raises(BundleError, match=OUTSIDE):
         float_onnx(data, "fp32")
     file = tmp_path / "model.onnx"
@@ -185,7 +186,7 @@ def test_what_two_parsers_read_differently_is_refused(how: str) -> None:
     with pytest.raises(BundleError, match=rf"not readable ONNX|{OUTSIDE}"):
         check_self_contained(data)
     with pytest.raises(BundleError, match=r"^b: "):
-        open_network(data, "b", (1, 4), 4)
+        compile_network(NetworkFile(data, "b", (1, 4), 4))
 
 
 def test_a_tensor_in_two_parts_is_joined() -> None:

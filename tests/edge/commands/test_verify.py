@@ -13,7 +13,6 @@ import pytest
 
 from edge.bundle.manifest import Bundle, load_bundle, sha256, write_manifest
 from edge.bundle.parity import load_parity, write_parity
-from edge.commands.verify import verify
 from edge.devices.cuda.kernels import device_plan, launches
 from edge.errors import DeviceError
 from edge.inputs import flow_stack, rgb
@@ -21,7 +20,7 @@ from edge.motion import tvl1
 from edge.video.frames import Frame, Geometry, center_crop, resize_to_model, yuv_coefficients
 from tests.support.bundles import STREAMS, write_bundle
 from tests.support.cuda.gpu import Plug
-from tests.support.parity import copy_with_parity, little_flow
+from tests.support.parity import check_here, copy_with_parity, little_flow
 
 Patch = pytest.MonkeyPatch
 
@@ -98,9 +97,9 @@ def v_before_u(patch: Patch) -> None:
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        (shifted, "tvl1 flow to parity frame"),
-        (cut_luma, "tvl1 flow to parity frame"),
-        (cut_flow, "tvl1 flow to parity frame"),
+        (shifted, "flow .tvl1 of temporal. to parity frame"),
+        (cut_luma, "flow .tvl1 of temporal. to parity frame"),
+        (cut_flow, "flow .tvl1 of temporal. to parity frame"),
         (other_matrix, "input of spatial is wrong as this machine builds it"),
         (blue_first, "spatial"),
         (newest_first, "temporal"),
@@ -112,7 +111,7 @@ def test_small_faults_of_the_cpu_device_are_found(
 ) -> None:
     fault(monkeypatch)
     with pytest.raises(DeviceError, match=says):
-        verify(bundle.path, "cpu")
+        check_here(bundle, "cpu")
 
 
 # CUDA ---------------------------------------------------------------------------------------------
@@ -120,13 +119,13 @@ def test_small_faults_of_the_cpu_device_are_found(
 LUMA = "rintf(area_mean(luma, pitch, rows[y], columns[x]))"
 BLUE = "rintf(area_mean(u, pitch, rows[y], columns[x]))"
 FAULTS = {  # name: file, what stands there, what would be wrong, what verify says
-    "luma cut": ("preprocess.cu", LUMA, LUMA.replace("rintf", "floorf"), "tvl1 flow"),
-    "luma not rounded": ("preprocess.cu", LUMA, LUMA.removeprefix("rintf"), "tvl1 flow"),
+    "luma cut": ("preprocess.cu", LUMA, LUMA.replace("rintf", "floorf"), "flow .tvl1"),
+    "luma not rounded": ("preprocess.cu", LUMA, LUMA.removeprefix("rintf"), "flow .tvl1"),
     "luma a pixel off": (
         "preprocess.cu",
         LUMA,
         LUMA.replace("columns[x]", "columns[min(x + 1, width - 1)]"),
-        "tvl1 flow",
+        "flow .tvl1",
     ),
     "chroma cut": ("preprocess.cu", BLUE, BLUE.replace("rintf", "floorf"), "spatial"),
     "chroma a pixel off": (
@@ -147,7 +146,7 @@ FAULTS = {  # name: file, what stands there, what would be wrong, what verify sa
         "= (luma[min(at + 1, plane - 1)]",
         "spatial",
     ),
-    "flow cut": ("stack.cu", "(level + 0.5f)", "level", "tvl1 flow"),
+    "flow cut": ("stack.cu", "(level + 0.5f)", "level", "flow .tvl1"),
     "newest first": (
         "stack.cu",
         "(oldest + flow) % slots",
@@ -178,7 +177,7 @@ def test_small_faults_of_a_cuda_kernel_are_found(
     (tmp_path / file).write_text(text.replace(right, wrong))
     monkeypatch.setattr(launches, "FOLDER", tmp_path)
     with pytest.raises(DeviceError, match=says):
-        verify(bundle.path, "cuda")
+        check_here(bundle, "cuda")
 
 
 @pytest.mark.slow
@@ -188,7 +187,7 @@ def test_the_wrong_colour_matrix_on_a_gpu_is_found(
     plug()
     monkeypatch.setattr(device_plan, "yuv_coefficients", lambda matrix: yuv_coefficients("bt709"))
     with pytest.raises(DeviceError, match="the input of spatial is wrong"):
-        verify(bundle.path, "cuda")
+        check_here(bundle, "cuda")
 
 
 # What is right ------------------------------------------------------------------------------------
@@ -202,12 +201,11 @@ def test_bundles_of_any_streams_pass(streams: str, device: str, tmp_path: Path, 
     small = write_bundle(tmp_path / "b", STREAMS[streams])
     if device == "cuda":
         plug()
-    lines = verify(small.path, device)
-    flows, rest = lines[: len(small.manifest.motions)], lines[len(small.manifest.motions) : -1]
+    lines = check_here(small, device)
+    flows, rest = lines[: len(small.manifest.motions)], lines[len(small.manifest.motions) :]
     assert all(line.startswith("tvl1 of ") for line in flows)
     assert len({line.partition("flows")[0] for line in flows}) == len(flows)  # each has its name
     assert [line.split()[0] for line in rest] == list(small.manifest.streams)
-    assert f"the bundle is right on {device}" in lines[-1]
 
 
 @pytest.mark.slow
@@ -215,9 +213,9 @@ def test_bundles_of_any_streams_pass(streams: str, device: str, tmp_path: Path, 
 def test_the_demo_bundle_passes(device: str, bundle: Bundle, plug: Plug) -> None:
     if device == "cuda":
         plug()
-    lines = verify(bundle.path, device)
-    assert [line.split()[0] for line in lines[:-1]] == ["tvl1", "spatial", "temporal"]
-    assert all("same top-1 3 of 3" in line for line in lines[1:-1])
+    lines = check_here(bundle, device)
+    assert [line.split()[0] for line in lines] == ["tvl1", "spatial", "temporal"]
+    assert all("same top-1 3 of 3" in line for line in lines[1:])
 
 
 @pytest.mark.slow
@@ -237,4 +235,4 @@ def test_wrong_scores_of_a_network_are_found(
     }
     write_manifest(bundle.path, bundle.manifest.model_copy(update={"files": hashes}))
     with pytest.raises(DeviceError, match=f"the {stream} scores of parity sample 2 differ"):
-        verify(load_bundle(bundle.path).path, "cpu")
+        check_here(load_bundle(bundle.path), "cpu")

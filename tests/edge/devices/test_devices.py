@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from edge.bundle.float_onnx import float_onnx
 from edge.bundle.manifest import Bundle, load_bundle
-from edge.bundle.network import INPUT, OUTPUT, Precision
+from edge.bundle.network import Precision
 from edge.bundle.parity import load_parity
+from edge.bundle.tensor_names import INPUT, OUTPUT
 from edge.devices import InferenceFuture, open_device
 from edge.devices.cpu import IN_FLIGHT, CPUDevice
 from edge.devices.expired import ResultExpiredError
-from edge.devices.openvino import open_network
+from edge.devices.inference import NetworkFile, Way
+from edge.devices.openvino import FP32, compile_network
 from edge.errors import BundleError
 from edge.inputs.builder import build_input
 from edge.motion.preprocessor import Preprocessor
@@ -225,19 +227,20 @@ class OnnxRuntimeNetwork:
 class OnnxRuntimeBackEnd:
     """A third back end: what one has to bring."""
 
-    def open_network(
-        self, onnx: bytes, name: str, shape: tuple[int, ...], classes: int, precision: Precision
-    ) -> OnnxRuntimeNetwork:
-        return OnnxRuntimeNetwork(onnx if precision == "int8" else float_onnx(onnx, "fp32"), shape)
+    def ways(self, precision: Precision | None) -> tuple[Way, ...]:
+        return (FP32,)
 
-    def describe(self, precision: Precision) -> str:
-        return f"onnxruntime, {precision}"
+    def open_network(self, file: NetworkFile, way: Way) -> OnnxRuntimeNetwork:
+        return OnnxRuntimeNetwork(float_onnx(file.onnx, "fp32"), file.shape)
+
+    def describe(self, way: Way) -> str:
+        return f"onnxruntime, {way.name}"
 
 
 def test_another_back_end_takes_its_place(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "b", STREAMS["three"])
     frames = noise_frames(bundle.manifest.history + 1, (96, 128))
-    mine, found = CPUDevice(bundle, OnnxRuntimeBackEnd(), "fp32"), []
+    mine, found = CPUDevice(bundle, OnnxRuntimeBackEnd(), FP32), []
     for device in (mine, open_device("cpu", bundle, precision="fp32")):
         context = device.open_context()
         for frame in frames:
@@ -249,7 +252,7 @@ def test_another_back_end_takes_its_place(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_network_is_named() -> None:
     with pytest.raises(BundleError, match=r"x\.onnx: the network is not readable ONNX"):
-        open_network(b"not a network", "x.onnx", (1, 3, 224, 224), 8)
+        compile_network(NetworkFile(b"not a network", "x.onnx", (1, 3, 224, 224), 8))
 
 
 @pytest.mark.slow
@@ -279,11 +282,13 @@ def test_ctrl_c_after_networks_are_gone_is_only_a_signal(demo_bundle: Path) -> N
     """OpenVINO changes the signal stack; with a core for each network the process died here."""
     code = (
         "import gc, signal\nfrom pathlib import Path\n"
-        "from edge.devices.openvino import open_network\n"
+        "from edge.devices.inference import NetworkFile\n"
+        "from edge.devices.openvino import compile_network\n"
         "signal.signal(signal.SIGINT, lambda *_: print('told'))\n"
         f"folder = Path({str(demo_bundle)!r})\n"
-        "made = [open_network((folder / f'{name}.onnx').read_bytes(), name, (1, n, 224, 224), 8)\n"
-        "        for name, n in (('spatial', 3), ('temporal', 20))]\n"
+        "made = [\n"
+        "    compile_network(NetworkFile(data.read_bytes(), data.name, (1, n, 224, 224), 8))\n"
+        "    for data, n in ((folder / 'spatial.onnx', 3), (folder / 'temporal.onnx', 20))\n]\n"
         "while made:\n    del made[0]\n    gc.collect()\n"
         "signal.raise_signal(signal.SIGINT)\n"
     )

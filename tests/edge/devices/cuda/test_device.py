@@ -18,7 +18,6 @@ import pytest
 
 from edge.bundle.manifest import Bundle
 from edge.commands.build import BuildOptions, build
-from edge.commands.verify import verify
 from edge.devices import Device, open_device
 from edge.devices.cuda.driver import NO_DRIVER, _primary_context, open_driver
 from edge.devices.cuda.kernels.launches import FILES
@@ -42,7 +41,7 @@ from tests.support.cuda.gpu import (
 from tests.support.engines import copy_bundle
 from tests.support.frames import street
 from tests.support.logged import logged
-from tests.support.parity import copy_with_parity, little_flow
+from tests.support.parity import check_here, copy_with_parity, little_flow
 
 pytestmark = pytest.mark.slow
 
@@ -251,11 +250,13 @@ def test_build_then_verify_then_run(
     assert f"engines are in {engine_folder(bundle)}" in text
     built = len(trt.builds)
     with logged() as lines:
-        told = verify(bundle.path, "cuda")
-    assert [line.split()[0] for line in told[:-1]] == ["tvl1", "spatial", "temporal"]
-    assert "the bundle is right on cuda: Stand-in, TensorRT 10.3.0" in told[-1]
+        told = check_here(bundle, "cuda")
+        with closing(open_device("cuda", bundle)) as device:
+            description = device.description
+    assert [line.split()[0] for line in told] == ["tvl1", "spatial", "temporal"]
+    assert description.startswith("cuda: Stand-in, TensorRT 10.3.0")
     if precision != "best":
-        assert f"TensorRT 10.3.0 {precision}/{precision}" in told[-1]
+        assert f"TensorRT 10.3.0 {precision}/{precision}" in description
     assert lines == []
     assert len(trt.builds) == built  # verify used what build had made
 

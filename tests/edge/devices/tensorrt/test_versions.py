@@ -12,7 +12,8 @@ import pytest
 
 from edge.bundle.float_onnx import float_onnx
 from edge.bundle.manifest import load_bundle
-from edge.devices.openvino import open_network
+from edge.devices.inference import NetworkFile
+from edge.devices.openvino import compile_network
 from edge.devices.tensorrt.builder import BuildConfig, build_engine
 from edge.devices.tensorrt.engine import Engine
 from edge.devices.tensorrt.get_or_build import get_or_build_engine
@@ -46,7 +47,7 @@ def batch(demo_bundle: Path) -> np.ndarray:
 @pytest.fixture(scope="module")
 def expected(spatial: bytes, batch: np.ndarray) -> np.ndarray:
     """(1, C), its logits by OpenVINO."""
-    return open_network(spatial, "net", SHAPE, CLASSES).infer(batch)
+    return compile_network(NetworkFile(spatial, "net", SHAPE, CLASSES)).infer(batch)
 
 
 def plan_of(trt: Surface, data: bytes, precision: Any = "int8") -> bytes:

@@ -1,0 +1,3 @@
+"""The names of a network's tensors in ONNX."""
+
+INPUT, OUTPUT = "input", "logits"

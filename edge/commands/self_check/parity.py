@@ -1,0 +1,272 @@
+"""Does a device give what the bundle's maker measured, from the frame to the logits?
+
+`check_device` sends the parity run the way of live frames. Three things are compared:
+
+    flow     bytes of every method of motion, with the maker's
+    scores   of each stream, with those of the maker's networks
+    input    of each stream, in two steps, for where two makers' INT8 kernels round apart, a wrong
+             picture could hide among the scores: what the host builds of the maker's frames and
+             flows, with values that the maker kept; and the live logits, with those that the same
+             network gives for what the host builds of the same frames and the device's flows
+
+For a CPU, `check_motion`, `checked_inputs` and `check_scores` do the same in parts, with the
+maker's flow in the inputs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle.manifest import Bundle
+from edge.bundle.network import Precision
+from edge.bundle.parity import ParityRun, input_points, network_inputs
+from edge.decision.fusion import softmax
+from edge.devices import Device, InferenceFuture
+from edge.errors import DeviceError
+from edge.inputs.builder import motions_of
+from edge.motion.preprocessor import Preprocessor
+from edge.motion.quantise import FlowBytes
+from edge.spec import Spec
+from edge.text import counted
+
+# Two correct implementations of TV-L1 add in different orders, which changes bytes by one level,
+# except at a few pixels between two solutions. Truncating instead of rounding changes half of the
+# bytes by one; a shifted or differently rounded image changes more of them by more.
+FLOW_DIFFERENT = 0.10  # share of bytes that differ at all
+FLOW_FAR = 0.01  # and by more than one level
+# Root mean square, as a share of the logits' spread between classes. A few pixels that were rounded
+# differently change an INT8 network's logits by 1 %; chroma half a level too dark, by 10 %.
+INPUT_DIFFERENCE = 0.05
+# How many levels of 255 a value of the host's input may be off, and the share of values that may be
+# off by more: OpenCV versions round a few pixels differently.
+INPUT_LEVELS, INPUT_FAR = 0.25, 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class FlowParity:
+    """A device's flows compared with those in the bundle.
+
+    name: of the method and of the streams that use it, since two may use it in different ways.
+    different, far: shares of the bytes that differ at all and by more than one level, in the worst
+    flow; frame: the second frame of that flow."""
+
+    name: str
+    flows: int
+    frame: int
+    different: float
+    far: float
+
+    @property
+    def right(self) -> bool:
+        return self.different <= FLOW_DIFFERENT and self.far <= FLOW_FAR
+
+    def line(self) -> str:
+        return (
+            f"{self.name:8} {counted(self.flows, 'flow')}, {self.different:.2%} of the bytes "
+            f"differ (allowed: {FLOW_DIFFERENT:.0%}), {self.far:.2%} by more than a level "
+            f"(allowed: {FLOW_FAR:.0%})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreParity:
+    """The largest difference between one stream's scores and those stored in the bundle.
+
+    sample: the index of the sample where it occurs. same_top1: how many of `samples` have the same
+    best class.
+    """
+
+    stream: str
+    samples: int
+    sample: int
+    difference: float
+    same_top1: int
+
+    def is_within(self, tolerance: float) -> bool:
+        """Whether the difference is allowed; NaN is not."""
+        return self.difference <= tolerance
+
+    def line(self, tolerance: float) -> str:
+        return (
+            f"{self.stream:8} {counted(self.samples, 'sample')}, largest score difference "
+            f"{self.difference:.4f} (allowed: {tolerance:g}), same top-1 {self.same_top1} of "
+            f"{self.samples}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRun:
+    """A device's results for a parity run: flows (T - 1, 2, H, W), logits (N, C) by stream."""
+
+    flows: Mapping[Spec, NDArray[np.uint8]]
+    logits: Mapping[str, NDArray[np.float32]]
+
+
+def run_live(device: Device, run: ParityRun) -> LiveRun:
+    """Send a parity run through a device like a live source, with as many frames in flight as the
+    device allows."""
+    context = device.open_context()
+    flows: list[Mapping[Spec, FlowBytes]] = []
+    logits: list[Mapping[str, NDArray[np.float32]]] = []
+
+    def collect(future: InferenceFuture) -> None:
+        inference = future.result()
+        if inference is not None:
+            logits.append(inference.logits)
+        if flow := future.flows():
+            flows.append(flow)
+
+    waiting: deque[InferenceFuture] = deque()
+    for frame in run.frames:
+        if len(waiting) == context.depth - 1:
+            collect(waiting.popleft())
+        waiting.append(context.submit(frame, infer=True))
+    for future in waiting:
+        collect(future)
+    context.close()
+    return LiveRun(
+        {spec: np.stack([each[spec] for each in flows]) for spec in run.flows},
+        {name: np.stack([each[name] for each in logits]) for name in logits[0]},
+    )
+
+
+def compare_flow(name: str, expected: FlowBytes, actual: FlowBytes) -> FlowParity:
+    """Compare a device's flows (T - 1, 2, H, W) uint8 with those in the bundle."""
+    difference = np.abs(actual.astype(np.int16) - expected).reshape(len(expected), -1)
+    different, far = (difference > 0).mean(axis=1), (difference > 1).mean(axis=1)
+    worst = int(np.maximum(different / FLOW_DIFFERENT, far / FLOW_FAR).argmax())
+    return FlowParity(name, len(expected), worst + 1, float(different[worst]), float(far[worst]))
+
+
+def compare_scores(
+    run: ParityRun, stream: str, precision: Precision, logits: NDArray[np.float32]
+) -> ScoreParity:
+    """One network's logits (N, C) with the maker's: those of a float network with the maker's FP32
+    one, of an INT8 network with the INT8 one."""
+    maker = run.logits[stream, "int8" if precision == "int8" else "fp32"]
+    expected, scores = softmax(maker, 1.0), softmax(logits, 1.0)
+    apart = np.abs(scores - expected).max(axis=1)  # (N,)
+    worst = int(apart.argmax())
+    same = int((scores.argmax(axis=1) == expected.argmax(axis=1)).sum())
+    return ScoreParity(stream, len(expected), worst, float(apart[worst]), same)
+
+
+def compare_inputs(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """The difference between logits (N, C) of inputs built on the device and of inputs built on the
+    host: root mean square, as a share of the spread between classes, of the worst sample."""
+    spread = expected - expected.mean(axis=1, keepdims=True)
+    difference = np.sqrt(((actual - expected) ** 2).mean(axis=1))
+    return float((difference / np.sqrt((spread**2).mean(axis=1))).max())
+
+
+def compare_points(
+    bundle: Bundle, run: ParityRun, stream: str, inputs: NDArray[np.float32]
+) -> float:
+    """The share of the stored input values of one stream that the inputs which this host has built
+    of the same frames and flows do not match."""
+    expected, actual = run.inputs[stream], input_points(inputs)
+    levels = 255 * max(bundle.manifest.streams[stream].normalisation.std)
+    return float((np.abs(actual - expected) * levels > INPUT_LEVELS).mean())
+
+
+def check_device(bundle: Bundle, run: ParityRun, device: Device) -> list[str]:
+    """Send a bundle's parity run through a device that was opened with `flow_wanted`, and compare.
+    Returns a line for each motion method and each stream.
+
+    Raises DeviceError with what differs the most, and the limit.
+    """
+    live = run_live(device, run)
+    lines = _check_flows(bundle, run, live.flows)
+    results = check_scores(bundle, run, device.precisions, live.logits)
+    checked_inputs(bundle, run)
+    return [*lines, *(_check_input(bundle, run, live, device, result) for result in results)]
+
+
+def check_motion(bundle: Bundle, run: ParityRun) -> None:
+    """Compute the flows here, as the CPU device does. Raises DeviceError as `check_device` does."""
+    preprocessor = Preprocessor(bundle.manifest.geometry, bundle.manifest.motions)
+    steps = [preprocessor.push(frame).flows for frame in run.frames][1:]
+    _check_flows(
+        bundle, run, {spec: np.stack([each[spec] for each in steps]) for spec in run.flows}
+    )
+
+
+def checked_inputs(bundle: Bundle, run: ParityRun) -> dict[str, NDArray[np.float32]]:
+    """The inputs (N, channels, H, W) of the parity run by stream, with the maker's flow. Raises
+    DeviceError if this host does not build what the maker's did."""
+    inputs = {}
+    for stream in bundle.manifest.streams:
+        inputs[stream] = network_inputs(bundle, run, stream)
+        far = compare_points(bundle, run, stream, inputs[stream])
+        if not far <= INPUT_FAR:
+            raise DeviceError(
+                f"the input of {stream} is wrong as this machine builds it: {far:.0%} of its "
+                f"values differ (allowed: {INPUT_FAR:.0%})"
+            )
+    return inputs
+
+
+def check_scores(
+    bundle: Bundle,
+    run: ParityRun,
+    precisions: Mapping[str, Precision],
+    logits: Mapping[str, NDArray[np.float32]],
+) -> list[ScoreParity]:
+    """Compare the scores of networks, by stream, with the maker's; logits are (N, C). Raises
+    DeviceError if they differ."""
+    tolerance = bundle.manifest.parity.tolerance
+    results = [
+        compare_scores(run, stream, precisions[stream], logits[stream])
+        for stream in bundle.manifest.streams
+    ]
+    wrong = [result for result in results if not result.is_within(tolerance)]
+    if wrong:
+        worst = max(wrong, key=lambda each: np.nan_to_num(each.difference, nan=np.inf))
+        raise DeviceError(
+            f"the {worst.stream} scores of parity sample {worst.sample} differ by "
+            f"{worst.difference:.3f} (allowed: {tolerance:g})"
+        )
+    return results
+
+
+def _check_flows(
+    bundle: Bundle, run: ParityRun, flows: Mapping[Spec, NDArray[np.uint8]]
+) -> list[str]:
+    results = []
+    for spec, expected in run.flows.items():
+        users = [
+            stream
+            for stream, section in bundle.manifest.streams.items()
+            if spec in motions_of([section.input])
+        ]
+        name = f"{spec.method} of {' and '.join(users)}"  # type: ignore[attr-defined]
+        result = compare_flow(name, expected, flows[spec])
+        results.append(result)
+        if not result.right:
+            raise DeviceError(
+                f"the flow ({result.name}) to parity frame {result.frame} is wrong: "
+                f"{result.different:.1%} of its bytes differ (allowed: {FLOW_DIFFERENT:.0%}), "
+                f"{result.far:.1%} by more than a level (allowed: {FLOW_FAR:.0%})"
+            )
+    return [result.line() for result in results]
+
+
+def _check_input(
+    bundle: Bundle, run: ParityRun, live: LiveRun, device: Device, result: ScoreParity
+) -> str:
+    stream = result.stream
+    inputs = network_inputs(bundle, replace(run, flows=live.flows), stream)
+    host_logits = np.stack([device.logits(stream, tensor) for tensor in inputs])
+    difference = compare_inputs(live.logits[stream], host_logits)
+    if not difference <= INPUT_DIFFERENCE:
+        raise DeviceError(
+            f"the input of {stream} is wrong: its logits differ by {difference:.1%} from those of "
+            f"an input built on the host (allowed: {INPUT_DIFFERENCE:.0%})"
+        )
+    input_part = f"input difference {difference:.2%} (allowed: {INPUT_DIFFERENCE:.0%})"
+    return f"{result.line(bundle.manifest.parity.tolerance)}, {input_part}"

@@ -126,8 +126,13 @@ def as_processor(root: Path, midr: int) -> None:
         for name, text in (
             ("core_id", str(core)),
             ("physical_package_id", "0"),
+            ("core_cpus", f"{1 << core:x}"),
             ("core_cpus_list", str(core)),
+            ("thread_siblings", f"{1 << core:x}"),
             ("thread_siblings_list", str(core)),
+            ("core_siblings", f"{(1 << CORES) - 1:x}"),
+            ("core_siblings_list", f"0-{CORES - 1}"),
+            ("package_cpus", f"{(1 << CORES) - 1:x}"),
             ("package_cpus_list", f"0-{CORES - 1}"),
         ):
             (topology / name).write_text(text + "\n")

@@ -27,9 +27,9 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, model_validator
 
 from edge.bundle.upgrade import upgrade_manifest
 from edge.errors import BundleError
@@ -97,21 +97,47 @@ class StreamSpec(Spec):
         return self
 
 
-class FusionSpec(Spec):
-    """How the scores of all streams become one decision.
+class _Fusion(Spec):
+    """How the logits of all streams become one decision.
 
-    kind: arithmetic is the weighted mean (Simonyan and Zisserman, 2014). temperature: calibrates
-    the fused score (Guo et al., 2017). window_s: scores are averaged over the last window_s
-    seconds. threshold: minimum score of a label; below it the label is "unknown".
+    temperature: calibrates the fused score (Guo et al., 2017). window_s: scores are averaged over
+    the last window_s seconds. threshold: minimum score of a label; below it the label is "unknown".
     false_alarm_rate: the threshold was chosen so that at most this share of the snippets of other
     actions gets a label.
     """
 
-    kind: Literal["arithmetic"]
     temperature: Temperature
     window_s: float = Field(ge=0, le=60)
     threshold: float = Field(ge=0, le=1)
     false_alarm_rate: float = Field(ge=0, le=1)
+
+
+class MeanScores(_Fusion):
+    """The weighted mean of scores. kind: see KINDS in edge/decision/fusion.py."""
+
+    kind: Literal["arithmetic", "rectified"]
+
+
+class MeanLogits(_Fusion):
+    """The softmax of the weighted mean of logits. kind: as above. offsets: of each class, added to
+    that mean before the temperature."""
+
+    kind: Literal["geometric", "standardised"]
+    offsets: tuple[Annotated[float, Field(ge=-1e3, le=1e3)], ...] = Field(
+        strict=False, max_length=MAX_CLASSES
+    )
+
+
+FusionKind = Literal["arithmetic", "geometric", "rectified", "standardised"]
+FusionSpec = MeanScores | MeanLogits
+
+
+def _known_kind(value: Any) -> Any:
+    """Name an unknown kind in few words; pydantic repeats the whole of it."""
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    if kind not in get_args(FusionKind):
+        raise ValueError(f"kind is {kind!r:.60}; this twostream knows {', '.join(get_args(FusionKind))}")
+    return value
 
 
 class ParitySpec(Spec):
@@ -135,7 +161,9 @@ class Manifest(Spec):
     classes: tuple[ClassName, ...] = Field(strict=False, min_length=2, max_length=MAX_CLASSES)
     geometry: Geometry
     streams: dict[StreamName, StreamSpec] = Field(min_length=1, max_length=MAX_STREAMS)
-    fusion: FusionSpec
+    fusion: Annotated[
+        Annotated[FusionSpec, Field(discriminator="kind")], BeforeValidator(_known_kind)
+    ]
     parity: ParitySpec
     accepted_loss: Text | None
     files: dict[FileName, Sha256] = Field(max_length=MAX_FILES)
@@ -166,6 +194,10 @@ class Manifest(Spec):
             raise ValueError("the weights of all streams are zero")
         if any(side % 2 or not 32 <= side <= 4096 for side in self.parity.size_hw):
             raise ValueError("parity.size_hw needs two even numbers from 32 to 4096")
+        if isinstance(self.fusion, MeanLogits) and len(self.fusion.offsets) != len(self.classes):
+            raise ValueError(
+                f"fusion has {len(self.fusion.offsets)} offsets for {len(self.classes)} classes"
+            )
         if reserved := STAGES & set(self.streams):
             raise ValueError(
                 f"a stream may not be called {sorted(reserved)[0]!r}, the name of a stage"

@@ -1,24 +1,26 @@
-"""Late fusion: from the logits of all streams to one label, by softmax, weighted mean,
+"""Late fusion: from the logits of all streams to one label, by a weighted mean (see KINDS),
 temperature, score window and threshold."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Manifest
+from edge.bundle.manifest import FusionKind, FusionSpec, Manifest, MeanLogits
 from edge.text import NO_CLASS
 
 Scores = NDArray[np.float32]
+Logits = NDArray[Any]  # of any float type
+Terms = NDArray[np.float64]
 UNKNOWN: Final = NO_CLASS  # the label if no class reaches the threshold
 
 
-def softmax(logits: NDArray[np.float32], temperature: float) -> Scores:
+def softmax(logits: Logits, temperature: float) -> Scores:
     """Logits (..., C) divided by `temperature` to scores (..., C) that sum to 1. Logits that are
     not finite give NaN."""
     scaled = np.asarray(logits, np.float64) / temperature
@@ -28,19 +30,78 @@ def softmax(logits: NDArray[np.float32], temperature: float) -> Scores:
     return (exponentials / exponentials.sum(axis=-1, keepdims=True)).astype(np.float32)
 
 
-def fuse(scores: Mapping[str, Scores], weights: Mapping[str, float]) -> Scores:
-    """The weighted mean of the streams' scores (..., C) (Simonyan and Zisserman, 2014). scores,
-    weights: by stream; the weights of `scores` must not sum to 0."""
-    total = np.float32(sum(weights[name] for name in scores))
-    return sum(weights[name] * values for name, values in scores.items()) / total  # type: ignore[return-value]
+def _rectify(logits: Logits) -> Terms:
+    """The share of each positive logit in the sum of all positive ones; equal shares if there are
+    none."""
+    positive = np.maximum(logits, 0)
+    total = positive.sum(axis=-1, keepdims=True)
+    equal = np.full_like(positive, 1 / logits.shape[-1])
+    with np.errstate(invalid="ignore"):  # infinite logits: callers check that scores are finite
+        return np.divide(positive, total, out=equal, where=total != 0)
+
+
+def _standardise(logits: Logits) -> Terms:
+    """Logits with mean 0 and standard deviation 1 over the classes; zeros if all are equal."""
+    with np.errstate(invalid="ignore"):
+        centred = logits - logits.mean(axis=-1, keepdims=True)
+        deviation = centred.std(axis=-1, keepdims=True)
+        equal = deviation <= 1e-6
+        return np.divide(centred, deviation, out=np.zeros_like(centred), where=~equal)
+
+
+# What each kind of fusion takes the weighted mean of, from a stream's logits (..., C) at its
+# temperature. The simplest kind is first.
+KINDS: Final[dict[FusionKind, Callable[[Logits], Terms]]] = {
+    # softmax scores (Simonyan and Zisserman, 2014)
+    "arithmetic": lambda logits: softmax(logits, 1.0).astype(np.float64),
+    # logits; a softmax of their mean is the geometric mean of the softmax scores, renormalised
+    "geometric": lambda logits: logits,
+    # positive logits divided by their sum; the temperature cancels
+    "rectified": _rectify,
+    # logits standardised over the classes; the temperature cancels
+    "standardised": _standardise,
+}
+
+
+def stream_terms(
+    kind: FusionKind, logits: Mapping[str, Logits], temperatures: Mapping[str, float]
+) -> dict[str, Terms]:
+    """What `kind` takes the weighted mean of, (..., C) by stream. logits: (..., C) by stream."""
+    return {
+        name: KINDS[kind](np.asarray(values, np.float64) / temperatures[name])
+        for name, values in logits.items()
+    }
+
+
+def weighted_mean(terms: Mapping[str, Terms], weights: Mapping[str, float]) -> Terms:
+    """The weighted mean of terms (..., C). terms, weights: by stream; the weights of `terms` must
+    not sum to 0."""
+    total = sum(weights[name] for name in terms)
+    return np.asarray(sum(weights[name] / total * values for name, values in terms.items()))
+
+
+def fuse(
+    logits: Mapping[str, Logits],
+    temperatures: Mapping[str, float],
+    weights: Mapping[str, float],
+    fusion: FusionSpec,
+) -> Scores:
+    """The fused scores (..., C) of several streams; they sum to 1.
+
+    logits: (..., C) by stream. temperatures, weights: by stream.
+    """
+    mean = weighted_mean(stream_terms(fusion.kind, logits, temperatures), weights)
+    if isinstance(fusion, MeanLogits):
+        return softmax(mean + np.asarray(fusion.offsets), fusion.temperature)
+    return apply_temperature(mean, fusion.temperature)
 
 
 def fuse_logits(logits: Mapping[str, NDArray[np.float32]], manifest: Manifest) -> StreamScores:
     """The scores of one frame. logits: (C,) by stream."""
-    streams = manifest.streams
-    scores = {name: softmax(values, streams[name].temperature) for name, values in logits.items()}
-    fused = fuse(scores, {name: stream.weight for name, stream in streams.items()})
-    return StreamScores(scores, apply_temperature(fused, manifest.fusion.temperature))
+    temperatures = {name: stream.temperature for name, stream in manifest.streams.items()}
+    weights = {name: stream.weight for name, stream in manifest.streams.items()}
+    scores = {name: softmax(values, temperatures[name]) for name, values in logits.items()}
+    return StreamScores(scores, fuse(logits, temperatures, weights, manifest.fusion))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +112,7 @@ class StreamScores:
     fused: Scores
 
 
-def apply_temperature(scores: Scores, temperature: float) -> Scores:
+def apply_temperature(scores: Logits, temperature: float) -> Scores:
     """Temperature scaling of scores (..., C): sharper below 1, flatter above; they still sum to 1.
 
     As in Guo et al., "On Calibration of Modern Neural Networks", 2017, with the logarithms of the

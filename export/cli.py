@@ -92,8 +92,18 @@ def _log_results(result: Exported, page: Path) -> None:
         logger.warning("%s", manifest.accepted_loss)
     weights = ", ".join(f"{name} {stream.weight}" for name, stream in manifest.streams.items())
     threshold = manifest.fusion.threshold
+    logger.info("fusion: %s", result.report["fusion"]["kinds"]["rule"])
+    for kind, row in result.report["fusion"]["kinds"].get("held_out", {}).items():
+        logger.info(
+            "%-12s held-out top-1 %.4f, cross-entropy %.4f", kind, row["top1"], row["cross_entropy"]
+        )
     logger.info(
-        "wrote %s and %s: weights %s; threshold %s", result.bundle.path, page, weights, threshold
+        "wrote %s and %s: %s, weights %s; threshold %s",
+        result.bundle.path,
+        page,
+        manifest.fusion.kind,
+        weights,
+        threshold,
     )
 
 

@@ -1,4 +1,4 @@
-"""Calibration of scores: temperature, reliability diagram, expected calibration error, threshold.
+"""Calibration of scores: reliability diagram, expected calibration error, threshold.
 
 After Guo et al., "On Calibration of Modern Neural Networks", 2017.
 """
@@ -10,22 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.decision.fusion import Scores, apply_temperature
-from train.evaluation.metrics import Truth, log_likelihood
+from edge.decision.fusion import Scores
+from train.evaluation.metrics import Truth
 
 BINS = 15  # of the reliability diagram
-_TEMPERATURES = np.geomspace(0.1, 10, 401)
 _THRESHOLDS = np.arange(0.2, 0.996, 0.005).round(3)
-
-
-def fit_temperature(scores: Scores, truth: Truth) -> float:
-    """The temperature, 0.1 to 10, at which softmax scores (N, C) have the best log-likelihood of
-    the true classes (N,).
-    """
-    best = max(
-        _TEMPERATURES, key=lambda t: log_likelihood(apply_temperature(scores, float(t)), truth)
-    )
-    return round(float(best), 3)
 
 
 @dataclass(frozen=True, slots=True)

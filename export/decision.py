@@ -1,4 +1,4 @@
-"""Fits the decision (temperatures, weights, threshold) on validation clips, and reports on it."""
+"""Fits the decision (fusion and threshold) on validation clips, and reports on it."""
 
 from __future__ import annotations
 
@@ -9,33 +9,32 @@ from typing import Any
 import numpy as np
 
 from edge.bundle.manifest import FusionSpec
-from edge.decision.fusion import Scores, ScoreWindow, apply_temperature, fuse
+from edge.decision.fusion import Scores, ScoreWindow, fuse, softmax
 from export.confidence import (
     Bin,
     calibration_error,
     choose_threshold,
-    fit_temperature,
     reliability,
 )
 from export.measure import PRECISIONS, SAMPLES, SnippetScores
 from train.data.snippets import evenly_spaced
-from train.evaluation.fusion import search_weights
+from train.evaluation.fusion_fit import Clips, choose_fusion
 from train.evaluation.metrics import Truth
 from train.streams import FUSED
 
 WINDOW_S = 1.0
-MIN_SHARE = 0.6  # smallest weight, as a share of an equal weight: 0.3 for two streams
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """From logits to a label. temperatures, weights: by stream. fusion: the temperature of the
-    fused scores, the window and the threshold.
+    """From logits to a label. temperatures, weights: by stream. fusion: the kind, its numbers, the
+    window and the threshold. kinds: how each kind did on held-out groups, for the report.
     """
 
     temperatures: Mapping[str, float]
     weights: Mapping[str, float]
     fusion: FusionSpec
+    kinds: dict[str, Any]
 
     def temperature(self, stream: str) -> float:
         """The temperature of a stream, or of "fused"."""
@@ -45,54 +44,34 @@ class Decision:
 def fit_decision(
     positives: SnippetScores, negatives: SnippetScores, false_alarms: float
 ) -> Decision:
-    """Temperatures, then weights, then the temperature of the fusion, then the threshold.
+    """The kind of fusion, temperatures and weights (see train/evaluation/fusion_fit.py), then the
+    threshold.
 
     positives: validation clips of the bundle's classes; negatives: of other actions. false_alarms:
     the accepted share of snippets of other actions that show a label, 0 to 1.
     """
-    temperatures = {
-        stream: fit_temperature(*_rows(positives, stream, "int8")) for stream in positives.streams
-    }
-    initial = FusionSpec(
-        kind="arithmetic",
-        temperature=1.0,
-        window_s=WINDOW_S,
-        threshold=0.0,
-        false_alarm_rate=false_alarms,
-    )
-    decision = Decision(temperatures, {}, initial)
-    decision = replace(decision, weights=_weights(positives, decision))
-    fused = fit_temperature(*_rows(add_fused(positives, decision), FUSED, "int8"))
-    decision = replace(decision, fusion=decision.fusion.model_copy(update={"temperature": fused}))
+    logits = {stream: positives.logits[stream, "int8"] for stream in positives.streams}
+    groups = np.array([f"{each.clip.label}/{each.clip.group}" for each in positives.clips])
+    fitted, kinds = choose_fusion(Clips(logits, positives.truth, groups))
+    known = {"window_s": WINDOW_S, "false_alarm_rate": false_alarms}
+    fusion = fitted.spec.model_copy(update=known)
+    decision = Decision(fitted.temperatures, fitted.weights, fusion, kinds)
     best_scores = windowed(add_fused(negatives, decision), WINDOW_S).max(axis=-1).ravel()
     threshold = choose_threshold(best_scores, false_alarms)
-    return replace(decision, fusion=decision.fusion.model_copy(update={"threshold": threshold}))
-
-
-def _weights(scores: SnippetScores, decision: Decision) -> dict[str, float]:
-    """The weights with the best INT8 accuracy on these clips, see `search_weights`. Each is at
-    least MIN_SHARE of an equal weight, since with few clips a stream could get none.
-    """
-    means = {
-        stream: _calibrated(scores, stream, "int8", decision).mean(axis=1)
-        for stream in scores.streams
-    }
-    return search_weights(means, scores.truth, minimum=MIN_SHARE / len(means))
+    return replace(decision, fusion=fusion.model_copy(update={"threshold": threshold}))
 
 
 def _calibrated(scores: SnippetScores, stream: str, precision: str, decision: Decision) -> Scores:
     """The scores of a stream at its temperature, (clips, SAMPLES, C)."""
-    return apply_temperature(scores.by_network[stream, precision], decision.temperature(stream))
+    return softmax(scores.logits[stream, precision], decision.temperature(stream))
 
 
 def add_fused(scores: SnippetScores, decision: Decision) -> SnippetScores:
     """The scores, and the fused scores of each snippet, as a live run computes them."""
 
     def fused(precision: str) -> Scores:
-        rows = {
-            stream: _calibrated(scores, stream, precision, decision) for stream in scores.streams
-        }
-        return apply_temperature(fuse(rows, decision.weights), decision.fusion.temperature)
+        logits = {stream: scores.logits[stream, precision] for stream in scores.streams}
+        return fuse(logits, decision.temperatures, decision.weights, decision.fusion)
 
     fused_scores = {(FUSED, precision): fused(precision) for precision in PRECISIONS}
     return replace(scores, by_network=scores.by_network | fused_scores)
@@ -127,12 +106,12 @@ def reliability_of(scores: SnippetScores, decision: Decision, stream: str) -> li
 
 
 def _rows(
-    scores: SnippetScores, stream: str, precision: str, decision: Decision | None = None
+    scores: SnippetScores, stream: str, precision: str, decision: Decision
 ) -> tuple[Scores, Truth]:
-    """The scores of all snippets (N, C), at the stream's temperature if there is a decision, and
-    their true classes (N,).
+    """The scores of all snippets (N, C), at the stream's temperature, and their true classes
+    (N,).
     """
-    if decision is None or stream == FUSED:  # fused scores have their temperature already
+    if stream == FUSED:  # fused scores have their temperature already
         values = scores.by_network[stream, precision]
     else:
         values = _calibrated(scores, stream, precision, decision)

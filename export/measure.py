@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.network import NetworkSpec
-from edge.decision.fusion import Scores
+from edge.decision.fusion import Scores, softmax
 from train.data.cache import CachedClip
 from train.evaluation.metrics import confusion, right_by_class, top_k
-from train.evaluation.protocol import Network, Protocol, sample_scores, true_classes
+from train.evaluation.protocol import Network, Protocol, sample_logits, true_classes
 from train.streams import FUSED
 
 SAMPLES = 19  # evenly spaced snippets per clip
@@ -23,20 +23,21 @@ PRECISIONS = ("fp32", "int8")
 class SnippetScores:
     """Scores of some clips by all networks.
 
-    by_network[stream, precision]: softmax scores (clips, SAMPLES, C) of evenly spaced snippets; the
-    stream may be "fused". history: index of the first frame that may be a snippet's last.
+    logits[stream, precision]: (clips, SAMPLES, C) of evenly spaced snippets. by_network: their
+    softmax scores, likewise, and those of the stream "fused" once it is added. history: index of
+    the first frame that may be a snippet's last.
     """
 
     clips: list[CachedClip]
     classes: tuple[str, ...]
     history: int
+    logits: dict[tuple[str, str], NDArray[np.float32]]
     by_network: dict[tuple[str, str], Scores]
 
     @property
     def streams(self) -> tuple[str, ...]:
         """The names of the streams, without "fused"."""
-        names = dict.fromkeys(stream for stream, _ in self.by_network)
-        return tuple(name for name in names if name != FUSED)
+        return tuple(dict.fromkeys(stream for stream, _ in self.logits))
 
     @property
     def truth(self) -> NDArray[np.int64]:
@@ -59,13 +60,14 @@ def score_snippets(
     """
     history = max(spec.input.history for spec in specs.values())
     protocol = Protocol(SAMPLES, 1, history)
-    scores = {
+    logits = {
         (stream, precision): np.stack(
-            [sample_scores(clip, specs[stream], network, protocol) for clip in clips]
+            [sample_logits(clip, specs[stream], network, protocol) for clip in clips]
         )
         for (stream, precision), network in networks.items()
     }
-    return SnippetScores(clips, next(iter(specs.values())).classes, history, scores)
+    scores = {key: softmax(values, 1.0) for key, values in logits.items()}
+    return SnippetScores(clips, next(iter(specs.values())).classes, history, logits, scores)
 
 
 def accuracy_report(scores: SnippetScores) -> dict[str, Any]:

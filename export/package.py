@@ -241,7 +241,8 @@ def _report(
         "calibration": calibration,
         "validation": measured.validation,
         "test": measured.test,
-        "fusion": manifest.fusion.model_dump() | {"weights": measured.decision.weights},
+        "fusion": manifest.fusion.model_dump()
+        | {"weights": measured.decision.weights, "kinds": measured.decision.kinds},
         "accepted_loss": measured.loss,
         "machine": {"processor": _processor(), "python": platform.python_version()},
         "versions": {

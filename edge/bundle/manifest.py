@@ -29,7 +29,14 @@ import zlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    Field,
+    PlainValidator,
+    SerializeAsAny,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from edge.bundle.upgrade import upgrade_manifest
 from edge.errors import BundleError
@@ -132,12 +139,16 @@ FusionKind = Literal["arithmetic", "geometric", "rectified", "standardised"]
 FusionSpec = MeanScores | MeanLogits
 
 
-def _known_kind(value: Any) -> Any:
-    """Name an unknown kind in few words; pydantic repeats the whole of it."""
-    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
-    if kind not in get_args(FusionKind):
-        raise ValueError(f"kind is {kind!r:.60}; this twostream knows {', '.join(get_args(FusionKind))}")
-    return value
+def _parse_fusion(value: Any) -> FusionSpec:
+    """The spec of its kind; faults have the keys that the manifest has, without the kind's name."""
+    if isinstance(value, FusionSpec):
+        return value
+    kind = value.get("kind") if isinstance(value, dict) else None
+    for spec in get_args(FusionSpec):
+        if kind in get_args(spec.model_fields["kind"].annotation):
+            return spec.model_validate(value)  # type: ignore[no-any-return]
+    known = ", ".join(get_args(FusionKind))
+    raise ValueError(f"kind is {kind!r:.60}; this twostream knows {known}")
 
 
 class ParitySpec(Spec):
@@ -161,9 +172,7 @@ class Manifest(Spec):
     classes: tuple[ClassName, ...] = Field(strict=False, min_length=2, max_length=MAX_CLASSES)
     geometry: Geometry
     streams: dict[StreamName, StreamSpec] = Field(min_length=1, max_length=MAX_STREAMS)
-    fusion: Annotated[
-        Annotated[FusionSpec, Field(discriminator="kind")], BeforeValidator(_known_kind)
-    ]
+    fusion: Annotated[SerializeAsAny[FusionSpec], PlainValidator(_parse_fusion)]
     parity: ParitySpec
     accepted_loss: Text | None
     files: dict[FileName, Sha256] = Field(max_length=MAX_FILES)

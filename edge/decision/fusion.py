@@ -73,7 +73,7 @@ def stream_terms(
     }
 
 
-def weighted_mean(terms: Mapping[str, Terms], weights: Mapping[str, float]) -> Terms:
+def weighted_mean(terms: Mapping[str, NDArray[Any]], weights: Mapping[str, float]) -> NDArray[Any]:
     """The weighted mean of terms (..., C). terms, weights: by stream; the weights of `terms` must
     not sum to 0."""
     total = sum(weights[name] for name in terms)

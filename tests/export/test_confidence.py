@@ -16,11 +16,11 @@ from export.confidence import (
     Bin,
     calibration_error,
     choose_threshold,
-    fit_temperature,
     reliability,
 )
 from export.figures import draw_reliability
 from export.gate import too_much_lost
+from train.evaluation.fusion_fit import fit_temperature
 
 
 def random_scores(sharpness: float) -> tuple[np.ndarray, np.ndarray]:

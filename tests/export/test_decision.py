@@ -38,12 +38,14 @@ def random_scores(streams: tuple[str, ...], clips: int, signal: float) -> Snippe
         for n, t in enumerate(truth)
     ]
     scores = {}
+    by_logits = {}
     for rank, stream in enumerate(streams, 1):
         logits = rng.normal(0, 1, (clips, SAMPLES, 3))
         logits[np.arange(clips), :, truth] += signal * rank
         for precision in PRECISIONS:
+            by_logits[stream, precision] = logits.astype(np.float32)
             scores[stream, precision] = softmax(logits, 1.0)
-    return SnippetScores(cached, CLASSES, 10, scores)
+    return SnippetScores(cached, CLASSES, 10, by_logits, scores)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.svm import LinearSVC
 
-from edge.decision.fusion import Scores, fuse
+from edge.decision.fusion import Scores, weighted_mean
 from edge.errors import DataError
 from train.evaluation.metrics import Truth, log_likelihood, top_k
 
 STEPS = 20  # weights are searched in twentieths
 PENALTIES = (0.1, 1.0, 10.0, 100.0)  # values of the SVM's C
 
-StreamScores = Mapping[str, Scores]  # (clips, C) each, by stream
+StreamScores = Mapping[str, NDArray[Any]]  # (clips, C) each, by stream
 
 
 def search_weights(scores: StreamScores, truth: Truth, minimum: float = 0.0) -> dict[str, float]:
@@ -33,7 +34,7 @@ def search_weights(scores: StreamScores, truth: Truth, minimum: float = 0.0) -> 
     steps = {name: quotient + (index < remainder) for index, name in enumerate(names)}
 
     def quality(steps: dict[str, int]) -> tuple[float, float]:
-        fused = fuse(scores, steps)
+        fused = weighted_mean(scores, steps)
         return top_k(fused, truth, 1), log_likelihood(fused, truth)
 
     best, improving = quality(steps), True

@@ -48,10 +48,12 @@ class Protocol:
 class ClipScores:
     """A network's output for the snippets of one clip, averaged over the crops.
 
-    scores: softmax scores (samples, C). features: inputs of its classifier (samples, F).
+    scores: softmax scores (samples, C), and the logits (samples, C) that they are of. features:
+    inputs of its classifier (samples, F).
     """
 
     scores: Scores
+    logits: NDArray[np.float32]
     features: NDArray[np.float32]
 
 
@@ -87,6 +89,13 @@ def sample_scores(
     return _rows(clip, spec, lambda batch: softmax(network(batch), 1.0), protocol)
 
 
+def sample_logits(
+    clip: CachedClip, spec: NetworkSpec, network: Network, protocol: Protocol
+) -> NDArray[np.float32]:
+    """The logits of each snippet of a clip, averaged over the crops: (samples, C)."""
+    return _rows(clip, spec, network, protocol)
+
+
 def mean_scores(
     clips: list[CachedClip], spec: NetworkSpec, network: Network, samples: int, history: int
 ) -> Scores:
@@ -109,14 +118,14 @@ def score_clip(clip: CachedClip, checkpoint: Path, protocol: Protocol) -> ClipSc
     Each process loads the checkpoint once: a worker of a cluster gets only its path.
     """
     network, spec = _loaded(checkpoint)
-    rows = _rows(clip, spec, network, protocol)  # (samples, C + F)
+    rows = _rows(clip, spec, network, protocol)  # (samples, C + C + F)
     classes = len(spec.classes)
-    return ClipScores(rows[:, :classes], rows[:, classes:])
+    return ClipScores(*np.split(rows, [classes, 2 * classes], axis=1))
 
 
 @cache
 def _loaded(checkpoint: Path) -> tuple[Network, NetworkSpec]:
-    """A network whose output rows are the softmax scores followed by the features: (N, C + F)."""
+    """A network whose output rows are softmax scores, logits and features: (N, C + C + F)."""
     keep_freed_memory()
     module, spec, _ = load_checkpoint(checkpoint)
     module.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -125,7 +134,8 @@ def _loaded(checkpoint: Path) -> tuple[Network, NetworkSpec]:
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         pooled = features(batch)
-        return np.concatenate([softmax(head(pooled), 1.0), pooled], axis=1)
+        logits = head(pooled)
+        return np.concatenate([softmax(logits, 1.0), logits, pooled], axis=1)
 
     return run, spec
 

@@ -1,7 +1,9 @@
 """Saved scores: the scores and features of all streams for each snippet of each clip, in one .npz.
 
 names, labels, parts    (clips,) text; a part is train, validation or test
+groups                  (clips,) text; clips of one group are cut from one recording
 STREAM_scores           (clips, samples, C) float32, softmax
+STREAM_logits           (clips, samples, C) float32, what they are the softmax of
 STREAM_features         (clips, samples, F) float32, inputs of the classifier
 header                  JSON: classes, split, samples, crops, checkpoints and their SHA-256
 """
@@ -23,9 +25,9 @@ from edge.errors import DataError
 from edge.files import write_atomic
 
 PARTS = ("train", "validation", "test")
-FORMAT = 1
+FORMAT = 2
 # what numpy, zipfile and json raise for a file that is damaged or something else
-_INVALID = (
+INVALID = (
     *(OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, MemoryError),
     *(zipfile.BadZipFile, zlib.error),
 )
@@ -33,15 +35,17 @@ _INVALID = (
 
 @dataclass(frozen=True)
 class SavedScores:
-    """The content of such a file. scores (clips, samples, C) and features (clips, samples, F): by
-    stream.
+    """The content of such a file. scores and logits (clips, samples, C), features
+    (clips, samples, F): by stream.
     """
 
     names: tuple[str, ...]
     labels: tuple[str, ...]
     parts: tuple[str, ...]
+    groups: tuple[str, ...]
     header: dict[str, Any]
     scores: dict[str, Scores]
+    logits: dict[str, NDArray[np.float32]]
     features: dict[str, NDArray[np.float32]]
 
     @property
@@ -62,8 +66,10 @@ class SavedScores:
             tuple(self.names[row] for row in rows),
             tuple(self.labels[row] for row in rows),
             tuple(self.parts[row] for row in rows),
+            tuple(self.groups[row] for row in rows),
             self.header,
             {stream: values[rows] for stream, values in self.scores.items()},
+            {stream: values[rows] for stream, values in self.logits.items()},
             {stream: values[rows] for stream, values in self.features.items()},
         )
 
@@ -74,9 +80,11 @@ def write_scores(path: Path, saved: SavedScores) -> None:
         "names": np.array(saved.names, str),
         "labels": np.array(saved.labels, str),
         "parts": np.array(saved.parts, str),
-        "header": np.array(json.dumps({"format": FORMAT, **saved.header})),
+        "groups": np.array(saved.groups, str),
+        "header": np.array(json.dumps(saved.header | {"format": FORMAT})),
     }
     arrays |= {f"{stream}_scores": values for stream, values in saved.scores.items()}
+    arrays |= {f"{stream}_logits": values for stream, values in saved.logits.items()}
     arrays |= {f"{stream}_features": values for stream, values in saved.features.items()}
     with write_atomic(path, DataError) as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -88,15 +96,20 @@ def load_scores(path: Path) -> SavedScores:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(str(arrays.pop("header")))
-        text = {key: tuple(map(str, arrays.pop(key))) for key in ("names", "labels", "parts")}
+        if header["format"] != FORMAT:
+            raise ValueError(f"format {header['format']}, expected {FORMAT}; evaluate again")
+        text = {
+            key: tuple(map(str, arrays.pop(key))) for key in ("names", "labels", "parts", "groups")
+        }
         saved = SavedScores(
             **text,
             header=header,
             scores=_of_kind(arrays, "_scores"),
+            logits=_of_kind(arrays, "_logits"),
             features=_of_kind(arrays, "_features"),
         )
         _check(saved)
-    except _INVALID as error:
+    except INVALID as error:
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise DataError(
             f"{path}: not a scores file of `twostream evaluate --scores` ({reason})"
@@ -112,19 +125,18 @@ def _of_kind(arrays: dict[str, NDArray[Any]], ending: str) -> dict[str, NDArray[
 
 def _check(saved: SavedScores) -> None:
     """Raises ValueError, KeyError or TypeError if the parts do not fit together."""
-    if saved.header["format"] != FORMAT:
-        raise ValueError(f"format {saved.header['format']}, expected {FORMAT}")
     clips, classes = len(saved.names), len(saved.classes)
     samples = int(saved.header["samples"])
     if not saved.scores:
         raise ValueError("no stream's scores")
-    if set(saved.features) != set(saved.scores):
-        raise ValueError("scores and features are of different streams")
-    if not len(saved.labels) == len(saved.parts) == clips:
-        raise ValueError("names, labels and parts differ in length")
+    if not set(saved.features) == set(saved.logits) == set(saved.scores):
+        raise ValueError("scores, logits and features are of different streams")
+    if not len(saved.labels) == len(saved.parts) == len(saved.groups) == clips:
+        raise ValueError("names, labels, parts and groups differ in length")
     if set(saved.labels) - set(saved.classes) or set(saved.parts) - set(PARTS):
         raise ValueError("an unknown label or part")
-    for kind, table in (("scores", saved.scores), ("features", saved.features)):
+    tables = {"scores": saved.scores, "logits": saved.logits, "features": saved.features}
+    for kind, table in tables.items():
         for stream, values in table.items():
             fits = kind == "features" or values.shape[-1:] == (classes,)
             if values.ndim != 3 or values.shape[:2] != (clips, samples) or not fits:

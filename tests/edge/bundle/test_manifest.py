@@ -15,6 +15,10 @@ from edge.errors import BundleError
 from tests.support.manifests import FILES, MOTION, manifest, set_key, write
 
 
+def means_of_logits(offsets: Any) -> dict[str, Any]:
+    return manifest()["fusion"] | {"kind": "standardised", "offsets": offsets}
+
+
 def zipped(folder: Path) -> Path:
     path = folder.with_suffix(".zip")
     with zipfile.ZipFile(path, "w") as archive:
@@ -56,6 +60,17 @@ def test_what_is_written_is_read_back_and_has_the_same_bytes(tmp_path: Path) -> 
     [
         ("schema_version", 1, "schema_version 1"),
         ("schema_version", None, "schema_version None"),
+        ("fusion.kind", "harmonic", "knows arithmetic, geometric, rectified, standardised"),
+        ("fusion.kind", "x" * 10_000, f"{'x' * 59}; this twostream knows"),
+        ("fusion.kind", None, "fusion: kind is None"),
+        ("fusion.kind", ["geometric"], "fusion: kind is ['geometric']"),
+        ("fusion", [], "fusion: kind is None"),
+        ("fusion.kind", "geometric", "fusion.offsets: Field required"),
+        ("fusion.offsets", [0.0, 0.0], "fusion.offsets: Extra inputs"),
+        ("fusion", means_of_logits([0.0]), "fusion has 1 offsets for 2 classes"),
+        ("fusion", means_of_logits([0.0, 1001.0]), "offsets.1: Input should be less than"),
+        ("fusion", means_of_logits([0.0, "1"]), "offsets.1: Input should be a valid number"),
+        ("fusion", means_of_logits("ab"), "offsets: Input should be a valid tuple"),
         ("fusion.threshold", None, "fusion.threshold"),
         ("fusion.threshold", 1.5, "fusion.threshold"),
         ("fusion.threshold", "0.5", "fusion.threshold"),

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.decision.fusion import Scores, fuse, softmax
+from edge.decision.fusion import KINDS, Scores, softmax, weighted_mean
 from edge.errors import DataError
 from tests.support import tiny
 from tests.support.command import assert_refused, twostream
@@ -91,7 +91,7 @@ def test_moving_weight_between_two_streams_is_no_improvement(count: int, seed: i
     assert min(weights.values()) >= 0.6 / count - 1e-9
 
     def quality(weights: dict[str, float]) -> tuple[float, float]:
-        fused = fuse(scores, weights)
+        fused = weighted_mean(scores, weights)
         return top_k(fused, truth, 1), log_likelihood(fused, truth) - 1e-5
 
     for one, other in permutations(scores, 2):
@@ -108,7 +108,7 @@ def test_the_svm_corrects_a_stream_that_confuses_two_classes() -> None:
     temporal = one_hot(list(truth), 0.5)
     noise = rng.uniform(0, 0.02, (2, 90, 3)).astype(np.float32)
     spatial, temporal = spatial + noise[0], temporal + noise[1]
-    average = top_k(fuse({"s": spatial, "t": temporal}, {"s": 0.5, "t": 0.5}), truth, 1)
+    average = top_k(weighted_mean({"s": spatial, "t": temporal}, {"s": 0.5, "t": 0.5}), truth, 1)
     inputs = stacked({"s": spatial, "t": temporal})
     np.testing.assert_allclose(np.linalg.norm(inputs[:, :3], axis=1), 1, rtol=1e-5)
     machine = fit_svm(inputs[:60], truth[:60], inputs[60:], truth[60:])
@@ -133,12 +133,14 @@ NAMES = ["spatial", "slow_flow", "x_scores"]
 
 def saved(clips: int = 4, samples: int = 2) -> SavedScores:
     rng = np.random.default_rng(0)
-    header = {"classes": ["a", "b"], "split": 1, "samples": samples, "crops": 1, "format": 1}
+    header = {"classes": ["a", "b"], "split": 1, "samples": samples, "crops": 1}
     return SavedScores(
         tuple(f"a/{n}" for n in range(clips)),
         ("a", "b") * (clips // 2),
         ("train", "test") * (clips // 2),
+        ("1", "2") * (clips // 2),
         header,
+        {name: rng.random((clips, samples, 2), np.float32) for name in NAMES},
         {name: rng.random((clips, samples, 2), np.float32) for name in NAMES},
         {name: rng.random((clips, samples, 5), np.float32) for name in NAMES},
     )
@@ -181,7 +183,7 @@ def test_damaged_scores_are_refused(
         ("spatial_scores", np.zeros((4, 2, 3), np.float32), "has shape"),
         ("spatial_scores", np.full((4, 2, 2), np.nan, np.float32), "finite"),
         ("spatial_scores", np.zeros((4, 2, 2), np.float64), "float32"),
-        ("header", np.array('{"format": 9}'), "expected 1"),
+        ("header", np.array('{"format": 1}'), "format 1, expected 2; evaluate again"),
         ("header", np.array("["), "not a scores file"),
         ("header", np.array("[" * 100_000), "not a scores file"),
         ("names", np.array([object()] * 4), "not a scores file"),
@@ -244,7 +246,7 @@ def test_both_streams_are_evaluated_saved_and_fused(
     )
     assert fused.returncode == 0, fused.stderr
     methods = [line.rpartition("top-1")[0].strip() for line in fused.stdout.splitlines()[1:-1]]
-    streams, ways = ["spatial", "temporal"], ["average", "weighted", "svm"]
+    streams, ways = ["spatial", "temporal"], ["average", *KINDS, "svm"]
     assert methods == [*streams, *ways, "recurrent causal", "recurrent whole"]
     assert json.loads((tmp_path / "f").read_text())["average"]["top1"] == report["fused"]["top1"]
     from train.evaluation.recurrent import load_recurrent

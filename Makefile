@@ -149,6 +149,7 @@ report: $(VENV)/.test
 	$(BIN)/twostream crossval $(UCF101_ROOT) --classes $(CLASSES:Biking,%=%) \
 	  --report out/crossval.json
 	$(BIN)/python -m tests.benchmarks.backbones --json out/backbones.json
+	$(BIN)/python -m tests.benchmarks.fusion --json out/fusion.json
 	$(BIN)/python -m tests.benchmarks.training --data $(UCF101_ROOT) --json out/training.json
 
 clean:

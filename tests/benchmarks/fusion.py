@@ -1,7 +1,7 @@
 """Late fusion on the whole first test list of UCF101: each kind, fitted on half of the groups and
-judged on the other half, both ways.
+judged on the other half, both ways; for each kind also over all ways to halve the groups.
 
-    python -m tests.benchmarks.fusion [--data FILE] [--all-halves] [--json FILE]
+    python -m tests.benchmarks.fusion [--data FILE] [--json FILE]
 
 The clip logits are those that the authors of Hidden-Two-Stream published (FUSION_ROOT); without
 them nothing is measured. The calibration error is of the judged clips, with the fused scores at
@@ -85,7 +85,6 @@ def top1_of_all_halves(clips: Clips, kind: FusionKind) -> NDArray[np.float64]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=CLIP_LOGITS, help="clip logits: .npz")
-    parser.add_argument("--all-halves", action="store_true", help="also the mean of all divisions")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     if not arguments.data.exists():
@@ -99,7 +98,7 @@ def main() -> None:
         for row in rows:
             line = f"{row['kind']:40} top-1 {row['top1']:.4f}  calibration error "
             line += f"{row['calibration_error_before']:.3f} -> {row['calibration_error']:.3f}"
-            if arguments.all_halves and row["kind"] in KINDS:
+            if row["kind"] in KINDS:
                 each = top1_of_all_halves(clips, row["kind"])
                 row["top1_of_all_halves"] = {
                     "mean": round(float(each.mean()), 4),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.decision.fusion import softmax
+from edge.decision.fusion import KINDS, softmax
 from export.decision import add_fused, confidence_report, fit_decision, threshold_report
 from export.gate import too_much_lost
 from export.measure import PRECISIONS, SAMPLES, SnippetScores, accuracy_report
@@ -68,3 +68,17 @@ def test_a_decision_is_fitted_for_any_number_of_streams(count: int) -> None:
     assert shown["other_actions_shown"] <= 0.05
     if count == 1:
         assert report[FUSED]["top1_int8"] == report[streams[0]]["top1_int8"]
+
+
+def test_with_many_clips_a_kind_is_chosen_and_reported() -> None:
+    positives = random_scores(("spatial", "temporal"), 150, 1.0)
+    decision = fit_decision(positives, random_scores(("spatial", "temporal"), 40, 0.0), 0.05)
+    assert list(decision.kinds["held_out"]) == list(KINDS)
+    # independent normal logits: the mean of logits is the best that there is
+    assert decision.fusion.kind == "geometric"
+    assert decision.weights["temporal"] >= 0.3
+    assert (decision.fusion.window_s, decision.fusion.false_alarm_rate) == (1.0, 0.05)
+    assert type(decision.fusion).model_validate(decision.fusion.model_dump()) == decision.fusion
+    report = confidence_report(positives, decision)[FUSED]
+    assert report["temperature"] == decision.fusion.temperature
+    assert report["error_after"] < 0.05

@@ -222,7 +222,7 @@ def _saved(
         tuple(names),
         tuple(clip.label for clip, _ in rows),
         tuple(part for _, part in rows),
-        tuple(clip.group for clip, _ in rows),
+        tuple(f"{clip.label}/{clip.group}" for clip, _ in rows),
         header,
         {s: np.stack([by_clip[name].scores for name in names]) for s, by_clip in scores.items()},
         {s: np.stack([by_clip[name].logits for name in names]) for s, by_clip in scores.items()},

@@ -162,7 +162,7 @@ def _regress(terms: Terms, truth: Truth) -> tuple[NDArray[np.float64], NDArray[n
 
 
 def hold_out(clips: Clips) -> dict[FusionKind, KindResult]:
-    """Of each kind: fitted on four fifths of the groups, and judged on the others, five times."""
+    """Of each kind: how it does on each of FOLDS parts of the groups, fitted on the others."""
     folds = GroupKFold(min(FOLDS, len(set(clips.groups.tolist()))))
     parts = list(folds.split(clips.truth, groups=clips.groups))
     results: dict[FusionKind, KindResult] = {}

@@ -235,7 +235,7 @@ def test_a_later_field_does_not_hide_an_earlier_one() -> None:
         (b"\x3a" + b"\xff" * 9 + b"\x01", "cut short"),
         (b"\x80" * 11, "a number has no end"),
         (b"\x3a\x02\x0a\x7f", "cut short"),
-        (b"\x08\x00" * 2_000_001, "more than the 2000000 fields"),
+        (b"\x08\x00" * 2_000_001, "more than 2000000 fields"),
     ],
 )
 def test_what_is_no_model_is_refused(data: bytes, says: str) -> None:

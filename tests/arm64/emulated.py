@@ -168,7 +168,9 @@ def check(
         "--json labels.jsonl",
     )
     tests = inside(
-        root, model, f".venv/bin/python -m pytest -q -m 'not slow' -p no:xdist {' '.join(TESTS)}"
+        root,
+        model,
+        f".venv/bin/python -m pytest -o addopts= -q -m 'not slow' -p no:xdist {' '.join(TESTS)}",
     )
     scores = scores_of(labels.read_text()) if labels.exists() else {}
     return Row(

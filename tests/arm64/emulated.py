@@ -167,11 +167,8 @@ def check(
         f".venv/bin/twostream run {BUNDLE} clip.mp4 --device cpu --max-frames {frames} "
         "--json labels.jsonl",
     )
-    tests = inside(
-        root,
-        model,
-        f".venv/bin/python -m pytest -o addopts= -q -m 'not slow' -p no:xdist {' '.join(TESTS)}",
-    )
+    pytest = ".venv/bin/python -m pytest -o addopts= -q -p no:xdist -m 'not slow'"
+    tests = inside(root, model, f"{pytest} {' '.join(TESTS)}")
     scores = scores_of(labels.read_text()) if labels.exists() else {}
     return Row(
         f"{model} ({stands_for})",

@@ -58,7 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, default=REPOSITORY / "work/arm64")
     parser.add_argument("--clip", type=Path, default=REPOSITORY / "out/bikes.mp4")
-    parser.add_argument("--frames", type=int, default=24, help="frames of the clip to label")
+    parser.add_argument("--frames", type=int, default=14, help="frames of the clip to label")
     options = parser.parse_args()
     if os.geteuid() != 0:
         print("an emulated system is made in a chroot, which only root may enter: use sudo")

@@ -127,14 +127,20 @@ def _open(path: Path) -> av.container.InputContainer:
         # absolute: FFmpeg would take the beginning of a:b.avi for a protocol
         return av.open(str(path.absolute()), options=_ONLY_THE_FILE)
     except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        if _is_text(path):
-            reason = "it is text; if it is a playlist, give the video itself"
-        elif cv2.haveImageReader(str(path)):
-            reason = "it is a picture; give a video, or a folder of numbered pictures"
-        elif is_cut_short(path):
-            reason = "its end is missing; record or copy it again"
+        told = getattr(error, "strerror", None) or error
+        reason = _what_it_is(path) or told
         raise SourceError(f"{path}: not a readable video ({reason})") from None
+
+
+def _what_it_is(path: Path) -> str | None:
+    """What a file is that FFmpeg does not open, for a person; None if it cannot be told."""
+    if not path.is_file():
+        return None
+    if _is_text(path):
+        return "it is text; if it is a playlist, give the video itself"
+    if cv2.haveImageReader(str(path)):
+        return "it is a picture; give a video, or a folder of numbered pictures"
+    return "its end is missing; record or copy it again" if is_cut_short(path) else None
 
 
 def _is_text(path: Path) -> bool:

@@ -309,3 +309,11 @@ def test_sound_alone(tmp_path: Path, name: str) -> None:
     mux = "wavenc" if name == "a.wav" else "vorbisenc ! matroskamux"
     run_pipeline(f"audiotestsrc num-buffers=40 ! {mux} ! filesink location={tmp_path / name}")
     assert "it has no video" in refusal(str(tmp_path / name))
+
+
+def test_a_file_that_has_gone(tmp_path: Path) -> None:
+    with (
+        pytest.raises(SourceError, match="gone.avi: not a readable video \\(No such file"),
+        VideoFile(tmp_path / "gone.avi"),
+    ):
+        pass

@@ -13,6 +13,7 @@ import pytest
 from edge.errors import SourceError
 from edge.sources.source import Source, open_source
 from edge.video.frames import Frame
+from edge.video.video_file import VideoFile
 from tests.support.clips import run_pipeline, turn_clip, write_clip, write_timed_clip
 from tests.support.pictures import fill
 
@@ -313,7 +314,7 @@ def test_sound_alone(tmp_path: Path, name: str) -> None:
 
 def test_a_file_that_has_gone(tmp_path: Path) -> None:
     with (
-        pytest.raises(SourceError, match="gone.avi: not a readable video \\(No such file"),
+        pytest.raises(SourceError, match=r"gone\.avi: not a readable video \(No such file"),
         VideoFile(tmp_path / "gone.avi"),
     ):
         pass

@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge.bundle.manifest import (
     Bundle,
-    FusionSpec,
     Manifest,
+    MeanScores,
     ParitySpec,
     StreamSpec,
     load_bundle,
@@ -114,7 +114,7 @@ def write_bundle(folder: Path, inputs: dict[str, Any]) -> Bundle:
         classes=CLASSES,
         geometry=Geometry(aspect=(4, 3), size_hw=(SIDE, SIDE), interpolation="area"),
         streams=streams,
-        fusion=FusionSpec(
+        fusion=MeanScores(
             kind="arithmetic", temperature=1.0, window_s=1.0, threshold=0.1, false_alarm_rate=0.05
         ),
         parity=ParitySpec(file="parity.npz", size_hw=(96, 128), tolerance=0.05),

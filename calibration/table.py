@@ -68,7 +68,7 @@ def read_table(path: Path, network: Path, version: str | None = None) -> dict[st
     for any. Raises ExportError if it is damaged, or belongs to another network, stream or version.
     """
     try:
-        table, text = path.read_bytes(), _owner_file(path).read_text()
+        table, text = path.read_bytes(), _owner_file(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ExportError(f"{error.filename}: {error.strerror}; write the table again") from None
     try:

@@ -63,7 +63,7 @@ def export_command(
     if not parity_video.is_file():
         raise DataError(f"{parity_video}: no such video; give one that may be published")
     check_target(out)
-    extra = {"benchmarks": json.loads(measured.read_text())} if measured else {}
+    extra = {"benchmarks": json.loads(measured.read_text(encoding="utf-8"))} if measured else {}
     files = networks_by_name(networks) or {name: only_run(work, name) for name in STREAMS}
     loaded = load_networks(files)
     specs = [spec for _, spec in loaded.values()]

@@ -36,7 +36,7 @@ def write_page(
     speed = run_speed(bundle, [clip.clip.path for clip in test])
     flow = flow_speed(bundle, test[0])
     page = bundle.path.with_name(bundle.path.name + ".html")
-    template = files("export").joinpath("page.html").read_text()
+    template = files("export").joinpath("page.html").read_text(encoding="utf-8")
     text = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
     content = text.render(
         manifest=bundle.manifest,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import locale
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -34,6 +36,17 @@ def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         from edge.devices.cuda.driver import NO_DRIVER
 
         monkeypatch.setattr("edge.devices.cuda.driver.gpu_fault", lambda: NO_DRIVER)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    """A test that leaves log handlers to the tests after it fails. The locale is put back: while
+    llvmlite compiles, it sets that of the whole process to C, and sometimes does not restore it."""
+    encoding, handlers = locale.setlocale(locale.LC_CTYPE), list(logging.root.handlers)
+    yield
+    locale.setlocale(locale.LC_CTYPE, encoding)
+    left, logging.root.handlers[:] = list(logging.root.handlers), handlers
+    assert left == handlers
 
 
 @pytest.fixture

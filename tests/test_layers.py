@@ -61,7 +61,7 @@ ONNX_ON_A_DEVICE = {"edge/bundle/float_onnx.py"}
 def modules(file: Path) -> set[str]:
     """The modules that a file imports, by their whole names."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -90,7 +90,7 @@ def imported(file: Path) -> set[str]:
     """What a file imports, by full name, at its head or within a function. `from a import b` gives
     both a and a.b, since b may be a module."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

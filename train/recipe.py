@@ -266,7 +266,11 @@ def _read(name: str) -> dict[str, Any]:
             "or give a .toml file"
         )
     try:
-        text = (_PACKAGED / f"{name}.toml").read_text() if packaged else Path(name).read_text()
+        text = (
+            (_PACKAGED / f"{name}.toml").read_text(encoding="utf-8")
+            if packaged
+            else Path(name).read_text(encoding="utf-8")
+        )
         return tomllib.loads(text)
     except OSError as error:
         raise DataError(f"recipe {name}: cannot be read ({error.strerror})") from None

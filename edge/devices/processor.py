@@ -21,7 +21,7 @@ _SETTINGS = ("ONEDNN_", "DNNL_", "OV_")  # of the environment: they choose among
 def processor() -> str:
     """A short digest of this processor and of the settings that limit it."""
     try:
-        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
     except OSError:
         first = ""
     lines = [line for line in first.splitlines() if line.split("\t")[0].strip() not in _VOLATILE]

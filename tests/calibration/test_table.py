@@ -33,7 +33,7 @@ def table(network: Path, tmp_path: Path) -> Path:
 
 
 def test_a_table_has_the_scales_of_the_network(network: Path, table: Path) -> None:
-    lines = table.read_text().splitlines()
+    lines = table.read_text(encoding="utf-8").splitlines()
     assert lines[0] == "TRT-100300-EntropyCalibration2"
     scales = read_table(table, network, "10.3.0")
     assert len(scales) == len(lines) - 1 > 90

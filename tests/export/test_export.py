@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from edge.bundle.manifest import load_bundle
-from edge.cli import app
-from edge.errors import ExportError
-from export.cli import export_command
 from tests.support import tiny
 from tests.support.clips import write_clip
 from tests.support.command import twostream
+from tests.support.paths import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
@@ -90,18 +89,26 @@ def test_the_report_and_the_page_describe_the_bundle(trained: Trained, bundle: P
 
 
 def test_a_bundle_that_loses_too_much_is_refused_unless_accepted(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("export.gate.SCORE_DIFFERENCE_MAX", -1.0)
-    app.command("export")(export_command)
+    strict = "import export.gate; export.gate.SCORE_DIFFERENCE_MAX = -1.0; "
+    code = strict + "from edge.cli import main; main()"
     out = tmp_path / "lossy"
-    refused = CliRunner().invoke(app, trained.arguments(out))
-    assert isinstance(refused.exception, ExportError)
-    assert "spatial scores differ by" in str(refused.exception)
-    assert "--accept-loss" in str(refused.exception)
+
+    def export(*more: object) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-c", code, *trained.arguments(out, *more)]
+        return subprocess.run(
+            words, cwd=REPOSITORY, capture_output=True, encoding="utf-8", check=False
+        )
+
+    refused = export()
+    assert refused.returncode == 2
+    fault = refused.stderr.splitlines()[-1]
+    assert "spatial scores differ by" in fault
+    assert "--accept-loss" in fault
     assert list(tmp_path.iterdir()) == []
-    accepted = CliRunner().invoke(app, trained.arguments(out, "--accept-loss"))
-    assert accepted.exit_code == 0, accepted.exception
+    accepted = export("--accept-loss")
+    assert accepted.returncode == 0, accepted.stderr
     loss = load_bundle(out).manifest.accepted_loss
     assert loss is not None
     assert "spatial scores differ by" in loss

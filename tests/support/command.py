@@ -138,6 +138,6 @@ def assert_refused(done: subprocess.CompletedProcess[str], *says: object) -> Non
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The labels and the summary of a JSON-lines file."""
-    *lines, last = [json.loads(line) for line in path.read_text().splitlines()]
+    *lines, last = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     labels = [line for line in lines if "frame" in line]
     return labels, last["summary"]

@@ -74,7 +74,7 @@ def seed_table_command(
         top1 = fused[name]["top1"]
         results.append({"row": f"{name} of both Xception", "published": published, "top1": top1})
     _write(out, results)
-    print((out / "results.md").read_text(), end="")
+    print((out / "results.md").read_text(encoding="utf-8"), end="")
 
 
 def _command(*words: object) -> None:
@@ -116,7 +116,7 @@ def _evaluate(
         "evaluate", data, "--network", f"{row.stream}={run}", "--samples", samples,
         "--cache", cache, "--report", report,
     )  # fmt: skip
-    figures: dict[str, Any] = json.loads(report.read_text())
+    figures: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     return figures
 
 
@@ -130,7 +130,7 @@ def _fuse(
         "--cache", cache, "--scores", scores,
     )  # fmt: skip
     _command("fuse", scores, "--report", report)
-    figures: dict[str, Any] = json.loads(report.read_text())
+    figures: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     return figures
 
 

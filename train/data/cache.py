@@ -170,7 +170,7 @@ class ClipCache:
     def _load_frames(self, clip: Clip) -> CachedClip | None:
         folder, (height, width) = self._folder(clip), self.geometry.size_hw
         try:
-            entry = json.loads((folder / _NOTE).read_text())
+            entry = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
             if entry["bytes"] != sum(file.stat().st_size for file in _files(clip)):
                 return None
             timeline = Timeline(tuple(entry["times_s"]), tuple(entry["gaps"]))

@@ -75,7 +75,7 @@ def open_flow_folder(out: Path, geometry: Geometry | ShortSide, flow: Spec) -> N
     settings["format"] = {"version": FORMAT, "jpeg_quality": QUALITY}
     try:
         if note.exists():
-            _compare(note, json.loads(note.read_text()), settings)
+            _compare(note, json.loads(note.read_text(encoding="utf-8")), settings)
             return
         if out.exists() and any(out.iterdir()):
             raise DataError(f"{out}: holds other files; give a new folder for the flow")

@@ -72,7 +72,7 @@ def leaks(split: Split) -> list[tuple[str, str]]:
 
 def _read_list(path: Path, folder: Path) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
     try:
-        lines = path.read_text().split("\n")
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise DataError(f"{path}: cannot be read ({reason})") from None

@@ -82,7 +82,9 @@ def mixed_type(device: torch.device) -> torch.dtype | None:
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    flags = (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").is_file() else ""
+    )
     has_bfloat16 = re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", flags)
     return torch.bfloat16 if has_bfloat16 else None
 

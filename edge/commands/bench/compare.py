@@ -37,11 +37,11 @@ _AFTER = ("wait", "fusion", "output", "latency", "end_to_end")
 
 def machine() -> dict[str, Any]:
     """The machine that was measured."""
-    cpu = Path("/proc/cpuinfo").read_text()
+    cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     model = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", cpu, re.MULTILINE)
     board = Path("/proc/device-tree/model")
     return {
-        "board": board.read_text().strip("\0\n ") if board.exists() else None,
+        "board": board.read_text(encoding="utf-8").strip("\0\n ") if board.exists() else None,
         "cpu": model[1] if model else platform.machine(),
         "cores": psutil.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
@@ -60,7 +60,8 @@ def measure_apart(request: Request) -> dict[str, Any]:
             stdin=subprocess.PIPE,  # not an argument, which all users could read with its password
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
         ) as process,
     ):
         out, errors = process.communicate(request_json(request))
@@ -184,7 +185,9 @@ def slower(rows: Sequence[dict[str, Any]], path: Path) -> tuple[list[str], bool]
     Raises BenchError if the file cannot be read or has no comparable measurement.
     """
     try:
-        earlier = {key(row): row for row in json.loads(path.read_text())["measurements"]}
+        earlier = {
+            key(row): row for row in json.loads(path.read_text(encoding="utf-8"))["measurements"]
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BenchError(f"{path}: not from `twostream bench --json` ({error})") from None
     comparison, worse = [], False

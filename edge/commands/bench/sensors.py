@@ -23,7 +23,7 @@ _PERIOD_S = 1.0
 
 def _number(path: Path) -> float | None:
     try:
-        return float(path.read_text())
+        return float(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
@@ -32,7 +32,9 @@ def power_mode() -> str | None:
     """The name of a Jetson's power mode; None elsewhere."""
     if not shutil.which("nvpmodel"):
         return None
-    done = subprocess.run(["nvpmodel", "-q"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["nvpmodel", "-q"], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     return parse_power_mode(done.stdout)
 
 
@@ -45,7 +47,7 @@ def temperature_c() -> float | None:
 def board_power_w(root: Path) -> float | None:
     """The power of a Jetson's supply rail, VDD_IN, measured by its INA3221."""
     for label in sorted(root.glob("sys/class/hwmon/hwmon*/in*_label")):
-        if label.read_text().strip() != "VDD_IN":
+        if label.read_text(encoding="utf-8").strip() != "VDD_IN":
             continue
         channel = label.name.removeprefix("in").removesuffix("_label")
         millivolts = _number(label.with_name(f"in{channel}_input"))

@@ -272,7 +272,7 @@ def _ask(command: list[str]) -> Answer | None:
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             timeout=_WAIT_S,
             check=False,

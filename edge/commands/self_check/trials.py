@@ -113,7 +113,7 @@ def _ask(request: CPURequest | GPURequest, more: Callable[[], object] | None = N
     script += "from edge.commands.self_check.child import main; main()"
     answer: Answer | None = None
     with (
-        tempfile.TemporaryFile("w+", errors="replace") as errors,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
         subprocess.Popen(
             [sys.executable, "-c", script],
             stdin=subprocess.PIPE,

@@ -210,15 +210,20 @@ def truncated(path: Path) -> None:
 
 
 def of_another_version(path: Path) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"version": 2}), encoding="utf-8"
+    )
 
 
 def of_another_device(path: Path) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"key": "0" * 16}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"key": "0" * 16}),
+        encoding="utf-8",
+    )
 
 
 def empty(path: Path) -> None:
-    path.write_text("")
+    path.write_text("", encoding="utf-8")
 
 
 def open_to_all(path: Path) -> None:

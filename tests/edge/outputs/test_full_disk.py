@@ -35,8 +35,8 @@ def frames_of(path: Path) -> int:
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
     """Raises where a line is not whole."""
-    assert path.read_text()[-1:] in ("", "\n")
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    assert path.read_text(encoding="utf-8")[-1:] in ("", "\n")
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 class Page:

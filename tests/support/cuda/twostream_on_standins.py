@@ -21,7 +21,7 @@ if any("self_check" in word for word in sys.orig_argv):
 
 if __name__ == "__main__":
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        Path(folder, "sitecustomize.py").write_text(_IN_CHILDREN)
+        Path(folder, "sitecustomize.py").write_text(_IN_CHILDREN, encoding="utf-8")
         patch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{REPOSITORY}")
         install(patch, GPU())
         main()

@@ -61,7 +61,7 @@ def _pictures() -> int:
 
 def _log() -> list[str]:
     log = Path(os.environ["STAND_IN_LOG"])
-    return log.read_text().splitlines() if log.exists() else []
+    return log.read_text(encoding="utf-8").splitlines() if log.exists() else []
 
 
 def _plug_in() -> None:

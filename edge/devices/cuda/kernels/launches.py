@@ -63,7 +63,7 @@ def pack(launches: Iterable[Launch]) -> tuple[PackedLaunch, ...]:
 
 def source(file: str) -> str:
     """The CUDA source of one of FILES."""
-    return (FOLDER / file).read_text()
+    return (FOLDER / file).read_text(encoding="utf-8")
 
 
 def cover(size_hw: tuple[int, int], block: tuple[int, int]) -> tuple[int, int]:

@@ -1,20 +1,36 @@
-"""Lists faults in the Q/DQ of a model. Engine builders report few of them: for a misplaced pair the
-layer mostly runs in float, without a message (tried with TensorRT-RTX 1.7).
+"""Lists faults in the quantisation of a model. Engine builders report few of them: for a misplaced
+pair the layer mostly runs in float, without a message.
+
+A fault is what TensorRT refuses, or what makes it run a layer in float; tests hold the verdicts to
+those of TensorRT-RTX. A hint costs accuracy or time alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from calibration.placement import WEIGHTED, output_axis, weighted_nodes
+from calibration.placement import WEIGHTED, kept_float, output_axis, weighted_nodes
 
 _PASS_BYTES_ON = ("Concat", "MaxPool")
 _ACTIVATIONS = ("Clip", "Relu", "BatchNormalization")
+
+
+# Operators that work on integers themselves, as onnxruntime's other formats have them
+_INTEGER = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear")
+
+
+@dataclass(frozen=True, slots=True)
+class Lint:
+    """What is wrong with a model's quantisation, one line each. faults: TensorRT refuses the model
+    or runs a layer in float. hints: what costs accuracy or time."""
+
+    faults: tuple[str, ...]
+    hints: tuple[str, ...]
 
 
 class _Graph:
@@ -25,11 +41,21 @@ class _Graph:
         self.constants: dict[str, NDArray] = {
             tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
         }
+        for node in self.nodes:
+            if node.op_type == "Constant" and node.attribute[0].name == "value":
+                self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
         self._producers = {name: node for node in self.nodes for name in node.output}
         self._quantisers: dict[str, list[onnx.NodeProto]] = {}
         for node in self.nodes:
             if node.op_type == "QuantizeLinear":
                 self._quantisers.setdefault(node.input[0], []).append(node)
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a tensor is a constant, or one that is quantised in the model."""
+        node = self.producer(name)
+        if node is not None and node.op_type == "QuantizeLinear":
+            name = node.input[0]
+        return name in self.constants
 
     def producer_type(self, name: str) -> str:
         """The type of the node that produces a tensor; empty for inputs and constants."""
@@ -78,25 +104,29 @@ def layer_precisions(model: onnx.ModelProto) -> list[tuple[str, str, str]]:
     ]
 
 
-def lint(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> list[str]:
-    """The faults of a model's Q/DQ, one line each; none if TensorRT runs it in INT8 as intended.
-
-    keep_float: nodes that are meant to stay float, by first output.
-    """
-    graph = _Graph(model)
+def lint(model: onnx.ModelProto) -> Lint:
+    """Check a model's quantisation for TensorRT. Layers that the export kept in float are none of
+    its faults (see `kept_float`)."""
+    graph, kept = _Graph(model), kept_float(model)
     faults: list[str] = []
+    hints: list[str] = []
     for node in graph.nodes:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             faults += _scale_faults(node, graph)
-        elif node.op_type in WEIGHTED and node.output[0] not in keep_float:
+        elif node.op_type in WEIGHTED and node.output[0] not in kept:
             faults += _weighted_faults(node, graph)
+        elif node.op_type in _INTEGER:
+            name = node.name or node.output[0]
+            faults.append(f"{name}: TensorRT has no {node.op_type}; quantise with Q/DQ nodes")
         elif node.op_type == "Add":
-            faults += _add_faults(node, graph)
+            hints += _add_hints(node, graph)
         elif node.op_type in _PASS_BYTES_ON:
-            faults += _passing_faults(node, graph)
+            hints += _passing_hints(node, graph)
         elif node.op_type in _ACTIVATIONS:
-            faults += _activation_faults(node, graph)
-    return faults
+            hints += _activation_hints(node, graph)
+    if not faults and not weighted_nodes(model):
+        faults.append("it has no convolution and no matrix product")
+    return Lint(tuple(faults), tuple(hints))
 
 
 def _scale_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
@@ -113,7 +143,7 @@ def _scale_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
         faults.append(f"{name}: is {kind}, not int8")
     if len(node.input) > 2 and graph.constants[node.input[2]].any():
         faults.append(f"{name}: a zero point is not 0")
-    if node.input[0] not in graph.constants and scale.size != 1:
+    if not graph.is_constant(node.input[0]) and scale.size != 1:
         faults.append(f"{name}: an activation has {scale.size} scales, not 1")
     return faults
 
@@ -138,7 +168,7 @@ def _weighted_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
     return faults
 
 
-def _add_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
+def _add_hints(node: onnx.NodeProto, graph: _Graph) -> list[str]:
     sources = [graph.before_pair(name) for name in node.input]
     paired = [name for name in sources if name is not None]
     if len(paired) == 2 and any(graph.producer_type(name) == "Conv" for name in paired):
@@ -147,7 +177,7 @@ def _add_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
     return []
 
 
-def _passing_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
+def _passing_hints(node: onnx.NodeProto, graph: _Graph) -> list[str]:
     scales = set().union(*(graph.scales(name) for name in (*node.input, node.output[0])))
     if len(scales) > 1:
         name = node.name or node.output[0]
@@ -155,7 +185,7 @@ def _passing_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
     return []
 
 
-def _activation_faults(node: onnx.NodeProto, graph: _Graph) -> list[str]:
+def _activation_hints(node: onnx.NodeProto, graph: _Graph) -> list[str]:
     name = node.name or node.output[0]
     if node.op_type == "BatchNormalization" and graph.producer_type(node.input[0]) == "Conv":
         return [f"{name}: batch norm is not folded into its convolution"]

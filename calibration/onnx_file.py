@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
+from calibration.placement import FLOAT_LAYERS
 from edge.bundle.network import METADATA_KEY, NetworkSpec, parse_network
 from edge.bundle.self_contained import check_self_contained
 from edge.bundle.tensor_names import INPUT, OUTPUT
@@ -63,7 +64,9 @@ def write_model(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
     """
     written = onnx.ModelProto()
     written.CopyFrom(model)
+    kept = [entry for entry in model.metadata_props if entry.key == FLOAT_LAYERS]
     del written.metadata_props[:]
+    written.metadata_props.extend(kept)
     entry = written.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, spec.to_json()
     check_model(written, spec, path)

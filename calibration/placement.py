@@ -16,6 +16,7 @@ Nodes are identified by their first output, since node names are optional in ONN
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -28,6 +29,7 @@ from edge.errors import ExportError
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 POOLING = ("AveragePool", "GlobalAveragePool")
+FLOAT_LAYERS = "float_layers"  # in the metadata of an ONNX file: a JSON list, see `kept_float`
 
 
 def quantised_inputs(
@@ -55,6 +57,16 @@ def quantised_inputs(
 def weighted_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """Convolutions and matrix products, in the order in which they run."""
     return [node for node in model.graph.node if node.op_type in WEIGHTED]
+
+
+def kept_float(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The layers that `place` was told to keep in float, by first output; of a model that others
+    made, none."""
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    try:
+        return tuple(map(str, json.loads(metadata.get(FLOAT_LAYERS, "[]"))))
+    except (ValueError, TypeError):
+        return ()
 
 
 def activations(model: onnx.ModelProto) -> list[str]:
@@ -98,7 +110,8 @@ def place(
     """The model with Q/DQ nodes and int8 weights.
 
     ranges: the |value| that maps to 127, for each tensor of `activations`. keep_float: nodes that
-    stay float, by first output. Raises ExportError if a weight is not finite.
+    stay float, by first output; they are noted in the model's metadata. Raises ExportError if a
+    weight is not finite.
     """
     placed = onnx.ModelProto()
     placed.CopyFrom(model)
@@ -132,6 +145,9 @@ def place(
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(nodes)
     graph.initializer.extend(float_tensors + added)
+    if keep_float:
+        entry = placed.metadata_props.add()
+        entry.key, entry.value = FLOAT_LAYERS, json.dumps(sorted(keep_float))
     return placed
 
 

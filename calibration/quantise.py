@@ -33,8 +33,8 @@ class Quantised:
     """A network with Q/DQ nodes.
 
     method: by which the ranges were chosen. ranges: the |value| of each tensor that maps to 127.
-    tried: mean score difference with all layers in INT8, of each method that was tried.
-    float_layers: by first output. difference: from the FP32 scores.
+    tried: of each method that was tried, the mean score difference with the layers kept in float
+    that it needs. float_layers: by first output. difference: from the FP32 scores.
     """
 
     model: onnx.ModelProto
@@ -51,8 +51,8 @@ def quantise_model(
     """Quantise an FP32 model.
 
     samples: (channels, H, W) each, from which the ranges are taken. held_out: other samples, on
-    which score differences are measured. method: of choosing ranges; "auto" takes the one with the
-    smallest difference.
+    which score differences are measured. method: of choosing ranges; "auto" takes the one that
+    reaches the better target, with the fewest layers in float, then the smallest difference.
 
     If the difference is above DIFFERENCE_WANTED, as few layers as possible stay float, those with
     the largest loss first. If that needs more than FLOAT_SHARE_MAX of the layers, the target is
@@ -68,12 +68,19 @@ def quantise_model(
         _Trial(model, samples, held_out, histograms, each)
         for each in (METHODS if method == "auto" else (method,))
     ]
-    best = min(trials, key=lambda trial: trial.difference([]).mean)
-    floats = _fewest_float(best) if best.difference([]).mean > DIFFERENCE_WANTED else []
+    if any(trial.is_close([], DIFFERENCE_WANTED) for trial in trials):
+        floats_of: list[list[str]] = [[] for _ in trials]  # none is needed, so none is looked for
+    else:
+        floats_of = [_fewest_float(trial) for trial in trials]
+    best, floats = min(zip(trials, floats_of, strict=True), key=lambda each: _rank(*each))
     quantised = best.quantised(floats)
-    if faults := lint(quantised, floats):
+    found = lint(quantised)
+    if faults := [*found.faults, *found.hints]:
         raise ExportError(f"{len(faults)} Q/DQ faults, the first: {faults[0]}")
-    tried = {trial.method: trial.difference([]).mean for trial in trials}
+    tried = {
+        trial.method: trial.difference(kept).mean
+        for trial, kept in zip(trials, floats_of, strict=True)
+    }
     return Quantised(
         quantised, best.method, best.ranges, tried, tuple(floats), best.difference(floats)
     )
@@ -113,6 +120,12 @@ class _Trial:
     def is_close(self, keep_float: Collection[str], target: float) -> bool:
         """Whether the mean score difference is at most `target`."""
         return self.difference(keep_float).mean <= target
+
+
+def _rank(trial: _Trial, floats: list[str]) -> tuple[int, int, float]:
+    """The smaller, the better."""
+    missed = [not trial.is_close(floats, each) for each in (DIFFERENCE_WANTED, DIFFERENCE_MAX)]
+    return sum(missed), len(floats), trial.difference(floats).mean
 
 
 def _fewest_float(trial: _Trial) -> list[str]:

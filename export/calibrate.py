@@ -108,7 +108,7 @@ def describe(spec: NetworkSpec, samples: Samples, quantised: Quantised) -> list[
         f"{spec.stream}: {len(samples.clips)} clips, {len(samples)} samples, "
         f"{len(samples.skipped)} clips skipped; clip list sha256 {samples.list_hash[:16]}",
         f"clips a class: {spread}",
-        f"ranges: {quantised.method}; mean |score difference| of all layers in INT8: {tried}",
+        f"ranges: {quantised.method}; mean |score difference|, less layers kept float: {tried}",
         f"layers in float: {', '.join(quantised.float_layers) or 'none'}",
         f"INT8 against FP32 on {difference.samples} samples held out: mean |score difference| "
         f"{difference.mean:.4f}, largest {difference.largest:.4f}, "

@@ -17,21 +17,24 @@ def lint_command(
         Path | None, typer.Option(help="Check this TensorRT calibration cache against the file.")
     ] = None,
 ) -> None:
-    """Check the Q/DQ nodes of a network for faults that TensorRT ignores without a warning."""
+    """Check a network's quantisation for what TensorRT refuses, or runs in float without a word."""
     from calibration.lint import layer_precisions, lint
     from calibration.onnx_file import read_model
+    from calibration.placement import kept_float
     from calibration.table import read_table
 
     network = read_model(model)
     layers = layer_precisions(network)
     floats = [name for _, name, precision in layers if precision == "float"]
-    faults = lint(network)
-    for fault in faults:
+    found, kept = lint(network), kept_float(network)
+    for fault in found.faults:
         print_line(fault)
-    print_line(f"{len(layers) - len(floats)} of {len(layers)} layers in INT8")
+    for hint in found.hints:
+        print_line(f"hint: {hint}")
+    by_export = f", {len(kept)} kept in float by the export" if kept else ""
+    print_line(f"{len(layers) - len(floats)} of {len(layers)} layers in INT8{by_export}")
     if table is not None:
         print_line(f"{table}: {len(read_table(table, model))} scales of this network")
-    if faults:
-        raise ExportError(
-            f"{model}: {len(faults)} fault{'s' if len(faults) > 1 else ''} in its Q/DQ"
-        )
+    if found.faults:
+        count = len(found.faults)
+        raise ExportError(f"{model}: {count} fault{'s' if count > 1 else ''} in its quantisation")

@@ -130,7 +130,8 @@ def measure(file: Path, data: Path, cache: Path) -> dict[str, Any]:
             "megabytes": round(model.ByteSize() / 1e6, 2),
             "time_of_fp32": round(_median_ms(model, spec, inputs) / plain, 2),
             "float_layers": sum(precision == "float" for _, _, precision in layers),
-            "faults_for_tensorrt": len(lint(model)),
+            "faults_for_tensorrt": len(lint(model).faults),
+            "hints_for_tensorrt": len(lint(model).hints),
             "seconds_to_make": round(seconds, 1),
         }
     return {

@@ -12,9 +12,9 @@ import pytest
 
 from calibration.bias import correct_biases, measure_means
 from calibration.histogram import HistogramObserver, collect_activations, collect_histograms
-from calibration.lint import float_layers, lint
+from calibration.lint import Lint, float_layers, lint
 from calibration.onnx_file import load_model, write_model
-from calibration.placement import activations, place
+from calibration.placement import activations, kept_float, place
 from calibration.quantise import quantise_model
 from calibration.ranges import METHODS, clipping_range
 from calibration.sensitivity import compare_scores, run_model
@@ -54,7 +54,8 @@ def test_placement(stream: Any, fp32_files: dict[str, Path], int8_models: dict[s
     quantised = int8_models[stream]
     kept = float_layers(quantised)
     assert len(kept) <= 5
-    assert lint(quantised, kept) == []
+    assert lint(quantised) == Lint((), ())
+    assert list(kept_float(quantised)) == sorted(kept)
     assert len(quantised.SerializeToString()) < 0.35 * fp32_files[stream].stat().st_size
     makers = {name: node for node in quantised.graph.node for name in node.output}
     adds = [node for node in quantised.graph.node if node.op_type == "Add"]
@@ -97,6 +98,22 @@ def test_int8_values_of_a_small_network_are_computed_by_hand() -> None:
     assert made.difference.mean < 0.01
     assert set(made.tried) == set(METHODS)
     assert made.tried[made.method] == min(made.tried.values())
+
+
+def test_auto_ranges_keep_the_fewest_layers_in_float(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target so low that each method needs layers in float: "mse", the worst with all layers in
+    INT8, needs one, the others two."""
+    monkeypatch.setattr("calibration.quantise.FLOAT_SHARE_MAX", 0.75)
+    monkeypatch.setattr("calibration.quantise.DIFFERENCE_WANTED", 6.7e-5)
+    model = residual_network()
+    rng = np.random.default_rng(2)
+    samples = [rng.standard_normal((4, 8, 8)).astype(np.float32) for _ in range(8)]
+    alone = {each: quantise_model(model, samples, samples, each) for each in METHODS}
+    kept = {each: len(made.float_layers) for each, made in alone.items()}
+    assert kept == {"mse": 1, "min-max": 2, "percentile": 2, "entropy": 2}
+    best = quantise_model(model, samples, samples, "auto")
+    assert best.method == "mse"
+    assert best.tried == {each: made.difference.mean for each, made in alone.items()}
 
 
 def test_bias_correction_restores_the_mean_output() -> None:

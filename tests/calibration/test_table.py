@@ -110,7 +110,7 @@ def test_lint_lists_faults_and_checks_a_table_against_its_network(
     done = twostream("lint", plain)
     assert done.returncode == 2
     assert done.stdout.splitlines()[0] == f"{convolution.name}: its input is not quantised"
-    assert "1 fault in its" in done.stderr
+    assert "1 fault in its quantisation" in done.stderr
     assert_refused(twostream("lint", tmp_path / "none.onnx"), "no such file")
 
 

@@ -66,7 +66,7 @@ def test_a_misplaced_pair_is_float_without_a_word(all_int8: dict[str, onnx.Model
     built = build(broken.SerializeToString())
     (found,) = float_convolutions(built.layers)
     assert name in found
-    assert lint(broken) == [f"{name}: its weights are not quantised"]
+    assert lint(broken).faults == (f"{name}: its weights are not quantised",)
 
 
 @pytest.mark.parametrize("stream", STREAMS)

@@ -152,6 +152,7 @@ extern "C" __global__ void __launch_bounds__(TILE * STRIPS) iterate(
     const int plane = height * width;
     const bool inside = x < width && top < height;
     const bool has_left = column > 0, has_right = column < TILE - 1 && x < width - 1;
+    const bool has_next = strip < STRIPS - 1 && top + ROWS < height;  // the next strip has u, v
 
     float u[ROWS], v[ROWS], p11[ROWS], p12[ROWS], p21[ROWS], p22[ROWS];
     float rho[ROWS], gx[ROWS], gy[ROWS], inv[ROWS];
@@ -207,9 +208,8 @@ extern "C" __global__ void __launch_bounds__(TILE * STRIPS) iterate(
         }
         __syncthreads();
         if (inside) {
-            const bool more = strip < STRIPS - 1;
-            const float next_u = more ? a[(strip + 1) * ROWS][column] : u[ROWS - 1];
-            const float next_v = more ? b[(strip + 1) * ROWS][column] : v[ROWS - 1];
+            const float next_u = has_next ? a[(strip + 1) * ROWS][column] : u[ROWS - 1];
+            const float next_v = has_next ? b[(strip + 1) * ROWS][column] : v[ROWS - 1];
 #pragma unroll
             for (int r = 0; r < ROWS; ++r) {
                 const bool has_below = top + r < height - 1;

@@ -64,6 +64,8 @@ def load_precompiled(
             binaries = [(BINARIES / binary_name(file, target)).read_bytes() for file in FILES]
             return target, dict(zip(FILES, map(load, binaries), strict=True))
         except (OSError, error) as fault:
-            logger.warning("kernels for %s of this package cannot be loaded: %s", target, fault)
+            # its words alone: whoever keeps the record would keep modules of this call's frames
+            said = str(fault)
+            logger.warning("kernels for %s of this package cannot be loaded: %s", target, said)
             targets -= {target}
     return None

@@ -22,19 +22,25 @@ import pytest
 
 from edge.devices.cuda import driver
 from tests.support.cuda.libcuda import load_libcuda
+from tests.support.cuda.ptx.compile import compile_ptx
+from tests.support.cuda.ptx.on_standin import PtxHost
 from tests.support.tensorrt_surface import Surface
 
 ORDERS = ("first stream first", "last stream first", "shuffled")
+CAPABILITY = 87
+# What runs: the source as g++ compiles it, or PTX as a release's compilers make it, interpreted.
+KERNELS = ("g++", "compute_87", "compute_110")
 OWNED = ("device bytes", "page-locked bytes", "streams", "events", "modules", "contexts")
 # Errors of the driver.
 OUT_OF_MEMORY, NO_BINARY_FOR_GPU, ILLEGAL_ADDRESS, LAUNCH_FAILED, UNKNOWN = 2, 209, 700, 719, 999
+SUCCESS, NO_DEVICE = 0, 100
 
 _gpu_fault = driver.gpu_fault  # before any test has changed it
 _host_function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 @cache
-def _shared_cache() -> Path:
+def _shared_cache(kernels: str) -> Path:
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
     return Path(folder.name)
@@ -43,7 +49,8 @@ def _shared_cache() -> Path:
 class GPU:
     """order: of streams that could go on, see ORDERS. thread_order: of a block's threads and of
     blocks: 0 as numbered, 1 reversed, more: a shuffle each. memory: bytes of it. cache: the user's,
-    of compiled kernels; None for one that all tests share."""
+    of compiled kernels; None for one that all tests share. kernels: by which compiler, see KERNELS;
+    PTX of compute_NN makes it a GPU of that capability, whose threads have no order."""
 
     def __init__(
         self,
@@ -52,11 +59,14 @@ class GPU:
         thread_order: int = 0,
         memory: int = 1 << 30,
         cache: Path | None = None,
+        kernels: str = KERNELS[0],
     ) -> None:
         self._libcuda = load_libcuda()
         self._settings = (int(integrated), ORDERS.index(order), thread_order)
         self._memory = memory
-        self.cache = cache or _shared_cache()  # for compiled kernels
+        self.cache = cache or _shared_cache(kernels)  # for compiled kernels
+        self.ptx = None if kernels == KERNELS[0] else int(kernels.removeprefix("compute_"))
+        self._ptx_host = None if self.ptx is None else PtxHost(self._libcuda)
         self._jobs: dict[int, Callable[[], None]] = {}
         self._run_job = _host_function(self._run)
         self._error: Exception | None = None
@@ -110,16 +120,31 @@ class GPU:
         self._libcuda.standin_fail(function.encode(), ctypes.c_long(after), fault)
 
     def plug(self) -> None:
-        self._libcuda.standin_plug(1, *self._settings, ctypes.c_size_t(self._memory))
+        self._plug(1)
 
     def unplug(self) -> None:
         """Raises what failed in TensorRT's double, and AssertionError where something is left."""
         gc.collect()
         left = self.left
-        self._libcuda.standin_plug(0, *self._settings, ctypes.c_size_t(self._memory))
+        self._plug(0)
+        if self._ptx_host is not None:
+            self._ptx_host.close()
         if self._error is not None:
             raise self._error
-        assert left == {}
+        assert left == {}, left
+
+    def compile_ptx(self, file: str) -> bytes:
+        """One of the package's .cu files for this GPU."""
+        assert self.ptx is not None
+        self.fail("cuInit", NO_DEVICE)  # NVRTC 13 asks a driver for things that this one has not
+        try:
+            return compile_ptx(file, self.ptx)
+        finally:
+            self.fail("cuInit", SUCCESS)
+
+    def _plug(self, plugged: int) -> None:
+        memory = ctypes.c_size_t(self._memory)
+        self._libcuda.standin_plug(plugged, *self._settings, memory, self.ptx or CAPABILITY)
 
     def enqueue(self, handle: int, job: Callable[[], None]) -> None:
         """For TensorRT's double: run a job on a stream."""
@@ -143,7 +168,7 @@ class GPU:
                 job()
         except Exception as error:  # goes on to the test: see `unplug`
             self._error = error
-            self._libcuda.standin_break(b"TensorRT's double failed")
+            self._libcuda.standin_break(b"TensorRT's double failed", LAUNCH_FAILED)
 
 
 def install(patch: pytest.MonkeyPatch, gpu: GPU, tensorrt: str = "10.3.0") -> Surface:
@@ -154,6 +179,8 @@ def install(patch: pytest.MonkeyPatch, gpu: GPU, tensorrt: str = "10.3.0") -> Su
     patch.setattr(driver, "gpu_fault", _gpu_fault)
     patch.setattr(driver, "_CUDA_FOLDER", Path(__file__).with_name("nvcc"))
     patch.setattr(driver, "user_cache", lambda: gpu.cache)
+    if gpu.ptx is not None:
+        patch.setattr(driver.Driver, "_compile", lambda _, file: gpu.compile_ptx(file))
     return trt
 
 
@@ -171,9 +198,10 @@ class Plug:
         thread_order: int = 0,
         memory: int = 1 << 30,
         cache: Path | None = None,
+        kernels: str = KERNELS[0],
     ) -> GPU:
         self.unplug()
-        self._gpu = GPU(order, integrated, thread_order, memory, cache)
+        self._gpu = GPU(order, integrated, thread_order, memory, cache, kernels)
         self.tensorrt = install(self._patch, self._gpu)
         return self._gpu
 

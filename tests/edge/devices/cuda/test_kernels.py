@@ -1,6 +1,7 @@
-"""The CUDA kernels, run on the CPU from their own source, against the code that they must equal.
+"""The CUDA kernels, run on the CPU, against the code that they must equal: from their own source,
+and from the PTX that NVIDIA's compilers make of it.
 
-The stand-in for the GPU checks each access to memory: see tests/support/cuda/libcuda.
+The stand-in for the GPU checks each access to memory: see tests/support/cuda/libcuda and ptx.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from edge.devices.cuda.kernels.flow_plan import (
 from edge.devices.cuda.kernels.launches import Launch
 from edge.errors import DeviceError
 from edge.motion.quantise import quantise
-from edge.motion.spec import PRESETS
+from edge.motion.spec import PRESETS, TVL1Spec
 from edge.motion.stack import stack_tensor
 from edge.motion.tvl1 import TVL1
 from edge.video.frames import Frame, Geometry, Normalisation, resize_to_model, rgb_tensor
-from tests.support.cuda.gpu import GPU, Plug
+from tests.support.cuda.gpu import GPU, KERNELS, Plug
 from tests.support.cuda.on_gpu import flow_on_gpu, read, run
 from tests.support.flows import (
     FLOW_ROOT,
@@ -53,9 +54,15 @@ ORDERS = (0, 1, 2, 3)  # as numbered, reversed, two shuffles
 Planes = NDArray[np.uint8]
 
 
-@pytest.fixture
-def gpu(plug: Plug) -> GPU:
-    return plug()
+@pytest.fixture(params=KERNELS)
+def gpu(plug: Plug, request: pytest.FixtureRequest) -> GPU:
+    return plug(kernels=request.param)
+
+
+SOURCE, *PTX = KERNELS
+# For tests that PTX has no part in, or that would take minutes.
+on_source = pytest.mark.parametrize("gpu", [SOURCE], indirect=True)
+on_ptx = pytest.mark.parametrize("gpu", PTX, indirect=True)
 
 
 @pytest.fixture
@@ -64,11 +71,7 @@ def driver(gpu: GPU) -> Iterator[Driver]:
         yield opened
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("size_hw", [(97, 131), (64, 64), (65, 129), (33, 20), (5, 1), (1, 1)])
-def test_flow_is_that_of_the_cpu_at_odd_sizes(
-    size_hw: tuple[int, int], preset: str, driver: Driver
-) -> None:
+def check_flow(driver: Driver, preset: str, size_hw: tuple[int, int]) -> None:
     spec = PRESETS[preset]
     pair = moving_pair(size_hw, 2.3, -1.2)
     found, expected = flow_on_gpu(driver, spec, *pair), TVL1(spec, size_hw)(*pair)
@@ -77,7 +80,35 @@ def test_flow_is_that_of_the_cpu_at_odd_sizes(
         assert np.abs(found[0, 10:-10, 10:-10] - 2.3).mean() < 0.1
 
 
+ODD_SIZES = [(97, 131), (64, 64), (65, 129), (33, 20), (5, 1), (1, 1)]
+
+
+@on_source
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("size_hw", ODD_SIZES)
+def test_flow_is_that_of_the_cpu_at_odd_sizes(
+    size_hw: tuple[int, int], preset: str, driver: Driver
+) -> None:
+    check_flow(driver, preset, size_hw)
+
+
+@on_ptx
+@pytest.mark.parametrize(
+    ("size_hw", "preset"),
+    [
+        *(pytest.param(size_hw, "fast", marks=pytest.mark.slow) for size_hw in ODD_SIZES[:-1]),
+        (ODD_SIZES[-1], "fast"),
+        pytest.param((33, 20), "accurate", marks=pytest.mark.slow),
+    ],
+)
+def test_flow_by_ptx_is_that_of_the_cpu_at_odd_sizes(
+    size_hw: tuple[int, int], preset: str, driver: Driver
+) -> None:
+    check_flow(driver, preset, size_hw)
+
+
 @pytest.mark.slow
+@on_source
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("name", PAIRS)
 def test_flow_is_that_of_the_cpu_on_real_pairs(name: str, preset: str, driver: Driver) -> None:
@@ -102,28 +133,45 @@ def test_flow_is_that_of_the_cpu_on_real_pairs(name: str, preset: str, driver: D
     assert abs(endpoint_error(found, truth) - endpoint_error(expected, truth)) < 0.005
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    height=st.integers(1, 90),
-    width=st.integers(1, 90),
-    scales=st.integers(1, 3),
-    iterations=st.integers(1, 31),
-    seed=st.integers(0, 2**16),
-)
-def test_any_size_and_length_is_that_of_the_cpu(
-    height: int, width: int, scales: int, iterations: int, seed: int, driver: Driver
-) -> None:
+@st.composite
+def noise_flows(draw: st.DrawFn, largest: int) -> tuple[TVL1Spec, Planes]:
     """Of noise, with one warp: more of them make what was rounded apart grow without end."""
-    changes = {"scales": scales, "iterations": iterations, "warps": 1}
+    height, width = draw(st.integers(1, largest)), draw(st.integers(1, largest))
+    changes = {
+        "scales": draw(st.integers(1, 3)),
+        "iterations": draw(st.integers(1, 31)),
+        "warps": 1,
+    }
+    noise = np.random.default_rng(draw(st.integers(0, 2**16)))
     spec = PRESETS["fast"].model_copy(update=changes)
-    first, second = np.random.default_rng(seed).integers(0, 256, (2, height, width), np.uint8)
-    found, expected = (
-        flow_on_gpu(driver, spec, first, second),
-        TVL1(spec, (height, width))(first, second),
-    )
-    np.testing.assert_allclose(found, expected, atol=0.02)
+    return spec, noise.integers(0, 256, (2, height, width), np.uint8)
 
 
+def check_noise(driver: Driver, spec: TVL1Spec, pair: Planes) -> None:
+    found = flow_on_gpu(driver, spec, *pair)
+    np.testing.assert_allclose(found, TVL1(spec, pair.shape[1:])(*pair), atol=0.02)
+
+
+@on_source
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flow=noise_flows(90))
+def test_any_size_and_length_is_that_of_the_cpu(
+    flow: tuple[TVL1Spec, Planes], driver: Driver
+) -> None:
+    check_noise(driver, *flow)
+
+
+@pytest.mark.slow
+@on_ptx
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flow=noise_flows(90))
+def test_any_size_and_length_by_ptx_is_that_of_the_cpu(
+    flow: tuple[TVL1Spec, Planes], driver: Driver
+) -> None:
+    check_noise(driver, *flow)
+
+
+@on_source
 def test_flow_does_not_depend_on_the_order_of_threads(gpu: GPU, driver: Driver) -> None:
     """Nor do threads share memory without a barrier between, which breaks the context here."""
     pair = moving_pair((75, 139), 1.5, 0.5)  # several tiles and strips, none of them whole

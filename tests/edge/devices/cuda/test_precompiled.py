@@ -20,6 +20,7 @@ from edge.devices.cuda.kernels.release import TARGETS, ReleaseError, compile_all
 from edge.errors import DeviceError
 from tests.support.cuda.gpu import Plug
 from tests.support.cuda.on_gpu import read, run
+from tests.support.cuda.ptx.compile import compile_ptx
 from tests.support.logged import logged
 
 ELF_ABI_VERSION = 8  # its byte in an ELF file: CUDA 12 writes 7, CUDA 13 writes 8
@@ -139,6 +140,46 @@ def test_the_device_runs_the_package_s_kernels_without_a_compiler(
     assert levels.tolist() == [128, 138, 148, 158, 168, 178, 188, 198]
     assert lines == []
     assert not (tmp_path / "second").exists()  # nothing to keep
+
+
+@pytest.fixture
+def package_of_ptx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plug: Plug) -> Path:
+    """A package with PTX alone, for a GPU that the stand-in interprets it on."""
+    gpu = plug(cache=tmp_path / "cache", kernels="compute_87")
+    folder = tmp_path / "package"
+    folder.mkdir()
+    for file in FILES:
+        text = gpu.compile_ptx(file).replace(b".target sm_87", b".target sm_75")
+        (folder / binary_name(file, "compute_75")).write_bytes(text)
+    monkeypatch.setattr(precompiled, "BINARIES", folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_device_runs_the_package_s_ptx_where_it_has_nothing_else(package_of_ptx: Path) -> None:
+    with logged() as lines, open_driver() as driver:
+        assert driver.kernels == "the package's kernels for compute_75"
+        flow, out = driver.place(np.arange(8, dtype=np.float32)), driver.allocate(8)
+        run(driver, [Launch("quantise", (1, 1), (8, 1), (flow, 10.0, 8, out))])
+        assert read(driver, out, (3,), np.uint8).tolist() == [128, 138, 148]
+    assert lines == []
+
+
+@pytest.mark.slow
+def test_ptx_of_a_newer_chip_is_refused_by_the_driver(package_of_ptx: Path) -> None:
+    for path in package_of_ptx.iterdir():
+        path.write_bytes(path.read_bytes().replace(b".target sm_75", b".target sm_90"))
+    with logged() as lines, open_driver() as driver:
+        assert driver.kernels == "kernels compiled here for sm_87"
+    assert "for compute_75 of this package cannot be loaded" in lines[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", FILES)
+def test_the_package_s_ptx_is_that_of_orin_but_for_its_name(file: str) -> None:
+    """So what holds for compute_87, which the kernels' tests interpret, holds for it."""
+    oldest, orin = (compile_ptx(file, capability) for capability in (75, 87))
+    assert oldest.replace(b".target sm_75", b".target sm_87") == orin
 
 
 @pytest.mark.slow

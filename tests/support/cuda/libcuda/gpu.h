@@ -18,6 +18,7 @@ struct Settings {
     bool plugged = false, integrated = true;
     unsigned stream_order = 0, thread_order = 0;
     size_t memory = size_t(1) << 30;
+    int capability = 87;
     bool skip_kernels = false;
 };
 extern Settings settings;
@@ -71,7 +72,12 @@ struct Kernel {
     void (*thread)(const char* parameters);
     size_t parameter_bytes;
     char *shared_begin, *shared_end;
+    int ptx_module;  // where `thread` is null: the interpreter's number of it
 };
 struct Launch { const Kernel* kernel; unsigned grid[2], block[2]; std::vector<char> parameters; };
 extern size_t kernel_accesses_to_host;
 void run_kernel(const Launch& launch);  // breaks the context where the kernel does what it must not
+// PTX, which Python interprets (tests/support/cuda/ptx). -1: no such module or kernel.
+int load_ptx(const char* text);
+long ptx_parameter_bytes(int module, const char* kernel);
+void run_ptx(const Launch& launch);

@@ -94,6 +94,7 @@ static void run_block(const std::vector<unsigned>& order, unsigned block_w) {
 }
 
 void run_kernel(const Launch& what) {
+    if (!what.kernel->thread) return run_ptx(what);
     launch = &what;
     fault.clear();
     const auto& [grid, block] = std::tie(what.grid, what.block);

@@ -36,10 +36,11 @@ void forget_everything() {
 }
 
 extern "C" {
-void standin_plug(int plugged, int integrated, unsigned stream_order, unsigned thread_order, size_t memory) {
+void standin_plug(int plugged, int integrated, unsigned stream_order, unsigned thread_order, size_t memory,
+                  int capability) {
     const std::lock_guard<std::recursive_mutex> hold(gate);
     forget_everything();
-    settings = {plugged != 0, integrated != 0, stream_order, thread_order, memory, false};
+    settings = {plugged != 0, integrated != 0, stream_order, thread_order, memory, capability, false};
     calls.clear();
     wanted.clear();
     launched.clear();
@@ -51,7 +52,10 @@ void standin_thread_order(unsigned order) { settings.thread_order = order; }
 void standin_fail(const char* function, long after, int fault) {
     wanted[function] = {after, static_cast<CUresult>(fault)};
 }
-void standin_break(const char* why) { break_context(CUDA_ERROR_LAUNCH_FAILED, why); }
+void standin_break(const char* why, int fault) {
+    const std::lock_guard<std::recursive_mutex> hold(gate);
+    break_context(static_cast<CUresult>(fault), why);
+}
 const char* standin_fault() { return broken_why.c_str(); }
 long standin_calls(const char* function) { return calls[function]; }
 const char* standin_launched() { return launched.c_str(); }

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge.devices.cuda.driver import open_driver
+from edge.errors import DeviceError
+from tests.support.cuda.gpu import Plug
 from tests.support.cuda.ptx.machine import LANES, KernelFault, Launch, Machine
 from tests.support.cuda.ptx.memory import UNWRITTEN, WRITTEN, Memory
 from tests.support.cuda.ptx.operations import OPERATIONS
@@ -314,3 +319,16 @@ def test_an_instruction_computes_what_the_manual_says(
     result = operation.compute(*values)
     assert result.dtype == operation.result
     assert result[0] == expected
+
+
+def test_kernels_with_an_unknown_instruction_are_not_loaded(
+    plug: Plug, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    gpu = plug(kernels="compute_87", cache=tmp_path)
+    compile_ptx = gpu.compile_ptx
+    monkeypatch.setattr(
+        gpu, "compile_ptx", lambda file: compile_ptx(file).replace(b"\tret;", b"\ttrap;")
+    )
+    with pytest.raises(DeviceError, match=r"driver cannot load preprocess\.cu"), open_driver():
+        pass
+    assert re.search(r"PTX: line \d+ is not known: trap;", capfd.readouterr().err)

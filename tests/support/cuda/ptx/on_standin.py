@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from functools import cache
 
 import numpy as np
@@ -13,7 +14,7 @@ from tests.support.cuda.ptx.parser import PtxError, parse
 from tests.support.cuda.ptx.program import Program
 
 ARENA = 64 << 30  # bytes, as in libcuda/gpu.h
-ILLEGAL_ADDRESS = 700  # an error of the driver
+ILLEGAL_ADDRESS, LAUNCH_FAILED = 700, 719  # errors of the driver
 
 _load = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p)
 _parameter_bytes = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_int, ctypes.c_char_p)
@@ -33,10 +34,10 @@ def _programs(text: str) -> dict[str, Program]:
 
 
 class PtxHost:
-    """faults: why PTX could not be loaded, in words."""
+    """Behind the stand-in until it is closed. Why PTX is not loaded is printed, as the stand-in
+    prints its own faults."""
 
     def __init__(self, libcuda: ctypes.CDLL) -> None:
-        self.faults: list[str] = []
         self._libcuda = libcuda
         self._programs: list[dict[str, Program]] = []  # by module, then by kernel
         arena = ctypes.c_size_t.in_dll(libcuda, "arena").value
@@ -52,7 +53,7 @@ class PtxHost:
         try:
             self._programs.append(_programs(text.decode()))
         except PtxError as error:
-            self.faults.append(str(error))
+            print(f"stand-in for libcuda: PTX: {error}", file=sys.stderr)
             return -1
         return len(self._programs) - 1
 
@@ -68,3 +69,6 @@ class PtxHost:
             self._machine.run(Launch(program, grid, block, data))
         except KernelFault as fault:
             self._libcuda.standin_break(str(fault).encode(), ILLEGAL_ADDRESS)
+        except Exception as error:  # which ctypes would drop
+            why = f"the interpreter of PTX failed: {error!r}"
+            self._libcuda.standin_break(why.encode(), LAUNCH_FAILED)

@@ -69,7 +69,7 @@ def _run_tests(tree: Path, tests: tuple[str, ...]) -> Outcome:
 
 def fits(mutation: Mutation) -> bool:
     """Whether what it changes is in the file once."""
-    return (REPOSITORY / mutation.file).read_text().count(mutation.right) == 1
+    return (REPOSITORY / mutation.file).read_text(encoding="utf-8").count(mutation.right) == 1
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ class Trial:
         if self.mutation is None:
             return _run_tests(tree, self.tests)
         path = tree / self.mutation.file
-        text = path.read_text()
-        path.write_text(text.replace(self.mutation.right, self.mutation.wrong))
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace(self.mutation.right, self.mutation.wrong), encoding="utf-8")
         try:
             return _run_tests(tree, self.tests)
         finally:
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
 
 
 class Memory:
@@ -106,7 +106,7 @@ class Memory:
         self._lock = threading.Lock()
         self._outcomes: dict[str, dict] = {}
         if path.exists():
-            kept = json.loads(path.read_text())
+            kept = json.loads(path.read_text(encoding="utf-8"))
             if kept["tree"] == self._tree:
                 self._outcomes = kept["outcomes"]
 
@@ -119,5 +119,8 @@ class Memory:
             self._outcomes[repr(trial)] = asdict(outcome)
             self._path.parent.mkdir(parents=True, exist_ok=True)
             part = self._path.with_suffix(".part")
-            part.write_text(json.dumps({"tree": self._tree, "outcomes": self._outcomes}, indent=1))
+            part.write_text(
+                json.dumps({"tree": self._tree, "outcomes": self._outcomes}, indent=1),
+                encoding="utf-8",
+            )
             part.replace(self._path)

@@ -24,7 +24,7 @@ from tests.mutations.devices import DEVICES
 from tests.mutations.engines import ENGINES
 from tests.mutations.kernels import KERNELS
 from tests.mutations.mutation import Mutation
-from tests.mutations.trial import Memory, Outcome, Trial, copy_tree, fits, tracked_files
+from tests.mutations.trial import Memory, Outcome, Trial, TrialError, copy_tree, fits, tracked_files
 from tests.support.paths import REPOSITORY
 
 MUTATIONS = (*KERNELS, *DEVICES, *ENGINES, *CAMERAS)
@@ -84,7 +84,14 @@ def main() -> int:
         if not fits(mutation)
     ]
     whole, mutated = trials_of([mutation for mutation in chosen if fits(mutation)])
-    outcomes = run_all([*whole, *mutated], options.jobs)
+    try:
+        outcomes = run_all([*whole, *mutated], options.jobs)
+    except TrialError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("broken off; the same command goes on from here", file=sys.stderr)
+        return 130
     print(table({trial: outcomes[trial] for trial in mutated}))
     faults += [
         f"{outcomes[trial].found_by} fails {trial.name}"

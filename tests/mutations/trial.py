@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +20,12 @@ from tests.mutations.mutation import Mutation
 from tests.support.paths import REPOSITORY
 
 TIMEOUT_S = 600  # a fault may make a test wait for ever
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 _ITSELF = "tests/mutations/"
+
+
+class TrialError(Exception):
+    """A trial that says nothing: it was broken off, or names no test."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ def copy_tree(files: Iterable[str], folder: Path) -> None:
 
 
 def _run_tests(tree: Path, tests: tuple[str, ...]) -> Outcome:
-    """Until the first that fails."""
+    """Until the first that fails. Raises TrialError."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
     started = time.monotonic()
     try:
@@ -63,8 +69,11 @@ def _run_tests(tree: Path, tests: tuple[str, ...]) -> Outcome:
     seconds = time.monotonic() - started
     if done.returncode == 0:
         return Outcome(None, seconds)
-    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
-    return Outcome(failed[1] if failed else f"{tests[0]} (ended with {done.returncode})", seconds)
+    if failed := re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE):
+        return Outcome(failed[1], seconds)
+    if -done.returncode in CRASHES:
+        return Outcome(f"{tests[0]} ({signal.Signals(-done.returncode).name})", seconds)
+    raise TrialError(f"{tests[0]}: pytest ended with {done.returncode}, and no test has failed")
 
 
 def fits(mutation: Mutation) -> bool:

@@ -63,6 +63,9 @@ SOURCE, *PTX = KERNELS
 # For tests that PTX has no part in, or that would take minutes.
 on_source = pytest.mark.parametrize("gpu", [SOURCE], indirect=True)
 on_ptx = pytest.mark.parametrize("gpu", PTX, indirect=True)
+slow_on_ptx = pytest.mark.parametrize(
+    "gpu", [SOURCE, *(pytest.param(each, marks=pytest.mark.slow) for each in PTX)], indirect=True
+)
 
 
 @pytest.fixture
@@ -261,6 +264,7 @@ NORMALISATION = Normalisation(mean=(0.4, 0.45, 0.5), std=(0.2, 0.25, 0.3))
         (200, 400),
     ],
 )
+@slow_on_ptx
 def test_a_frame_becomes_what_the_cpu_makes_of_it(
     size_hw: tuple[int, int], full_range: bool, driver: Driver
 ) -> None:

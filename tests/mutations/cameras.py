@@ -10,7 +10,7 @@ _CAMERA_TESTS, _ORDER_TESTS = (
     "tests/edge/commands/test_doctor_load_order.py",
 )
 _USB, _LOSS = (
-    f"{_CAMERA_TESTS}::test_a_usb_camera_that_sends_jpeg",
+    f"{_CAMERA_TESTS}::test_a_usb_camera_that_sends_jpeg[I420]",
     f"{_CAMERA_TESTS}::test_damaged_pictures_are_left_out_and_counted[264]",
 )
 
@@ -63,7 +63,7 @@ CAMERAS = (
         "edge/sources/pipeline.py",
         'converter = "videoconvert"  # as for http',
         "pass",
-        _USB,
+        f"{_CAMERA_TESTS}::test_a_usb_camera_that_sends_jpeg[GRAY8]",
     ),
     Mutation(
         "colours are read behind the converter",

@@ -82,6 +82,8 @@ def export_command(
     logger.info("speed")
     page = write_page(result, exported.test, files, f"twostream {shlex.join(sys.argv[1:])}")
     _log_results(result, page)
+    if fusion is not None and result.bundle.manifest.fusion.kind != "recurrent":
+        logger.warning("%s: not taken: %s", fusion, result.report["fusion"]["kinds"]["rule"])
 
 
 def _log_results(result: Exported, page: Path) -> None:

@@ -30,13 +30,15 @@ class RecurrentFuser:
         self._moved_s: float | None = None  # stream time of the last snippet
 
     def push(self, time_s: float, logits: Mapping[str, NDArray[np.float32]]) -> StreamScores:
-        fused, state = self._network.step(side_by_side(self._spec, logits), self._state)
+        inputs, streams = side_by_side(self._spec, logits), stream_scores(logits, self._manifest)
+        if not np.isfinite(inputs).all():  # the network's kernels would make numbers of them
+            classes = len(self._manifest.classes)
+            return StreamScores(streams, np.full(classes, np.nan, np.float32))
+        fused, state = self._network.step(inputs, self._state)
         due_s = -np.inf if self._moved_s is None else self._moved_s + self._spec.interval_s
         if time_s >= due_s - _ROUNDING_S:
             self._state, self._moved_s = state, time_s
-        return StreamScores(
-            stream_scores(logits, self._manifest), softmax(fused, self._spec.temperature)
-        )
+        return StreamScores(streams, softmax(fused, self._spec.temperature))
 
     def clear(self) -> None:
         self._state, self._moved_s = self._network.first_state(), None

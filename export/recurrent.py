@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from edge.bundle.manifest import RecurrentLogits
-from edge.bundle.network import NetworkSpec
+from edge.bundle.network import FUSION_KEY, NetworkSpec
 from edge.bundle.tensor_names import INPUT, OUTPUT, next_state
 from edge.devices.fusion_network import open_stateful, run_sequence
 from edge.devices.inference import NetworkFile, StatefulNetwork
@@ -76,7 +76,10 @@ def export_recurrent(file: RecurrentFile, folder: Path) -> RecurrentCandidate:
     the logits of the network."""
     network, path = file.network, folder / FILE
     with write_atomic(path, ExportError) as written:
-        written.write(_trace(network).SerializeToString(deterministic=True))
+        model = _trace(network)
+        entry = model.metadata_props.add()
+        entry.key, entry.value = FUSION_KEY, "recurrent"
+        written.write(model.SerializeToString(deterministic=True))
     spec = RecurrentLogits(
         kind="recurrent",
         temperature=1.0,

@@ -87,6 +87,15 @@ def test_verify_and_bench_follow(bundle: Bundle, tmp_path: Path) -> None:
     assert "fusion" in done.stdout
 
 
+@pytest.mark.slow
+def test_lint_knows_that_it_is_float(bundle: Bundle) -> None:
+    done = twostream("lint", bundle.path / "fusion.onnx")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "the network of a fusion: 6 layers, all in float as they should be\n",
+    )
+
+
 def test_the_device_is_right_here(bundle: Bundle) -> None:
     *_, line = check_here(bundle, "cpu")
     assert line.startswith("fusion")

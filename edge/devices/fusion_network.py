@@ -2,9 +2,9 @@
 
 Logits come down from a GPU anyway, since temperature, window and threshold are computed on the
 host. A step is some 100,000 products (0.03 ms on a core), depends on the step before, and is
-different for each source: as an engine it would cost an upload, two launches and a download a
-frame, and a build, a cache and a precision of its own, to be as fast. And both devices give the
-same fused scores for the same logits.
+different for each source. As an engine it would need an upload, launches and a download for each
+frame, and a build, a place in the cache and a check of its own. And so both devices give the same
+fused scores for the same logits.
 """
 
 from __future__ import annotations

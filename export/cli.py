@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from edge.bundle.network import NetworkSpec
     from export.package import ExportData, Exported
+    from export.recurrent import RecurrentFile
 
 
 def export_command(
@@ -31,6 +32,12 @@ def export_command(
         typer.Option(help="Video to take parity samples from; the bundle holds its frames."),
     ],
     networks: Networks = None,
+    fusion: Annotated[
+        Path | None,
+        typer.Option(
+            help="Recurrent fusion of `twostream fuse --out`, taken if validation says so."
+        ),
+    ] = None,
     work: Annotated[
         Path, typer.Option(help="Folder of the runs, where FP32 ONNX files are written.")
     ] = Path("work"),
@@ -58,6 +65,7 @@ def export_command(
     """
     from export.package import ExportOptions, check_target, load_networks, write_bundle
     from export.page import write_page
+    from export.recurrent import load_for
     from train.training.run_folder import only_run
 
     if not parity_video.is_file():
@@ -67,12 +75,15 @@ def export_command(
     files = networks_by_name(networks) or {name: only_run(work, name) for name in STREAMS}
     loaded = load_networks(files)
     specs = [spec for _, spec in loaded.values()]
-    exported = _export_data(data, specs, work, cache, parity_video)
+    recurrent = None if fusion is None else load_for(fusion, files, specs[0])
+    exported = _export_data(data, specs, work, cache, parity_video, recurrent)
     options = ExportOptions(clips, seed, ranges, false_alarms, accept_loss)
     result = write_bundle(loaded, exported, out, options, extra)
     logger.info("speed")
     page = write_page(result, exported.test, files, f"twostream {shlex.join(sys.argv[1:])}")
     _log_results(result, page)
+    if fusion is not None and result.bundle.manifest.fusion.kind != "recurrent":
+        logger.warning("%s: not taken: %s", fusion, result.report["fusion"]["kinds"]["rule"])
 
 
 def _log_results(result: Exported, page: Path) -> None:
@@ -108,7 +119,12 @@ def _log_results(result: Exported, page: Path) -> None:
 
 
 def _export_data(
-    data: Path, specs: list[NetworkSpec], work: Path, cache: Path, parity_video: Path
+    data: Path,
+    specs: list[NetworkSpec],
+    work: Path,
+    cache: Path,
+    parity_video: Path,
+    recurrent: RecurrentFile | None,
 ) -> ExportData:
     from export.package import ExportData
     from train.data.cache import fill_cache, open_cache
@@ -137,4 +153,5 @@ def _export_data(
         positives["test"],
         negatives["test"],
         parity_video,
+        recurrent,
     )

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edge.bundle.manifest import FusionSpec
-from edge.decision.fusion import Scores, ScoreWindow, fuse, softmax
+from edge.bundle.manifest import FusionSpec, RecurrentLogits
+from edge.decision.fusion import Logits, Scores, ScoreWindow, fuse, softmax
+from edge.devices.fusion_network import run_sequence, side_by_side
+from edge.devices.inference import StatefulNetwork
 from export.confidence import (
     Bin,
     calibration_error,
@@ -17,8 +19,9 @@ from export.confidence import (
     reliability,
 )
 from export.measure import PRECISIONS, SAMPLES, SnippetScores
+from export.recurrent import RecurrentCandidate
 from train.data.snippets import evenly_spaced
-from train.evaluation.fusion_fit import Clips, choose_fusion
+from train.evaluation.fusion_fit import Clips, choose_among
 from train.evaluation.metrics import Truth
 from train.streams import FUSED
 
@@ -28,13 +31,15 @@ WINDOW_S = 1.0
 @dataclass(frozen=True, slots=True)
 class Decision:
     """From logits to a label. temperatures, weights: by stream. fusion: the kind, its numbers, the
-    window and the threshold. kinds: how each kind did on held-out groups, for the report.
+    window and the threshold. kinds: how each kind did on held-out groups, for the report. network:
+    of a recurrent fusion, else None.
     """
 
     temperatures: Mapping[str, float]
     weights: Mapping[str, float]
     fusion: FusionSpec
     kinds: dict[str, Any]
+    network: StatefulNetwork | None
 
     def temperature(self, stream: str) -> float:
         """The temperature of a stream, or of "fused"."""
@@ -42,23 +47,43 @@ class Decision:
 
 
 def fit_decision(
-    positives: SnippetScores, negatives: SnippetScores, false_alarms: float
+    positives: SnippetScores,
+    negatives: SnippetScores,
+    false_alarms: float,
+    recurrent: RecurrentCandidate | None = None,
 ) -> Decision:
     """The kind of fusion, temperatures and weights (see train/evaluation/fusion_fit.py), then the
     threshold.
 
     positives: validation clips of the bundle's classes; negatives: of other actions. false_alarms:
-    the accepted share of snippets of other actions that show a label, 0 to 1.
+    the accepted share of snippets of other actions that show a label, 0 to 1. recurrent: a fusion
+    to take if it is better than every mean.
     """
     logits = {stream: positives.logits[stream, "int8"] for stream in positives.streams}
     groups = np.array([f"{each.clip.label}/{each.clip.group}" for each in positives.clips])
-    fitted, kinds = choose_fusion(Clips(logits, positives.truth, groups))
-    known = {"window_s": WINDOW_S, "false_alarm_rate": false_alarms}
-    fusion = fitted.spec.model_copy(update=known)
-    decision = Decision(fitted.temperatures, fitted.weights, fusion, kinds)
+    clips = Clips(logits, positives.truth, groups)
+    candidate = None
+    if recurrent is not None:
+        candidate = recurrent_logits(recurrent.network, recurrent.spec, logits)
+    fitted, temperature, kinds = choose_among(clips, candidate)
+    known: dict[str, Any] = {"window_s": WINDOW_S, "false_alarm_rate": false_alarms}
+    fusion: FusionSpec = fitted.spec.model_copy(update=known)
+    network = None
+    if recurrent is not None and temperature is not None:
+        known |= {"temperature": temperature}
+        fusion, network = recurrent.spec.model_copy(update=known), recurrent.network
+    decision = Decision(fitted.temperatures, fitted.weights, fusion, kinds, network)
     best_scores = windowed(add_fused(negatives, decision), WINDOW_S).max(axis=-1).ravel()
     threshold = choose_threshold(best_scores, false_alarms)
     return replace(decision, fusion=fusion.model_copy(update={"threshold": threshold}))
+
+
+def recurrent_logits(
+    network: StatefulNetwork, spec: RecurrentLogits, logits: Mapping[str, Logits]
+) -> Logits:
+    """The fused logits (clips, SAMPLES, C) of logits (clips, SAMPLES, C) by stream. Each snippet
+    moves the state on, as in training."""
+    return np.stack([run_sequence(network, rows) for rows in side_by_side(spec, logits)])
 
 
 def _calibrated(scores: SnippetScores, stream: str, precision: str, decision: Decision) -> Scores:
@@ -71,7 +96,12 @@ def add_fused(scores: SnippetScores, decision: Decision) -> SnippetScores:
 
     def fused(precision: str) -> Scores:
         logits = {stream: scores.logits[stream, precision] for stream in scores.streams}
-        return fuse(logits, decision.temperatures, decision.weights, decision.fusion)
+        fusion = decision.fusion
+        if isinstance(fusion, RecurrentLogits):
+            assert decision.network is not None
+            fused = recurrent_logits(decision.network, fusion, logits)
+            return softmax(fused, fusion.temperature)
+        return fuse(logits, decision.temperatures, decision.weights, fusion)
 
     fused_scores = {(FUSED, precision): fused(precision) for precision in PRECISIONS}
     return replace(scores, by_network=scores.by_network | fused_scores)

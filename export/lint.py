@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edge.bundle.network import FUSION_KEY
 from edge.errors import ExportError
 from edge.text import print_line
 
@@ -25,6 +26,9 @@ def lint_command(
 
     network = read_model(model)
     layers = layer_precisions(network)
+    if any(entry.key == FUSION_KEY for entry in network.metadata_props):
+        print_line(f"the network of a fusion: {len(layers)} layers, all in float as they should be")
+        return
     floats = [name for _, name, precision in layers if precision == "float"]
     found, kept = lint(network), kept_float(network)
     for fault in found.faults:

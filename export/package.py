@@ -51,6 +51,8 @@ from export.gate import too_much_lost
 from export.graph import export_graph
 from export.measure import SnippetScores, accuracy_report, score_snippets
 from export.parity import make_parity
+from export.recurrent import FILE as FUSION_FILE
+from export.recurrent import RecurrentCandidate, RecurrentFile, export_recurrent
 from train.commands.arguments import named_as_trained
 from train.data.cache import CachedClip, ClipCache
 from train.data.clips import Clip
@@ -74,7 +76,8 @@ class ExportData:
     validation clips, and test clips are only reported on.
 
     graphs: folder that the FP32 ONNX files are written to. cache: of all these clips.
-    *_negatives: clips of other actions. parity_video: a video that may be published.
+    *_negatives: clips of other actions. parity_video: a video that may be published. recurrent: a
+    fusion that is taken if it is better than every mean on validation clips.
     """
 
     training: tuple[Clip, ...]
@@ -85,6 +88,7 @@ class ExportData:
     test: list[CachedClip]
     test_negatives: list[CachedClip]
     parity_video: Path
+    recurrent: RecurrentFile | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +173,10 @@ def write_bundle(
     calibration = {stream: entry for stream, (entry, _) in quantised.items()}
     files = {(stream, "fp32"): graphs[stream] for stream in specs}
     files |= {(stream, "int8"): partial / f"{stream}.onnx" for stream in specs}
-    measured = _measure(data, specs, _open_networks(specs, files), options)
+    recurrent = None if data.recurrent is None else export_recurrent(data.recurrent, partial)
+    measured = _measure(data, specs, _open_networks(specs, files), options, recurrent)
+    if recurrent is not None and measured.decision.network is None:
+        (partial / FUSION_FILE).unlink()
     if measured.loss is not None and not options.accept_loss:
         shutil.rmtree(partial)
         raise ExportError(
@@ -208,11 +215,12 @@ def _measure(
     specs: dict[str, NetworkSpec],
     networks: dict[tuple[str, str], Network],
     options: ExportOptions,
+    recurrent: RecurrentCandidate | None,
 ) -> _Measured:
     logger.info("scores of the validation clips, FP32 and INT8")
     positives = score_snippets(data.validation, specs, networks)
     negatives = score_snippets(data.validation_negatives, specs, networks)
-    decision = fit_decision(positives, negatives, options.false_alarms)
+    decision = fit_decision(positives, negatives, options.false_alarms, recurrent)
     validation = _accuracy(positives, negatives, decision)
     loss = too_much_lost(validation, positives.streams)
     if loss is not None and not options.accept_loss:
@@ -321,6 +329,9 @@ def _manifest(
         )
         for stream, spec in specs.items()
     }
+    files = [*(stream.file for stream in streams.values()), PARITY_FILE]
+    if decision.network is not None:
+        files.append(FUSION_FILE)
     return Manifest(
         schema_version=3,
         name=name,
@@ -330,7 +341,7 @@ def _manifest(
         fusion=decision.fusion,
         parity=ParitySpec(file=PARITY_FILE, size_hw=size_hw, tolerance=PARITY_TOLERANCE),
         accepted_loss=measured.loss,
-        files=dict.fromkeys((*(s.file for s in streams.values()), PARITY_FILE), "0" * 64),
+        files=dict.fromkeys(files, "0" * 64),
     )
 
 

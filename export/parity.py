@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.bundle.manifest import Bundle
 from edge.bundle.parity import ParityRun, input_points, network_inputs
 from edge.devices import Device, Inference, open_device, take_literal
+from edge.devices.fusion_network import open_fusion_network, parity_inputs, run_sequence
 from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
 from edge.video.frames import Frame, default_matrix
@@ -44,7 +46,12 @@ def make_parity(bundle: Bundle, frames: Sequence[Frame]) -> ParityRun:
     run = ParityRun(tuple(frames), stacked, {}, logits)
     streams = bundle.manifest.streams
     inputs = {stream: input_points(network_inputs(bundle, run, stream)) for stream in streams}
-    return replace(run, inputs=inputs)
+    return replace(run, inputs=inputs, fused=_fused(bundle, run))
+
+
+def _fused(bundle: Bundle, run: ParityRun) -> NDArray[np.float32] | None:
+    network = open_fusion_network(bundle)
+    return None if network is None else run_sequence(network, parity_inputs(bundle, run))
 
 
 def _as_stored(bundle: Bundle, frame: Frame) -> Frame:

@@ -12,6 +12,7 @@ import numpy as np
 from edge.bundle.manifest import Bundle
 from edge.decision.recognizer import Recognizer, RunConfig, label_video
 from edge.devices import open_device
+from edge.devices.fusion_network import open_fusion_network
 from edge.motion.method import open_motion
 from edge.outputs.records import summary_record
 from edge.sources.source import open_source
@@ -22,12 +23,12 @@ def run_speed(bundle: Bundle, videos: list[Path]) -> dict[str, Any]:
     """The speed of a run without outputs over some videos, on the CPU device: frames per second
     over all videos, and the milliseconds of each stage in the last one.
     """
-    device = open_device("cpu", bundle)
+    device, network = open_device("cpu", bundle), open_fusion_network(bundle)
     frames, seconds, duration_s = 0, 0.0, 0.0
     try:
         for video in videos:
             context = device.open_context()
-            recognizer = Recognizer(bundle.manifest, context, RunConfig(), str(video))
+            recognizer = Recognizer(bundle.manifest, context, RunConfig(), str(video), network)
             with open_source(str(video)) as source:
                 label_video(source, recognizer, lambda label: None)
             context.close()

@@ -146,6 +146,7 @@ def test_an_output(example: Callable[[str], Any], tmp_path: Path) -> None:
         session = Session(
             bundle.manifest,
             device,
+            None,
             RunConfig(),
             EventRules(),
             False,

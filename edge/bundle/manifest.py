@@ -6,6 +6,7 @@ It is a folder, or a .zip of its files:
     bundle.json      the manifest, defined below; it lists the sha256 of every other file
     spatial.onnx     Q/DQ INT8, (1, 3, H, W) -> (1, C) logits; each stream has a file of any name
     temporal.onnx    Q/DQ INT8, (1, 2L, H, W) -> (1, C) logits
+    fusion.onnx      float, of a recurrent fusion alone: logits of all streams -> (1, C) logits
     parity.npz       a run of frames, and the flow and logits that must follow (see parity.py)
     report.json      results measured at the export
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
+import math
 import os
 import re
 import stat
@@ -38,6 +40,7 @@ from pydantic import (
     model_validator,
 )
 
+from edge.bundle.tensor_names import INPUT, OUTPUT, next_state
 from edge.bundle.upgrade import upgrade_manifest
 from edge.errors import BundleError
 from edge.files import write_atomic
@@ -54,6 +57,7 @@ MAX_FILES = 16
 MAX_CLASSES = 10_000
 MAX_STREAMS = 8
 MAX_INPUT_BYTES = 1 << 27  # of one network's input, float32
+MAX_STATE_VALUES = 1 << 20  # of one source, in all tensors of a network's state
 # Pixel iterations per frame: pixels of all scales, times warps, times iterations. "accurate" needs
 # 10 million at 224 x 224, and a core computes about 1000 million per second.
 MAX_FLOW_WORK = 400_000_000
@@ -82,6 +86,11 @@ STAGES = frozenset(
 FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 StreamName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+StateName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+StateShape = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=MAX_STATE_VALUES)], ...],
+    Field(strict=False, min_length=1, max_length=8),
+]
 # Logits are divided by it before the softmax.
 Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]
 
@@ -135,8 +144,36 @@ class MeanLogits(_Fusion):
     )
 
 
-FusionKind = Literal["arithmetic", "geometric", "rectified", "standardised"]
-FusionSpec = MeanScores | MeanLogits
+class RecurrentLogits(_Fusion):
+    """The softmax of what a network with state makes of the logits over time.
+
+    file: its ONNX file, in float. Its input is (1, S C), the logits of `inputs` side by side, as
+    the networks give them, without their temperatures. state: shapes of its state's tensors, by
+    name; each has an input and an output (see edge/bundle/tensor_names.py), and is zero at first
+    and after a gap. interval_s: time between the snippets that it was trained on, at which the
+    state moves on.
+    """
+
+    kind: Literal["recurrent"]
+    file: FileName
+    inputs: tuple[StreamName, ...] = Field(strict=False, min_length=1, max_length=MAX_STREAMS)
+    state: dict[StateName, StateShape] = Field(min_length=1, max_length=8)
+    interval_s: float = Field(ge=1e-3, le=60)
+
+    @model_validator(mode="after")
+    def _state_fits(self) -> RecurrentLogits:
+        names = [INPUT, OUTPUT, *self.state, *map(next_state, self.state)]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two tensors of the network have one name: {', '.join(names)}")
+        if (count := sum(map(math.prod, self.state.values()))) > MAX_STATE_VALUES:
+            raise ValueError(f"the state has {count} values, {MAX_STATE_VALUES} are allowed")
+        return self
+
+
+MeanKind = Literal["arithmetic", "geometric", "rectified", "standardised"]
+FusionKind = Literal[MeanKind, "recurrent"]
+MeanSpec = MeanScores | MeanLogits
+FusionSpec = MeanScores | MeanLogits | RecurrentLogits
 
 
 def _parse_fusion(value: Any) -> FusionSpec:
@@ -196,7 +233,10 @@ class Manifest(Spec):
     def _is_consistent(self) -> Manifest:
         if len(set(map(same_name, self.classes))) != len(self.classes):
             raise ValueError("a class is listed twice")
-        for name in (*(stream.file for stream in self.streams.values()), self.parity.file):
+        used = [*(stream.file for stream in self.streams.values()), self.parity.file]
+        if isinstance(self.fusion, RecurrentLogits):
+            used.append(self.fusion.file)
+        for name in used:
             if name not in self.files:
                 raise ValueError(f"{name} is used, but `files` has no sha256 for it")
         if sum(stream.weight for stream in self.streams.values()) < 1e-3:
@@ -207,6 +247,13 @@ class Manifest(Spec):
             raise ValueError(
                 f"fusion has {len(self.fusion.offsets)} offsets for {len(self.classes)} classes"
             )
+        if isinstance(self.fusion, RecurrentLogits):
+            inputs = self.fusion.inputs
+            if sorted(inputs) != sorted(self.streams):
+                raise ValueError(
+                    f"fusion.inputs are {', '.join(inputs)}, not each of the streams once "
+                    f"({', '.join(self.streams)})"
+                )
         if reserved := STAGES & set(self.streams):
             raise ValueError(
                 f"a stream may not be called {sorted(reserved)[0]!r}, the name of a stage"

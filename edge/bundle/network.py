@@ -15,6 +15,7 @@ from edge.video.frames import Geometry, Normalisation
 
 Precision = Literal["int8", "fp16", "fp32"]  # in which a device runs a network
 METADATA_KEY = "twostream"  # in the metadata of safetensors and ONNX files
+FUSION_KEY = "twostream-fusion"  # in that of the network of a fusion: its kind
 
 
 class NetworkSpec(Spec):

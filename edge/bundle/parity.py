@@ -8,6 +8,8 @@ parity.npz holds, for T frames of a camera's size:
     STREAM_input        (N, 256) float32, some values of the network's input, see `input_points`
     STREAM_int8, _fp32  (N, C) float32, logits for the last N = T - history frames: of the file in
                         the bundle, and of the same network in float (see float_onnx.py)
+    fused               (N, C) float32, of a recurrent fusion alone: its logits for STREAM_int8, one
+                        row after another
 
 All were computed by the CPU device when the bundle was written.
 """
@@ -26,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import UNREADABLE_ZIP, Bundle
+from edge.bundle.manifest import UNREADABLE_ZIP, Bundle, RecurrentLogits
 from edge.errors import BundleError
 from edge.files import write_atomic
 from edge.inputs.builder import open_input
@@ -55,12 +57,13 @@ _HEADER = re.compile(
 @dataclass(frozen=True, slots=True)
 class ParityRun:
     """See the module's docstring for shapes. flows: by the spec of their method. inputs: by stream.
-    logits: by stream and "int8" or "fp32"."""
+    logits: by stream and "int8" or "fp32". fused: None without a recurrent fusion."""
 
     frames: tuple[Frame, ...]
     flows: Mapping[Spec, NDArray[np.uint8]]
     inputs: Mapping[str, NDArray[np.float32]]
     logits: Mapping[tuple[str, str], NDArray[np.float32]]
+    fused: NDArray[np.float32] | None = None
 
     @property
     def samples(self) -> int:
@@ -78,6 +81,7 @@ def write_parity(path: Path, run: ParityRun) -> None:
     arrays |= {f"flow_{number}": flow for number, flow in enumerate(run.flows.values())}
     arrays |= {f"{stream}_input": values for stream, values in run.inputs.items()}
     arrays |= {f"{stream}_{kind}": values for (stream, kind), values in run.logits.items()}
+    arrays |= {} if run.fused is None else {"fused": run.fused}
     with (
         write_atomic(path, BundleError) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
@@ -127,6 +131,8 @@ def load_parity(bundle: Bundle) -> ParityRun:
                 for stream in manifest.streams
                 for kind in precisions
             }
+            recurrent = isinstance(manifest.fusion, RecurrentLogits)
+            fused = read("fused", (len(manifest.classes),), np.float32) if recurrent else None
     except (*UNREADABLE_ZIP, KeyError):
         raise fault from None
     count, samples = len(packed), len(packed) - manifest.history
@@ -134,14 +140,15 @@ def load_parity(bundle: Bundle) -> ParityRun:
         raise fault
     if any(len(flow) != count - 1 for flow in flows.values()):
         raise fault
-    if any(len(values) != samples for values in (*inputs.values(), *logits.values())):
+    of_samples = [*inputs.values(), *logits.values(), *([] if fused is None else [fused])]
+    if any(len(values) != samples for values in of_samples):
         raise fault
     size_hw, matrix = manifest.parity.size_hw, default_matrix(height)
     frames = tuple(
         unpack_i420(planes, size_hw, float(time_s), index, matrix)
         for index, (planes, time_s) in enumerate(zip(packed, times_s, strict=True))
     )
-    return ParityRun(frames, flows, inputs, logits)
+    return ParityRun(frames, flows, inputs, logits, fused)
 
 
 def network_inputs(bundle: Bundle, run: ParityRun, stream: str) -> NDArray[np.float32]:

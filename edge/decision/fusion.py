@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import FusionKind, FusionSpec, Manifest, MeanLogits
+from edge.bundle.manifest import Manifest, MeanKind, MeanLogits, MeanSpec
 from edge.text import NO_CLASS
 
 Scores = NDArray[np.float32]
@@ -51,7 +51,7 @@ def _standardise(logits: Logits) -> Terms:
 
 # What each kind of fusion takes the weighted mean of, from a stream's logits (..., C) at its
 # temperature. The simplest kind is first.
-KINDS: Final[dict[FusionKind, Callable[[Logits], Terms]]] = {
+KINDS: Final[dict[MeanKind, Callable[[Logits], Terms]]] = {
     # softmax scores (Simonyan and Zisserman, 2014)
     "arithmetic": lambda logits: softmax(logits, 1.0).astype(np.float64),
     # logits; a softmax of their mean is the geometric mean of the softmax scores, renormalised
@@ -64,7 +64,7 @@ KINDS: Final[dict[FusionKind, Callable[[Logits], Terms]]] = {
 
 
 def stream_terms(
-    kind: FusionKind, logits: Mapping[str, Logits], temperatures: Mapping[str, float]
+    kind: MeanKind, logits: Mapping[str, Logits], temperatures: Mapping[str, float]
 ) -> dict[str, Terms]:
     """What `kind` takes the weighted mean of, (..., C) by stream. logits: (..., C) by stream."""
     return {
@@ -84,7 +84,7 @@ def fuse(
     logits: Mapping[str, Logits],
     temperatures: Mapping[str, float],
     weights: Mapping[str, float],
-    fusion: FusionSpec,
+    fusion: MeanSpec,
 ) -> Scores:
     """The fused scores (..., C) of several streams; they sum to 1.
 
@@ -96,12 +96,29 @@ def fuse(
     return apply_temperature(mean, fusion.temperature)
 
 
-def fuse_logits(logits: Mapping[str, NDArray[np.float32]], manifest: Manifest) -> StreamScores:
-    """The scores of one frame. logits: (C,) by stream."""
-    temperatures = {name: stream.temperature for name, stream in manifest.streams.items()}
-    weights = {name: stream.weight for name, stream in manifest.streams.items()}
-    scores = {name: softmax(values, temperatures[name]) for name, values in logits.items()}
-    return StreamScores(scores, fuse(logits, temperatures, weights, manifest.fusion))
+def stream_scores(
+    logits: Mapping[str, NDArray[np.float32]], manifest: Manifest
+) -> dict[str, Scores]:
+    """The scores (C,) of one frame by stream, at its temperature. logits: (C,) by stream."""
+    return {
+        name: softmax(values, manifest.streams[name].temperature) for name, values in logits.items()
+    }
+
+
+class MeanFuser:
+    """See edge.decision.fuser.Fuser. Each frame's scores are its own."""
+
+    def __init__(self, manifest: Manifest, spec: MeanSpec) -> None:
+        self._manifest, self._spec = manifest, spec
+        self._temperatures = {name: each.temperature for name, each in manifest.streams.items()}
+        self._weights = {name: each.weight for name, each in manifest.streams.items()}
+
+    def push(self, time_s: float, logits: Mapping[str, NDArray[np.float32]]) -> StreamScores:
+        fused = fuse(logits, self._temperatures, self._weights, self._spec)
+        return StreamScores(stream_scores(logits, self._manifest), fused)
+
+    def clear(self) -> None:
+        pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.bundle.manifest import Manifest
-from edge.decision.fusion import Decision, Scores, ScoreWindow, decide, fuse_logits
+from edge.decision.fuser import open_fuser
+from edge.decision.fusion import Decision, Scores, ScoreWindow, decide
 from edge.decision.label import RUNNING, STANDBY, WARMING_UP, Label
 from edge.decision.statistics import RunStatistics
 from edge.decision.warm_up import WarmUp
 from edge.devices import InferenceFuture, SourceContext
+from edge.devices.inference import StatefulNetwork
 from edge.errors import BundleError, ConfigError, SourceError
 from edge.inputs.pace import MAX_GAP_S, Pace, pace
 from edge.motion.quantise import FlowBytes, moving_share
@@ -57,23 +59,34 @@ class RunConfig:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A frame in flight. infer: whether the networks run on it; emit: whether it gets a label."""
+    """A frame in flight. infer: whether the networks run on it; emit: whether it gets a label;
+    after_gap: whether it is the first after a gap."""
 
     frame: Frame
     future: InferenceFuture
     infer: bool
     emit: bool
+    after_gap: bool
 
 
 class Recognizer:
-    """Labels the frames of one source; holds the state between frames."""
+    """Labels the frames of one source; holds the state between frames.
+
+    network: of the bundle's fusion, shared by all sources; None if its fusion has none.
+    """
 
     def __init__(
-        self, manifest: Manifest, context: SourceContext, config: RunConfig, name: str = ""
+        self,
+        manifest: Manifest,
+        context: SourceContext,
+        config: RunConfig,
+        name: str = "",
+        network: StatefulNetwork | None = None,
     ) -> None:
         self.manifest, self.context, self.config, self.name = manifest, context, config, name
         self.statistics = RunStatistics()
         self._warm_up = WarmUp(manifest.history, MAX_GAP_S)
+        self._fuser = open_fuser(manifest, network)
         self._window = ScoreWindow(manifest.fusion.window_s)
         self._last_time_s: float | None = None
         self._due_s = -np.inf  # frames before this stream time are skipped
@@ -98,7 +111,7 @@ class Recognizer:
         if follows is Pace.AFTER_GAP:
             statistics.gaps += 1
             self.context.clear()
-            self._reset(None)
+            self._standby = False
         self._last_time_s = frame.time_s
         if self.config.max_fps is not None:
             period_s = 1 / self.config.max_fps
@@ -106,7 +119,8 @@ class Recognizer:
         emit = statistics.frames % self.config.every == 0
         infer = emit and not self._standby
         statistics.frames += 1
-        return Submitted(frame, self.context.submit(frame, infer), infer, emit)
+        after_gap = follows is Pace.AFTER_GAP
+        return Submitted(frame, self.context.submit(frame, infer), infer, emit, after_gap)
 
     def label(self, submitted: Submitted) -> Label | None:
         """Wait for the label of a submitted frame; None if it gets none."""
@@ -114,6 +128,8 @@ class Recognizer:
         waited_from = time.monotonic()
         inference = submitted.future.result()
         flows = submitted.future.flows()
+        if submitted.after_gap:  # not earlier: frames before the gap were still in flight
+            self._reset(None)
         if self.config.standby_after_s is not None:
             self._update_standby(frame.time_s, flows, self.config.standby_after_s)
         if not submitted.emit:
@@ -127,7 +143,7 @@ class Recognizer:
             reason = self._warm_up.explain(self.config.max_fps) if self._warm_up.overdue else ""
             return Label(self.name, frame, WARMING_UP, None, {}, None, latency_ms, reason)
         self._warm_up.restart()
-        scores = fuse_logits(inference.logits, self.manifest)
+        scores = self._fuser.push(frame.time_s, inference.logits)
         decision = self._decide(frame.time_s, scores.fused)
         ended = time.monotonic()
         latency_ms = (ended - frame.arrived_s) * 1e3
@@ -178,6 +194,7 @@ class Recognizer:
 
     def _reset(self, moved_s: float | None) -> None:
         """Forget earlier frames, which say nothing about later ones."""
+        self._fuser.clear()
         self._window.clear()
         self._moved_s, self._standby = moved_s, False
 

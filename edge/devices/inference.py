@@ -6,7 +6,8 @@ same names for the same things, but takes its input from the GPU's memory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -30,13 +31,15 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class NetworkFile:
-    """A Q/DQ network of a bundle. name: of its file, for messages. shape: of its input; classes: C
-    of its output (1, C)."""
+    """A network of a bundle. name: of its file, for messages. shape: of its input; classes: C of
+    its output (1, C). state: shapes of the tensors that a step hands on to the next, by name; the
+    network of a stream has none."""
 
     onnx: bytes
     name: str
     shape: tuple[int, ...]
     classes: int
+    state: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 class Request(Protocol):
@@ -64,6 +67,20 @@ class Network(Protocol):
 
     def close(self) -> None:
         """Release its resources."""
+
+
+State = Mapping[str, NDArray[np.float32]]
+
+
+class StatefulNetwork(Protocol):
+    """An ONNX file whose tensors of state go in and come out by name (see
+    edge/bundle/tensor_names.py). It keeps none itself, so that one network serves all sources."""
+
+    def first_state(self) -> State:
+        """Zeros, by name."""
+
+    def step(self, values: NDArray[np.float32], state: State) -> tuple[NDArray[np.float32], State]:
+        """Input (K,) and state -> logits (C,) and the next state, synchronously."""
 
 
 class InferenceBackEnd(Protocol):

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from edge.bundle.float_onnx import float_onnx
 from edge.bundle.self_contained import check_self_contained
-from edge.bundle.tensor_names import INPUT, OUTPUT
+from edge.bundle.tensor_names import INPUT, OUTPUT, next_state
 from edge.devices.compiled_networks import find, keep, key_of
-from edge.devices.inference import NetworkFile, Way
+from edge.devices.inference import NetworkFile, State, Way
 from edge.devices.processor import processor
 from edge.errors import BundleError, DeviceError
 from edge.installation import install_line
@@ -82,19 +82,32 @@ def open_network(file: NetworkFile, way: Way) -> Network:
 
 def compile_network(file: NetworkFile, way: Way = INT8) -> Network:
     """Like `open_network`, but nothing is kept."""
+    return Network(_compile(file, way, _settings(way)), file)
+
+
+def open_stateful(file: NetworkFile) -> StatefulNetwork:
+    """A small float network with state. Raises BundleError if it cannot be loaded or its tensors
+    are not those that the manifest says."""
+    # On one thread OpenVINO 2026.4 dies of SIGSEGV while it makes "snippets" (kernels of several
+    # elementwise operators) of a GRU and attention.
+    settings = _settings(LITERAL) | {"SNIPPETS_MODE": "DISABLE"}
+    return StatefulNetwork(_compile(file, LITERAL, settings), file)
+
+
+def _compile(file: NetworkFile, way: Way, settings: dict[str, Any]) -> openvino.CompiledModel:
     try:
         onnx = file.onnx
         if way.precision in ("fp16", "fp32"):
             onnx = float_onnx(onnx, way.precision)
         check_self_contained(onnx)
         model = read_onnx(onnx)
-        _check_model(model, file.shape, file.classes)
+        _check_model(model, file)
         if way == LITERAL:
             # or else float32 times bytes is a kernel of its own, which x86 without AVX-512 lacks
             passes = Manager()
             passes.register_pass(ConstantFolding())
             passes.run_passes(model)
-        return Network(_core().compile_model(model, "CPU", _settings(way)), file)
+        return _core().compile_model(model, "CPU", settings)
     except BundleError as error:
         raise BundleError(f"{file.name}: {error}") from None
     except DeviceError:
@@ -107,17 +120,25 @@ def _settings(way: Way) -> dict[str, Any]:
     return _SETTINGS | ({"LP_TRANSFORMS_MODE": False} if way == LITERAL else {})
 
 
-def _check_model(model: openvino.Model, shape: tuple[int, ...], classes: int) -> None:
-    """Give the input its shape. Raises BundleError if the output does not fit."""
-    if [o.any_name for o in model.inputs + model.outputs] != [INPUT, OUTPUT]:
-        raise BundleError(f"needs one input {INPUT!r} and one output {OUTPUT!r}")
-    model.reshape({INPUT: shape})
-    output, expected = model.output(0), (shape[0], classes)
-    # a size that depends on the values of the input is dynamic
-    if output.partial_shape.is_dynamic or tuple(output.shape) != expected:
-        raise BundleError(f"gives {output.partial_shape}, the manifest says {expected}")
-    if output.element_type != openvino.Type.f32:
-        raise BundleError(f"gives {output.element_type}, not float32")
+def _check_model(model: openvino.Model, file: NetworkFile) -> None:
+    """Give the inputs their shapes. Raises BundleError if the outputs do not fit."""
+    inputs = {INPUT: file.shape} | dict(file.state)
+    outputs: dict[str, tuple[int, ...]] = {OUTPUT: (file.shape[0], file.classes)}
+    outputs |= {next_state(name): shape for name, shape in file.state.items()}
+    if sorted(o.any_name for o in model.inputs) != sorted(inputs) or sorted(
+        o.any_name for o in model.outputs
+    ) != sorted(outputs):
+        if not file.state:
+            raise BundleError(f"needs one input {INPUT!r} and one output {OUTPUT!r}")
+        raise BundleError(f"needs the inputs {', '.join(inputs)} and outputs {', '.join(outputs)}")
+    model.reshape(inputs)
+    for name, expected in outputs.items():
+        output = model.output(name)
+        # a size that depends on the values of the input is dynamic
+        if output.partial_shape.is_dynamic or tuple(output.shape) != expected:
+            raise BundleError(f"gives {output.partial_shape}, the manifest says {expected}")
+        if output.element_type != openvino.Type.f32:
+            raise BundleError(f"gives {output.element_type}, not float32")
 
 
 def describe(way: Way) -> str:
@@ -209,3 +230,33 @@ class Request:
             self._request.wait()
         except RuntimeError as error:
             raise _cannot_run(self._name, error) from None
+
+
+class StatefulNetwork:
+    """See edge.devices.inference.StatefulNetwork."""
+
+    def __init__(self, compiled: openvino.CompiledModel, file: NetworkFile) -> None:
+        self._name, self._shapes = file.name, file.state
+        self._request = compiled.create_infer_request()
+        self._inputs = {
+            name: np.zeros(shape, np.float32)
+            for name, shape in ({INPUT: file.shape} | dict(file.state)).items()
+        }
+        for name, array in self._inputs.items():
+            self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+
+    def first_state(self) -> State:
+        return {name: np.zeros(shape, np.float32) for name, shape in self._shapes.items()}
+
+    def step(self, values: NDArray[np.float32], state: State) -> tuple[NDArray[np.float32], State]:
+        """Raises BundleError if the network fails."""
+        for name, array in ({INPUT: values} | dict(state)).items():
+            self._inputs[name][...] = array
+        try:
+            self._request.infer()
+        except RuntimeError as error:
+            raise _cannot_run(self._name, error) from None
+        logits = np.array(self._request.get_tensor(OUTPUT).data[0])
+        return logits, {
+            name: np.array(self._request.get_tensor(next_state(name)).data) for name in self._shapes
+        }

@@ -24,7 +24,8 @@ from calibration.quantise import quantise_model
 from edge.bundle.float_onnx import float_onnx, load_model
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.commands.bench.clip import write_bench_clip
-from edge.decision.fusion import decide, fuse_logits
+from edge.decision.fuser import open_fuser
+from edge.decision.fusion import decide
 from edge.decision.recognizer import Recognizer, RunConfig, label_frame
 from edge.devices import open_device
 from edge.errors import BenchError
@@ -120,6 +121,7 @@ def by_window(bundle: Bundle) -> dict[int, Work]:
 def by_classes(bundle: Bundle) -> dict[int, Work]:
     """Classes -> from all networks' logits to a decision, 200 times."""
     manifest = bundle.manifest
+    fuser = open_fuser(manifest, None)
     random = np.random.default_rng(0)
     works: dict[int, Work] = {}
     for count in (10, 100, 1000, 10000):
@@ -130,7 +132,7 @@ def by_classes(bundle: Bundle) -> dict[int, Work]:
             logits: dict[str, NDArray[np.float32]] = logits, names: tuple[str, ...] = names
         ) -> None:
             for _ in range(200):
-                decide(fuse_logits(logits, manifest).fused, names, manifest.fusion.threshold)
+                decide(fuser.push(0.0, logits).fused, names, manifest.fusion.threshold)
 
         works[count] = work
     return works

@@ -11,9 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge.bundle.manifest import (
     Bundle,
+    FusionSpec,
     Manifest,
     MeanScores,
     ParitySpec,
+    RecurrentLogits,
     StreamSpec,
     load_bundle,
     sha256,
@@ -91,10 +93,24 @@ def noise_frames(count: int, size_hw: tuple[int, int]) -> list[Frame]:
     ]
 
 
-def write_bundle(folder: Path, inputs: dict[str, Any]) -> Bundle:
-    """A bundle of these streams, with parity samples that this machine's CPU device gives."""
+ARITHMETIC = MeanScores(
+    kind="arithmetic", temperature=1.0, window_s=1.0, threshold=0.1, false_alarm_rate=0.05
+)
+
+
+def write_bundle(
+    folder: Path,
+    inputs: dict[str, Any],
+    fusion: FusionSpec = ARITHMETIC,
+    fusion_file: bytes | None = None,
+) -> Bundle:
+    """A bundle of these streams, with parity samples that this machine's CPU device gives.
+    fusion_file: the network of a recurrent fusion."""
     folder.mkdir()
     streams, files = {}, {}
+    if isinstance(fusion, RecurrentLogits) and fusion_file is not None:
+        (folder / fusion.file).write_bytes(fusion_file)
+        files[fusion.file] = sha256(fusion_file)
     for seed, (name, spec) in enumerate(inputs.items()):
         data = tiny_network(spec.channels, seed)
         (folder / f"{name}.onnx").write_bytes(data)
@@ -114,9 +130,7 @@ def write_bundle(folder: Path, inputs: dict[str, Any]) -> Bundle:
         classes=CLASSES,
         geometry=Geometry(aspect=(4, 3), size_hw=(SIDE, SIDE), interpolation="area"),
         streams=streams,
-        fusion=MeanScores(
-            kind="arithmetic", temperature=1.0, window_s=1.0, threshold=0.1, false_alarm_rate=0.05
-        ),
+        fusion=fusion,
         parity=ParitySpec(file="parity.npz", size_hw=(96, 128), tolerance=0.05),
         accepted_loss=None,
         files=files | {"parity.npz": "0" * 64},

@@ -218,12 +218,14 @@ def _saved(
             for stream, file in files.items()
         },
     }
+    first = next(iter(scores.values()))
     return SavedScores(
         tuple(names),
         tuple(clip.label for clip, _ in rows),
         tuple(part for _, part in rows),
         tuple(f"{clip.label}/{clip.group}" for clip, _ in rows),
         header,
+        np.stack([first[name].times_s for name in names]),
         {s: np.stack([by_clip[name].scores for name in names]) for s, by_clip in scores.items()},
         {s: np.stack([by_clip[name].logits for name in names]) for s, by_clip in scores.items()},
         {s: np.stack([by_clip[name].features for name in names]) for s, by_clip in scores.items()},

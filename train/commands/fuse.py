@@ -13,7 +13,7 @@ from edge.errors import DataError
 
 if TYPE_CHECKING:
     from train.evaluation.metrics import Truth
-    from train.evaluation.recurrent import RecurrentFusion
+    from train.evaluation.recurrent import Kind, Origin, RecurrentFusion
     from train.evaluation.scores import SavedScores
 
 
@@ -31,16 +31,18 @@ def fuse_command(
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Save the results: .json.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Save the causal recurrent fusion: .safetensors.")
+        Path | None,
+        typer.Option(help="Save the causal recurrent fusion, for `export --fusion`: .safetensors."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the recurrent fusion.")] = 1,
 ) -> None:
     """Compare ways to fuse streams: average, four kinds of weighted mean, SVM, recurrent.
 
     The SVM and the recurrent networks are fitted on training clips. The means, the SVM's penalty
-    and the recurrent networks' epoch are chosen on validation clips. Top-1 and top-5 are of test
-    clips. Clip logits have no such parts: the means are fitted on the clips of half of the groups
-    and judged on those of the others, both ways.
+    and the epoch of the recurrent network that sees whole clips are chosen on validation clips; the
+    causal one does not see them, for `export` judges it by them. Top-1 and top-5 are of test clips.
+    Clip logits have no such parts: the means are fitted on the clips of half of the groups and
+    judged on those of the others, both ways.
     """
     from train.evaluation.clip_logits import is_clip_logits
     from train.json_file import write_json
@@ -98,6 +100,7 @@ def _fuse_parts(scores: Path, out: Path | None, seed: int) -> dict[str, Any]:
     from train.evaluation.scores import load_scores
 
     saved = load_scores(scores)
+    origin = None if out is None else _origin(scores, saved)
     if len(saved.scores) < 2:
         raise DataError(f"{scores}: has the scores of one stream; fusion needs two or more")
     test = saved.part("test")
@@ -111,9 +114,27 @@ def _fuse_parts(scores: Path, out: Path | None, seed: int) -> dict[str, Any]:
     results = {"clips": counts} | parameters | _print_accuracies(fused, test.truth)
     weights = ", ".join(f"{name} {weight}" for name, weight in parameters["weights"].items())
     print(f"chosen: {parameters['kind']}; weights: {weights}")
-    if out is not None:
-        write_recurrent(out, causal)
+    if out is not None and origin is not None:
+        write_recurrent(out, causal, origin)
     return results
+
+
+def _origin(path: Path, saved: SavedScores) -> Origin:
+    """What the causal network is fitted on. Raises DataError if a live run could not use it."""
+    from train.evaluation.recurrent import Origin
+
+    if saved.header["crops"] != 1:
+        raise DataError(
+            f"{path}: --out: has the scores of {saved.header['crops']} crops, a live run sees one; "
+            "evaluate with --crops 1"
+        )
+    intervals_s = np.diff(saved.part("train").times_s)
+    if not (intervals_s > 0).any():
+        raise DataError(f"{path}: --out: has one sample of each clip; evaluate with --samples 19")
+    interval_s = float(np.median(intervals_s[intervals_s > 0]))
+    checkpoints = {s: entry["sha256"] for s, entry in saved.header["checkpoints"].items()}
+    split, streams = saved.header["split"], tuple(saved.logits)
+    return Origin(split, streams, checkpoints, round(max(interval_s, 1e-3), 4))
 
 
 def _fuse(
@@ -147,14 +168,16 @@ def _fuse(
         **kinds,
         "svm": svm_scores(svm, inputs["test"], len(saved.classes)),
     }
-    sequences = {
-        name: Sequences(np.concatenate(list(part.features.values()), axis=2), truth[name])
-        for name, part in parts.items()
-    }
-    networks = {
-        kind: fit_recurrent(kind, sequences["train"], sequences["validation"], saved.classes, seed)
-        for kind in RECURRENT_KINDS
-    }
-    for kind, network in networks.items():
-        fused[f"recurrent {kind}"] = clip_scores(network, sequences["test"].features)
+
+    def sequences(kind: Kind, name: str) -> Sequences:
+        by_stream = parts[name].logits if kind == "causal" else parts[name].features
+        return Sequences(np.concatenate(list(by_stream.values()), axis=2), truth[name])
+
+    networks = {}
+    for kind in RECURRENT_KINDS:
+        validation = None if kind == "causal" else sequences(kind, "validation")
+        train = sequences(kind, "train")
+        networks[kind] = network = fit_recurrent(kind, train, validation, saved.classes, seed)
+        test_inputs = sequences(kind, "test").inputs
+        fused[f"recurrent {kind}"] = clip_scores(network, test_inputs)
     return fused, parameters | {"svm_penalty": svm.C}, networks["causal"]

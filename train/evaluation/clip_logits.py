@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import FusionKind
+from edge.bundle.manifest import MeanKind
 from edge.decision.fusion import KINDS, Scores
 from edge.errors import DataError
 from train.evaluation.fusion_fit import Clips, FittedFusion, choose_kind, fit_fusion, hold_out
@@ -75,8 +75,8 @@ class Half:
     clip is of the others, (clips,). chosen: the kind that the fitted clips choose."""
 
     judged: NDArray[np.bool_]
-    fitted: dict[FusionKind, FittedFusion]
-    chosen: FusionKind
+    fitted: dict[MeanKind, FittedFusion]
+    chosen: MeanKind
 
 
 def fit_halves(clips: Clips, first: NDArray[np.bool_]) -> tuple[Half, Half]:
@@ -99,7 +99,7 @@ def first_half(clips: Clips) -> NDArray[np.bool_]:
     return np.isin(clips.groups, groups[: len(groups) // 2])
 
 
-def judged_scores(clips: Clips, halves: tuple[Half, Half], kind: FusionKind | None) -> Scores:
+def judged_scores(clips: Clips, halves: tuple[Half, Half], kind: MeanKind | None) -> Scores:
     """The fused scores (clips, C) of each clip by the fusion that was fitted on the other half, of
     this kind, or of the chosen one if None."""
     scores = np.empty(next(iter(clips.logits.values())).shape, np.float32)

@@ -7,16 +7,16 @@ the best top-1, then a temperature.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 from sklearn.model_selection import GroupKFold
 
-from edge.bundle.manifest import FusionKind, FusionSpec, MeanLogits, MeanScores
+from edge.bundle.manifest import FusionKind, MeanKind, MeanLogits, MeanScores, MeanSpec
 from edge.decision.fusion import (
     KINDS,
     Logits,
@@ -40,6 +40,9 @@ _VARIANCE = OFFSET_DEVIATION**2
 _UNDECIDED = {"window_s": 0.0, "threshold": 0.0, "false_alarm_rate": 0.0}
 
 
+Kind = TypeVar("Kind", bound=str)
+
+
 @dataclass(frozen=True, slots=True)
 class Clips:
     """Clips to fit on. logits: (clips, snippets, C) by stream; truth: index of each clip's class,
@@ -60,7 +63,7 @@ class FittedFusion:
 
     temperatures: dict[str, float]
     weights: dict[str, float]
-    spec: FusionSpec
+    spec: MeanSpec
 
     def scores(self, logits: Mapping[str, Logits]) -> Scores:
         """The fused scores (..., C) of logits (..., C) by stream."""
@@ -89,7 +92,7 @@ def fit_temperature(scores: Scores, truth: Truth) -> float:
     return round(float(np.exp(found.x)), 3)
 
 
-def fit_fusion(kind: FusionKind, clips: Clips) -> FittedFusion:
+def fit_fusion(kind: MeanKind, clips: Clips) -> FittedFusion:
     """The fusion of one kind: a temperature for each stream, then the weights (each at least
     MIN_SHARE of an equal one), the offsets if the kind has them, and the temperature."""
     truth = np.repeat(clips.truth, next(iter(clips.logits.values())).shape[1])
@@ -112,7 +115,7 @@ def _flat(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _fit_logits(
-    kind: FusionKind, temperatures: dict[str, float], terms: dict[str, Terms], truth: Truth
+    kind: MeanKind, temperatures: dict[str, float], terms: dict[str, Terms], truth: Truth
 ) -> FittedFusion:
     """The most likely weights, temperature and offsets. Where a weight would be too small, weights
     are mixed with equal ones, and the temperature and offsets are fitted again."""
@@ -161,24 +164,45 @@ def _regress(terms: Terms, truth: Truth) -> tuple[NDArray[np.float64], NDArray[n
     return found.x[:count], found.x[count:]
 
 
-def hold_out(clips: Clips) -> dict[FusionKind, KindResult]:
+def hold_out(clips: Clips) -> dict[MeanKind, KindResult]:
     """Of each kind: how it does on each of FOLDS parts of the groups, fitted on the others."""
+
+    def judge(kind: MeanKind) -> KindResult:
+        return _hold_out(clips, lambda rest, part: fit_fusion(kind, rest).scores(part.logits))
+
+    return {kind: judge(kind) for kind in KINDS}
+
+
+def hold_out_recurrent(clips: Clips, logits: Logits) -> KindResult:
+    """The same of a recurrent fusion that was fitted on none of these clips, so that only its
+    temperature is. logits: what it gives, (clips, snippets, C)."""
+    fused = Clips({"fused": logits}, clips.truth, clips.groups)
+
+    def scores(rest: Clips, part: Clips) -> Scores:
+        temperature = recurrent_temperature(rest.logits["fused"], rest.truth)
+        return softmax(part.logits["fused"], temperature)
+
+    return _hold_out(fused, scores)
+
+
+def recurrent_temperature(logits: Logits, truth: Truth) -> float:
+    """The most likely temperature of a recurrent fusion's logits (clips, snippets, C)."""
+    return fit_temperature(softmax(_flat(logits), 1.0), np.repeat(truth, logits.shape[1]))
+
+
+def _hold_out(clips: Clips, scores_of: Callable[[Clips, Clips], Scores]) -> KindResult:
+    """scores_of: fits on the first clips, gives the scores (clips, snippets, C) of the second."""
     folds = GroupKFold(min(FOLDS, len(set(clips.groups.tolist()))))
-    parts = list(folds.split(clips.truth, groups=clips.groups))
-    results: dict[FusionKind, KindResult] = {}
-    for kind in KINDS:
-        likelihood, right = np.zeros(len(clips.truth)), np.zeros(len(clips.truth))
-        for fitted, judged in parts:
-            scores = fit_fusion(kind, clips[fitted]).scores(clips[judged].logits)
-            truth = clips.truth[judged]
-            of_truth = scores[np.arange(len(judged)), :, truth]  # (clips, snippets)
-            likelihood[judged] = np.log(np.maximum(of_truth, 1e-9)).mean(axis=1)
-            right[judged] = scores.mean(axis=1).argmax(axis=1) == truth
-        results[kind] = KindResult(likelihood, float(right.mean()))
-    return results
+    likelihood, right = np.zeros(len(clips.truth)), np.zeros(len(clips.truth))
+    for fitted, judged in folds.split(clips.truth, groups=clips.groups):
+        scores, truth = scores_of(clips[fitted], clips[judged]), clips.truth[judged]
+        of_truth = scores[np.arange(len(judged)), :, truth]  # (clips, snippets)
+        likelihood[judged] = np.log(np.maximum(of_truth, 1e-9)).mean(axis=1)
+        right[judged] = scores.mean(axis=1).argmax(axis=1) == truth
+    return KindResult(likelihood, float(right.mean()))
 
 
-def choose_kind(results: Mapping[FusionKind, KindResult]) -> FusionKind:
+def choose_kind(results: Mapping[Kind, KindResult]) -> Kind:
     """The simplest kind whose mean log-likelihood is within a standard error of the best one's."""
     best = max(results.values(), key=lambda result: float(result.log_likelihood.mean()))
     for kind, result in results.items():
@@ -191,17 +215,35 @@ def choose_kind(results: Mapping[FusionKind, KindResult]) -> FusionKind:
 def choose_fusion(clips: Clips) -> tuple[FittedFusion, dict[str, Any]]:
     """The fusion of the kind that `choose_kind` takes, fitted on all clips, and how the kinds did.
     With fewer than MIN_CLIPS clips, or one group, it is arithmetic and no kind is judged."""
+    fitted, _, table = choose_among(clips, None)
+    return fitted, table
+
+
+def choose_among(
+    clips: Clips, recurrent: Logits | None
+) -> tuple[FittedFusion, float | None, dict[str, Any]]:
+    """As `choose_fusion`, with a recurrent fusion as the least simple kind (see
+    `hold_out_recurrent`): the
+    mean of choice; the temperature of the recurrent fusion, if that is taken instead, else None;
+    and how the kinds did."""
     count, groups = len(clips.truth), len(set(clips.groups.tolist()))
     if count < MIN_CLIPS or groups < 2:
         rule = f"arithmetic: {count} clips of {groups} groups are too few to choose by"
-        return fit_fusion("arithmetic", clips), {"rule": rule}
+        return fit_fusion("arithmetic", clips), None, {"rule": rule}
     results = hold_out(clips)
+    everything: dict[FusionKind, KindResult] = {kind: results[kind] for kind in KINDS}
+    if recurrent is not None:
+        everything["recurrent"] = hold_out_recurrent(clips, recurrent)
     table: dict[str, Any] = {
         kind: {
             "top1": round(result.top1, 4),
             "cross_entropy": round(-float(result.log_likelihood.mean()), 4),
         }
-        for kind, result in results.items()
+        for kind, result in everything.items()
     }
     rule = "the simplest within a standard error of the smallest cross-entropy, groups held out"
-    return fit_fusion(choose_kind(results), clips), {"rule": rule, "held_out": table}
+    fitted = fit_fusion(choose_kind(results), clips)
+    temperature = None
+    if recurrent is not None and choose_kind(everything) == "recurrent":
+        temperature = recurrent_temperature(recurrent, clips.truth)
+    return fitted, temperature, {"rule": rule, "held_out": table}

@@ -49,12 +49,14 @@ class ClipScores:
     """A network's output for the snippets of one clip, averaged over the crops.
 
     scores: softmax scores (samples, C), and the logits (samples, C) that they are of. features:
-    inputs of its classifier (samples, F).
+    inputs of its classifier (samples, F). times_s: stream time of each snippet's last frame,
+    (samples,).
     """
 
     scores: Scores
     logits: NDArray[np.float32]
     features: NDArray[np.float32]
+    times_s: NDArray[np.float32]
 
 
 def ten_crops(size_hw: tuple[int, int]) -> list[Crop]:
@@ -120,7 +122,10 @@ def score_clip(clip: CachedClip, checkpoint: Path, protocol: Protocol) -> ClipSc
     network, spec = _loaded(checkpoint)
     rows = _rows(clip, spec, network, protocol)  # (samples, C + C + F)
     classes = len(spec.classes)
-    return ClipScores(*np.split(rows, [classes, 2 * classes], axis=1))
+    indices = evenly_spaced(clip, protocol.history, protocol.samples)
+    times_s = np.array([clip.times_s[index] for index in indices], np.float32)
+    scores, logits, features = np.split(rows, [classes, 2 * classes], axis=1)
+    return ClipScores(scores, logits, features, times_s)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 names, labels, parts    (clips,) text; a part is train, validation or test
 groups                  (clips,) text; clips of one group are cut from one recording
+times_s                 (clips, samples) float32, stream time of each snippet's last frame
 STREAM_scores           (clips, samples, C) float32, softmax
 STREAM_logits           (clips, samples, C) float32, what they are the softmax of
 STREAM_features         (clips, samples, F) float32, inputs of the classifier
@@ -25,7 +26,7 @@ from edge.errors import DataError
 from edge.files import write_atomic
 
 PARTS = ("train", "validation", "test")
-FORMAT = 2
+FORMAT = 3
 # what numpy, zipfile and json raise for a file that is damaged or something else
 INVALID = (
     *(OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, MemoryError),
@@ -35,8 +36,8 @@ INVALID = (
 
 @dataclass(frozen=True)
 class SavedScores:
-    """The content of such a file. scores and logits (clips, samples, C), features
-    (clips, samples, F): by stream.
+    """The content of such a file. times_s: (clips, samples). scores and logits (clips, samples, C),
+    features (clips, samples, F): by stream.
     """
 
     names: tuple[str, ...]
@@ -44,6 +45,7 @@ class SavedScores:
     parts: tuple[str, ...]
     groups: tuple[str, ...]
     header: dict[str, Any]
+    times_s: NDArray[np.float32]
     scores: dict[str, Scores]
     logits: dict[str, NDArray[np.float32]]
     features: dict[str, NDArray[np.float32]]
@@ -68,6 +70,7 @@ class SavedScores:
             tuple(self.parts[row] for row in rows),
             tuple(self.groups[row] for row in rows),
             self.header,
+            self.times_s[rows],
             {stream: values[rows] for stream, values in self.scores.items()},
             {stream: values[rows] for stream, values in self.logits.items()},
             {stream: values[rows] for stream, values in self.features.items()},
@@ -81,6 +84,7 @@ def write_scores(path: Path, saved: SavedScores) -> None:
         "labels": np.array(saved.labels, str),
         "parts": np.array(saved.parts, str),
         "groups": np.array(saved.groups, str),
+        "times_s": saved.times_s,
         "header": np.array(json.dumps(saved.header | {"format": FORMAT})),
     }
     arrays |= {f"{stream}_scores": values for stream, values in saved.scores.items()}
@@ -104,6 +108,7 @@ def load_scores(path: Path) -> SavedScores:
         saved = SavedScores(
             **text,
             header=header,
+            times_s=arrays.pop("times_s"),
             scores=_of_kind(arrays, "_scores"),
             logits=_of_kind(arrays, "_logits"),
             features=_of_kind(arrays, "_features"),
@@ -135,6 +140,10 @@ def _check(saved: SavedScores) -> None:
         raise ValueError("names, labels, parts and groups differ in length")
     if set(saved.labels) - set(saved.classes) or set(saved.parts) - set(PARTS):
         raise ValueError("an unknown label or part")
+    if saved.times_s.shape != (clips, samples) or saved.times_s.dtype != np.float32:
+        raise ValueError(f"times_s is {saved.times_s.dtype} of shape {saved.times_s.shape}")
+    if not np.isfinite(saved.times_s).all():
+        raise ValueError("times_s is not finite")
     tables = {"scores": saved.scores, "logits": saved.logits, "features": saved.features}
     for kind, table in tables.items():
         for stream, values in table.items():

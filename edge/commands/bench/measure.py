@@ -27,6 +27,7 @@ from edge.decision.label import RUNNING, Label
 from edge.decision.recognizer import Recognizer, RunConfig, label_frame, label_video
 from edge.decision.statistics import Histogram
 from edge.devices import Device, open_device
+from edge.devices.fusion_network import open_fusion_network
 from edge.errors import SourceError, TwostreamError
 from edge.log import Level, configure
 from edge.outputs.records import label_record
@@ -162,7 +163,8 @@ def _read(
 ) -> Any:
     """Read a file repeatedly until there are enough labels."""
     context = device.open_context()
-    recognizer = Recognizer(bundle.manifest, context, RunConfig(), spec.name)
+    network = open_fusion_network(bundle)
+    recognizer = Recognizer(bundle.manifest, context, RunConfig(), spec.name, network)
     spent_s, until_s = 0.0, time.monotonic() + seconds
     while meter.labels < frames or time.monotonic() < until_s:
         before = meter.labels
@@ -182,7 +184,8 @@ def _watch(
     bundle: Bundle, device: Device, spec: SourceSpec, meter: _Meter, frames: int, seconds: float
 ) -> Any:
     """Read a camera until there are enough labels."""
-    recognizer = Recognizer(bundle.manifest, device.open_context(), RunConfig(), spec.name)
+    context, network = device.open_context(), open_fusion_network(bundle)
+    recognizer = Recognizer(bundle.manifest, context, RunConfig(), spec.name, network)
     until_s = time.monotonic() + seconds
     with CameraMultiplexer() as cameras:
         cameras.add(

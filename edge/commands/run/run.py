@@ -14,6 +14,7 @@ from edge.commands.run.session import Session, read, watch
 from edge.commands.run.signals import SignalRequests
 from edge.commands.self_check.choice import choose_way
 from edge.devices import open_device
+from edge.devices.fusion_network import open_fusion_network
 from edge.errors import OutputError
 from edge.outputs.annotator import Annotator
 from edge.outputs.base import Output
@@ -122,6 +123,7 @@ def _open(
     return Session(
         manifest,
         device,
+        open_fusion_network(bundle),
         options.config,
         options.rules,
         outputs.pictured,

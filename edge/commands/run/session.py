@@ -18,6 +18,7 @@ from edge.commands.run.source_run import SourceRun
 from edge.decision.events import EventRules, EventTracker
 from edge.decision.recognizer import Recognizer, RunConfig, label_frame, label_video
 from edge.devices import Device
+from edge.devices.inference import StatefulNetwork
 from edge.errors import SourceError, TwostreamError
 from edge.outputs.base import Output, SourceInfo
 from edge.sources.first_frames import crashes
@@ -39,6 +40,7 @@ _NAMED_MAX = 5  # source names in one message
 class Session:
     """The sources of a run and what they share.
 
+    network: of the bundle's fusion; None if its fusion has none.
     pictured: an output draws on frames, so they are copied until their label is there. running: the
     open sources, by name; failed: why a source was not read to its end, by name. reload: reads the
     options again at SIGHUP; without it, SIGHUP stops the run. requests: made by signals so far.
@@ -46,6 +48,7 @@ class Session:
 
     manifest: Manifest
     device: Device
+    network: StatefulNetwork | None
     config: RunConfig
     rules: EventRules
     pictured: bool
@@ -68,7 +71,8 @@ class Session:
         bundle."""
         name, manifest = spec.name, self.manifest
         tracker = EventTracker(name, manifest.classes, manifest.fusion.threshold, self.rules)
-        recognizer = Recognizer(manifest, self.device.open_context(), self.config, name)
+        context = self.device.open_context()
+        recognizer = Recognizer(manifest, context, self.config, name, self.network)
         run = self.running[name] = SourceRun(source, recognizer, tracker, self.outputs)
         self.failed.pop(name, None)
         info = SourceInfo(name, spec.slug, source.live, source.frame_rate, source.expected_frames)

@@ -2,9 +2,10 @@
 
     python -c "... main()" < REQUEST   # a line of JSON out for each thing that happens
 
-An answer is of one kind: `logits` (N, C) by stream, of a CPU; `right`, of a GPU; `wrong`, why the
-way is not to be used, whether that will be so the next time (`lasting`), and whether the bundle is
-at fault (`of_bundle`); `log`, a record of the log.
+An answer is of one kind: `logits` (N, C) by stream, and `fused` (N, C) of the network of a fusion
+or null, of a CPU; `right`, of a GPU; `wrong`, why the way is not to be used, whether that will be
+so the next time (`lasting`), and whether the bundle is at fault (`of_bundle`); `log`, a record of
+the log.
 
 For a CPU it imports no more than the networks need: half of the time went into the rest.
 """
@@ -23,7 +24,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import IO, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge.devices import back_end, open_way
+from edge.devices.fusion_network import open_stateful, run_sequence
 from edge.devices.inference import NetworkFile, Way
 from edge.errors import BundleError, TwostreamError
 
@@ -33,12 +38,14 @@ CPU_LIMIT_S, GPU_LIMIT_S = 120, 7200
 
 @dataclass(frozen=True, slots=True)
 class CPURequest:
-    """files: the networks by stream. After the request, their inputs follow: (N, channels, H, W) by
+    """files: the networks by stream. fusion: the network of the fusion, if it has one, and its
+    inputs (N, S C). After the request, the inputs of `files` follow: (N, channels, H, W) by
     stream."""
 
     log_level: int
     way: Way
     files: Mapping[str, NetworkFile]
+    fusion: tuple[NetworkFile, NDArray[np.float32]] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,10 @@ def _try_cpu(request: CPURequest, requests: IO[bytes], answers: _Answers) -> Non
             stream: back_end().open_network(file, request.way)
             for stream, file in request.files.items()
         }
+        fused = None
+        if request.fusion is not None:
+            file, rows = request.fusion
+            fused = run_sequence(open_stateful(file), rows).tolist()
         inputs = pickle.load(requests)
         logits = {
             stream: [network.infer(tensor[None])[0].tolist() for tensor in inputs[stream]]
@@ -99,7 +110,7 @@ def _try_cpu(request: CPURequest, requests: IO[bytes], answers: _Answers) -> Non
     except TwostreamError as error:
         answers.tell(wrong=str(error), lasting=True, of_bundle=isinstance(error, BundleError))
     else:
-        answers.tell(logits=logits)
+        answers.tell(logits=logits, fused=fused)
 
 
 def _try_gpu(request: GPURequest, answers: _Answers) -> None:

@@ -1,6 +1,6 @@
 """Does a device give what the bundle's maker measured, from the frame to the logits?
 
-`check_device` sends the parity run the way of live frames. Three things are compared:
+`check_device` sends the parity run the way of live frames. These are compared:
 
     flow     bytes of every method of motion, with the maker's
     scores   of each stream, with those of the maker's networks
@@ -8,9 +8,10 @@
              picture could hide among the scores: what the host builds of the maker's frames and
              flows, with values that the maker kept; and the live logits, with those that the same
              network gives for what the host builds of the same frames and the device's flows
+    fusion   of a recurrent fusion, the scores that its network gives here for the maker's logits
 
-For a CPU, `check_motion`, `checked_inputs` and `check_scores` do the same in parts, with the
-maker's flow in the inputs.
+For a CPU, `check_motion`, `checked_inputs`, `check_scores` and `check_fusion` do the same in parts,
+with the maker's flow in the inputs.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from edge.bundle.network import Precision
 from edge.bundle.parity import ParityRun, input_points, network_inputs
 from edge.decision.fusion import softmax
 from edge.devices import Device, InferenceFuture
+from edge.devices.fusion_network import open_fusion_network, parity_inputs, run_sequence
 from edge.errors import DeviceError
 from edge.inputs.builder import motions_of
 from edge.motion.preprocessor import Preprocessor
@@ -45,6 +47,7 @@ INPUT_DIFFERENCE = 0.05
 # How many levels of 255 a value of the host's input may be off, and the share of values that may be
 # off by more: OpenCV versions round a few pixels differently.
 INPUT_LEVELS, INPUT_FAR = 0.25, 0.10
+FUSED_DIFFERENCE = 0.001  # of a recurrent fusion's score: it is float32 on every machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +152,15 @@ def compare_scores(
     """One network's logits (N, C) with the maker's: those of a float network with the maker's FP32
     one, of an INT8 network with the INT8 one."""
     maker = run.logits[stream, "int8" if precision == "int8" else "fp32"]
+    return _compare(stream, maker, logits)
+
+
+def _compare(name: str, maker: NDArray[np.float32], logits: NDArray[np.float32]) -> ScoreParity:
     expected, scores = softmax(maker, 1.0), softmax(logits, 1.0)
     apart = np.abs(scores - expected).max(axis=1)  # (N,)
     worst = int(apart.argmax())
     same = int((scores.argmax(axis=1) == expected.argmax(axis=1)).sum())
-    return ScoreParity(stream, len(expected), worst, float(apart[worst]), same)
+    return ScoreParity(name, len(expected), worst, float(apart[worst]), same)
 
 
 def compare_inputs(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
@@ -176,7 +183,7 @@ def compare_points(
 
 def check_device(bundle: Bundle, run: ParityRun, device: Device) -> list[str]:
     """Send a bundle's parity run through a device that was opened with `flow_wanted`, and compare.
-    Returns a line for each motion method and each stream.
+    Returns a line for each motion method, each stream, and the network of a fusion.
 
     Raises DeviceError with what differs the most, and the limit.
     """
@@ -184,7 +191,12 @@ def check_device(bundle: Bundle, run: ParityRun, device: Device) -> list[str]:
     lines = _check_flows(bundle, run, live.flows)
     results = check_scores(bundle, run, device.precisions, live.logits)
     checked_inputs(bundle, run)
-    return [*lines, *(_check_input(bundle, run, live, device, result) for result in results)]
+    lines += [_check_input(bundle, run, live, device, result) for result in results]
+    network = open_fusion_network(bundle)
+    if network is not None:
+        fused = run_sequence(network, parity_inputs(bundle, run))
+        lines.append(check_fusion(run, fused).line(FUSED_DIFFERENCE))
+    return lines
 
 
 def check_motion(bundle: Bundle, run: ParityRun) -> None:
@@ -232,6 +244,19 @@ def check_scores(
             f"{worst.difference:.3f} (allowed: {tolerance:g})"
         )
     return results
+
+
+def check_fusion(run: ParityRun, fused: NDArray[np.float32]) -> ScoreParity:
+    """Compare what the network of a fusion gives for the parity samples, (N, C), with the maker's.
+    Raises DeviceError if they differ."""
+    assert run.fused is not None
+    result = _compare("fusion", run.fused, fused)
+    if not result.is_within(FUSED_DIFFERENCE):
+        raise DeviceError(
+            f"the fused scores of parity sample {result.sample} differ by {result.difference:.3f} "
+            f"(allowed: {FUSED_DIFFERENCE:g})"
+        )
+    return result
 
 
 def _check_flows(

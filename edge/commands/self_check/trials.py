@@ -20,9 +20,15 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import Bundle, sha256
 from edge.bundle.parity import load_parity
 from edge.commands.self_check.child import CPURequest, GPURequest
-from edge.commands.self_check.parity import check_motion, check_scores, checked_inputs
+from edge.commands.self_check.parity import (
+    check_fusion,
+    check_motion,
+    check_scores,
+    checked_inputs,
+)
 from edge.devices import DeviceName
 from edge.devices.cpu import network_files
+from edge.devices.fusion_network import fusion_file, parity_inputs
 from edge.devices.inference import Way
 from edge.errors import DeviceError
 
@@ -64,7 +70,8 @@ def try_ways(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> list[Trie
 def _trial_of_cpu(bundle: Bundle) -> Callable[[Way], Tried]:
     """The networks alone may kill a process; flow and inputs are checked in this one, while the
     networks are compiled in the other. They take kernels that this process loads anyway."""
-    run, files = load_parity(bundle), network_files(bundle)
+    run, files, file = load_parity(bundle), network_files(bundle), fusion_file(bundle)
+    fusion = None if file is None else (file, parity_inputs(bundle, run))
     inputs: dict[str, NDArray[np.float32]] = {}
 
     def build_inputs() -> dict[str, NDArray[np.float32]]:
@@ -74,12 +81,14 @@ def _trial_of_cpu(bundle: Bundle) -> Callable[[Way], Tried]:
         return inputs
 
     def try_way(way: Way) -> Tried:
-        answer = _ask(CPURequest(_log_level(), way, files), build_inputs)
+        answer = _ask(CPURequest(_log_level(), way, files, fusion), build_inputs)
         if "logits" not in answer:
             return _wrong(way, answer)
         logits = {key: np.array(rows, np.float32) for key, rows in answer["logits"].items()}
         try:
             check_scores(bundle, run, dict.fromkeys(files, way.precision or "int8"), logits)
+            if fusion is not None:
+                check_fusion(run, np.array(answer["fused"], np.float32))
         except DeviceError as error:
             return Tried(way, str(error))
         return Tried(way, None)

@@ -60,7 +60,11 @@ def test_what_is_written_is_read_back_and_has_the_same_bytes(tmp_path: Path) -> 
     [
         ("schema_version", 1, "schema_version 1"),
         ("schema_version", None, "schema_version None"),
-        ("fusion.kind", "harmonic", "knows arithmetic, geometric, rectified, standardised"),
+        (
+            "fusion.kind",
+            "harmonic",
+            "knows arithmetic, geometric, rectified, standardised, recurrent",
+        ),
         ("fusion.kind", "x" * 10_000, f"{'x' * 59}; this twostream knows"),
         ("fusion.kind", None, "fusion: kind is None"),
         ("fusion.kind", ["geometric"], "fusion: kind is ['geometric']"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edge.bundle.manifest import FusionSpec, Manifest, load_bundle
+from edge.decision.fuser import open_fuser
 from edge.decision.fusion import (
     KINDS,
     UNKNOWN,
@@ -18,7 +19,6 @@ from edge.decision.fusion import (
     apply_temperature,
     decide,
     fuse,
-    fuse_logits,
     softmax,
     top_scores,
     weighted_mean,
@@ -145,7 +145,7 @@ def test_offsets_are_added_before_the_temperature(kind: str) -> None:
 def test_logits_become_scores_by_the_manifest(demo_bundle: Path) -> None:
     manifest = load_bundle(demo_bundle).manifest
     logits = {name: np.arange(8, dtype=np.float32) for name in manifest.streams}
-    scores = fuse_logits(logits, manifest)
+    scores = open_fuser(manifest, None).push(0.0, logits)
     assert list(scores.streams) == ["spatial", "temporal"]
     for name, stream in manifest.streams.items():
         np.testing.assert_array_equal(
@@ -171,7 +171,8 @@ def test_a_run_uses_the_kind_of_the_manifest(kind: str) -> None:
         {"spatial": 1.0, "temporal": 3.0},
         checked.fusion,
     )
-    np.testing.assert_array_equal(fuse_logits(logits, checked).fused, expected)
+    scores = open_fuser(checked, None).push(0.0, logits)
+    np.testing.assert_array_equal(scores.fused, expected)
 
 
 def test_a_score_below_the_threshold_is_unknown_and_keeps_its_score() -> None:

@@ -140,6 +140,7 @@ def saved(clips: int = 4, samples: int = 2) -> SavedScores:
         ("train", "test") * (clips // 2),
         ("1", "2") * (clips // 2),
         header,
+        np.tile(np.arange(samples, dtype=np.float32) * 0.3, (clips, 1)),
         {name: rng.random((clips, samples, 2), np.float32) for name in NAMES},
         {name: rng.random((clips, samples, 2), np.float32) for name in NAMES},
         {name: rng.random((clips, samples, 5), np.float32) for name in NAMES},
@@ -183,7 +184,9 @@ def test_damaged_scores_are_refused(
         ("spatial_scores", np.zeros((4, 2, 3), np.float32), "has shape"),
         ("spatial_scores", np.full((4, 2, 2), np.nan, np.float32), "finite"),
         ("spatial_scores", np.zeros((4, 2, 2), np.float64), "float32"),
-        ("header", np.array('{"format": 1}'), "format 1, expected 2; evaluate again"),
+        ("header", np.array('{"format": 1}'), "format 1, expected 3; evaluate again"),
+        ("times_s", np.zeros((4, 1), np.float32), "times_s is float32 of shape"),
+        ("times_s", np.full((4, 2), np.inf, np.float32), "times_s is not finite"),
         ("header", np.array("["), "not a scores file"),
         ("header", np.array("[" * 100_000), "not a scores file"),
         ("names", np.array([object()] * 4), "not a scores file"),
@@ -251,7 +254,12 @@ def test_both_streams_are_evaluated_saved_and_fused(
     assert json.loads((tmp_path / "f").read_text())["average"]["top1"] == report["fused"]["top1"]
     from train.evaluation.recurrent import load_recurrent
 
-    assert load_recurrent(tmp_path / "f.safetensors").classes == tiny.CLASSES
+    network, origin = load_recurrent(tmp_path / "f.safetensors")
+    assert network.classes == tiny.CLASSES
+    assert origin.streams == ("spatial", "temporal")
+    assert origin.checkpoints["spatial"] == report["checkpoints"]["spatial"]["sha256"]
+    # 16 frames, the first ten have no stack: three snippets of six frames at 25 a second
+    assert origin.interval_s == pytest.approx(0.1, abs=0.021)
 
 
 @pytest.mark.slow

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from edge.decision.fusion import softmax
 from edge.errors import CheckpointError
 from train.evaluation.recurrent import (
-    LiveFusion,
+    STATE,
+    Origin,
     RecurrentFusion,
     Sequences,
     clip_scores,
@@ -56,17 +56,14 @@ def test_whole_clip_scores_depend_on_the_first_and_the_last_snippet() -> None:
             assert not torch.allclose(network("whole")(other), before)
 
 
-def test_live_fusion_gives_the_scores_of_the_clip() -> None:
-    features = np.random.default_rng(2).standard_normal((19, 12), np.float32)
-    live = LiveFusion(network("causal"))
-    for _ in range(2):
-        with torch.inference_mode():
-            expected = softmax(network("causal")(torch.from_numpy(features[None]))[0].numpy(), 1.0)
-        scores = np.stack([live.step(row) for row in features])
-        np.testing.assert_allclose(scores, expected, atol=1e-5)
-        live.clear()
-    with pytest.raises(CheckpointError, match="needs the whole video"):
-        LiveFusion(network("whole"))
+def test_steps_give_the_scores_of_the_clip() -> None:
+    inputs = torch.randn(1, 19, 12)
+    causal = network("causal")
+    with torch.inference_mode():
+        expected, state = causal(inputs)[0], [torch.zeros(shape) for shape in STATE.values()]
+        for index in range(19):
+            logits, *state = causal.step(inputs[:, index], *state)
+            torch.testing.assert_close(logits[0], expected[index], atol=1e-5, rtol=0)
 
 
 def sequences(clips: int, seed: int) -> Sequences:
@@ -86,7 +83,7 @@ def sequences(clips: int, seed: int) -> Sequences:
 def test_it_learns_an_order_in_time_and_is_reproducible(kind: str) -> None:
     train, held, test = (sequences(count, seed) for seed, count in ((1, 200), (2, 60), (3, 60)))
     network = fit_recurrent(kind, train, held, ("a", "b"), 1)  # type: ignore[arg-type]
-    scores = clip_scores(network, test.features)
+    scores = clip_scores(network, test.inputs)
     assert (scores.argmax(axis=1) == test.truth).mean() > 0.9
     few = sequences(10, 4)
     networks = [fit_recurrent(kind, few, few, ("a", "b"), 1) for _ in range(2)]  # type: ignore[arg-type]
@@ -94,11 +91,29 @@ def test_it_learns_an_order_in_time_and_is_reproducible(kind: str) -> None:
         assert torch.equal(one, two)
 
 
+@pytest.mark.slow
+def test_the_causal_form_forgets_an_action_that_has_ended() -> None:
+    """Clips have one action each; live video has one after another, and none for long."""
+    rng = np.random.default_rng(5)
+    truth = rng.integers(0, 2, 200)
+    inputs = rng.normal(0, 1, (200, 19, 4)).astype(np.float32)
+    inputs[np.arange(200), :, truth] += 1.5
+    fitted = fit_recurrent("causal", Sequences(inputs, truth), None, ("a", "b"), 1)
+    video = rng.normal(0, 1, (1, 400, 4)).astype(np.float32)
+    video[0, :200, 0] += 1.5
+    video[0, 200:, 1] += 1.5
+    with torch.inference_mode():
+        found = fitted(torch.from_numpy(video))[0].argmax(dim=1).numpy()
+    assert (found[10:200] == 0).mean() > 0.95
+    assert (found[210:] == 1).mean() > 0.95
+
+
 def test_it_is_loaded_unchanged_and_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.safetensors"
-    write_recurrent(path, network("causal"))
-    loaded = load_recurrent(path)
-    assert (loaded.kind, loaded.classes) == ("causal", CLASSES)
+    origin = Origin(2, ("spatial", "temporal"), {"spatial": "a", "temporal": "b"}, 0.36)
+    write_recurrent(path, network("causal"), origin)
+    loaded, found = load_recurrent(path)
+    assert (loaded.kind, loaded.classes, found) == ("causal", CLASSES, origin)
     features = torch.randn(1, 4, 12)
     with torch.inference_mode():
         torch.testing.assert_close(loaded(features), network("causal")(features))

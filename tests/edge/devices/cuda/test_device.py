@@ -18,10 +18,13 @@ import pytest
 
 from edge.bundle.manifest import Bundle
 from edge.commands.build import BuildOptions, build
+from edge.decision.label import Label
+from edge.decision.recognizer import Recognizer, RunConfig, label_video
 from edge.devices import Device, open_device
 from edge.devices.cuda.driver import NO_DRIVER, _primary_context, open_driver
 from edge.devices.cuda.kernels.launches import FILES
 from edge.devices.expired import ResultExpiredError
+from edge.devices.fusion_network import open_fusion_network
 from edge.devices.tensorrt.engine import Engine
 from edge.devices.tensorrt.get_or_build import engine_folder
 from edge.errors import BundleError, DeviceError
@@ -42,6 +45,7 @@ from tests.support.engines import copy_bundle
 from tests.support.frames import street
 from tests.support.logged import logged
 from tests.support.parity import check_here, copy_with_parity, little_flow
+from tests.support.recurrent import recurrent_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -114,6 +118,32 @@ def test_any_streams_say_what_the_cpu_says(
     assert list(flows) == list(bundle.manifest.motions)
     assert set(bundle.manifest.streams) < set(last.stages_ms)
     assert all(milliseconds > 0 for milliseconds in last.stages_ms.values())
+
+
+@pytest.mark.slow
+def test_a_recurrent_fusion_shows_on_the_gpu_what_it_shows_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plug: Plug
+) -> None:
+    """Its network is on the host with both, and its state is of the source's frames in order."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    streams = {name: STREAMS["three"][name] for name in ("spatial", "temporal")}
+    bundle, _ = recurrent_bundle(tmp_path / "b", streams)
+    frames = noise_frames(bundle.manifest.history + 12, (96, 128))
+    frames += [replace(f, time_s=f.time_s + 9, index=f.index + 90) for f in frames]  # a gap
+    plug()
+    shown: dict[str, list[np.ndarray]] = {"cpu": [], "cuda": []}
+    for name, scores in shown.items():
+        with closing(open_device(name, bundle)) as device:
+            context, network = device.open_context(), open_fusion_network(bundle)
+            recognizer = Recognizer(bundle.manifest, context, RunConfig(), name, network)
+            labels: list[Label] = []
+            label_video(frames, recognizer, labels.append)
+            scores += [each.decision.scores for each in labels if each.decision is not None]
+    assert len(shown["cpu"]) == 24
+    np.testing.assert_allclose(shown["cuda"], shown["cpu"], atol=1e-3)
+    np.testing.assert_allclose(shown["cuda"][:12], shown["cuda"][12:], atol=1e-6)
+    *_, line = check_here(bundle, "cuda")
+    assert line.startswith("fusion   4 samples, largest score difference 0.0000")
 
 
 @pytest.mark.slow

@@ -1,13 +1,14 @@
 """The cache of resized frames and their flow, computed once per clip and stored losslessly.
 
-    CACHE/<hash of geometry and format>/<Class>/<clip>-<hash of its name>/
+    CACHE/<hash of geometry and format>/<hash of the clip's files>/
         frames.npy, clip.json               the frames, whatever is measured on them
         flow-<hash of motion>.npy           of each method of motion that was asked for
+    CACHE/content/                          hashes of files, see content.py
 
 frames.npy: (T, 3/2 H W) uint8, the I420 planes of each resized frame; flow-*.npy: (T-1, 2, H, W)
 uint8, measured on these frames. All are memory-mapped, so an input costs what it reads. The hashes
-make frames of another geometry another cache and flow of another kind another file: they can
-never be mixed up, and a clip is decoded once for all of them.
+make frames of another geometry another cache and flow of another kind another file, and clips are
+known by what is in them: they can never be mixed up, and a clip is decoded once for all of them.
 """
 
 from __future__ import annotations
@@ -36,16 +37,18 @@ from edge.motion.preprocessor import Step
 from edge.spec import Spec
 from edge.terminal import track
 from edge.video.frames import Frame, Geometry, Matrix, pack_i420, resize_to_model, unpack_i420
-from edge.video.image_folder import list_images
 from edge.video.isolation import Death, map_apart
+from train.data.cache_size import expected_frames
 from train.data.clips import Clip
+from train.data.content import ContentHashes
 from train.data.decode import read_frames
 from train.data.timeline import Pacer, Timeline
 
 logger = logging.getLogger(__name__)
 
+_ROOM_SAID = 10**9  # bytes from which on the need of room is said
 SHOWN = 5  # clips that cannot be used, by name; the others are counted
-_FORMAT = 5
+_FORMAT = 6
 _FRAMES, _NOTE = "frames.npy", "clip.json"
 
 
@@ -115,6 +118,7 @@ class ClipCache:
         """interval_s: between frames of an input; those that come much sooner are left out."""
         self.geometry, self.motions, self._interval_s = geometry, tuple(motions), interval_s
         self.root = root / _digest([_FORMAT, geometry.model_dump(mode="json"), interval_s])
+        self._hashes = ContentHashes(root / "content")
 
     def fill(
         self, clips: Iterable[Clip], workers: int, history: int
@@ -131,6 +135,13 @@ class ClipCache:
             fault = f"{found.clip.path}: {reason}"
             yield found if reason is None else Unusable(found.clip, fault)
 
+    def expected_bytes(self, clips: Sequence[Clip], workers: int) -> int:
+        """About how much room the clips that are not in the cache yet will take."""
+        missing = [clip for clip in clips if self._load(clip) is None]
+        height, width = self.geometry.size_hw
+        frame = height * width * 3 // 2 + len(self.motions) * 2 * height * width
+        return frame * expected_frames(missing, self._interval_s, workers)
+
     def _fill(self, clips: Iterable[Clip], workers: int) -> Iterator[CachedClip | Unusable]:
         clips = list(clips)
         found = [self._load(clip) for clip in clips]  # once: the workers fill it meanwhile
@@ -146,47 +157,44 @@ class ClipCache:
         """Each clip as `_make` gives it; one whose process dies comes as unusable."""
         for clip, made in zip(clips, map_apart(self._make, clips, workers), strict=True):
             if isinstance(made, Death):
-                shutil.rmtree(self._partial(clip, made.process), ignore_errors=True)
+                for partial in self.root.glob(f"*.{made.process}.part"):
+                    shutil.rmtree(partial, ignore_errors=True)
                 yield Unusable(clip, f"{clip.path}: {made.reason}")
             else:
                 yield made
 
-    def _partial(self, clip: Clip, process: int) -> Path:
-        """Where a process puts what it has of a clip that is not whole yet."""
-        folder = self._folder(clip)
-        return folder.with_name(f"{folder.name}.{process}.part")
-
-    def _folder(self, clip: Clip) -> Path:
-        digest = hashlib.sha256(clip.name.encode()).hexdigest()[:8]
-        return self.root / clip.label / f"{clip.path.stem}-{digest}"
-
-    def _load(self, clip: Clip) -> CachedClip | None:
+    def _load(self, clip: Clip) -> CachedClip | Unusable | None:
         """A clip with all its flow; None if a part is missing or damaged."""
-        cached = self._load_frames(clip)
+        try:
+            sha256 = self._hashes.of(clip.path)
+        except SourceError as error:
+            return Unusable(clip, str(error))
+        except OSError as error:
+            return Unusable(clip, f"{error.filename or clip.path}: {error.strerror}")
+        cached = self._load_frames(clip, sha256)
         if cached is None or any(not self._has_flow(cached, spec) for spec in self.motions):
             return None
         return cached
 
-    def _load_frames(self, clip: Clip) -> CachedClip | None:
-        folder, (height, width) = self._folder(clip), self.geometry.size_hw
+    def _load_frames(self, clip: Clip, sha256: str) -> CachedClip | None:
+        folder, (height, width) = self.root / sha256, self.geometry.size_hw
         try:
             entry = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
-            if entry["bytes"] != sum(file.stat().st_size for file in _files(clip)):
-                return None
             timeline = Timeline(tuple(entry["times_s"]), tuple(entry["gaps"]))
-            matrix, digest = entry["matrix"], entry["sha256"]
-        except (OSError, ValueError, KeyError, TypeError, SourceError):
+            matrix = entry["matrix"]
+        except (OSError, ValueError, KeyError, TypeError):
             return None
         if not _holds(folder / _FRAMES, (len(timeline.times_s), height * width * 3 // 2)):
             return None
-        return CachedClip(clip, (height, width), timeline, matrix, folder, digest, self.motions)
+        return CachedClip(clip, (height, width), timeline, matrix, folder, sha256, self.motions)
 
     def _has_flow(self, cached: CachedClip, spec: Spec) -> bool:
         return _holds(cached.folder / flow_file(spec), (len(cached) - 1, 2, *cached.size_hw))
 
     def _make(self, clip: Clip) -> CachedClip | Unusable:
         try:
-            cached = self._load_frames(clip) or self._make_frames(clip)
+            sha256 = self._hashes.of(clip.path)
+            cached = self._load_frames(clip, sha256) or self._make_frames(clip, sha256)
             for spec in self.motions:
                 if not self._has_flow(cached, spec):
                     _write_flow(cached, spec)
@@ -198,20 +206,20 @@ class ClipCache:
             ) from None
         return cached
 
-    def _make_frames(self, clip: Clip) -> CachedClip:
+    def _make_frames(self, clip: Clip, sha256: str) -> CachedClip:
         """Decode a clip into its own folder. Raises DataError if it cannot be used."""
-        folder = self._folder(clip)
-        partial = self._partial(clip, os.getpid())
+        folder = self.root / sha256
+        partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         try:
             shutil.rmtree(partial, ignore_errors=True)
             make_private(partial)
             self._decode(clip, partial)
             # another process may have made the same meanwhile, and measure flow beside it already
-            if self._load_frames(clip) is None:
+            if self._load_frames(clip, sha256) is None:
                 replace_folder(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        made = self._load_frames(clip)
+        made = self._load_frames(clip, sha256)
         assert made is not None
         return made
 
@@ -225,9 +233,7 @@ class ClipCache:
                     continue
                 out.append(pack_i420(resize_to_model(frame, self.geometry)))
                 matrix = frame.matrix
-        timeline = pacer.timeline()
-        size, digest = clip_content(clip)
-        entry = {"bytes": size, "matrix": matrix, "sha256": digest} | asdict(timeline)
+        entry = {"matrix": matrix} | asdict(pacer.timeline())
         with write_atomic(folder / _NOTE) as file:
             file.write(json.dumps(entry).encode())
 
@@ -298,21 +304,6 @@ def _digest(parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _files(clip: Clip) -> list[Path]:
-    return list_images(clip.path) if clip.path.is_dir() else [clip.path]
-
-
-def clip_content(clip: Clip) -> tuple[int, str]:
-    """(bytes, SHA-256) of a clip's files."""
-    size, digest = 0, hashlib.sha256()
-    for name in _files(clip):
-        with name.open("rb") as file:
-            while part := file.read(1 << 20):
-                size += len(part)
-                digest.update(part)
-    return size, digest.hexdigest()
-
-
 def replace_folder(partial: Path, folder: Path) -> None:
     """Rename a finished folder; if two runs compute the same clip, the last one wins."""
     for _ in range(3):
@@ -336,9 +327,11 @@ def fill_cache(store: ClipCache, clips: list[Clip], history: int) -> list[Cached
     """The clips' cached frames and flow, with a progress bar while they are computed.
 
     history: as for `fill`. Clips that cannot be used are left out and told. Raises DataError if
-    a class has none left.
+    the disk has no room for them, or a class has none left.
     """
-    found = store.fill(clips, os.cpu_count() or 1, history)
+    workers = os.cpu_count() or 1
+    _check_room(store, clips, workers)
+    found = store.fill(clips, workers, history)
     shown = list(track(found, "frames and flow", total=len(clips)))
     usable = [clip for clip in shown if isinstance(clip, CachedClip)]
     unusable = [clip for clip in shown if isinstance(clip, Unusable)]
@@ -352,3 +345,22 @@ def fill_cache(store: ClipCache, clips: list[Clip], history: int) -> list[Cached
         first = next(one for one in unusable if one.clip.label == min(lost))
         raise DataError(f"no clip of {', '.join(sorted(lost))} can be used; {first.reason}")
     return usable
+
+
+def _check_room(store: ClipCache, clips: Sequence[Clip], workers: int) -> None:
+    needed = store.expected_bytes(clips, workers)
+    there = next(folder for folder in (store.root, *store.root.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise DataError(
+            f"{store.root.parent}: the frames and flow of these clips need about "
+            f"{needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; give another --cache, or train "
+            "on fewer --classes"
+        )
+    if needed >= _ROOM_SAID:
+        logger.info(
+            "frames and flow will take about %.0f GB in %s, where %.0f GB are free",
+            needed / 1e9,
+            store.root.parent,
+            free / 1e9,
+        )

@@ -13,8 +13,8 @@ from edge.terminal import track
 from edge.video.clip import open_clip
 from edge.video.find import find_videos, relative
 from edge.video.isolation import Death, map_apart
-from train.data.cache import clip_content
 from train.data.clips import Clip, Split
+from train.data.content import files_of, hash_files
 from train.data.dataset import folder_of, is_official, read_dataset
 from train.data.timeline import timeline_of
 from train.data.ucf101 import canonical, clips_folder, leaks, read_split
@@ -78,7 +78,7 @@ def judge(clip: Clip, history: int, interval_s: float) -> Verdict:
     """Decode a clip as for training. interval_s: between frames of an input."""
     path = clip.path
     try:
-        _, sha256 = clip_content(clip)
+        sha256 = hash_files(files_of(path))
         with open_clip(path, quiet=True) as video:
             timeline = timeline_of(video, interval_s)
     except SourceError as error:

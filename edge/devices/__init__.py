@@ -118,13 +118,15 @@ def open_device(
     flow_wanted: bool = False,
     precision: Precision | None = None,
     choose: Choose = take_first,
+    graphs: bool = True,
 ) -> Device:
     """Load a bundle on a device and run everything once, so that nothing is compiled during the
     first frame.
 
     name: cpu, cuda or auto, which is cuda if there is a usable GPU, else cpu. flow_wanted: whether
     `flows` is needed. precision: of all networks; None is INT8, on a GPU the precision of the last
-    `twostream build`, unless `choose` takes another. Raises DeviceError if the device does not
+    `twostream build`, unless `choose` takes another. graphs: whether a GPU's work for a frame is
+    launched as a CUDA graph. Raises DeviceError if the device does not
     exist or cannot run the bundle.
     """
     if name not in NAMES:
@@ -132,7 +134,8 @@ def open_device(
     from edge.devices.cuda.driver import NO_DRIVER, gpu_fault
 
     def open_named(name: DeviceName) -> Device:
-        return open_way(name, bundle, flow_wanted, choose(name, bundle, ways(name, precision)))
+        way = choose(name, bundle, ways(name, precision))
+        return open_way(name, bundle, flow_wanted, way, graphs)
 
     fault: str | None = None
     if name == "cuda" or (name == "auto" and gpu_fault() != NO_DRIVER):
@@ -159,12 +162,14 @@ def ways(name: DeviceName, precision: Precision | None) -> tuple[Way, ...]:
     return device.ways(precision)
 
 
-def open_way(name: DeviceName, bundle: Bundle, flow_wanted: bool, way: Way) -> Device:
+def open_way(
+    name: DeviceName, bundle: Bundle, flow_wanted: bool, way: Way, graphs: bool = True
+) -> Device:
     """Open a device that computes networks in one of its ways. Raises DeviceError."""
     if name == "cuda":
         from edge.devices.cuda.device import open_cuda
 
-        return open_cuda(bundle, flow_wanted, way.precision)
+        return open_cuda(bundle, flow_wanted, way.precision, graphs)
     from edge.devices.cpu import CPUDevice
 
     return CPUDevice(bundle, back_end(), way)

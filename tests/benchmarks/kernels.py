@@ -137,9 +137,9 @@ def frame_launches(source_hw: tuple[int, int]) -> list[Launch]:
         streams = [s for s in manifest.streams.values() if s.input.motion == spec]
         slots = max(stream.input.stack for stream in streams)
         ring = RingPlan(spec, size_hw, slots, flow.flow, allocate)  # type: ignore[arg-type]
-        launches += [*flow.pyramids[0], *flow.flows[0], ring.quantise(0, 0.04)]
+        launches += [*flow.pyramids[0], *flow.flows[0], ring.quantise(0)]
         for s in streams:
-            launches.append(StackPlan(ring, s.input.stack, s.normalisation, 0).stacks[0])
+            launches.append(StackPlan(ring, s.input.stack, s.normalisation, 0).stack(0))
     return launches
 
 

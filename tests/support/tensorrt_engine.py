@@ -139,8 +139,7 @@ class IExecutionContext(Guarded):
         if set(self._addresses) != {INPUT, OUTPUT} or self._trt._refuse_enqueue:
             return False
         engine, addresses = self._engine, dict(self._addresses)
-        self._trt._enqueue(stream_handle, lambda: _run(engine, addresses))
-        return True
+        return bool(self._trt._enqueue(stream_handle, lambda: _run(engine, addresses)))
 
 
 def _run(engine: Any, addresses: dict[str, int]) -> None:

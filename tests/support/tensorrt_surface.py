@@ -66,13 +66,14 @@ CLASSES = (
 )
 
 Job = Callable[[], None]
-Enqueue = Callable[[int, Job], None]
+Enqueue = Callable[[int, Job], bool]
 Access = Callable[[int, int, bool], None]
 
 
 class Surface(ModuleType):
     """The module. dla_cores, fast_int8: of the device. gpu: whether there is one at all. enqueue:
-    gets each inference, as (stream handle, job), and calls the job when it likes; at once if None.
+    gets each inference, as (stream handle, job), and calls the job when it likes, unless it
+    answers False; at once if None.
     access: is told (address, bytes, whether to write) before memory is read or written.
     refuse_enqueue: execute_async_v3 answers False. api: the version whose names these are, where
     that is another. int8_fault: what building INT8 ends with; "" if it works.
@@ -95,7 +96,7 @@ class Surface(ModuleType):
         self.__version__ = version
         self._api: dict[str, Any] = json.loads((API / f"api_{api or version}.json").read_text())
         self._dla_cores, self._fast_int8, self._gpu = dla_cores, fast_int8, gpu
-        self._enqueue = enqueue or (lambda handle, job: job())
+        self._enqueue = enqueue or _at_once
         self._access = access or (lambda address, size, write: None)
         self._refuse_enqueue, self._int8_fault = refuse_enqueue, int8_fault
         self._built: list[dict[str, Any]] = []
@@ -115,6 +116,11 @@ class Surface(ModuleType):
     def builds(self) -> list[dict[str, Any]]:
         """What the builder was told, a build an entry."""
         return self._built
+
+
+def _at_once(handle: int, job: Job) -> bool:
+    job()
+    return True
 
 
 def _add_enums(trt: Surface) -> None:

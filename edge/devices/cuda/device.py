@@ -12,6 +12,10 @@ network of each kind:
 `side` waits for the event `resized`, and at the end of each frame `main` waits for the event
 `side`. So no buffer is overwritten by a frame while the frame before still reads it. The host only
 waits when it reuses a slot (pinned memory and events), two frames later.
+
+What lies between `upload` and `done` is the same for all frames in a slot: what differs (the scale
+of the flow and its place in the ring) is uploaded with the frame. So it becomes a CUDA graph, which
+the host launches by one call: see edge/devices/cuda/graph.py.
 """
 
 from __future__ import annotations
@@ -105,15 +109,19 @@ def identity(bundle: Bundle) -> str:
     )
 
 
-def open_cuda(bundle: Bundle, flow_wanted: bool, precision: Precision | None) -> CUDADevice:
+def open_cuda(
+    bundle: Bundle, flow_wanted: bool, precision: Precision | None, graphs: bool
+) -> CUDADevice:
     """Load a bundle on the first GPU.
+
+    graphs: whether the work of a frame becomes a CUDA graph, or is launched kernel by kernel.
 
     precision: of all engines; None is that of the last `twostream build`, or INT8 if there was
     none. Engines that do not exist yet are built, which takes minutes. Raises DeviceError if the
     GPU, pycuda or TensorRT cannot be used, BundleError if TensorRT cannot read a network.
     """
     check_kernels(bundle.manifest)
-    driver = load_driver()
+    driver = load_driver(graphs)
     with driver, ExitStack() as stack:
         stack.callback(driver.close)
         trt = load_tensorrt()

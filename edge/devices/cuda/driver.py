@@ -1,4 +1,4 @@
-"""The GPU through pycuda: memory, streams, events and kernels. The only file that imports pycuda.
+"""The GPU through pycuda: memory, streams and kernels. The only file that imports pycuda.
 
 It uses the GPU's primary context, as TensorRT does, so that both share memory and streams.
 """
@@ -18,8 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.devices.cuda.event import Event
+from edge.devices.cuda.graph import Graph, RepeatedWork, Work
 from edge.devices.cuda.kernels.launches import FILES, KERNELS, PackedLaunch, source
 from edge.devices.cuda.kernels.precompiled import binary_name, load_precompiled
+from edge.devices.cuda.libcuda import GPUError, call, library
 from edge.devices.tensorrt.key import GPU
 from edge.errors import DeviceError
 from edge.files import check_private, make_private, user_cache, why, write_atomic
@@ -37,7 +40,7 @@ def gpu_fault() -> str | None:
     Loads only NVIDIA's driver, not pycuda.
     """
     try:
-        driver = ctypes.CDLL("libcuda.so.1")
+        driver = library()
     except OSError:
         if Path("/etc/nv_tegra_release").exists():
             return "this is a Jetson, but libcuda.so.1 is not here (containers: --runtime nvidia)"
@@ -73,35 +76,16 @@ class Memory:
         self._allocation.free()
 
 
-class Event:
-    """A CUDA event. A thread that waits for it sleeps instead of spinning."""
-
-    def __init__(self, cuda: Any) -> None:
-        self.raw = cuda.Event(cuda.event_flags.BLOCKING_SYNC)
-
-    def record(self, stream: Stream) -> None:
-        self.raw.record(stream.raw)
-
-    def synchronize(self) -> None:
-        self.raw.synchronize()
-
-    def time_since(self, earlier: Event) -> float:
-        """Milliseconds on the GPU."""
-        return float(self.raw.time_since(earlier.raw))
-
-    def release(self) -> None:
-        self.raw = None
-
-
 class Stream:
-    """A CUDA stream. handle: the driver's own, for TensorRT."""
+    """A CUDA stream. handle, pointer: the driver's own, for TensorRT and for its own calls."""
 
     def __init__(self, cuda: Any) -> None:
         self.raw = cuda.Stream()
         self.handle = int(self.raw.handle)
+        self.pointer = ctypes.c_void_p(self.handle)
 
     def wait_for_event(self, event: Event) -> None:
-        self.raw.wait_for_event(event.raw)
+        call("cuStreamWaitEvent", self.pointer, event.handle, 0)
 
     def synchronize(self) -> None:
         self.raw.synchronize()
@@ -124,7 +108,7 @@ def _release_primary_context(context: Any) -> None:
     """pycuda releases a primary context rightly only where it is current, and leaves it current in
     the driver: so it is popped there before."""
     context.push()
-    ctypes.CDLL("libcuda.so.1").cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+    library().cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
     context.detach()
 
 
@@ -151,7 +135,7 @@ def find_gpu() -> tuple[GPU, int]:
         device, _ = _primary_context(cuda)
         return _gpu(cuda, device), int(cuda.get_driver_version())
     except cuda.Error as error:
-        raise _device_error(error) from None
+        raise GPUError(str(error)) from None
 
 
 def _gpu(cuda: Any, device: Any) -> GPU:
@@ -160,16 +144,16 @@ def _gpu(cuda: Any, device: Any) -> GPU:
     return GPU(device.name(), f"{major}.{minor}", count)
 
 
-def load_driver() -> Driver:
-    """The first GPU, with the kernels compiled.
+def load_driver(graphs: bool = True) -> Driver:
+    """The first GPU, with the kernels compiled. graphs: see Driver.
 
     Raises DeviceError if there is no GPU, no pycuda, or the kernels cannot be compiled.
     """
     cuda = _load_pycuda()
     try:
-        driver = Driver(cuda, *_primary_context(cuda))
+        driver = Driver(cuda, *_primary_context(cuda), graphs)
     except cuda.Error as error:
-        raise _device_error(error) from None
+        raise GPUError(str(error)) from None
     try:
         with driver:
             driver.load_kernels()
@@ -190,25 +174,20 @@ def open_driver() -> Iterator[Driver]:
         driver.close()
 
 
-def _device_error(error: Exception) -> DeviceError:
-    return DeviceError(
-        f"device cuda: {error}; stop other programs that use the GPU, and see: twostream doctor"
-    )
-
-
 class Driver:
     """A GPU, for the thread that opened it. What touches the GPU is done in `with driver:`, which
     makes its context current; between such blocks nothing is, so no thread can end, and no other
     library run, with a context that is not its own. What pycuda raises there is a DeviceError.
 
     gpu: its name and compute capability. integrated: whether it shares the host's memory (Jetson),
-    so that frames need no upload. kernels: where they come from, in words. closed: nothing of it
-    can be used any more.
+    as its driver says. graphs: whether work that is repeated becomes CUDA graphs. kernels: where
+    they come from, in words. closed: nothing of it can be used any more.
     """
 
-    def __init__(self, cuda: Any, device: Any, context: Any) -> None:
+    def __init__(self, cuda: Any, device: Any, context: Any, graphs: bool) -> None:
         self.gpu = _gpu(cuda, device)
         self.integrated = bool(device.get_attribute(cuda.device_attribute.INTEGRATED))
+        self.graphs = graphs
         self.kernels = ""
         self.closed = False
         self._cuda, self._context = cuda, context
@@ -232,7 +211,7 @@ class Driver:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._cuda.Context.pop()
         if isinstance(error, self._cuda.Error):
-            raise _device_error(error) from None
+            raise GPUError(str(error)) from None
 
     def synchronize(self) -> None:
         """Wait for all work on the GPU. Does not raise: a CUDA error is also raised where a result
@@ -301,8 +280,20 @@ class Driver:
 
     def event(self) -> Event:
         """A new CUDA event."""
-        self._owned.append(Event(self._cuda))
+        self._owned.append(Event())
         return self._owned[-1]  # type: ignore[no-any-return]
+
+    def repeated_work(self) -> RepeatedWork:
+        """Work that becomes a CUDA graph, if `graphs`."""
+        self._owned.append(RepeatedWork(self))
+        return self._owned[-1]  # type: ignore[no-any-return]
+
+    def capture(self, work: Work, stream: Stream) -> Graph:
+        """Make a graph of what `work` enqueues. Raises DeviceError."""
+        try:
+            return Graph(work, stream)
+        except self._cuda.Error as error:
+            raise GPUError(str(error)) from None
 
     def launch(self, launches: Iterable[PackedLaunch], stream: Stream) -> None:
         """Enqueue kernels on a stream, in order."""

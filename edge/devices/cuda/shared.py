@@ -7,8 +7,9 @@ from typing import get_args
 
 from edge.bundle.manifest import Manifest
 from edge.devices.cuda.driver import Driver, Stream
+from edge.devices.cuda.graph import Record
 from edge.devices.cuda.kernels.device_plan import ViewPlan, rgb_coefficients
-from edge.devices.cuda.kernels.launches import PackedLaunch, pack
+from edge.devices.cuda.kernels.launches import Launch, pack
 from edge.devices.cuda.network import Network
 from edge.devices.cuda.slot import Slot
 from edge.video.frames import Frame, Matrix
@@ -46,27 +47,27 @@ class SharedResources:
         return self._views[key]
 
     def start_rgb_networks(
-        self, view: ViewPlan, matrix: Matrix, slot: Slot, source: int, luma: int
+        self, view: ViewPlan, matrix: Matrix, slot: Slot, luma: int, record: Record
     ) -> None:
         """Start the networks without motion on the side stream.
 
-        source: address of the packed frame; luma: of its resized luma, (H, W) float32.
+        luma: address of the frame's resized luma, (H, W) float32.
         """
         side = self._side
         side.wait_for_event(slot.events["resized"])
         for name, coefficients in self._coefficients.items():
-            rgb = view.rgb(source, luma, coefficients[matrix], self.networks[name].input)
-            self.start_network(name, pack([rgb]), slot, side)
+            rgb = view.rgb(slot.source, luma, coefficients[matrix], self.networks[name].input)
+            self.start_network(name, rgb, slot, side, record)
         slot.events["side"].record(side)
 
     def start_network(
-        self, name: str, fill_input: tuple[PackedLaunch, ...], slot: Slot, stream: Stream
+        self, name: str, fill_input: Launch, slot: Slot, stream: Stream, record: Record
     ) -> None:
         """Enqueue one network on a CUDA stream: fill its input, run it, and copy its logits to the
         slot."""
         network = self.networks[name]
-        self.driver.launch(fill_input, stream)
-        slot.began[name].record(stream)
+        self.driver.launch(pack([fill_input]), stream)
+        record(slot.began[name], stream)
         network.enqueue(stream)
-        slot.ended[name].record(stream)
+        record(slot.ended[name], stream)
         self.driver.download(slot.logits[name].array, network.logits, stream)

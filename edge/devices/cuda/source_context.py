@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.devices import Inference
 from edge.devices.cuda.driver import Driver
+from edge.devices.cuda.graph import Record
 from edge.devices.cuda.kernels.device_plan import RingPlan, StackPlan, ViewPlan
 from edge.devices.cuda.kernels.flow_plan import FLOW_PLANS, SLOTS, allocate_luma
 from edge.devices.cuda.kernels.launches import PackedLaunch, pack
@@ -19,7 +19,7 @@ from edge.devices.cuda.slot import Slot
 from edge.devices.expired import ResultExpiredError
 from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
-from edge.video.frames import Frame
+from edge.video.frames import Frame, Matrix
 
 
 @dataclass(slots=True)
@@ -54,9 +54,9 @@ class _CUDAFuture:
             logits = {
                 name: pinned.array.view(np.float32).copy() for name, pinned in slot.logits.items()
             }
-            stages_ms = {"resize": events["resized"].time_since(events["begin"])}
+            stages_ms = {"resize": events["luma"].time_since(events["begin"])}
             if slot.flows:
-                stages_ms["flow"] = events["flow"].time_since(events["resized"])
+                stages_ms["flow"] = events["flow"].time_since(events["luma"])
             for name in logits:
                 stages_ms[name] = slot.ended[name].time_since(slot.began[name])
         return Inference(logits, stages_ms | {"host": self.host_ms})
@@ -70,16 +70,16 @@ class _CUDAFuture:
 
 @dataclass(frozen=True, slots=True)
 class _Motion:
-    """One motion method, its launches packed but for `quantise`, whose scale changes by frame.
+    """One motion method.
 
-    pyramids, flows: by the slot of the luma picture. ring: of its flows. stacks: the inputs of its
-    networks, by stream, and then by the newest slot of the ring.
+    pyramids, flows: launches by the slot of the luma picture. ring: of its flows. stacks: the
+    inputs of its networks, by stream.
     """
 
     pyramids: Sequence[tuple[PackedLaunch, ...]]
     flows: Sequence[tuple[PackedLaunch, ...]]
     ring: RingPlan
-    stacks: Mapping[str, Sequence[tuple[PackedLaunch, ...]]]
+    stacks: Mapping[str, StackPlan]
 
 
 def _plan_motion(shared: SharedResources, spec: Spec, luma: list[int]) -> _Motion:
@@ -90,15 +90,14 @@ def _plan_motion(shared: SharedResources, spec: Spec, luma: list[int]) -> _Motio
     flow = FLOW_PLANS[spec.method](spec, size_hw, luma, driver.allocate)  # type: ignore[attr-defined]
     slots = max(stream.input.stack for stream in streams.values())
     ring = RingPlan(spec, size_hw, slots, flow.flow, driver.allocate)  # type: ignore[arg-type]
-    stacks = {
-        name: StackPlan(ring, s.input.stack, s.normalisation, shared.networks[name].input).stacks
-        for name, s in streams.items()
-    }
     return _Motion(
         [pack(launches) for launches in flow.pyramids],
         [pack(launches) for launches in flow.flows],
         ring,
-        {name: [pack([launch]) for launch in launches] for name, launches in stacks.items()},
+        {
+            name: StackPlan(ring, s.input.stack, s.normalisation, shared.networks[name].input)
+            for name, s in streams.items()
+        },
     )
 
 
@@ -151,56 +150,53 @@ class CUDASourceContext:
         self, frame: Frame, slot: Slot, turn: int, interval_s: float, infer: bool
     ) -> tuple[int, int, int] | None:
         """Enqueue all work for a frame. Returns the shape (2, H, W) of its flows if they are copied
-        to the host, else None.
+        to the host, else None."""
+        shared, main = self._shared, self._shared.main
+        newest, has_flow = self._frames - 1, self._frames > 0
+        rings = [motion.ring for motion in self._motions.values()] if has_flow else []
+        view = shared.view(frame)
+        slot.upload(view, frame, [ring.place(newest, interval_s) for ring in rings], main)
+
+        def work(record: Record) -> None:
+            self._enqueue(view, frame.matrix, slot, turn, has_flow, infer, record)
+
+        # what else it depends on is the slot's, or lies on the GPU
+        slot.work[has_flow, infer].run((view, frame.matrix, slot.source), work, main)
+        flow_wanted = shared.flow_wanted and bool(rings)
+        if flow_wanted:
+            for pinned, ring in zip(slot.flows.values(), rings, strict=True):
+                self._driver.download(pinned.array, ring.slot(newest), main)
+        slot.events["done"].record(main)
+        return (2, *shared.manifest.geometry.size_hw) if flow_wanted else None
+
+    def _enqueue(
+        self,
+        view: ViewPlan,
+        matrix: Matrix,
+        slot: Slot,
+        turn: int,
+        has_flow: bool,
+        infer: bool,
+        record: Record,
+    ) -> None:
+        """What follows the upload, up to the logits: all that can be captured.
 
         Flow comes first: a frame takes longest for it and for the networks that wait for it.
         """
         shared, driver, main = self._shared, self._driver, self._shared.main
-        view, luma = shared.view(frame), self._luma[turn]
-        source = self._upload(view, frame, slot)
-        driver.launch(pack([view.luma(source, luma)]), main)
+        luma = self._luma[turn]
+        driver.launch(pack([view.luma(slot.source, luma)]), main)
+        record(slot.events["luma"], main)
         slot.events["resized"].record(main)
-        flow_shape = self._compute_flows(slot, turn, interval_s)
-        slot.events["flow"].record(main)
-        if infer:
-            shared.start_rgb_networks(view, frame.matrix, slot, source, luma)
-            for motion in self._motions.values():
-                newest = (self._frames - 1) % motion.ring.slots
-                for name, stacks in motion.stacks.items():
-                    shared.start_network(name, stacks[newest], slot, main)
-            main.wait_for_event(slot.events["side"])
-        slot.events["done"].record(main)
-        return flow_shape
-
-    def _compute_flows(
-        self, slot: Slot, turn: int, interval_s: float
-    ) -> tuple[int, int, int] | None:
-        """Enqueue the flows of all methods from the previous frame. Returns their shape (2, H, W)
-        if they are copied to the host, else None."""
-        shared, driver, main = self._shared, self._driver, self._shared.main
-        for spec, motion in self._motions.items():
+        for motion, place in zip(self._motions.values(), slot.places, strict=True):
             driver.launch(motion.pyramids[turn], main)
-            if self._frames:
-                index = self._frames - 1
+            if has_flow:
                 driver.launch(motion.flows[turn], main)
-                driver.launch(pack([motion.ring.quantise(index, interval_s)]), main)
-                if shared.flow_wanted:
-                    driver.download(slot.flows[spec].array, motion.ring.slot(index), main)
-        if not (self._frames and self._motions and shared.flow_wanted):
-            return None
-        return (2, *shared.manifest.geometry.size_hw)
-
-    def _upload(self, view: ViewPlan, frame: Frame, slot: Slot) -> int:
-        """Pack a frame and upload it. Returns the address of the packed frame on the GPU."""
-        driver, size = self._driver, view.frame_bytes
-        if slot.frame is None or len(slot.frame.array) < size:
-            slot.frame = driver.pinned(size)
-            if not driver.integrated:
-                slot.device_frame = driver.allocate(size)
-        packed: NDArray[np.uint8] = slot.frame.array[:size]
-        view.pack(frame, packed)
-        slot.events["begin"].record(self._shared.main)
-        if driver.integrated:
-            return slot.frame.address
-        driver.upload(slot.device_frame, packed, self._shared.main)
-        return slot.device_frame
+                driver.launch(pack([motion.ring.quantise(place)]), main)
+        record(slot.events["flow"], main)
+        if infer:
+            shared.start_rgb_networks(view, matrix, slot, luma, record)
+            for motion, place in zip(self._motions.values(), slot.places, strict=True):
+                for name, plan in motion.stacks.items():
+                    shared.start_network(name, plan.stack(place), slot, main, record)
+            main.wait_for_event(slot.events["side"])

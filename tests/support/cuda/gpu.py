@@ -30,8 +30,9 @@ ORDERS = ("first stream first", "last stream first", "shuffled")
 CAPABILITY = 87
 # What runs: the source as g++ compiles it, or PTX as a release's compilers make it, interpreted.
 KERNELS = ("g++", "compute_87", "compute_110")
-OWNED = ("device bytes", "page-locked bytes", "streams", "events", "modules", "contexts")
+OWNED = ("device bytes", "page-locked bytes", "streams", "events", "graphs", "modules", "contexts")
 # Errors of the driver.
+NOT_SUPPORTED, CAPTURE_UNSUPPORTED = 801, 900
 OUT_OF_MEMORY, NO_BINARY_FOR_GPU, ILLEGAL_ADDRESS, LAUNCH_FAILED, UNKNOWN = 2, 209, 700, 719, 999
 SUCCESS, NO_DEVICE = 0, 100
 
@@ -68,13 +69,14 @@ class GPU:
         self.ptx = None if kernels == KERNELS[0] else int(kernels.removeprefix("compute_"))
         self._ptx_host = None if self.ptx is None else PtxHost(self._libcuda)
         self._jobs: dict[int, Callable[[], None]] = {}
+        self._captured: set[int] = set()  # jobs that run again and again
         self._run_job = _host_function(self._run)
         self._error: Exception | None = None
         self._skips = False
 
     def count(self, what: str) -> int:
-        """What is there now: "device bytes", "page-locked bytes", "streams", "events", "modules",
-        "jobs" that wait in streams, "contexts" current in this thread.
+        """What is there now: "device bytes", "page-locked bytes", "streams", "events", "graphs",
+        "modules", "jobs" that wait in streams, "contexts" current in this thread.
 
         What there was: "pageable copies", asynchronous ones of memory that is not page-locked, and
         "kernel accesses to host" memory.
@@ -114,6 +116,16 @@ class GPU:
         """How often a function of the driver was called."""
         return int(self._libcuda.standin_calls(function.encode()))
 
+    def call(self, function: str) -> int:
+        """Call a function of the driver that takes nothing; its answer."""
+        return int(getattr(self._libcuda, function)())
+
+    def is_capturing(self, handle: int) -> bool:
+        """Whether the work of a stream is captured now."""
+        status = ctypes.c_int()
+        self._libcuda.cuStreamIsCapturing(ctypes.c_void_p(handle), ctypes.byref(status))
+        return status.value != 0
+
     def fail(self, function: str, fault: int, after: int = 0) -> None:
         """From its call number `after` on, let a function of the driver answer `fault`; or let a
         kernel break the context with it, when it runs: "kernel NAME"."""
@@ -146,14 +158,15 @@ class GPU:
         memory = ctypes.c_size_t(self._memory)
         self._libcuda.standin_plug(plugged, *self._settings, memory, self.ptx or CAPABILITY)
 
-    def enqueue(self, handle: int, job: Callable[[], None]) -> None:
-        """For TensorRT's double: run a job on a stream."""
-        key = id(job)
+    def enqueue(self, handle: int, job: Callable[[], None]) -> bool:
+        """For TensorRT's double: run a job on a stream, or each time that the graph is launched
+        which the stream captures. False where the driver refuses it."""
+        key, stream = id(job), ctypes.c_void_p(handle)
         self._jobs[key] = job
-        fault = self._libcuda.cuLaunchHostFunc(
-            ctypes.c_void_p(handle), self._run_job, ctypes.c_void_p(key)
-        )
-        assert fault == 0, f"TensorRT: CUDA error {fault}"
+        if self.is_capturing(handle):
+            self._captured.add(key)
+        fault = self._libcuda.cuLaunchHostFunc(stream, self._run_job, ctypes.c_void_p(key))
+        return int(fault) == 0
 
     def access(self, address: int, size: int, write: bool) -> None:
         """For TensorRT's double: before it reads or writes the GPU's memory."""
@@ -162,7 +175,7 @@ class GPU:
         assert not why, f"TensorRT {why}"
 
     def _run(self, key: int) -> None:
-        job = self._jobs.pop(key)
+        job = self._jobs[key] if key in self._captured else self._jobs.pop(key)
         try:
             if not self._skips:
                 job()

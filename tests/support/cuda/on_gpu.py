@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from edge.devices.cuda.driver import Driver
+from edge.devices.cuda.kernels.device_plan import FLOW_PLACE
 from edge.devices.cuda.kernels.flow_plan import FlowPlan, allocate_luma
 from edge.devices.cuda.kernels.launches import Launch, pack
 from edge.motion.spec import TVL1Spec
@@ -25,6 +26,17 @@ def read(driver: Driver, address: int, shape: tuple[int, ...], dtype: DTypeLike)
     out = np.empty(shape, dtype)
     driver.read(address, out)
     return out
+
+
+def place(driver: Driver, scale: float, slot: int) -> int:
+    """The address of a FLOW_PLACE."""
+    return driver.place(np.array([(scale, slot)], FLOW_PLACE))
+
+
+def quantise_values(driver: Driver, flow: int, scale: float, count: int, out: int) -> Launch:
+    """`count` values at the address `flow` become bytes at the address `out`, by one block."""
+    arguments = (flow, place(driver, scale, 0), count, out)
+    return Launch("quantise", (1, 1), (count, 1), arguments)
 
 
 def flow_on_gpu(

@@ -104,6 +104,10 @@ class ViewPlan:
         return Launch("rgb", grid, BLOCK, (*planes, luma, colour, height, width, out))
 
 
+# `struct FlowPlace` of stack.cu.
+FLOW_PLACE = np.dtype([("scale", "<f4"), ("slot", "<i4")])
+
+
 class RingPlan:
     """A ring buffer of the last flows of one motion method as bytes, (slots, 2, H, W) uint8: flow
     number n is in slot n mod slots. pixels: H W. address: of the ring."""
@@ -125,41 +129,31 @@ class RingPlan:
         """Address of the bytes (2, H, W) of flow number `index`."""
         return self.address + index % self.slots * 2 * self.pixels
 
-    def quantise(self, index: int, interval_s: float) -> Launch:
-        """Write the newest flow, in px per `interval_s` seconds, into the ring as number `index`.
-        See edge.motion.quantise."""
+    def place(self, index: int, interval_s: float) -> tuple[float, int]:
+        """A FLOW_PLACE: of flow number `index`, in px per `interval_s` seconds. See
+        edge.motion.quantise."""
         scale = 127.5 / self._scale.bound_px * self._scale.interval_s / interval_s
+        return scale, index % self.slots
+
+    def quantise(self, place: int) -> Launch:
+        """Write the newest flow into the ring. place: address of its FLOW_PLACE."""
         count = 2 * self.pixels
         grid = (-(-count // THREADS), 1)
-        arguments = (self._flow, scale, count, self.slot(index))
-        return Launch("quantise", grid, (THREADS, 1), arguments)
+        return Launch("quantise", grid, (THREADS, 1), (self._flow, place, count, self.address))
 
 
 class StackPlan:
-    """Fills the input (2L, H, W) float32 of a network from the last L flows of a ring.
-
-    stacks: a launch for each slot of the ring that may hold the newest flow.
-    """
+    """Fills the input (2L, H, W) float32 of a network from the last L flows of a ring."""
 
     def __init__(self, ring: RingPlan, length: int, normalisation: Normalisation, out: int) -> None:
         """length: L, at most the slots of the ring; out: address of the input."""
         (mean,), (std,) = normalisation.mean, normalisation.std
-        values = (1 / (255 * std), -mean / std)
+        self._ring, self._length, self._out = ring, length, out
+        self._values = (1 / (255 * std), -mean / std)
+
+    def stack(self, place: int) -> Launch:
+        """place: address of the FLOW_PLACE of the newest flow."""
+        ring, length = self._ring, self._length
         grid = (-(-ring.pixels // 4 // THREADS), 2 * length)
-        self.stacks = [
-            Launch(
-                "stack",
-                grid,
-                (THREADS, 1),
-                (
-                    ring.address,
-                    ring.slots,
-                    (newest + 1 - length) % ring.slots,
-                    length,
-                    ring.pixels,
-                    *values,
-                    out,
-                ),
-            )
-            for newest in range(ring.slots)
-        ]
+        arguments = (ring.address, place, ring.slots, length, ring.pixels)
+        return Launch("stack", grid, (THREADS, 1), (*arguments, *self._values, self._out))

@@ -19,8 +19,8 @@ KERNELS: dict[str, tuple[str, str]] = {
     "upsample": ("tvl1.cu", "PiiiiP"),
     "linearise": ("tvl1.cu", "PPPiiP"),
     "iterate": ("tvl1.cu", "PPPiiiifffPP"),
-    "quantise": ("stack.cu", "PfiP"),
-    "stack": ("stack.cu", "PiiiiffP"),
+    "quantise": ("stack.cu", "PPiP"),
+    "stack": ("stack.cu", "PPiiiffP"),
 }
 FILES = tuple(dict.fromkeys(file for file, _ in KERNELS.values()))
 

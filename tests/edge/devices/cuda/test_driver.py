@@ -12,7 +12,7 @@ from edge.devices.cuda.driver import Driver, open_driver
 from edge.devices.cuda.kernels.launches import Launch, pack
 from edge.errors import DeviceError
 from tests.support.cuda.gpu import GPU, OUT_OF_MEMORY, Plug
-from tests.support.cuda.on_gpu import read, run
+from tests.support.cuda.on_gpu import quantise_values, read, run
 
 
 def test_new_memory_is_zeroed(plug: Plug) -> None:
@@ -45,7 +45,7 @@ def test_kernels_reach_pinned_memory(plug: Plug) -> None:
     with open_driver() as driver:
         pinned, out = driver.pinned(4 * 8), driver.allocate(8)
         pinned.array.view(np.float32)[:] = np.arange(8)
-        run(driver, [Launch("quantise", (1, 1), (8, 1), (pinned.address, 10.0, 8, out))])
+        run(driver, [quantise_values(driver, pinned.address, 10.0, 8, out)])
         levels = read(driver, out, (8,), np.uint8)
     assert levels.tolist() == [128, 138, 148, 158, 168, 178, 188, 198]
     assert gpu.count("kernel accesses to host") > 0
@@ -101,7 +101,7 @@ def test_a_launch_is_one_call_with_arguments_packed_once(plug: Plug) -> None:
     gpu = plug()
     with open_driver() as driver:
         flow, out, stream = driver.allocate(32), driver.allocate(8), driver.stream()
-        packed = pack([Launch("quantise", (1, 1), (8, 1), (flow, 1.0, 8, out))])
+        packed = pack([quantise_values(driver, flow, 1.0, 8, out)])
         for _ in range(5):
             driver.launch(packed, stream)
         stream.synchronize()
@@ -111,9 +111,9 @@ def test_a_launch_is_one_call_with_arguments_packed_once(plug: Plug) -> None:
 
 def test_arguments_of_another_kind_are_refused() -> None:
     with pytest.raises(struct.error):
-        pack([Launch("quantise", (1, 1), (8, 1), (0, 1.0, 8.5, 0))])
+        pack([Launch("quantise", (1, 1), (8, 1), (0, 0, 8.5, 0))])
     with pytest.raises(struct.error):
-        pack([Launch("quantise", (1, 1), (8, 1), (0, 1.0, 8))])
+        pack([Launch("quantise", (1, 1), (8, 1), (0, 0, 8))])
 
 
 # What the stand-in refuses, as a GPU would or should ----------------------------------------------
@@ -121,11 +121,11 @@ def test_arguments_of_another_kind_are_refused() -> None:
 
 def beyond(driver: Driver) -> Launch:
     """Reads one float beyond its buffer."""
-    return Launch("quantise", (1, 1), (9, 1), (driver.allocate(32), 1.0, 9, driver.allocate(9)))
+    return quantise_values(driver, driver.allocate(32), 1.0, 9, driver.allocate(9))
 
 
 def nowhere(driver: Driver) -> Launch:
-    return Launch("quantise", (1, 1), (8, 1), (0, 1.0, 8, driver.allocate(8)))
+    return quantise_values(driver, 0, 1.0, 8, driver.allocate(8))
 
 
 def unwritten(driver: Driver) -> Launch:
@@ -133,12 +133,12 @@ def unwritten(driver: Driver) -> Launch:
 
     raw = cuda.mem_alloc(32)
     driver._owned.append(type("Raw", (), {"release": lambda self: raw.free()})())
-    return Launch("quantise", (1, 1), (8, 1), (int(raw), 1.0, 8, driver.allocate(8)))
+    return quantise_values(driver, int(raw), 1.0, 8, driver.allocate(8))
 
 
 def misaligned(driver: Driver) -> Launch:
     address = driver.allocate(64) + 2
-    return Launch("quantise", (1, 1), (8, 1), (address, 1.0, 8, driver.allocate(8)))
+    return quantise_values(driver, address, 1.0, 8, driver.allocate(8))
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,6 @@ from edge.devices.cuda.kernels.flow_plan import (
     split_iterations,
     tiles,
 )
-from edge.devices.cuda.kernels.launches import Launch
 from edge.errors import DeviceError
 from edge.motion.quantise import quantise
 from edge.motion.spec import PRESETS, TVL1Spec
@@ -39,7 +38,7 @@ from edge.motion.stack import stack_tensor
 from edge.motion.tvl1 import TVL1
 from edge.video.frames import Frame, Geometry, Normalisation, resize_to_model, rgb_tensor
 from tests.support.cuda.gpu import GPU, KERNELS, Plug
-from tests.support.cuda.on_gpu import flow_on_gpu, read, run
+from tests.support.cuda.on_gpu import flow_on_gpu, place, quantise_values, read, run
 from tests.support.flows import (
     FLOW_ROOT,
     PAIRS,
@@ -322,13 +321,14 @@ def test_stacks_are_those_of_the_cpu(newest: int, driver: Driver) -> None:
     for index in range(slots + 1 + newest):  # the ring goes round
         values = rng.normal(0, 12, (2, *size_hw)).astype(np.float32)
         driver.write(flow, values)
-        run(driver, [ring.quantise(index, 1 / 30)])
+        newest_place = place(driver, *ring.place(index, 1 / 30))
+        run(driver, [ring.quantise(newest_place)])
         expected.append(quantise(values, spec, 1 / 30))
         np.testing.assert_array_equal(
             read(driver, ring.slot(index), (2, *size_hw), np.uint8), expected[-1]
         )
     for length, plan in plans.items():
-        run(driver, [plan.stacks[index % slots]])
+        run(driver, [plan.stack(newest_place)])
         found = read(driver, outs[length], (2 * length, *size_hw), np.float32)
         wanted = stack_tensor(expected[-length:], normalisation)
         np.testing.assert_allclose(found, wanted, atol=1e-6)
@@ -337,7 +337,7 @@ def test_stacks_are_those_of_the_cpu(newest: int, driver: Driver) -> None:
 def test_flow_bytes_round_half_up_and_saturate(driver: Driver) -> None:
     flow = np.array([-25, -20, 0, 19.9, 20, 25, 1e9, -1e9], np.float32)
     source, out = driver.place(flow), driver.allocate(len(flow))
-    run(driver, [Launch("quantise", (1, 1), (256, 1), (source, 127.5 / 20, len(flow), out))])
+    run(driver, [quantise_values(driver, source, 127.5 / 20, len(flow), out)])
     assert read(driver, out, flow.shape, np.uint8).tolist() == [0, 0, 128, 254, 255, 255, 255, 0]
 
 

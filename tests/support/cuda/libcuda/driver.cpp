@@ -1,12 +1,11 @@
 // The driver's functions, under the names and with the types of cuda.h. Those that nobody here needs are
 // missing: the build adds them, and they answer CUDA_ERROR_NOT_SUPPORTED.
-#include "gpu.h"
+#include "call.h"
 
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <dlfcn.h>
-#include <set>
 
 #include "tests.h"
 
@@ -37,19 +36,12 @@ size_t modules_loaded() { return modules.size(); }
 
 static CUcontext current_context() { return current_contexts.empty() ? nullptr : current_contexts.back(); }
 
-enum Need { NOTHING, DRIVER, CONTEXT, WHOLE_CONTEXT };
-
-// Whether a call may go on. In WHOLE_CONTEXT work can be done: nothing has broken it.
-static CUresult may(const char* name, Need need) {
+CUresult may(const char* name, Need need) {
     if (const CUresult fault = count_call(name)) return fault;
     if (need >= DRIVER && !settings.plugged) return CUDA_ERROR_NO_DEVICE;
     if (need >= CONTEXT && (!current_context() || !primary.retained)) return CUDA_ERROR_INVALID_CONTEXT;
     return need == WHOLE_CONTEXT ? broken : CUDA_SUCCESS;
 }
-
-#define BEGIN(need)                                              \
-    const std::lock_guard<std::recursive_mutex> hold(gate);      \
-    if (const CUresult fault = may(__func__, need)) return fault
 
 extern "C" {
 // Driver, device, context -------------------------------------------------------------------------
@@ -70,6 +62,12 @@ CUresult cuGetErrorString(CUresult error, const char** text) {
         {CUDA_ERROR_ILLEGAL_ADDRESS, "an illegal memory access was encountered"},
         {CUDA_ERROR_LAUNCH_FAILED, "unspecified launch failure"},
         {CUDA_ERROR_NOT_SUPPORTED, "operation not supported"},
+        {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "operation not permitted when stream is capturing"},
+        {CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "operation failed due to a previous error during capture"},
+        {CUDA_ERROR_STREAM_CAPTURE_UNJOINED, "capturing stream has unjoined work"},
+        {CUDA_ERROR_STREAM_CAPTURE_ISOLATION, "dependency created on uncaptured work in another stream"},
+        {CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "operation would make the legacy stream depend on a capturing blocking stream"},
+        {CUDA_ERROR_CAPTURED_EVENT, "operation not permitted on an event last recorded in a capturing stream"},
         {CUDA_ERROR_UNKNOWN, "unknown error"},
     };
     const auto found = texts.find(error);
@@ -154,6 +152,7 @@ CUresult cuCtxGetDevice(CUdevice* device) {
 }
 CUresult cuCtxSynchronize() {
     BEGIN(WHOLE_CONTEXT);
+    FORBIDDEN_IN_CAPTURE;
     return run_all();
 }
 
@@ -165,16 +164,19 @@ CUresult cuMemGetInfo(size_t* free, size_t* total) {
 }
 CUresult cuMemAlloc(CUdeviceptr* address, size_t size) {
     BEGIN(WHOLE_CONTEXT);
+    FORBIDDEN_IN_CAPTURE;
     if (size == 0) return CUDA_ERROR_INVALID_VALUE;
     *address = allocate(size, true, 0);
     return *address ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 CUresult cuMemFree(CUdeviceptr address) {
     BEGIN(CONTEXT);
+    FORBIDDEN_IN_CAPTURE;
     return release(address, true) ? broken : CUDA_ERROR_INVALID_VALUE;
 }
 CUresult cuMemHostAlloc(void** address, size_t size, unsigned flags) {
     BEGIN(WHOLE_CONTEXT);
+    FORBIDDEN_IN_CAPTURE;
     if (size == 0) return CUDA_ERROR_INVALID_VALUE;
     *address = reinterpret_cast<void*>(allocate(size, false, flags));
     return *address ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
@@ -182,6 +184,7 @@ CUresult cuMemHostAlloc(void** address, size_t size, unsigned flags) {
 CUresult cuMemAllocHost(void** address, size_t size) { return cuMemHostAlloc(address, size, 0); }
 CUresult cuMemFreeHost(void* address) {
     BEGIN(CONTEXT);
+    FORBIDDEN_IN_CAPTURE;
     return release(reinterpret_cast<uintptr_t>(address), false) ? broken : CUDA_ERROR_INVALID_VALUE;
 }
 CUresult cuMemHostGetDevicePointer(CUdeviceptr* device, void* host, unsigned) {
@@ -215,11 +218,13 @@ static CUresult to_host(void* to, CUdeviceptr from, size_t size) {
 }
 CUresult cuMemcpyHtoD(CUdeviceptr to, const void* from, size_t size) {
     BEGIN(WHOLE_CONTEXT);
+    WAITS_FOR_CAPTURES;
     if (const CUresult fault = run_all()) return fault;
     return to_device(to, from, size);
 }
 CUresult cuMemcpyDtoH(void* to, CUdeviceptr from, size_t size) {
     BEGIN(WHOLE_CONTEXT);
+    WAITS_FOR_CAPTURES;
     if (const CUresult fault = run_all()) return fault;
     return to_host(to, from, size);
 }
@@ -228,19 +233,18 @@ CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void* from, size_t size, CUstre
     CUstream_st* const stream = find_stream(handle);
     if (!stream) return CUDA_ERROR_INVALID_HANDLE;
     pageable_copies += reinterpret_cast<uintptr_t>(from) - arena >= ARENA;
-    enqueue(stream, [=] { to_device(to, from, size); });
-    return CUDA_SUCCESS;
+    return enqueue(stream, [=] { to_device(to, from, size); });
 }
 CUresult cuMemcpyDtoHAsync(void* to, CUdeviceptr from, size_t size, CUstream handle) {
     BEGIN(WHOLE_CONTEXT);
     CUstream_st* const stream = find_stream(handle);
     if (!stream) return CUDA_ERROR_INVALID_HANDLE;
     pageable_copies += reinterpret_cast<uintptr_t>(to) - arena >= ARENA;
-    enqueue(stream, [=] { to_host(to, from, size); });
-    return CUDA_SUCCESS;
+    return enqueue(stream, [=] { to_host(to, from, size); });
 }
 CUresult cuMemsetD8(CUdeviceptr to, unsigned char value, size_t size) {
     BEGIN(WHOLE_CONTEXT);
+    WAITS_FOR_CAPTURES;
     if (const CUresult fault = run_all()) return fault;
     const std::string why = check_access(to, size, true);
     if (!why.empty()) return break_context(CUDA_ERROR_ILLEGAL_ADDRESS, "a memset " + why);
@@ -268,12 +272,14 @@ CUresult cuStreamSynchronize(CUstream handle) {
     BEGIN(WHOLE_CONTEXT);
     CUstream_st* const stream = find_stream(handle);
     if (!stream) return CUDA_ERROR_INVALID_HANDLE;
+    if (stream->capture) return break_capture(*stream->capture, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
     return run_until([=] { return stream->jobs.empty() && !stream->busy; });
 }
 CUresult cuStreamQuery(CUstream handle) {
     BEGIN(WHOLE_CONTEXT);
     CUstream_st* const stream = find_stream(handle);
     if (!stream) return CUDA_ERROR_INVALID_HANDLE;
+    if (stream->capture) return break_capture(*stream->capture, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
     return stream->jobs.empty() ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
 CUresult cuStreamWaitEvent(CUstream handle, CUevent event, unsigned) {
@@ -282,6 +288,7 @@ CUresult cuStreamWaitEvent(CUstream handle, CUevent event, unsigned) {
     const auto found = events.find(event);
     if (!stream || found == events.end()) return CUDA_ERROR_INVALID_HANDLE;
     const auto kept = found->second;
+    if (stream->capture || kept->capture) return wait_in_capture(stream, *kept);
     const uint64_t awaited = kept->recorded;
     stream->jobs.push_back({[=] { return kept->happened >= awaited; }, [] {}});
     return CUDA_SUCCESS;
@@ -290,12 +297,11 @@ CUresult cuLaunchHostFunc(CUstream handle, CUhostFn call, void* data) {
     BEGIN(WHOLE_CONTEXT);
     CUstream_st* const stream = find_stream(handle);
     if (!stream) return CUDA_ERROR_INVALID_HANDLE;
-    enqueue(stream, [=] {
+    return enqueue(stream, [=] {
         gate.unlock();  // it may wait for Python's lock, whose holder may wait for this one
         call(data);
         gate.lock();
     });
-    return CUDA_SUCCESS;
 }
 CUresult cuEventCreate(CUevent* event, unsigned flags) {
     BEGIN(WHOLE_CONTEXT);
@@ -309,20 +315,30 @@ CUresult cuEventDestroy(CUevent event) {
     BEGIN(CONTEXT);
     return events.erase(event) ? broken : CUDA_ERROR_INVALID_HANDLE;
 }
-CUresult cuEventRecord(CUevent event, CUstream handle) {
-    BEGIN(WHOLE_CONTEXT);
+static CUresult record(CUevent event, CUstream handle, bool external) {
     CUstream_st* const stream = find_stream(handle);
     const auto found = events.find(event);
     if (!stream || found == events.end()) return CUDA_ERROR_INVALID_HANDLE;
     const auto kept = found->second;
+    if (stream->capture) return record_in_capture(kept.get(), stream, external);
+    if (external) return CUDA_ERROR_INVALID_VALUE;
+    kept->capture = nullptr;
     const uint64_t number = ++kept->recorded;
-    enqueue(stream, [=] { kept->happened = number, kept->at = now(); });
-    return CUDA_SUCCESS;
+    return enqueue(stream, [=] { kept->happened = number, kept->at = now(); });
+}
+CUresult cuEventRecord(CUevent event, CUstream handle) {
+    BEGIN(WHOLE_CONTEXT);
+    return record(event, handle, false);
+}
+CUresult cuEventRecordWithFlags(CUevent event, CUstream handle, unsigned flags) {
+    BEGIN(WHOLE_CONTEXT);
+    return record(event, handle, flags & CU_EVENT_RECORD_EXTERNAL);
 }
 CUresult cuEventQuery(CUevent event) {
     BEGIN(WHOLE_CONTEXT);
     const auto found = events.find(event);
     if (found == events.end()) return CUDA_ERROR_INVALID_HANDLE;
+    if (found->second->capture) return CUDA_ERROR_CAPTURED_EVENT;
     return found->second->happened == found->second->recorded ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
 CUresult cuEventSynchronize(CUevent event) {
@@ -330,6 +346,7 @@ CUresult cuEventSynchronize(CUevent event) {
     const auto found = events.find(event);
     if (found == events.end()) return CUDA_ERROR_INVALID_HANDLE;
     const auto kept = found->second;
+    if (kept->capture) return CUDA_ERROR_CAPTURED_EVENT;
     const uint64_t awaited = kept->recorded;
     return run_until([=] { return kept->happened >= awaited; });
 }
@@ -339,6 +356,7 @@ CUresult cuEventElapsedTime(float* ms, CUevent begin, CUevent end) {
         const auto found = events.find(event);
         const bool timed = found != events.end() && !(event->flags & CU_EVENT_DISABLE_TIMING) && event->recorded;
         if (!timed) return CUDA_ERROR_INVALID_HANDLE;
+        if (event->capture) return CUDA_ERROR_CAPTURED_EVENT;
         if (event->happened != event->recorded) return CUDA_ERROR_NOT_READY;
     }
     *ms = static_cast<float>(end->at) - static_cast<float>(begin->at);
@@ -360,6 +378,7 @@ static CUresult load_text(CUmodule* module, const char* text) {
 }
 CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned, CUjit_option*, void**) {
     BEGIN(WHOLE_CONTEXT);
+    FORBIDDEN_IN_CAPTURE;
     char architecture[16], path[512], end[8];
     const std::string ptx_begins = "//\n// Generated by NVIDIA NVVM";
     if (!strncmp(static_cast<const char*>(image), ptx_begins.c_str(), ptx_begins.size()))
@@ -432,15 +451,18 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
         if (*item == CU_LAUNCH_PARAM_BUFFER_SIZE) size = *static_cast<size_t*>(item[1]);
     }
     if (!data || size != function->parameter_bytes) return CUDA_ERROR_INVALID_VALUE;
-    note_launch(function->name);
     Launch launch{function, {grid_x, grid_y}, {block_x, block_y}, {data, data + size}};
-    enqueue(stream, [launch] {
+    const auto run = [launch] {
         if (const CUresult fault = count_call(("kernel " + launch.kernel->name).c_str())) {
             break_context(fault, "kernel " + launch.kernel->name + ": as the test asked for");
         } else if (!settings.skip_kernels) {
             run_kernel(launch);
         }
-    });
-    return CUDA_SUCCESS;
+    };
+    return enqueue(stream, run, function->name);
 }
+#ifdef cuEventElapsedTime  // drivers have it under both names, later cuda.h under the new one alone
+#undef cuEventElapsedTime
+CUresult cuEventElapsedTime(float* ms, CUevent begin, CUevent end) { return cuEventElapsedTime_v2(ms, begin, end); }
+#endif
 }

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -52,19 +53,47 @@ std::string check_access(uintptr_t address, size_t size, bool write);
 // Streams -----------------------------------------------------------------------------------------
 // Work waits in its stream until the host waits for something; then the streams take turns, in an
 // order that only events and the order within a stream bind.
+struct Capture;
+using Nodes = std::set<size_t>;  // of a capture, by number
 struct Job { std::function<bool()> ready; std::function<void()> run; };
-struct CUstream_st { std::deque<Job> jobs; unsigned flags = 0; bool busy = false; };
-struct CUevent_st { unsigned flags = 0; uint64_t recorded = 0, happened = 0, at = 0; };
+struct CUstream_st {
+    std::deque<Job> jobs;
+    unsigned flags = 0;
+    bool busy = false;
+    std::shared_ptr<Capture> capture = nullptr;  // what is enqueued goes there instead
+    Nodes last = {};                             // what comes next in the stream waits for
+};
+struct CUevent_st {
+    unsigned flags = 0;
+    uint64_t recorded = 0, happened = 0, at = 0;
+    std::shared_ptr<Capture> capture = nullptr;  // it was recorded there the last time, behind `last`
+    Nodes last = {};
+};
 extern std::vector<std::unique_ptr<CUstream_st>> streams, orphans;
 extern std::map<CUevent, std::shared_ptr<CUevent_st>> events;
 
 CUstream_st* find_stream(CUstream handle);  // nullptr: there is none; the null stream is one
-void enqueue(CUstream_st* stream, std::function<void()> run);
+// kernel: what is launched, by name.
+CUresult enqueue(CUstream_st* stream, std::function<void()> run, const std::string& kernel = "");
 CUresult run_until(const std::function<bool()>& done);
 CUresult run_all();
 void drop_work();
 size_t jobs_waiting();
 uint64_t now();
+size_t pick(size_t count);  // one of them, by the order that the test wants
+
+// Graphs ------------------------------------------------------------------------------------------
+struct Node { std::function<void()> run; Nodes after; std::string kernel; };
+CUresult add_node(CUstream_st* stream, std::function<void()> run, const std::string& kernel);
+// Of a call that this thread must not make while it captures: it breaks the capture, and answers why.
+CUresult forbidden_in_capture();
+// The same for calls that wait for all streams, whichever thread captures.
+CUresult waits_for_captures();
+CUresult break_capture(Capture& capture, CUresult fault);
+CUresult record_in_capture(CUevent_st* event, CUstream_st* stream, bool as_node);
+CUresult wait_in_capture(CUstream_st* stream, const CUevent_st& event);
+size_t graphs_there();
+void forget_graphs();
 
 // Kernels -----------------------------------------------------------------------------------------
 struct Kernel {

@@ -4,6 +4,8 @@
 #include <random>
 #include <thread>
 
+#include "tests.h"
+
 std::vector<std::unique_ptr<CUstream_st>> streams, orphans;
 std::map<CUevent, std::shared_ptr<CUevent_st>> events;
 static CUstream_st null_stream;
@@ -19,8 +21,16 @@ CUstream_st* find_stream(CUstream handle) {
     return nullptr;
 }
 
-void enqueue(CUstream_st* stream, std::function<void()> run) {
+CUresult enqueue(CUstream_st* stream, std::function<void()> run, const std::string& kernel) {
+    if (stream->capture) return add_node(stream, std::move(run), kernel);
+    if (!kernel.empty()) note_launch(kernel + "\n");
     stream->jobs.push_back({nullptr, std::move(run)});
+    return CUDA_SUCCESS;
+}
+
+size_t pick(size_t count) {
+    if (settings.stream_order == 0) return 0;
+    return settings.stream_order == 1 ? count - 1 : shuffle() % count;
 }
 
 static std::vector<CUstream_st*> all_streams() {
@@ -65,12 +75,8 @@ CUresult run_until(const std::function<bool()>& done) {
             gate.lock();
         } else if (ready.empty()) {
             return break_context(CUDA_ERROR_LAUNCH_TIMEOUT, "the streams wait for each other for ever");
-        } else if (settings.stream_order == 0) {
-            run_one(ready.front());
-        } else if (settings.stream_order == 1) {
-            run_one(ready.back());
         } else {
-            run_one(ready[shuffle() % ready.size()]);
+            run_one(ready[pick(ready.size())]);
         }
     }
     return broken;

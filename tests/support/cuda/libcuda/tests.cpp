@@ -24,10 +24,11 @@ CUresult count_call(const char* function) {
     return found->second.after-- > 0 ? CUDA_SUCCESS : found->second.fault;
 }
 
-void note_launch(const std::string& kernel) { launched += kernel + "\n"; }
+void note_launch(const std::string& lines) { launched += lines; }
 
 void forget_everything() {
     drop_work();
+    forget_graphs();
     release_all();
     streams.clear();
     events.clear();
@@ -66,6 +67,7 @@ size_t standin_count(const char* what) {
     if (name == "page-locked bytes") return bytes_page_locked;
     if (name == "streams") return streams.size();
     if (name == "events") return events.size();
+    if (name == "graphs") return graphs_there();
     if (name == "modules") return modules_loaded();
     if (name == "contexts") return contexts_of_this_thread();
     if (name == "jobs") return jobs_waiting();

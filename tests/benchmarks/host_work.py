@@ -1,33 +1,42 @@
-"""What the host does to launch a frame's kernels: as it is done, and by pycuda's prepared calls.
+"""What the host does for a frame on a GPU, three ways: pycuda's prepared calls for the kernels,
+launches whose arguments are packed once, and one CUDA graph.
 
     python -m tests.benchmarks.host_work [--json FILE]
 
-Real pycuda, on the stand-in for NVIDIA's driver, which queues launches and runs none of them: its
-own share is in both figures, and a real driver's would be larger in both. Processor time of this
-thread; both ways take turns, so that their ratio holds on a machine that others use too.
+Real pycuda, on the stand-in for NVIDIA's driver, which queues work and runs none of it: its own
+share is in all figures, and a real driver's would be larger. First the launches of the kernels
+alone: processor time of this thread; the ways take turns, so that their ratio holds on a machine
+that others use too. Then all that `submit` does, as `twostream bench` measures it, where the
+networks are enqueued by TensorRT's double, which takes far less than TensorRT itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from edge.devices.cuda.driver import open_driver
+from edge.bundle.manifest import load_bundle
+from edge.commands.bench.host_work import host_work
+from edge.devices import Device, open_device
+from edge.devices.cuda.driver import Driver, Stream, open_driver
 from edge.devices.cuda.kernels.launches import FILES, KERNELS, Launch, pack
 from tests.benchmarks.kernels import frame_launches
 from tests.benchmarks.result import write_result
 from tests.support.cuda.gpu import GPU, install
+from tests.support.engines import copy_bundle
+from tests.support.paths import REPOSITORY
 
 ROUNDS, FRAMES = 200, 20
-LAUNCHING = ("cuLaunchKernel", "cuFuncSetBlockShape", "cuParamSetv", "cuParamSetSize")
-# Arguments of the others are the same for every frame.
-CHANGING = ("resize_luma", "rgb", "quantise")
+LAUNCHING = ("cuLaunchKernel", "cuGraphLaunch", "cuFuncSetBlockShape")
 
 
 def prepared_functions(cuda: Any, architecture: str) -> dict[str, Any]:
@@ -58,22 +67,14 @@ def measure(ways: dict[str, Callable[[], None]], settle: Callable[[], None]) -> 
     return {name: statistics.median(each) for name, each in times.items()}
 
 
-def compare(launches: list[Launch]) -> dict[str, float]:
-    gpu = GPU()
-    with pytest.MonkeyPatch.context() as patch:
-        install(patch, gpu)
-        gpu.skip_kernels()
-        return compare_on(gpu, launches)
-
-
-def compare_on(gpu: GPU, launches: list[Launch]) -> dict[str, float]:
+def compare_launches(gpu: GPU, launches: list[Launch]) -> dict[str, float]:
+    """The kernels of a frame alone."""
     import pycuda.driver as cuda
 
     with open_driver() as driver:
         stream = driver.stream()
         functions = prepared_functions(cuda, "sm_87")
-        fixed = pack(launch for launch in launches if launch.kernel not in CHANGING)
-        changing = [launch for launch in launches if launch.kernel in CHANGING]
+        packed = pack(launches)
 
         def prepared() -> None:
             for launch in launches:
@@ -81,36 +82,75 @@ def compare_on(gpu: GPU, launches: list[Launch]) -> dict[str, float]:
                 function = functions[launch.kernel]
                 function.prepared_async_call(launch.grid, block, stream.raw, *launch.arguments)
 
-        def packed() -> None:
-            driver.launch(fixed, stream)
-            driver.launch(pack(changing), stream)
-
-        ways = {"prepared calls": prepared, "packed once": packed}
+        graph = driver.capture(lambda record: driver.launch(packed, stream), stream)
+        ways: dict[str, Callable[[], None]] = {
+            "prepared": prepared,
+            "packed": lambda: driver.launch(packed, stream),
+            "graph": lambda: graph.launch(stream),
+        }
         microseconds = measure(ways, driver.synchronize)
-        calls = {}
+        result: dict[str, float] = {"launches": len(launches)}
         for name, way in ways.items():
-            before = [gpu.calls(function) for function in LAUNCHING]
+            before = sum(gpu.calls(function) for function in LAUNCHING)
             way()
-            calls[name] = sum(gpu.calls(function) for function in LAUNCHING) - sum(before)
+            result[f"{name}_us"] = microseconds[name]
+            result[f"{name}_calls"] = sum(gpu.calls(function) for function in LAUNCHING) - before
+        for name in ("packed", "graph"):
+            result[f"prepared_to_{name}"] = microseconds["prepared"] / microseconds[name]
+        graph.release()
         functions.clear()
-    ratio = microseconds["prepared calls"] / microseconds["packed once"]
-    return {
-        "launches": len(launches),
-        "prepared_us": microseconds["prepared calls"],
-        "packed_us": microseconds["packed once"],
-        "ratio": ratio,
-        "prepared_driver_calls": calls["prepared calls"],
-        "packed_driver_calls": calls["packed once"],
-    }
+    return result
+
+
+def launch_prepared(patch: pytest.MonkeyPatch) -> None:
+    """Have the device launch its kernels by pycuda's prepared calls."""
+    import pycuda.driver as cuda
+
+    functions: dict[str, Any] = {}
+
+    def launch(driver: Driver, launches: Iterable[Launch], stream: Stream) -> None:
+        if not functions:
+            functions.update(prepared_functions(cuda, "sm_87"))
+            driver._owned.append(SimpleNamespace(release=functions.clear))
+        for each in launches:
+            block = (*each.block, 1)
+            functions[each.kernel].prepared_async_call(
+                each.grid, block, stream.raw, *each.arguments
+            )
+
+    patch.setattr(Driver, "launch", launch)
+    for module in ("shared", "source_context"):
+        patch.setattr(f"edge.devices.cuda.{module}.pack", tuple)
+
+
+def compare() -> dict[str, Any]:
+    gpu = GPU()
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setenv("XDG_CACHE_HOME", f"{folder}/cache")
+        source = REPOSITORY / "edge" / "bundles" / "ucf101-mini"
+        bundle = copy_bundle(load_bundle(source).path, Path(folder) / "bundle")
+        install(patch, gpu)
+        gpu.skip_kernels()
+        kernels = compare_launches(gpu, frame_launches((240, 320)))
+
+        def open_gpu(graphs: bool) -> AbstractContextManager[Device]:
+            return closing(open_device("cuda", bundle, graphs=graphs))
+
+        whole = host_work(bundle.manifest, open_gpu)
+        launch_prepared(patch)
+        before = host_work(bundle.manifest, lambda graphs: open_gpu(False))["launches_ms"]
+    whole |= {"prepared_ms": before, "prepared_to_graph": before / whole["graph_ms"]}
+    return {"kernels": kernels, "submit": whole}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
-    result = compare(frame_launches((240, 320)))
-    for name, value in result.items():
-        print(f"{name}: {value:.3g}")
+    result = compare()
+    for part, figures in result.items():
+        for name, value in figures.items():
+            print(f"{part} {name}: {value:.3g}")
     if arguments.json:
         write_result(arguments.json, result)
 

@@ -139,6 +139,11 @@ def lines(row: dict[str, Any]) -> list[str]:
         f"{row['processor_ms_a_frame']:.1f} ms of CPU time per frame, of which "
         f"{row['own_share']:.1%} is neither decode, flow nor network"
     )
+    if row["host_work"] is not None:
+        text.append(
+            "work of the host for a frame: {graph_ms:.3f} ms as a CUDA graph, {launches_ms:.3f} ms "
+            "kernel by kernel, {ratio:.1f} times as much".format(**row["host_work"])
+        )
     sensors = {k: v for k, v in row["sensors"].items() if v is not None}
     missing = [k for k, v in row["sensors"].items() if v is None]
     text.append(

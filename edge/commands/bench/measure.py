@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Collection
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,7 @@ import psutil
 
 from edge.bundle.manifest import Bundle, Manifest, load_bundle
 from edge.bundle.network import Precision
+from edge.commands.bench.host_work import host_work
 from edge.commands.self_check.choice import choose_way
 from edge.decision.label import RUNNING, Label
 from edge.decision.recognizer import Recognizer, RunConfig, label_frame, label_video
@@ -112,7 +114,13 @@ def measure(request: Request) -> dict[str, Any]:
     """Raises TwostreamError if there is nothing to be measured."""
     bundle = load_bundle(request.bundle)
     (spec,) = parse_sources([request.source])
-    device = open_device(request.device, bundle, precision=request.precision, choose=choose_way)
+
+    def open_it(graphs: bool = True) -> Device:
+        return open_device(
+            request.device, bundle, precision=request.precision, choose=choose_way, graphs=graphs
+        )
+
+    device = open_it()
     try:
         run = _watch if spec.live else _read
         warm = _Meter(bundle.manifest)
@@ -155,6 +163,9 @@ def measure(request: Request) -> dict[str, Any]:
         "yardstick_ms": round(_yardstick_ms(bundle), 4),
         "latency_histogram": _bins(statistics.stages_ms["latency"]),
         "soak": meter.ticks if request.seconds else [],
+        "host_work": host_work(bundle.manifest, lambda graphs: closing(open_it(graphs)))
+        if "host" in stages
+        else None,
     }
 
 

@@ -59,6 +59,9 @@ class RunArguments:
         ),
     ] = None
     device: DeviceName = "auto"
+    cuda_graphs: Annotated[
+        bool, typer.Option(help="On a GPU, launch the work of a frame as a CUDA graph.")
+    ] = True
     video: Annotated[
         Path | None, typer.Option(help="Record annotated video to this .mp4 or .mkv file.")
     ] = None

@@ -43,6 +43,7 @@ class RunOptions:
     bundle: Path
     sources: tuple[SourceSpec, ...]
     device: str
+    graphs: bool
     config: RunConfig
     rules: EventRules
     reconnect: ReconnectPolicy
@@ -67,6 +68,7 @@ def run_options(arguments: RunArguments) -> RunOptions:
         bundle=arguments.bundle,
         sources=tuple(parse_sources(sources)),
         device=arguments.device,
+        graphs=arguments.cuda_graphs,
         config=RunConfig(
             arguments.every, arguments.max_frames, arguments.max_fps, arguments.standby_after
         ),

@@ -115,7 +115,9 @@ def _open(
     flow_wanted = (
         outputs.pictured or options.config.standby_after_s is not None or reload is not None
     )
-    device = open_device(options.device, bundle, flow_wanted, choose=choose_way)
+    device = open_device(
+        options.device, bundle, flow_wanted, choose=choose_way, graphs=options.graphs
+    )
     stack.callback(device.close)
     # before the cameras: waiting for one must not make systemd restart the service
     opened.append(stack.enter_context(SystemdNotifier()))

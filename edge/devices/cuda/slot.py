@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
-import numpy as np
-
 from edge.bundle.manifest import Manifest
 from edge.devices.cuda.driver import Driver, Pinned, Stream
 from edge.devices.cuda.kernels.device_plan import FLOW_PLACE, ViewPlan
@@ -58,16 +56,16 @@ class Slot:
     ) -> None:
         """Start the copy of a frame to the GPU. A Jetson's GPU could read the pinned memory itself,
         but not through its caches. places: of its flows; empty if it has none."""
-        head = FLOW_PLACE.itemsize * self._flows
+        head = FLOW_PLACE.size * self._flows
         size = head + view.frame_bytes
         if self._pinned is None or len(self._pinned.array) < size:
             self._pinned = self.driver.pinned(size)
             start = self.driver.allocate(size)
-            self.places = [start + FLOW_PLACE.itemsize * k for k in range(self._flows)]
+            self.places = [start + FLOW_PLACE.size * k for k in range(self._flows)]
             self.source = start + head
         packed = self._pinned.array[:size]
-        if places:
-            packed[:head].view(FLOW_PLACE)[:] = np.array(places, FLOW_PLACE)
+        for k, place in enumerate(places):
+            FLOW_PLACE.pack_into(packed.data, FLOW_PLACE.size * k, *place)
         view.pack(frame, packed[head:])
         self.events["begin"].record(stream)
         self.driver.upload(self.source - head, packed, stream)

@@ -19,7 +19,7 @@ import pytest
 
 from edge.commands.bench.clip import write_bench_clip
 from edge.commands.bench.command import parse_precisions
-from edge.commands.bench.compare import markdown, slower
+from edge.commands.bench.compare import lines, markdown, slower
 from edge.commands.bench.measure import serial
 from edge.commands.bench.plot import plot
 from edge.commands.bench.sensors import (
@@ -115,6 +115,18 @@ def test_the_markdown_row_for_the_docs(measured: tuple[str, Any, Path]) -> None:
     row = markdown(found["measurements"][0], found["machine"])
     assert row.count("|") == 11
     assert "int8" in row
+
+
+@pytest.mark.slow
+def test_the_work_of_the_host_on_a_gpu_is_told_both_ways(measured: tuple[str, Any, Path]) -> None:
+    row = measured[1]["measurements"][0]
+    assert row["host_work"] is None  # a CPU's
+    assert not any("host" in line for line in lines(row))
+    told = lines(row | {"host_work": {"graph_ms": 0.02, "launches_ms": 0.09, "ratio": 4.5}})
+    assert (
+        "work of the host for a frame: 0.020 ms as a CUDA graph, 0.090 ms kernel by kernel, 4.5 "
+        "times as much" in told
+    )
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ def read(driver: Driver, address: int, shape: tuple[int, ...], dtype: DTypeLike)
 
 def place(driver: Driver, scale: float, slot: int) -> int:
     """The address of a FLOW_PLACE."""
-    return driver.place(np.array([(scale, slot)], FLOW_PLACE))
+    return driver.place(np.frombuffer(FLOW_PLACE.pack(scale, slot), np.uint8))
 
 
 def quantise_values(driver: Driver, flow: int, scale: float, count: int, out: int) -> Launch:

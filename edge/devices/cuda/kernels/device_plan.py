@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -104,8 +105,7 @@ class ViewPlan:
         return Launch("rgb", grid, BLOCK, (*planes, luma, colour, height, width, out))
 
 
-# `struct FlowPlace` of stack.cu.
-FLOW_PLACE = np.dtype([("scale", "<f4"), ("slot", "<i4")])
+FLOW_PLACE = Struct("<fi")  # `struct FlowPlace` of stack.cu
 
 
 class RingPlan:

@@ -5,14 +5,17 @@ stand-in run what was captured when they are launched, in an order that only dep
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from edge.bundle.manifest import Bundle
-from edge.devices import open_device
+from edge.cli import app
+from edge.commands.bench.host_work import host_work
+from edge.devices import Device, open_device, take_first
 from edge.devices.cuda.driver import Driver, open_driver
 from edge.devices.cuda.event import Event
 from edge.devices.cuda.graph import Graph, Record
@@ -173,6 +176,37 @@ def test_where_graphs_cannot_be_had_kernels_are_launched_and_a_line_says_so(
     assert line.startswith("kernels are launched one by one, without CUDA graphs: ")
     assert says in line
     assert gpu.left == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["--cuda-graphs", "--no-cuda-graphs"])
+def test_a_run_has_graphs_unless_it_is_told_not_to(
+    option: str, bundle: Bundle, gpu: GPU, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.commands.run.run.choose_way", take_first)
+    arguments = ["run", str(bundle.path), "test://?frames=12", "--device", "cuda", option]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert (gpu.calls("cuGraphLaunch") > 0) == (option == "--cuda-graphs")
+    assert gpu.left == {}
+
+
+@pytest.mark.slow
+def test_bench_measures_the_work_of_the_host_both_ways(bundle: Bundle, gpu: GPU) -> None:
+    gpu.skip_kernels()
+    launched: dict[bool, int] = {}
+
+    @contextmanager
+    def counted(graphs: bool) -> Iterator[Device]:
+        before = gpu.calls("cuGraphLaunch")
+        with closing(open_device("cuda", bundle, graphs=graphs)) as device:
+            yield device
+        launched[graphs] = gpu.calls("cuGraphLaunch") - before
+
+    found = host_work(bundle.manifest, counted)
+    assert launched[True] > 100
+    assert launched[False] == 0
+    assert min(found.values()) > 0
+    assert found["ratio"] == found["launches_ms"] / found["graph_ms"]
 
 
 # A graph ------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ def check_networks(machine: Machine) -> Check:
     if not newest:
         return Check(name, "note", "no bundle was checked here yet", "`twostream verify BUNDLE`")
     texts = [
-        f"{finding.bundle} on {finding.device}: {finding.way}"
+        f"{finding.bundle} on {finding.device}: {finding.way or 'no way is right'}"
         + (f" ({finding.reason})" if finding.reason else " is right")
         for finding in newest
     ]

@@ -27,13 +27,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.devices import back_end, open_way
+from edge.devices import back_end
 from edge.devices.fusion_network import open_stateful, run_sequence
 from edge.devices.inference import NetworkFile, Way
 from edge.errors import BundleError, TwostreamError
 
-# For a small and busy machine: a CPU usually takes a second, a GPU's engines may have to be built.
-CPU_LIMIT_S, GPU_LIMIT_S = 120, 7200
+# For a small and busy machine: a check usually takes a second, but a GPU's engines may have to be
+# built before.
+CHECK_LIMIT_S, BUILD_LIMIT_S = 120, 7200
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +85,10 @@ def main() -> None:
     logging.getLogger("edge").setLevel(request.log_level)
     # the alarm ends this process, also in the midst of a library
     if isinstance(request, CPURequest):
-        signal.alarm(CPU_LIMIT_S)
+        signal.alarm(CHECK_LIMIT_S)
         _try_cpu(request, requests, answers)
     else:
-        signal.alarm(GPU_LIMIT_S)
+        signal.alarm(BUILD_LIMIT_S)
         _try_gpu(request, answers)
     os._exit(0)  # the libraries take a third of a second to clean up
 
@@ -117,13 +118,18 @@ def _try_gpu(request: GPURequest, answers: _Answers) -> None:
     from edge.bundle.manifest import load_bundle, sha256
     from edge.bundle.parity import load_parity
     from edge.commands.self_check.parity import check_device
+    from edge.devices.cuda.device import open_cuda
 
     lasting = False  # it may have had no memory left, just now
     try:
         bundle = load_bundle(request.bundle)
         if sha256(bundle.manifest_bytes()) != request.manifest_sha256:
             raise BundleError(f"{bundle.path}: was changed just now; start again")
-        with closing(open_way("cuda", bundle, True, request.way)) as device:
+
+        def built() -> None:
+            signal.alarm(CHECK_LIMIT_S)
+
+        with closing(open_cuda(bundle, True, request.way.precision, built=built)) as device:
             lasting = True
             check_device(bundle, load_parity(bundle), device)
     except TwostreamError as error:

@@ -35,24 +35,30 @@ def choose_way(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> Way:
     by_name = {way.name: way for way in ways}
     key, _ = new_key(name, bundle, list(by_name))
     finding = recall(key)
-    if finding is None or finding.way not in by_name:
+    if finding is None or finding.way not in (None, *by_name):
         finding = find_out(name, bundle, ways)
+    if finding.way is None:
+        with faults_named(name, bundle):
+            raise DeviceError(finding.reason)
     if finding.reason:
         logger.warning("the networks run as %s; %s", finding.way, finding.reason)
     return by_name[finding.way]
 
 
 def find_out(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> Finding:
-    """Try the ways now, and remember what came of it. Raises as `choose_way` does."""
+    """Try the ways now, and remember what came of it. Raises as `choose_way` does.
+
+    That no way is right is tried anew each time, unless one hung: a start would take minutes.
+    """
     logger.debug("checking device %s with the parity samples of %s", name, bundle.path)
     with faults_named(name, bundle):
         tried = try_ways(name, bundle, ways)
-    *wrong, last = tried
-    if last.fault is not None:
-        if all(each.of_bundle for each in tried):  # no way can load it
-            raise BundleError(last.fault)
-        with faults_named(name, bundle):
-            raise DeviceError(_faults(tried))
+    wrong = [each for each in tried if each.fault is not None]
+    right = tried[-1].way.name if tried[-1].fault is None else None
+    if right is None and all(each.of_bundle for each in tried):  # no way can load it
+        raise BundleError(str(tried[-1].fault))
+    hung = any(each.hung for each in wrong)
+    again = f"; to have it tried again: twostream verify {bundle.path} --device {name}"
     # anew, for building engines has changed what computes
     key, what = new_key(name, bundle, [way.name for way in ways])
     finding = Finding(
@@ -61,11 +67,14 @@ def find_out(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> Finding:
         bundle=bundle.manifest.name,
         device=name,
         identity=what,
-        way=last.way.name,
-        reason=_faults(wrong),
+        way=right,
+        reason=_faults(wrong) + (again if hung else ""),
     )
-    if all(each.lasting for each in wrong):
+    if all(each.lasting for each in wrong) and (right is not None or hung):
         remember(finding)
+    if right is None:
+        with faults_named(name, bundle):
+            raise DeviceError(finding.reason)
     return finding
 
 

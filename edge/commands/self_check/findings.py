@@ -33,15 +33,15 @@ _KEPT = 100
 
 
 class Finding(Spec):
-    """bundle: its name; identity: what computes. way: the name of the one that was taken; reason:
-    why it is not the first, or nothing."""
+    """bundle: its name; identity: what computes. way: the name of the one that was taken, or None:
+    none is right; reason: why it is not the first, or nothing."""
 
     version: Literal[1]
     key: str
     bundle: str
     device: DeviceName
     identity: str
-    way: str
+    way: str | None
     reason: str
 
 

@@ -34,8 +34,8 @@ from edge.errors import DeviceError
 
 logger = logging.getLogger(__name__)
 
-# What a fault of a processor's kernels ends a process with. SIGKILL, where memory is short, and
-# SIGALRM, where the machine is busy, say nothing of the next time.
+# What a fault of a processor's kernels ends a process with. SIGKILL, where memory is short, says
+# nothing of the next time.
 _LASTING = (signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGABRT)
 
 Answer = Mapping[str, Any]
@@ -43,13 +43,15 @@ Answer = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """fault: why it is not right, or None: it is. lasting: that will be so the next time.
-    of_bundle: the bundle is at fault."""
+    """fault: why it is not right, or None: it is. lasting: that will be so the next time, or it
+    costs too much to find out. of_bundle: the bundle is at fault. hung: it gave no answer in time.
+    """
 
     way: Way
     fault: str | None
     lasting: bool = True
     of_bundle: bool = False
+    hung: bool = False
 
 
 def try_ways(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> list[Tried]:
@@ -108,7 +110,8 @@ def _trial_of_gpu(bundle: Bundle) -> Callable[[Way], Tried]:
 
 
 def _wrong(way: Way, answer: Answer) -> Tried:
-    return Tried(way, answer["wrong"], answer["lasting"], answer["of_bundle"])
+    hung = answer.get("hung", False)
+    return Tried(way, answer["wrong"], answer["lasting"], answer["of_bundle"], hung)
 
 
 def _log_level() -> int:
@@ -154,7 +157,8 @@ def _ask(request: CPURequest | GPURequest, more: Callable[[], object] | None = N
 def _death(code: int, errors: str) -> Answer:
     """How the process ended without an answer, as one."""
     if code == -signal.SIGALRM:
-        return {"wrong": "gave no answer in time", "lasting": False, "of_bundle": False}
+        how = "gave no answer in time"
+        return {"wrong": how, "lasting": True, "of_bundle": False, "hung": True}
     if code < 0:
         number = signal.Signals(-code)
         how, lasting = f"died of {number.name} ({signal.strsignal(number)})", number in _LASTING

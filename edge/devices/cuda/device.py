@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -110,11 +110,16 @@ def identity(bundle: Bundle) -> str:
 
 
 def open_cuda(
-    bundle: Bundle, flow_wanted: bool, precision: Precision | None, graphs: bool
+    bundle: Bundle,
+    flow_wanted: bool,
+    precision: Precision | None,
+    graphs: bool = True,
+    built: Callable[[], object] = lambda: None,
 ) -> CUDADevice:
     """Load a bundle on the first GPU.
 
     graphs: whether the work of a frame becomes a CUDA graph, or is launched kernel by kernel.
+    built: called when all engines are there, which is what takes long, and before anything runs.
 
     precision: of all engines; None is that of the last `twostream build`, or INT8 if there was
     none. Engines that do not exist yet are built, which takes minutes. Raises DeviceError if the
@@ -138,6 +143,7 @@ def open_cuda(
             networks[stream] = Network(trt, bundle, driver, engine)
             stack.callback(networks[stream].close)
         stack.callback(driver.synchronize)  # called first: no network is closed while it runs
+        built()
         device = CUDADevice(bundle, driver, networks, flow_wanted)
         warm_up(device)
         precisions = "/".join(device.precisions.values())

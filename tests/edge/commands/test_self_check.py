@@ -19,9 +19,10 @@ from edge.bundle.manifest import Bundle, load_bundle, sha256, write_manifest
 from edge.bundle.network import Precision
 from edge.bundle.parity import load_parity, write_parity
 from edge.commands.doctor.networks import check_networks
-from edge.commands.self_check.child import CPU_LIMIT_S
+from edge.commands.self_check.child import CHECK_LIMIT_S
 from edge.commands.self_check.choice import choose_way
 from edge.commands.self_check.findings import Finding, findings, new_key, recall, remember
+from edge.commands.verify import verify
 from edge.devices import open_device, ways
 from edge.devices.processor import processor
 from edge.errors import BundleError, DeviceError
@@ -90,18 +91,41 @@ def test_a_way_that_is_wrong_is_not_taken(
 
 
 @pytest.mark.slow
-def test_a_way_that_hangs_is_ended_and_tried_again_the_next_time(
+def test_a_way_that_hangs_is_ended_and_only_tried_again_if_that_is_asked_for(
     bundle: Bundle, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     faults = with_faults(monkeypatch, tmp_path / "site", ["hangs", "right"])
-    for times in (1, 2):
+    again = f"twostream verify {bundle.path} --device cpu"
+    for _ in range(2):
         description, lines = chosen(bundle)
         assert description == "cpu: faulty, right"
-        assert lines == ["the networks run as right; hangs: gave no answer in time"]
-        assert faults.tried() == ["hangs", "right"] * times
-        assert findings() == []
+        assert lines == [
+            "the networks run as right; hangs: gave no answer in time; to have it tried again: "
+            + again
+        ]
+        assert faults.tried() == ["hangs", "right"]
+    verify(bundle.path, "cpu")
+    assert faults.tried() == ["hangs", "right"] * 2
     for left_s in faults.bounds():  # what was left of the time when it began to hang
-        assert 0 < left_s <= CPU_LIMIT_S
+        assert 0 < left_s <= CHECK_LIMIT_S
+
+
+@pytest.mark.slow
+def test_that_no_way_is_right_is_remembered_where_one_hangs(
+    bundle: Bundle, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    faults = with_faults(monkeypatch, tmp_path / "site", ["garbage", "hangs"])
+    for _ in range(2):
+        with pytest.raises(
+            DeviceError,
+            match=r"device cpu is not right: garbage: .*; hangs: gave no answer in time; to have "
+            r"it tried again: twostream verify .* --device cpu; do not use",
+        ):
+            chosen(bundle)
+        assert faults.tried() == ["garbage", "hangs"]
+    check = check_networks(replace(PC, findings=tuple(findings())))
+    assert check.status == "note"
+    assert check.text.startswith("tiny on cpu: no way is right (garbage: ")
 
 
 @pytest.mark.slow
@@ -396,6 +420,24 @@ def test_a_gpu_that_is_wrong_gives_way_to_a_cpu_that_is_right(
     (line,) = (line for line in lines if "running on the CPU" in line)
     assert "device cuda is not right: the engines of the last build" in line
     assert "the temporal scores of parity sample" in line
+
+
+@pytest.mark.slow
+def test_a_gpu_that_hangs_costs_its_time_once(
+    bundle: Bundle, tmp_path: Path, monkeypatch: Patch, plug: Plug
+) -> None:
+    """And no more than a check may take, though engines are built before."""
+    plug()
+    faults = with_faults(monkeypatch, tmp_path / "site", ["right"], gpu="hangs")
+    for _ in range(2):
+        description, lines = chosen(bundle, "auto")
+        assert description == "cpu: faulty, right"
+        (line,) = (line for line in lines if "running on the CPU" in line)
+        assert "gave no answer in time; to have it tried again: twostream verify " in line
+        assert " --device cuda; " in line
+        bounds = faults.bounds()
+        assert len(bounds) == 3  # ways
+        assert all(0 < left_s <= CHECK_LIMIT_S for left_s in bounds)
 
 
 @pytest.mark.slow

@@ -3,15 +3,17 @@
     python -m tests.gpu.first_contact [FILE]
 
 Every step is a process of its own with a bound on its time, so a crash or a hang of one leaves the
-others. At the end there is one block of Markdown, also written to FILE (first-contact.md): device,
-versions, and a row for each thing that was tried. Exit code 0: everything went well; 1: something
-did not, or was skipped; 2: there is no GPU.
+others, and what its tests had found by then. At the end there is one block of Markdown: device,
+versions, and a row for each thing that was tried. It is also in FILE (first-contact.md), anew after
+each step, so that not even a board that freezes takes it along. Exit code 0: everything went well;
+1: something did not, or was skipped; 2: there is no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -20,13 +22,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import Any
 
 from edge.devices.cuda.driver import gpu_fault
 from edge.files import why
+from tests.gpu import progress
 from tests.support.paths import REPOSITORY
 
 BUNDLE = REPOSITORY / "edge" / "bundles" / "ucf101-mini"
@@ -35,6 +40,7 @@ TWOSTREAM = "from edge.cli import main; main()"
 PYTEST = "import pytest, sys; sys.exit(pytest.main())"
 LINES_KEPT = 30  # of what a step that failed has printed
 CELL = 300  # characters of a figure in the table
+END_S = 10.0  # in which a process that is killed has to be gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +80,13 @@ def _twostream(what: str, seconds: float, figures: str, *arguments: str) -> Step
 # What takes the longest, and the networks, come last. Together ten minutes.
 STEPS = (
     _twostream("doctor", 30, r"^(\S.*(Linux|Ubuntu).*|devices: .*)$", "doctor"),
-    _tests("device", 75, "test_what_is_here"),
+    _tests("device", 65, "test_what_is_here"),
     _tests("time of TV-L1", 20, "test_time_of_flow"),
+    _tests("CUDA graphs against launches", 20, "test_time_of_graphs"),
     _tests("time of uploads", 30, "test_time_of_uploads"),
     _tests(
         "kernels against the CPU's",
-        100,
+        90,
         "test_frames_become_what_the_cpu_makes_of_them",
         "test_flow_is_that_of_the_cpu",
         "test_flow_is_that_of_the_cpu_on_real_pairs",
@@ -102,13 +109,16 @@ STEPS = (
 )
 
 
-def run(steps: Sequence[Step], prelude: str = "") -> list[Outcome]:
+def run(
+    steps: Sequence[Step], keep: Callable[[list[Outcome]], None], prelude: str = ""
+) -> list[Outcome]:
     """Run all steps, or those until Ctrl-C, with a cache of engines and kernels of their own, so
     that they are made.
 
-    prelude: Python code that each process runs first.
+    keep: told after each step what there is so far. prelude: Python code that each process runs
+    first.
     """
-    outcomes = []
+    outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder:
         deadline = time.monotonic()
         for number, step in enumerate(steps, 1):
@@ -121,17 +131,18 @@ def run(steps: Sequence[Step], prelude: str = "") -> list[Outcome]:
                 outcomes.append(Outcome(step, "STOPPED", (), "by Ctrl-C", ""))
                 break
             print(f"    {_in_short(outcomes[-1])}", file=sys.stderr, flush=True)
+            keep(outcomes)
     return outcomes
 
 
 def _run_one(step: Step, prelude: str, folder: Path, bound_s: float) -> Outcome:
-    report, printed = folder / "report.xml", folder / "printed.txt"
-    report.unlink(missing_ok=True)
+    noted, printed = folder / "progress.jsonl", folder / "printed.txt"
+    noted.write_text("")
     arguments = list(step.arguments)
     if step.code == PYTEST:
-        arguments += ["-p", "no:cacheprovider"]
-        arguments += [f"--junitxml={report}", "-o", "junit_family=xunit1"]
+        arguments += ["-p", "no:cacheprovider", "-p", progress.__name__]
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "250"}
+    environment[progress.VARIABLE] = str(noted)
     environment["PYTHONUNBUFFERED"] = "1"  # what a step has printed is there when it is stopped
     with printed.open("w") as out:
         process = subprocess.Popen(
@@ -149,22 +160,28 @@ def _run_one(step: Step, prelude: str, folder: Path, bound_s: float) -> Outcome:
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                with suppress(subprocess.TimeoutExpired):  # it may wait for the GPU for ever
+                    process.wait(END_S)
     text = printed.read_text(errors="replace").replace(str(Path.home()), "~").strip()
-    return _outcome(step, status, bound_s, report, text)
+    ended = noted.read_text().split("\n")[:-1]  # the process may have died in the midst of a line
+    lines = [json.loads(line) for line in ended]
+    return _outcome(step, status, bound_s, lines, text)
 
 
-def _outcome(step: Step, status: int | None, bound_s: float, report: Path, text: str) -> Outcome:
-    figures, counts, fault = _read_report(report)
+def _outcome(
+    step: Step, status: int | None, bound_s: float, noted: list[dict[str, Any]], text: str
+) -> Outcome:
+    """noted: see tests/gpu/progress.py."""
+    figures, counts, fault = _read_progress(noted)
     if step.figures:
         lines = [line.strip() for line in text.splitlines()]
         figures = [(step.what, line) for line in lines if re.match(step.figures, line)]
     end = "\n".join(text.splitlines()[-LINES_KEPT:])
     last = text.splitlines()[-1] if text else "it printed nothing"
     if status is None:
-        result, reason = "TOO SLOW", f"stopped after {bound_s:.0f} s"
+        result, reason = "TOO SLOW", f"broken off after {bound_s:.0f} s{_under_way(noted)}"
     elif status < 0:
-        result, reason = "DIED", signal.Signals(-status).name
+        result, reason = "DIED", f"{signal.Signals(-status).name}{_under_way(noted)}"
     elif status:
         result, reason = "FAILED", fault or last
     elif step.code == PYTEST and "passed" not in counts:
@@ -175,25 +192,26 @@ def _outcome(step: Step, status: int | None, bound_s: float, report: Path, text:
     return Outcome(step, result, tuple(figures), reason, end)
 
 
-def _read_report(report: Path) -> tuple[list[tuple[str, str]], str, str]:
-    """Of pytest's XML: the figures, "12 passed, 1 skipped", and the first reason of one that did
-    not pass. Empty if there is none, as where the process died."""
-    try:
-        root = ElementTree.parse(report).getroot()
-    except (OSError, ElementTree.ParseError):
-        return [], "", ""
-    cases = list(root.iter("testcase"))
-    figures = [(p.attrib["name"], p.attrib["value"]) for p in root.iter("property")]
-    kinds = {"failure": "failed", "error": "failed", "skipped": "skipped"}
-    results = [next((kinds[e.tag] for e in case if e.tag in kinds), "passed") for case in cases]
-    found = (result for result in ("failed", "passed", "skipped") if result in results)
-    counts = ", ".join(f"{results.count(result)} {result}" for result in found)
-    for kind in kinds:
-        for case in cases:
-            for element in case.iter(kind):
-                message = element.attrib.get("message", "").partition("\n")[0]
-                return figures, counts, f"{counts}; {case.attrib['name']}: {message}"
+def _read_progress(noted: list[dict[str, Any]]) -> tuple[list[tuple[str, str]], str, str]:
+    """The figures, "12 passed, 1 skipped", and the first reason of a test that did not pass."""
+    tests = [line for line in noted if "test" in line]
+    figures = [(what, str(f)) for test in tests for what, f in test.get("figures", {}).items()]
+    found = Counter(test["result"] for test in tests)
+    kinds = ("failed", "passed", "skipped")
+    counts = ", ".join(f"{found[kind]} {kind}" for kind in kinds if found[kind])
+    for kind in ("failed", "skipped"):
+        for test in tests:
+            if test["result"] == kind:
+                message = test["message"].partition("\n")[0]
+                return figures, counts, f"{counts}; {test['test']}: {message}"
     return figures, counts, ""
+
+
+def _under_way(noted: list[dict[str, Any]]) -> str:
+    """ ", in test_b, 1 passed before": where tests were when their process ended."""
+    _, counts, _ = _read_progress(noted)
+    begun = noted[-1]["began"] if noted and "began" in noted[-1] else ""
+    return (f", in {begun}" if begun else "") + (f", {counts} before" if counts else "")
 
 
 def _in_short(outcome: Outcome) -> str:
@@ -234,6 +252,17 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
+def _keep(file: Path, outcomes: Sequence[Outcome]) -> bool:
+    try:
+        file.write_text(markdown(outcomes))
+    except OSError as error:
+        print(
+            f"{file} cannot be written ({why(error)}): copy the block at the end", file=sys.stderr
+        )
+        return False
+    return True
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", nargs="?", type=Path, default=Path("first-contact.md"))
@@ -242,14 +271,10 @@ def main() -> int:
     if fault is not None:
         print(f"no GPU to try: {fault}; see: twostream doctor", file=sys.stderr)
         return 2
-    outcomes = run(STEPS)
-    text = markdown(outcomes)
-    print(f"\n{text}", flush=True)
-    try:
-        file.write_text(text)
+    outcomes = run(STEPS, lambda so_far: _keep(file, so_far))
+    print(f"\n{markdown(outcomes)}", flush=True)
+    if _keep(file, outcomes):
         print(f"written to {file}; please send it to us", file=sys.stderr)
-    except OSError as error:
-        print(f"{file} cannot be written ({why(error)}): copy the block above", file=sys.stderr)
     return 0 if all(outcome.result == "ok" for outcome in outcomes) else 1
 
 

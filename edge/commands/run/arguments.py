@@ -59,9 +59,9 @@ class RunArguments:
         ),
     ] = None
     device: DeviceName = "auto"
-    cuda_graphs: Annotated[
-        bool, typer.Option(help="On a GPU, launch the work of a frame as a CUDA graph.")
-    ] = True
+    no_cuda_graphs: Annotated[
+        bool, typer.Option("--no-cuda-graphs", help="Launch a GPU's kernels one by one.")
+    ] = False
     video: Annotated[
         Path | None, typer.Option(help="Record annotated video to this .mp4 or .mkv file.")
     ] = None

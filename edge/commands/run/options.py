@@ -68,7 +68,7 @@ def run_options(arguments: RunArguments) -> RunOptions:
         bundle=arguments.bundle,
         sources=tuple(parse_sources(sources)),
         device=arguments.device,
-        graphs=arguments.cuda_graphs,
+        graphs=not arguments.no_cuda_graphs,
         config=RunConfig(
             arguments.every, arguments.max_frames, arguments.max_fps, arguments.standby_after
         ),

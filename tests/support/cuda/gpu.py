@@ -30,6 +30,7 @@ ORDERS = ("first stream first", "last stream first", "shuffled")
 CAPABILITY = 87
 # What runs: the source as g++ compiles it, or PTX as a release's compilers make it, interpreted.
 KERNELS = ("g++", "compute_87", "compute_110")
+STAND_IN = "Stand-in"  # the name of the GPU
 OWNED = ("device bytes", "page-locked bytes", "streams", "events", "graphs", "modules", "contexts")
 # Errors of the driver.
 NOT_SUPPORTED, CAPTURE_UNSUPPORTED = 801, 900

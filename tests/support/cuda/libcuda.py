@@ -54,7 +54,8 @@ def _build(library: Path, compiler: list[str | Path], functions: set[str]) -> No
             )
         )
         made = folder / "made.so"
-        subprocess.run([*compiler, "-shared", missing, *objects, "-o", made], check=True)
+        exports = f"-Wl,--version-script={SOURCES / 'exports.map'}"
+        subprocess.run([*compiler, "-shared", exports, missing, *objects, "-o", made], check=True)
         made.rename(library)
 
 

@@ -179,14 +179,14 @@ def test_where_graphs_cannot_be_had_kernels_are_launched_and_a_line_says_so(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("option", ["--cuda-graphs", "--no-cuda-graphs"])
+@pytest.mark.parametrize("options", [[], ["--no-cuda-graphs"]], ids=str)
 def test_a_run_has_graphs_unless_it_is_told_not_to(
-    option: str, bundle: Bundle, gpu: GPU, monkeypatch: pytest.MonkeyPatch
+    options: list[str], bundle: Bundle, gpu: GPU, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge.commands.run.run.choose_way", take_first)
-    arguments = ["run", str(bundle.path), "test://?frames=12", "--device", "cuda", option]
+    arguments = ["run", str(bundle.path), "test://?frames=12", "--device", "cuda", *options]
     assert CliRunner().invoke(app, arguments).exit_code == 0
-    assert (gpu.calls("cuGraphLaunch") > 0) == (option == "--cuda-graphs")
+    assert (gpu.calls("cuGraphLaunch") > 0) == (options == [])
     assert gpu.left == {}
 
 

@@ -1,9 +1,9 @@
 """The CUDA device: kernels through pycuda, networks in TensorRT. From the frame to the logits
 everything stays on the GPU.
 
-It uses two CUDA streams. `main` uploads each frame, computes its flow and runs the networks with
-motion. Meanwhile `side` converts the frame to RGB and runs the networks without motion. With one
-network of each kind:
+Each source has two CUDA streams. `main` uploads each frame, computes its flow and runs the networks
+with motion. Meanwhile `side` converts the frame to RGB and runs the networks without motion. With
+one network of each kind:
 
     main   upload ─ luma ─┬─ pyramid ─ flow ─ quantise ─ stack ─ network ─ download ─┬─ done
                        resized                                                     side

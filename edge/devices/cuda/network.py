@@ -1,8 +1,9 @@
-"""A TensorRT network with its input and logits in GPU memory. Methods have the names of
+"""TensorRT networks with their inputs and logits in GPU memory. Methods have the names of
 edge.devices.inference."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,39 +15,55 @@ from edge.devices.tensorrt.engine import Engine
 from edge.devices.tensorrt.get_or_build import ReadyEngine
 
 
-class Network:
-    """The network of one stream.
+class Request:
+    """One source's use of a network: it disturbs no other one's.
 
     input: GPU address of (channels, H, W) float32; logits: GPU address of (C,) float32.
     """
 
+    def __init__(self, driver: Driver, engine: Engine, inputs: int, classes: int) -> None:
+        """inputs: how many values the input has."""
+        self.input = driver.allocate(4 * inputs)
+        self.logits = driver.allocate(4 * classes)
+        self._execution = engine.bind(self.input, self.logits)
+
+    def enqueue(self, stream: Stream) -> None:
+        """Enqueue an inference on a CUDA stream: `input` -> `logits`."""
+        self._execution.enqueue(stream.handle)
+
+
+class Network:
+    """The network of one stream."""
+
     def __init__(self, trt: Any, bundle: Bundle, driver: Driver, engine: ReadyEngine) -> None:
-        """Raises DeviceError if TensorRT cannot load the engine or memory is short, BundleError if
-        the engine does not match the manifest."""
+        """Raises DeviceError if TensorRT cannot load the engine, BundleError if the engine does not
+        match the manifest."""
         manifest = bundle.manifest
         stream = manifest.streams[engine.stream]
         shape = (1, stream.input.channels, *manifest.geometry.size_hw)
         self._driver, self._classes = driver, len(manifest.classes)
+        self._inputs = int(np.prod(shape))
         self.precision = engine.key.precision
         name, core = f"{bundle.path}: {stream.file}", engine.key.dla_core
         self._engine = Engine(trt, engine.plan, name, shape, self._classes, core)
-        self.input = driver.allocate(4 * int(np.prod(shape)))
-        self.logits = driver.allocate(4 * self._classes)
-        self._engine.bind(self.input, self.logits)
-        self._stream = driver.stream()  # of `infer`
+
+    def open_request(self) -> Request:
+        """Raises DeviceError if memory is short."""
+        return Request(self._driver, self._engine, self._inputs, self._classes)
+
+    @cached_property
+    def _alone(self) -> tuple[Request, Stream]:
+        return self.open_request(), self._driver.stream()
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(1, channels, H, W) -> (1, C) logits, synchronously."""
+        request, stream = self._alone
         out = np.empty((1, self._classes), np.float32)
-        self._driver.write(self.input, batch)
-        self.enqueue(self._stream)
-        self._stream.synchronize()
-        self._driver.read(self.logits, out)
+        self._driver.write(request.input, batch)
+        request.enqueue(stream)
+        stream.synchronize()
+        self._driver.read(request.logits, out)
         return out
-
-    def enqueue(self, stream: Stream) -> None:
-        """Enqueue an inference on a CUDA stream: `input` -> `logits`."""
-        self._engine.enqueue(stream.handle)
 
     def close(self) -> None:
         """Release the engine. It must not be running."""

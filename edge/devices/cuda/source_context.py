@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.devices import Inference
-from edge.devices.cuda.driver import Driver
+from edge.devices.cuda.driver import Driver, Stream
 from edge.devices.cuda.graph import Record
 from edge.devices.cuda.kernels.device_plan import RingPlan, StackPlan, ViewPlan
 from edge.devices.cuda.kernels.flow_plan import FLOW_PLANS, SLOTS, allocate_luma
-from edge.devices.cuda.kernels.launches import PackedLaunch, pack
+from edge.devices.cuda.kernels.launches import Launch, PackedLaunch, pack
+from edge.devices.cuda.network import Request
 from edge.devices.cuda.shared import SharedResources
 from edge.devices.cuda.slot import Slot
 from edge.devices.expired import ResultExpiredError
@@ -82,8 +83,10 @@ class _Motion:
     stacks: Mapping[str, StackPlan]
 
 
-def _plan_motion(shared: SharedResources, spec: Spec, luma: list[int]) -> _Motion:
-    """luma: addresses of the SLOTS luma pictures."""
+def _plan_motion(
+    shared: SharedResources, spec: Spec, luma: list[int], requests: Mapping[str, Request]
+) -> _Motion:
+    """luma: addresses of the SLOTS luma pictures. requests: by stream."""
     manifest, driver = shared.manifest, shared.driver
     size_hw = manifest.geometry.size_hw
     streams = {k: s for k, s in manifest.streams.items() if s.input.motion == spec}
@@ -95,7 +98,7 @@ def _plan_motion(shared: SharedResources, spec: Spec, luma: list[int]) -> _Motio
         [pack(launches) for launches in flow.flows],
         ring,
         {
-            name: StackPlan(ring, s.input.stack, s.normalisation, shared.networks[name].input)
+            name: StackPlan(ring, s.input.stack, s.normalisation, requests[name].input)
             for name, s in streams.items()
         },
     )
@@ -104,8 +107,9 @@ def _plan_motion(shared: SharedResources, spec: Spec, luma: list[int]) -> _Motio
 class CUDASourceContext:
     """See edge.devices.SourceContext.
 
-    Each context has its own luma pictures, rings of flows and slots. Networks and CUDA streams are
-    shared: work runs in the order in which it was submitted, so sources cannot mix.
+    Each context has its own CUDA streams, pictures, rings of flows, slots and inputs of networks,
+    so that sources cannot mix, and the GPU works on several of them at the same time: the coarse
+    levels of one pyramid leave most of it idle.
     """
 
     depth = SLOTS
@@ -116,7 +120,12 @@ class CUDASourceContext:
         self._shared, manifest = shared, shared.manifest
         self._driver: Driver = shared.driver
         self._luma = allocate_luma(manifest.geometry.size_hw, self._driver.allocate)
-        self._motions = {spec: _plan_motion(shared, spec, self._luma) for spec in manifest.motions}
+        self._main, self._side = self._driver.stream(), self._driver.stream()
+        self._requests = {name: net.open_request() for name, net in shared.networks.items()}
+        self._motions = {
+            spec: _plan_motion(shared, spec, self._luma, self._requests)
+            for spec in manifest.motions
+        }
         self._slots = [Slot(self._driver, manifest) for _ in range(SLOTS)]
         self._submitted = 0  # frames; luma pictures and slots take turns
         self._frames = 0  # since the last discontinuity
@@ -151,7 +160,7 @@ class CUDASourceContext:
     ) -> tuple[int, int, int] | None:
         """Enqueue all work for a frame. Returns the shape (2, H, W) of its flows if they are copied
         to the host, else None."""
-        shared, main = self._shared, self._shared.main
+        shared, main = self._shared, self._main
         newest, has_flow = self._frames - 1, self._frames > 0
         rings = [motion.ring for motion in self._motions.values()] if has_flow else []
         view = shared.view(frame)
@@ -183,7 +192,7 @@ class CUDASourceContext:
 
         Flow comes first: a frame takes longest for it and for the networks that wait for it.
         """
-        shared, driver, main = self._shared, self._driver, self._shared.main
+        driver, main = self._driver, self._main
         luma = self._luma[turn]
         driver.launch(pack([view.luma(slot.source, luma)]), main)
         record(slot.events["luma"], main)
@@ -195,8 +204,34 @@ class CUDASourceContext:
                 driver.launch(pack([motion.ring.quantise(place)]), main)
         record(slot.events["flow"], main)
         if infer:
-            shared.start_rgb_networks(view, matrix, slot, luma, record)
+            self._start_rgb_networks(view, matrix, slot, luma, record)
             for motion, place in zip(self._motions.values(), slot.places, strict=True):
                 for name, plan in motion.stacks.items():
-                    shared.start_network(name, plan.stack(place), slot, main, record)
+                    self._start_network(name, plan.stack(place), slot, main, record)
             main.wait_for_event(slot.events["side"])
+
+    def _start_rgb_networks(
+        self, view: ViewPlan, matrix: Matrix, slot: Slot, luma: int, record: Record
+    ) -> None:
+        """Start the networks without motion on the side stream.
+
+        luma: address of the frame's resized luma, (H, W) float32.
+        """
+        side = self._side
+        side.wait_for_event(slot.events["resized"])
+        for name, coefficients in self._shared.coefficients.items():
+            rgb = view.rgb(slot.source, luma, coefficients[matrix], self._requests[name].input)
+            self._start_network(name, rgb, slot, side, record)
+        slot.events["side"].record(side)
+
+    def _start_network(
+        self, name: str, fill_input: Launch, slot: Slot, stream: Stream, record: Record
+    ) -> None:
+        """Enqueue one network on a CUDA stream: fill its input, run it, and copy its logits to the
+        slot."""
+        request = self._requests[name]
+        self._driver.launch(pack([fill_input]), stream)
+        record(slot.began[name], stream)
+        request.enqueue(stream)
+        record(slot.ended[name], stream)
+        self._driver.download(slot.logits[name].array, request.logits, stream)

@@ -24,6 +24,23 @@ def open_engine(trt: ModuleType, plan: bytes, log: Any, dla_core: int | None) ->
     return runtime.deserialize_cuda_engine(plan)
 
 
+class Execution:
+    """An engine with memory of its own to run in: several of one engine may run at once."""
+
+    def __init__(self, context: Any, name: str, log: Any) -> None:
+        self._context, self._name, self._log = context, name, log
+
+    def enqueue(self, stream_handle: int) -> None:
+        """Enqueue an inference on a CUDA stream. Raises DeviceError if that fails."""
+        if not self._context.execute_async_v3(stream_handle):
+            raise DeviceError(
+                f"{self._name}: TensorRT could not start an inference{self._log.last_errors()}"
+            )
+
+    def close(self) -> None:
+        self._context = None
+
+
 class Engine:
     """One network on the GPU or the DLA, with fixed shapes. Used from one thread, in the CUDA
     context of the caller."""
@@ -41,10 +58,11 @@ class Engine:
         """name: of the ONNX file, for messages. shape: of the input, (1, channels, H, W). classes:
         C of the output (1, C). dla_core: that the engine was built for; None for the GPU.
 
-        Raises DeviceError if TensorRT cannot load the plan or memory is short, BundleError if the
-        network does not match shape and classes.
+        Raises DeviceError if TensorRT cannot load the plan, BundleError if the network does not
+        match shape and classes.
         """
         self._name = name
+        self._executions: list[Execution] = []
         self._log = begin_log(trt)
         self._engine = open_engine(trt, plan, self._log, dla_core)
         if self._engine is None:
@@ -53,12 +71,6 @@ class Engine:
                 f"build{self._log.last_errors()}"
             )
         self._check(trt, shape, classes)
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise DeviceError(
-                f"{name}: not enough memory on the device to run the engine; stop other programs"
-                f"{self._log.last_errors()}"
-            )
 
     def _check(self, trt: ModuleType, shape: tuple[int, ...], classes: int) -> None:
         engine = self._engine
@@ -79,24 +91,27 @@ class Engine:
             if dtype != trt.DataType.FLOAT:
                 raise BundleError(f"{self._name}: {name} is {dtype}, not float32; export it again")
 
-    def bind(self, input_address: int, output_address: int) -> None:
-        """Set the GPU addresses of the input and the logits, both float32. They must stay valid
-        until all enqueued inferences have finished."""
+    @without_collection()
+    def bind(self, input_address: int, output_address: int) -> Execution:
+        """An execution with the GPU addresses of its input and logits, both float32. They must stay
+        valid until all its inferences have finished. Raises DeviceError if memory is short."""
+        context = self._engine.create_execution_context()
+        if context is None:
+            raise DeviceError(
+                f"{self._name}: not enough memory on the device to run the engine; stop other "
+                f"programs{self._log.last_errors()}"
+            )
         for name, address in ((INPUT, input_address), (OUTPUT, output_address)):
-            if not self._context.set_tensor_address(name, address):
+            if not context.set_tensor_address(name, address):
                 raise DeviceError(
                     f"{self._name}: TensorRT does not accept the address of {name}"
                     f"{self._log.last_errors()}"
                 )
-
-    def enqueue(self, stream_handle: int) -> None:
-        """Enqueue an inference on a CUDA stream. Raises DeviceError if that fails."""
-        if not self._context.execute_async_v3(stream_handle):
-            raise DeviceError(
-                f"{self._name}: TensorRT could not start an inference{self._log.last_errors()}"
-            )
+        self._executions.append(Execution(context, self._name, self._log))
+        return self._executions[-1]
 
     def close(self) -> None:
-        """Release the execution context, then its engine."""
-        self._context = None
+        """Release all executions, then the engine. None may be running."""
+        for execution in self._executions:
+            execution.close()
         self._engine = None

@@ -191,6 +191,22 @@ def test_contexts_share_the_networks_and_nothing_else(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("order", ORDERS[:2])
+def test_no_source_waits_for_another(order: str, bundle: Bundle, plug: Plug) -> None:
+    """The GPU may finish a frame of one while the other's, submitted before, has not begun."""
+    gpu = plug(order)
+    with on_gpu(gpu, bundle) as device:
+        gpu.skip_kernels()
+        contexts = [device.open_context() for _ in range(2)]  # in the order of their streams
+        taken, other = contexts if order == ORDERS[0] else reversed(contexts)
+        for index in range(STACK + 6):  # launched as graphs, in the end
+            behind = other.submit(street(index), infer=True)
+            assert (taken.submit(street(index), infer=True).result() is None) == (index < STACK)
+            assert gpu.count("jobs") > 0
+        assert behind.result() is not None
+
+
+@pytest.mark.slow
 def test_a_closed_context_s_memory_is_the_next_one_s(bundle: Bundle, plug: Plug) -> None:
     gpu = plug()
     with on_gpu(gpu, bundle) as device:

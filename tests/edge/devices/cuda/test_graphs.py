@@ -20,7 +20,7 @@ from edge.devices.cuda.driver import Driver, open_driver
 from edge.devices.cuda.event import Event
 from edge.devices.cuda.graph import Graph, Record
 from edge.devices.cuda.libcuda import GPUError
-from edge.devices.tensorrt.engine import Engine
+from edge.devices.tensorrt.engine import Execution
 from edge.errors import DeviceError
 from tests.support.answers import Answer, assert_same, infer
 from tests.support.bundles import STREAMS, noise_frames, write_bundle
@@ -126,14 +126,14 @@ def no_launch(gpu: GPU, patch: pytest.MonkeyPatch) -> str:
 
 def captured_networks(patch: pytest.MonkeyPatch, gpu: GPU, instead: Callable[[], None]) -> None:
     """Have something else done when a network is enqueued in a capture."""
-    enqueue = Engine.enqueue
+    enqueue = Execution.enqueue
 
-    def watched(engine: Engine, handle: int) -> None:
+    def watched(execution: Execution, handle: int) -> None:
         if gpu.is_capturing(handle):
             instead()
-        enqueue(engine, handle)
+        enqueue(execution, handle)
 
-    patch.setattr(Engine, "enqueue", watched)
+    patch.setattr(Execution, "enqueue", watched)
 
 
 def a_network_that_allocates(gpu: GPU, patch: pytest.MonkeyPatch) -> str:

@@ -57,8 +57,7 @@ def plan_of(trt: Surface, data: bytes, precision: Any = "int8") -> bytes:
 def infer(engine: Engine, batch: np.ndarray, handle: int = 7) -> np.ndarray:
     """(1, C), where enqueued work is done at once."""
     source, logits = np.ascontiguousarray(batch), np.zeros((1, CLASSES), np.float32)
-    engine.bind(source.ctypes.data, logits.ctypes.data)
-    engine.enqueue(handle)
+    engine.bind(source.ctypes.data, logits.ctypes.data).enqueue(handle)
     return logits
 
 
@@ -178,11 +177,15 @@ def test_variants_run_and_agree(
 
 def test_work_is_done_when_the_stream_gets_to_it(batch: np.ndarray, spatial: bytes) -> None:
     queue: list[tuple[int, Callable[[], None]]] = []
-    trt = Surface("10.3.0", enqueue=lambda handle, job: queue.append((handle, job)))
+
+    def enqueue(handle: int, job: Callable[[], None]) -> bool:
+        queue.append((handle, job))
+        return True
+
+    trt = Surface("10.3.0", enqueue=enqueue)
     engine = Engine(trt, plan_of(trt, spatial), "net", SHAPE, CLASSES)
     source, logits = np.ascontiguousarray(batch), np.zeros((1, CLASSES), np.float32)
-    engine.bind(source.ctypes.data, logits.ctypes.data)
-    engine.enqueue(42)
+    engine.bind(source.ctypes.data, logits.ctypes.data).enqueue(42)
     assert not logits.any()
     ((handle, job),) = queue
     job()
@@ -194,7 +197,7 @@ def test_what_tensorrt_refuses_is_an_error(spatial: bytes) -> None:
     trt = Surface("10.3.0", refuse_enqueue=True)
     engine = Engine(trt, plan_of(trt, spatial), "spatial.onnx", SHAPE, CLASSES)
     with pytest.raises(DeviceError, match=r"spatial\.onnx: TensorRT could not start"):
-        engine.enqueue(1)
+        engine.bind(4096, 4096).enqueue(1)
     with pytest.raises(DeviceError, match="does not accept the address of input"):
         engine.bind(0, 4096)
 

@@ -119,8 +119,7 @@ def launch_prepared(patch: pytest.MonkeyPatch) -> None:
             )
 
     patch.setattr(Driver, "launch", launch)
-    for module in ("shared", "source_context"):
-        patch.setattr(f"edge.devices.cuda.{module}.pack", tuple)
+    patch.setattr("edge.devices.cuda.source_context.pack", tuple)
 
 
 def compare() -> dict[str, Any]:

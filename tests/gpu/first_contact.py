@@ -137,7 +137,7 @@ def run(
 
 def _run_one(step: Step, prelude: str, folder: Path, bound_s: float) -> Outcome:
     noted, printed = folder / "progress.jsonl", folder / "printed.txt"
-    noted.write_text("")
+    noted.write_text("", encoding="utf-8")
     arguments = list(step.arguments)
     if step.code == PYTEST:
         arguments += ["-p", "no:cacheprovider", "-p", progress.__name__]
@@ -163,7 +163,9 @@ def _run_one(step: Step, prelude: str, folder: Path, bound_s: float) -> Outcome:
                 with suppress(subprocess.TimeoutExpired):  # it may wait for the GPU for ever
                     process.wait(END_S)
     text = printed.read_text(errors="replace").replace(str(Path.home()), "~").strip()
-    ended = noted.read_text().split("\n")[:-1]  # the process may have died in the midst of a line
+    ended = noted.read_text(encoding="utf-8").split("\n")[
+        :-1
+    ]  # the process may have died in the midst of a line
     lines = [json.loads(line) for line in ended]
     return _outcome(step, status, bound_s, lines, text)
 
@@ -254,7 +256,7 @@ def _commit() -> str:
 
 def _keep(file: Path, outcomes: Sequence[Outcome]) -> bool:
     try:
-        file.write_text(markdown(outcomes))
+        file.write_text(markdown(outcomes), encoding="utf-8")
     except OSError as error:
         print(
             f"{file} cannot be written ({why(error)}): copy the block at the end", file=sys.stderr

@@ -21,7 +21,7 @@ VARIABLE = "FIRST_CONTACT_PROGRESS"
 
 
 def _write(line: dict[str, Any]) -> None:
-    with Path(os.environ[VARIABLE]).open("a") as file:
+    with Path(os.environ[VARIABLE]).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 

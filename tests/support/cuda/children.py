@@ -18,5 +18,5 @@ if any("self_check" in word for word in sys.orig_argv):
 
 def plug_children(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """In every process that is started from now on. folder: for a sitecustomize.py."""
-    (folder / "sitecustomize.py").write_text(_SITE)
+    (folder / "sitecustomize.py").write_text(_SITE, encoding="utf-8")
     patch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{REPOSITORY}")

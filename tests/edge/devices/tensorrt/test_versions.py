@@ -202,6 +202,17 @@ def test_what_tensorrt_refuses_is_an_error(spatial: bytes) -> None:
         engine.bind(0, 4096)
 
 
+def test_without_memory_to_run_in_a_line_says_so(
+    spatial: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = Surface("10.3.0")
+    engine = Engine(trt, plan_of(trt, spatial), "spatial.onnx", SHAPE, CLASSES)
+    engine.bind(4096, 4096)
+    monkeypatch.setattr(trt.ICudaEngine, "create_execution_context", lambda self: None)
+    with pytest.raises(DeviceError, match=r"spatial\.onnx: not enough memory on the device"):
+        engine.bind(4096, 4096)
+
+
 def test_an_engine_that_is_not_the_manifests(demo_bundle: Path, spatial: bytes) -> None:
     trt = Surface("10.3.0")
     plan = plan_of(trt, spatial)

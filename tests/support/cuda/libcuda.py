@@ -54,8 +54,7 @@ def _build(library: Path, compiler: list[str | Path], functions: set[str]) -> No
             )
         )
         made = folder / "made.so"
-        exports = f"-Wl,--version-script={SOURCES / 'exports.map'}"
-        subprocess.run([*compiler, "-shared", exports, missing, *objects, "-o", made], check=True)
+        subprocess.run([*compiler, "-shared", missing, *objects, "-o", made], check=True)
         made.rename(library)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.mutations.mutation import Mutation
 
 _CUDA = "edge/devices/cuda"
-_DRIVER_TESTS, _THREAD_TESTS, _DEVICE_TESTS = (
-    f"tests/edge/devices/cuda/test_{room}.py" for room in ("driver", "threads", "device")
+_DRIVER_TESTS, _THREAD_TESTS, _DEVICE_TESTS, _GRAPH_TESTS = (
+    f"tests/edge/devices/cuda/test_{room}.py" for room in ("driver", "threads", "device", "graphs")
 )
 _ANY_STREAMS = f"{_DEVICE_TESTS}::test_any_streams_say_what_the_cpu_says"
 
@@ -21,9 +21,9 @@ DEVICES = (
     ),
     Mutation(
         "events do not time",
-        f"{_CUDA}/driver.py",
-        "cuda.Event(cuda.event_flags.BLOCKING_SYNC)",
-        "cuda.Event(cuda.event_flags.BLOCKING_SYNC | cuda.event_flags.DISABLE_TIMING)",
+        f"{_CUDA}/event.py",
+        "_BLOCKING_SYNC = 1",
+        "_BLOCKING_SYNC = 3  # and CU_EVENT_DISABLE_TIMING",
         f"{_DRIVER_TESTS}::test_times_are_measured_between_events",
     ),
     Mutation(
@@ -86,7 +86,7 @@ DEVICES = (
     ),
     Mutation(
         "RGB does not wait for luma",
-        f"{_CUDA}/shared.py",
+        f"{_CUDA}/source_context.py",
         '        side.wait_for_event(slot.events["resized"])\n',
         "",
         f"{_ANY_STREAMS}[picture-last stream first]",
@@ -107,22 +107,32 @@ DEVICES = (
     ),
     Mutation(
         "stacks end a flow late",
-        f"{_CUDA}/source_context.py",
-        "newest = (self._frames - 1) % motion.ring.slots",
-        "newest = self._frames % motion.ring.slots",
+        f"{_CUDA}/kernels/stack.cu",
+        "place->slot + 1 + slots - length",
+        "place->slot + slots - length",
         f"{_ANY_STREAMS}[one-first stream first]",
     ),
     Mutation(
         "the networks that see no motion come before flow",
         f"{_CUDA}/source_context.py",
-        "        flow_shape = self._compute_flows(slot, turn, interval_s)\n"
-        '        slot.events["flow"].record(main)\n        if infer:\n'
-        "            shared.start_rgb_networks(view, frame.matrix, slot, source, luma)\n",
-        "        if infer:\n"
-        "            shared.start_rgb_networks(view, frame.matrix, slot, source, luma)\n"
-        "        flow_shape = self._compute_flows(slot, turn, interval_s)\n"
-        '        slot.events["flow"].record(main)\n        if infer:\n',
+        '        slot.events["resized"].record(main)\n',
+        '        slot.events["resized"].record(main)\n        if infer:\n'
+        "            self._start_rgb_networks(view, matrix, slot, luma, record)\n",
         f"{_DEVICE_TESTS}::test_a_frame_takes_the_same_launches_always",
+    ),
+    Mutation(
+        "times in a graph are of its capture",
+        f"{_CUDA}/event.py",
+        "_IN_GRAPH = 1",
+        "_IN_GRAPH = 0",
+        f"{_GRAPH_TESTS}::test_graphs_say_what_launches_say[first stream first]",
+    ),
+    Mutation(
+        "a graph of frames of another size is launched",
+        f"{_CUDA}/graph.py",
+        "if key != self._key:",
+        "if self._key is None:",
+        f"{_DEVICE_TESTS}::test_sizes_may_change_on_the_way",
     ),
     Mutation(
         "a late result is another frame's",

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from edge.bundle.manifest import Bundle
-from edge.cli import app
 from edge.commands.bench.host_work import host_work
+from edge.commands.run.arguments import RunArguments
+from edge.commands.run.options import run_options
+from edge.commands.run.run import run
+from edge.commands.run.signals import SignalRequests
 from edge.devices import Device, open_device, take_first
 from edge.devices.cuda.driver import Driver, open_driver
 from edge.devices.cuda.event import Event
@@ -179,14 +181,15 @@ def test_where_graphs_cannot_be_had_kernels_are_launched_and_a_line_says_so(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["--no-cuda-graphs"]], ids=str)
+@pytest.mark.parametrize("without", [False, True])
 def test_a_run_has_graphs_unless_it_is_told_not_to(
-    options: list[str], bundle: Bundle, gpu: GPU, monkeypatch: pytest.MonkeyPatch
+    without: bool, bundle: Bundle, gpu: GPU, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge.commands.run.run.choose_way", take_first)
-    arguments = ["run", str(bundle.path), "test://?frames=12", "--device", "cuda", *options]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
-    assert (gpu.calls("cuGraphLaunch") > 0) == (options == [])
+    sources = ["test://?frames=12"]
+    arguments = RunArguments(bundle.path, sources, device="cuda", no_cuda_graphs=without)
+    run(run_options(arguments), None, SignalRequests())
+    assert (gpu.calls("cuGraphLaunch") > 0) == (not without)
     assert gpu.left == {}
 
 

@@ -14,7 +14,14 @@ import typer
 from edge.errors import DataError
 from edge.terminal import track
 from edge.text import print_line
-from train.commands.arguments import Data, Flow, RecipeName, flow_preset
+from train.commands.arguments import (
+    Classes,
+    Data,
+    Flow,
+    RecipeName,
+    class_list,
+    flow_preset,
+)
 
 if TYPE_CHECKING:
     from edge.video.frames import Geometry
@@ -36,6 +43,7 @@ def data_command(
     ],
     data: Data,
     split: Split = 1,
+    classes: Classes = "",
     recipe: RecipeName = "default",
     every: Annotated[
         bool, typer.Option("--all", help="List all clips with a fault, not only ten of each kind.")
@@ -44,15 +52,18 @@ def data_command(
 ) -> None:
     """List the faults of a data set, such as damaged clips. Exit code 1 if there are any.
 
-    A clip is too short if it has fewer frames than a flow stack of the recipe needs.
+    A clip is too short if it has fewer frames than a flow stack of the recipe needs. What a bundle
+    of the classes would lack is told, too, and is no fault.
     """
     from edge.motion.spec import PRESETS
     from train.data.check import check_dataset
+    from train.data.enough import missing_for_bundle
+    from train.data.splits import hold_out
     from train.recipe import load_recipe
 
-    stack = load_recipe(recipe, "temporal").sampling.stack
+    settings = load_recipe(recipe, "temporal")
     dataset, findings = check_dataset(
-        data, split, stack, PRESETS["fast"].interval_s, workers or _cores()
+        data, split, settings.sampling.stack, PRESETS["fast"].interval_s, workers or _cores()
     )
     print_line(
         f"{data}: {len(dataset.train)} clips to train on, {len(dataset.test)} to test on, "
@@ -66,6 +77,11 @@ def data_command(
         if len(listed) < len(finding.names):
             print_line(f"  and {len(finding.names) - len(listed)} more (--all)")
     faults = [finding for finding in findings if not finding.harmless]
+    known = {clip.label for clip in dataset.train}
+    names = class_list(classes, known) if classes else tuple(sorted(known))
+    train, validation = hold_out(dataset.train, names, settings.validation.fraction)
+    for lack in missing_for_bundle(train, validation, dataset.test, names):
+        print_line(f"no bundle can be made of it: {lack}")
     print_line(f"{sum(len(f.names) for f in faults)} faults" if faults else "nothing is wrong")
     sys.exit(1 if faults else 0)
 

@@ -1,0 +1,52 @@
+"""Can this data become a bundle? `data check`, `train` and `export` ask it of the same function."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from edge.text import counted
+from train.data.clips import Clip
+
+# Of so many, one is for testing (see folders.py), and one of the others is held out (see splits.py)
+_ENOUGH_GROUPS = 5
+
+
+def missing_for_bundle(
+    train: Sequence[Clip],
+    validation: Sequence[Clip],
+    test: Sequence[Clip],
+    classes: Collection[str],
+) -> list[str]:
+    """What a bundle of these classes lacks, with numbers and what to do; empty if nothing.
+
+    The threshold of `unknown` is fitted on validation clips of the classes and of other actions,
+    and test clips of both say how good it is.
+    """
+    groups: dict[str, set[str]] = {}
+    for clip in (*train, *validation, *test):
+        groups.setdefault(clip.label, set()).add(clip.group)
+    others = groups.keys() - set(classes)
+    lacks = [
+        f"{label} has no clip to train on; add some, or leave it out of --classes"
+        for label in sorted(set(classes) - {clip.label for clip in train})
+    ]
+    if not others:
+        lacks.append(
+            "there is no clip of other actions, which teach when to say unknown; add a folder of "
+            "such clips, or name with --classes only a part of the classes"
+        )
+    for name, part in (("validation", validation), ("test", test)):
+        if not any(clip.label in classes for clip in part):
+            most = max((len(groups[label]) for label in classes if label in groups), default=0)
+            lacks.append(
+                f"no {name} clip is of the classes: none of them has more than "
+                f"{counted(most, 'group')} of clips, {_ENOUGH_GROUPS} are enough"
+            )
+        if others and all(clip.label in classes for clip in part):
+            count = sum(len(groups[label]) for label in others)
+            lacks.append(
+                f"no {name} clip is of other actions, of which there are "
+                f"{counted(count, 'group')}; put {_ENOUGH_GROUPS} or more into one folder, or add "
+                "more classes"
+            )
+    return lacks

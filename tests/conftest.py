@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import locale
+import ctypes
 import logging
 import os
 import sys
@@ -40,13 +40,20 @@ def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
-    """A test that leaves log handlers to the tests after it fails. The locale is put back: while
-    llvmlite compiles, it sets that of the whole process to C, and sometimes does not restore it."""
-    encoding, handlers = locale.setlocale(locale.LC_CTYPE), list(logging.root.handlers)
+    """A test that leaves log handlers to the tests after it fails. The locale is put back: NVRTC
+    leaves the thread that called it with a locale of its own, in which text is ASCII."""
+    _use_locale_of_process()
+    handlers = list(logging.root.handlers)
     yield
-    locale.setlocale(locale.LC_CTYPE, encoding)
+    _use_locale_of_process()
     left, logging.root.handlers[:] = list(logging.root.handlers), handlers
     assert left == handlers
+
+
+def _use_locale_of_process() -> None:
+    uselocale = ctypes.CDLL(None).uselocale
+    uselocale.restype, uselocale.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    uselocale(-1)  # LC_GLOBAL_LOCALE
 
 
 @pytest.fixture

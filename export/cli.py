@@ -46,10 +46,14 @@ def export_command(
     ranges: Ranges = "auto",
     false_alarms: Annotated[
         float,
-        typer.Option(
-            min=0, max=1, help="Accepted share of snippets of other actions with a label."
-        ),
+        typer.Option(min=0, max=1, help="Accepted share of moments of other actions with a label."),
     ] = 0.01,
+    negatives: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of videos without any of the actions; nothing may be reported in them."
+        ),
+    ] = None,
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Write the bundle even if INT8 loses accuracy.")
     ] = False,
@@ -76,7 +80,7 @@ def export_command(
     loaded = load_networks(files)
     specs = [spec for _, spec in loaded.values()]
     recurrent = None if fusion is None else load_for(fusion, files, specs[0])
-    exported = _export_data(data, specs, work, cache, parity_video, recurrent)
+    exported = _export_data(data, specs, work, cache, parity_video, negatives, recurrent)
     options = ExportOptions(clips, seed, ranges, false_alarms, accept_loss)
     result = write_bundle(loaded, exported, out, options, extra)
     logger.info("speed")
@@ -102,7 +106,6 @@ def _log_results(result: Exported, page: Path) -> None:
     if manifest.accepted_loss:
         logger.warning("%s", manifest.accepted_loss)
     weights = ", ".join(f"{name} {stream.weight}" for name, stream in manifest.streams.items())
-    threshold = manifest.fusion.threshold
     logger.info("fusion: %s", result.report["fusion"]["kinds"]["rule"])
     for kind, row in result.report["fusion"]["kinds"].get("held_out", {}).items():
         logger.info(
@@ -114,8 +117,10 @@ def _log_results(result: Exported, page: Path) -> None:
         page,
         manifest.fusion.kind,
         weights,
-        threshold,
+        manifest.decision.threshold,
     )
+    for line in result.report["decision"]["shortfalls"]:
+        logger.warning("%s", line)
 
 
 def _export_data(
@@ -124,11 +129,13 @@ def _export_data(
     work: Path,
     cache: Path,
     parity_video: Path,
+    negatives: Path | None,
     recurrent: RecurrentFile | None,
 ) -> ExportData:
     from export.package import ExportData
     from train.data.cache import fill_cache, open_cache
     from train.data.dataset import open_dataset
+    from train.data.folders import footage_clips
 
     spec = specs[0]
     split = open_dataset(data, spec.split)
@@ -140,18 +147,20 @@ def _export_data(
     store, history = open_cache(cache, *specs), max(each.input.history for each in specs)
     cached = {name: fill_cache(store, clips, history) for name, clips in parts.items()}
     positives = {n: [c for c in cs if c.clip.label in spec.classes] for n, cs in cached.items()}
-    negatives = {n: [c for c in cs if c.clip.label not in spec.classes] for n, cs in cached.items()}
+    others = {n: [c for c in cs if c.clip.label not in spec.classes] for n, cs in cached.items()}
     for name in parts:
-        if not positives[name] or not negatives[name]:
+        if not positives[name] or not others[name]:
             raise DataError(f"{data}: needs {name} clips of the classes and of other actions")
+    footage = [] if negatives is None else fill_cache(store, footage_clips(negatives), history)
     return ExportData(
         split.train,
         work,
         store,
         positives["validation"],
-        negatives["validation"],
+        others["validation"],
         positives["test"],
-        negatives["test"],
+        others["test"],
+        footage,
         parity_video,
         recurrent,
     )

@@ -1,4 +1,4 @@
-"""Calibration of scores: reliability diagram, expected calibration error, threshold.
+"""Calibration of scores: reliability diagram, expected calibration error.
 
 After Guo et al., "On Calibration of Modern Neural Networks", 2017.
 """
@@ -8,13 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.decision.fusion import Scores
 from train.evaluation.metrics import Truth
 
 BINS = 15  # of the reliability diagram
-_THRESHOLDS = np.arange(0.2, 0.996, 0.005).round(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +48,3 @@ def calibration_error(bins: list[Bin]) -> float:
     """
     total = sum(each.count for each in bins)
     return sum(each.count * abs(each.confidence - each.accuracy) for each in bins) / total
-
-
-def choose_threshold(scores: NDArray[np.float32], false_alarms: float) -> float:
-    """The lowest threshold, 0.2 to 0.995, that at most a share of `false_alarms` of the scores
-    reach; 0.995 if none is high enough.
-
-    scores: the best scores (N,) of snippets of other actions.
-    """
-    for threshold in _THRESHOLDS:
-        if (scores >= threshold).mean() <= false_alarms:
-            return float(threshold)
-    return float(_THRESHOLDS[-1])

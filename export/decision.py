@@ -1,4 +1,4 @@
-"""Fits the decision (fusion and threshold) on validation clips, and reports on it."""
+"""Fits fusion and decision on validation clips, and reports on them."""
 
 from __future__ import annotations
 
@@ -8,31 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from edge.bundle.manifest import FusionSpec, RecurrentLogits
-from edge.decision.fusion import Logits, Scores, ScoreWindow, fuse, softmax
+from edge.bundle.manifest import DecisionSpec, FusionSpec, RecurrentLogits
+from edge.decision.fusion import Logits, Scores, fuse, softmax
 from edge.devices.fusion_network import run_sequence, side_by_side
 from edge.devices.inference import StatefulNetwork
-from export.confidence import (
-    Bin,
-    calibration_error,
-    choose_threshold,
-    reliability,
-)
-from export.measure import PRECISIONS, SAMPLES, SnippetScores
+from export.confidence import Bin, calibration_error, reliability
+from export.measure import PRECISIONS, Moments, SnippetScores
 from export.recurrent import RecurrentCandidate
-from train.data.snippets import evenly_spaced
+from export.threshold import choose_threshold, count_events, reached, replays
 from train.evaluation.fusion_fit import Clips, choose_among
 from train.evaluation.metrics import Truth
 from train.streams import FUSED
 
 WINDOW_S = 1.0
+HOLD = 0.6  # of the threshold; see docs/figures.md for other shares
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """From logits to a label. temperatures, weights: by stream. fusion: the kind, its numbers, the
-    window and the threshold. kinds: how each kind did on held-out groups, for the report. network:
-    of a recurrent fusion, else None.
+    """From logits to a label and its confidence. temperatures, weights: by stream. fusion: of the
+    confidence. kinds: how each kind did on held-out groups, for the report. network: of a recurrent
+    fusion, else None. spec: what decides.
     """
 
     temperatures: Mapping[str, float]
@@ -40,42 +36,101 @@ class Decision:
     fusion: FusionSpec
     kinds: dict[str, Any]
     network: StatefulNetwork | None
+    spec: DecisionSpec
 
     def temperature(self, stream: str) -> float:
         """The temperature of a stream, or of "fused"."""
         return self.fusion.temperature if stream == FUSED else self.temperatures[stream]
 
 
-def fit_decision(
-    positives: SnippetScores,
-    negatives: SnippetScores,
-    false_alarms: float,
-    recurrent: RecurrentCandidate | None = None,
-) -> Decision:
-    """The kind of fusion, temperatures and weights (see train/evaluation/fusion_fit.py), then the
-    threshold.
+@dataclass(frozen=True, slots=True)
+class FitData:
+    """What a decision is fitted on. snippets: of validation clips of the bundle's classes; own:
+    every frame of them; others: of validation clips of other actions; footage: of video that shows
+    none of the classes, perhaps of no clip."""
 
-    positives: validation clips of the bundle's classes; negatives: of other actions. false_alarms:
-    the accepted share of snippets of other actions that show a label, 0 to 1. recurrent: a fusion
-    to take if it is better than every mean.
+    snippets: SnippetScores
+    own: Moments
+    others: Moments
+    footage: Moments
+
+
+def fit_decision(
+    data: FitData, false_alarms: float, recurrent: RecurrentCandidate | None = None
+) -> Decision:
+    """The kind of fusion, temperatures and weights (see train/evaluation/fusion_fit.py), and the
+    threshold (see export/threshold.py).
+
+    false_alarms: the accepted share of moments of other actions that show a label, 0 to 1.
+    recurrent: a fusion to take if it is better than every mean.
     """
-    logits = {stream: positives.logits[stream, "int8"] for stream in positives.streams}
-    groups = np.array([f"{each.clip.label}/{each.clip.group}" for each in positives.clips])
-    clips = Clips(logits, positives.truth, groups)
+    snippets = data.snippets
+    logits = {stream: snippets.logits[stream, "int8"] for stream in snippets.streams}
+    groups = np.array([f"{each.clip.label}/{each.clip.group}" for each in snippets.clips])
     candidate = None
     if recurrent is not None:
         candidate = recurrent_logits(recurrent.network, recurrent.spec, logits)
-    fitted, temperature, kinds = choose_among(clips, candidate)
-    known: dict[str, Any] = {"window_s": WINDOW_S, "false_alarm_rate": false_alarms}
-    fusion: FusionSpec = fitted.spec.model_copy(update=known)
+    fitted, temperature, kinds = choose_among(Clips(logits, snippets.truth, groups), candidate)
+    fusion: FusionSpec = fitted.spec
     network = None
     if recurrent is not None and temperature is not None:
-        known |= {"temperature": temperature}
-        fusion, network = recurrent.spec.model_copy(update=known), recurrent.network
-    decision = Decision(fitted.temperatures, fitted.weights, fusion, kinds, network)
-    best_scores = windowed(add_fused(negatives, decision), WINDOW_S).max(axis=-1).ravel()
-    threshold = choose_threshold(best_scores, false_alarms)
-    return replace(decision, fusion=fusion.model_copy(update={"threshold": threshold}))
+        fusion = recurrent.spec.model_copy(update={"temperature": temperature})
+        network = recurrent.network
+    spec = _fit_threshold(data, false_alarms)
+    return Decision(fitted.temperatures, fitted.weights, fusion, kinds, network, spec)
+
+
+def _fit_threshold(data: FitData, false_alarms: float) -> DecisionSpec:
+    """The decision by the margin, with what it reaches on these clips."""
+    own, others = replays(data.own, WINDOW_S), replays(data.others, WINDOW_S)
+    footage = replays(data.footage, WINDOW_S)
+    classes = data.own.classes
+    spec = DecisionSpec(
+        kind="margin",
+        window_s=WINDOW_S,
+        threshold=1.0,
+        hold=HOLD,
+        false_alarm_rate=false_alarms,
+        validation=None,
+        test=None,
+        footage=None,
+    )
+    threshold = choose_threshold(spec, others, footage, classes)
+    spec = spec.model_copy(update={"threshold": threshold})
+    measured = {
+        "validation": reached(own, others, spec),
+        "footage": count_events(footage, spec, classes) if footage else None,
+    }
+    return spec.model_copy(update=measured)
+
+
+def with_test(decision: Decision, own: Moments, others: Moments) -> Decision:
+    """The decision, with what it reaches on test clips."""
+    spec = decision.spec
+    test = reached(replays(own, spec.window_s), replays(others, spec.window_s), spec)
+    return replace(decision, spec=spec.model_copy(update={"test": test}))
+
+
+def shortfalls(spec: DecisionSpec) -> list[str]:
+    """What was asked for and not reached, or cannot be known, in one line each."""
+    lines, asked = [], spec.false_alarm_rate
+    for part, found in (("validation", spec.validation), ("test", spec.test)):
+        if found is None:
+            continue
+        other = found.other
+        if other.share > asked:
+            lines.append(
+                f"{asked:.1%} of the moments of other actions were to show a label, "
+                f"{other.share:.1%} do on {other.clips} {part} clips"
+            )
+        elif other.high > asked:
+            lines.append(
+                f"{other.clips} {part} clips of other actions are too few to be sure of "
+                f"{asked:.1%}: up to {other.high:.1%} is possible"
+            )
+        if found.right.share == 0:
+            lines.append(f"no moment of the bundle's own actions shows its label on {part} clips")
+    return lines
 
 
 def recurrent_logits(
@@ -146,29 +201,3 @@ def _rows(
     else:
         values = _calibrated(scores, stream, precision, decision)
     return values.reshape(-1, values.shape[-1]), np.repeat(scores.truth, values.shape[1])
-
-
-def windowed(scores: SnippetScores, window_s: float) -> Scores:
-    """The fused INT8 scores after the runtime's window, at each snippet: (clips, SAMPLES, C)."""
-    rows = []
-    for clip, fused in zip(scores.clips, scores.by_network[FUSED, "int8"], strict=True):
-        window = ScoreWindow(window_s)
-        indices = evenly_spaced(clip, scores.history, SAMPLES)
-        rows.append([window.push(clip.times_s[i], s) for i, s in zip(indices, fused, strict=True)])
-    return np.array(rows, np.float32)
-
-
-def threshold_report(
-    positives: SnippetScores, negatives: SnippetScores, fusion: FusionSpec
-) -> dict[str, float]:
-    """The shares of snippets, 0 to 1, at which a live run shows the right class or a wrong one (of
-    clips of the classes), or any class (of clips of other actions).
-    """
-    scores, other_scores = (windowed(each, fusion.window_s) for each in (positives, negatives))
-    right = scores.argmax(axis=-1) == positives.truth[:, None]
-    shown, other_shown = (each.max(axis=-1) >= fusion.threshold for each in (scores, other_scores))
-    return {
-        "shown_and_right": round(float((right & shown).mean()), 4),
-        "shown_and_wrong": round(float((~right & shown).mean()), 4),
-        "other_actions_shown": round(float(other_shown.mean()), 4),
-    }

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from edge.bundle.network import NetworkSpec
 from edge.decision.fusion import Scores, softmax
+from edge.terminal import track
 from train.data.cache import CachedClip
+from train.data.snippets import tensor_at
 from train.evaluation.metrics import confusion, right_by_class, top_k
 from train.evaluation.protocol import Network, Protocol, sample_logits, true_classes
 from train.streams import FUSED
@@ -68,6 +70,35 @@ def score_snippets(
     }
     scores = {key: softmax(values, 1.0) for key, values in logits.items()}
     return SnippetScores(clips, next(iter(specs.values())).classes, history, logits, scores)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """The INT8 logits of every frame of some clips that a live run would label.
+
+    history: index of the first frame that has a label. logits: by stream, of each clip (frames, C).
+    """
+
+    clips: list[CachedClip]
+    classes: tuple[str, ...]
+    history: int
+    logits: dict[str, list[NDArray[np.float32]]]
+
+
+def score_moments(
+    clips: list[CachedClip],
+    specs: dict[str, NetworkSpec],
+    networks: dict[tuple[str, str], Network],
+) -> Moments:
+    """The INT8 logits of every frame. specs: by stream. networks: by stream and precision."""
+    history = max(spec.input.history for spec in specs.values())
+    logits: dict[str, list[NDArray[np.float32]]] = {stream: [] for stream in specs}
+    for clip in track(clips, "every frame", total=len(clips)):
+        for stream, spec in specs.items():
+            network = networks[stream, "int8"]
+            rows = [network(tensor_at(clip, i, spec)[None])[0] for i in clip.usable(history)]
+            logits[stream].append(np.stack(rows))
+    return Moments(clips, next(iter(specs.values())).classes, history, logits)
 
 
 def accuracy_report(scores: SnippetScores) -> dict[str, Any]:

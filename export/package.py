@@ -41,15 +41,17 @@ from export.calibrate import describe, summarise
 from export.confidence import Bin
 from export.decision import (
     Decision,
+    FitData,
     add_fused,
     confidence_report,
     fit_decision,
     reliability_of,
-    threshold_report,
+    shortfalls,
+    with_test,
 )
 from export.gate import too_much_lost
 from export.graph import export_graph
-from export.measure import SnippetScores, accuracy_report, score_snippets
+from export.measure import SnippetScores, accuracy_report, score_moments, score_snippets
 from export.parity import make_parity
 from export.recurrent import FILE as FUSION_FILE
 from export.recurrent import RecurrentCandidate, RecurrentFile, export_recurrent
@@ -76,8 +78,9 @@ class ExportData:
     validation clips, and test clips are only reported on.
 
     graphs: folder that the FP32 ONNX files are written to. cache: of all these clips.
-    *_negatives: clips of other actions. parity_video: a video that may be published. recurrent: a
-    fusion that is taken if it is better than every mean on validation clips.
+    *_negatives: clips of other actions. footage: video that shows none of the classes, which the
+    threshold has to hold on. parity_video: a video that may be published. recurrent: a fusion that
+    is taken if it is better than every mean on validation clips.
     """
 
     training: tuple[Clip, ...]
@@ -87,6 +90,7 @@ class ExportData:
     validation_negatives: list[CachedClip]
     test: list[CachedClip]
     test_negatives: list[CachedClip]
+    footage: list[CachedClip]
     parity_video: Path
     recurrent: RecurrentFile | None
 
@@ -96,7 +100,7 @@ class ExportOptions:
     """Options of an export.
 
     clips: number of training clips that each stream is calibrated on; seed: for choosing them.
-    ranges: see calibration/ranges.py. false_alarms: the accepted share of snippets of other actions
+    ranges: see calibration/ranges.py. false_alarms: the accepted share of moments of other actions
     that show a label, 0 to 1. accept_loss: write the bundle even if INT8 loses too much accuracy.
     """
 
@@ -218,22 +222,27 @@ def _measure(
     recurrent: RecurrentCandidate | None,
 ) -> _Measured:
     logger.info("scores of the validation clips, FP32 and INT8")
-    positives = score_snippets(data.validation, specs, networks)
-    negatives = score_snippets(data.validation_negatives, specs, networks)
-    decision = fit_decision(positives, negatives, options.false_alarms, recurrent)
-    validation = _accuracy(positives, negatives, decision)
-    loss = too_much_lost(validation, positives.streams)
+    snippets = score_snippets(data.validation, specs, networks)
+    own = score_moments(data.validation, specs, networks)
+    others = score_moments(data.validation_negatives, specs, networks)
+    footage = score_moments(data.footage, specs, networks)
+    fit_data = FitData(snippets, own, others, footage)
+    decision = fit_decision(fit_data, options.false_alarms, recurrent)
+    validation = _accuracy(snippets, decision)
+    loss = too_much_lost(validation, snippets.streams)
     if loss is not None and not options.accept_loss:
         return _Measured(decision, validation, {}, loss, {})
     logger.info("scores of the test clips")
-    positives = score_snippets(data.test, specs, networks)
-    negatives = score_snippets(data.test_negatives, specs, networks)
+    snippets = score_snippets(data.test, specs, networks)
+    own = score_moments(data.test, specs, networks)
+    others = score_moments(data.test_negatives, specs, networks)
+    decision = with_test(decision, own, others)
     return _Measured(
         decision,
         validation,
-        _accuracy(positives, negatives, decision),
+        _accuracy(snippets, decision),
         loss,
-        {name: reliability_of(positives, decision, name) for name in (*positives.streams, FUSED)},
+        {name: reliability_of(snippets, decision, name) for name in (*snippets.streams, FUSED)},
     )
 
 
@@ -251,6 +260,7 @@ def _report(
         "test": measured.test,
         "fusion": manifest.fusion.model_dump()
         | {"weights": measured.decision.weights, "kinds": measured.decision.kinds},
+        "decision": manifest.decision.model_dump() | {"shortfalls": shortfalls(manifest.decision)},
         "accepted_loss": measured.loss,
         "machine": {"processor": _processor(), "python": platform.python_version()},
         "versions": {
@@ -260,16 +270,10 @@ def _report(
     }
 
 
-def _accuracy(
-    positives: SnippetScores, negatives: SnippetScores, decision: Decision
-) -> dict[str, Any]:
-    """The report's entry for validation or test clips. negatives: of other actions."""
-    positives, negatives = add_fused(positives, decision), add_fused(negatives, decision)
-    return {
-        **accuracy_report(positives),
-        "confidence": confidence_report(positives, decision),
-        **threshold_report(positives, negatives, decision.fusion),
-    }
+def _accuracy(snippets: SnippetScores, decision: Decision) -> dict[str, Any]:
+    """The report's entry for validation or test clips."""
+    scores = add_fused(snippets, decision)
+    return {**accuracy_report(scores), "confidence": confidence_report(scores, decision)}
 
 
 def _quantise(
@@ -333,12 +337,13 @@ def _manifest(
     if decision.network is not None:
         files.append(FUSION_FILE)
     return Manifest(
-        schema_version=3,
+        schema_version=4,
         name=name,
         classes=first_spec.classes,
         geometry=first_spec.geometry,
         streams=streams,
         fusion=decision.fusion,
+        decision=decision.spec,
         parity=ParitySpec(file=PARITY_FILE, size_hw=size_hw, tolerance=PARITY_TOLERANCE),
         accepted_loss=measured.loss,
         files=dict.fromkeys(files, "0" * 64),

@@ -83,9 +83,6 @@ def export_recurrent(file: RecurrentFile, folder: Path) -> RecurrentCandidate:
     spec = RecurrentLogits(
         kind="recurrent",
         temperature=1.0,
-        window_s=0.0,
-        threshold=0.0,
-        false_alarm_rate=0.0,
         file=FILE,
         inputs=file.origin.streams,
         state=STATE,

@@ -19,8 +19,8 @@ else:
     import tomli as tomllib
 
 from edge.bundle.manifest import load_bundle
+from edge.decision.decide import Decision
 from edge.decision.events import Event
-from edge.decision.fusion import decide
 from edge.decision.label import RUNNING, Label
 from edge.outputs.health import OutputState
 from edge.outputs.records import event_record, label_record, output_record, state_record
@@ -176,7 +176,7 @@ def records() -> list[dict[str, Any]]:
     """One of each kind, as a run writes them."""
     manifest = load_bundle(REPOSITORY / "edge" / "bundles" / "ucf101-mini").manifest
     scores = np.full(len(manifest.classes), 0.125, np.float32)
-    decision = decide(scores, manifest.classes, 0.0)
+    decision = Decision("Diving", 1, scores, scores, 1.0)
     plane = np.zeros((2, 2), np.uint8)
     frame = Frame(plane, plane, plane, 1.0, 41)
     streams = dict.fromkeys(manifest.streams, scores)

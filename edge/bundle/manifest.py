@@ -49,7 +49,7 @@ from edge.spec import Spec, first_fault, parse_json
 from edge.text import ClassName, ShortText, Text, printable, same_name
 from edge.video.frames import Geometry, Normalisation
 
-SCHEMA = 3
+SCHEMA = 4
 MANIFEST = "bundle.json"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 30
@@ -114,18 +114,12 @@ class StreamSpec(Spec):
 
 
 class _Fusion(Spec):
-    """How the logits of all streams become one decision.
+    """How the logits of all streams become the confidence that is shown.
 
-    temperature: calibrates the fused score (Guo et al., 2017). window_s: scores are averaged over
-    the last window_s seconds. threshold: minimum score of a label; below it the label is "unknown".
-    false_alarm_rate: the threshold was chosen so that at most this share of the snippets of other
-    actions gets a label.
+    temperature: calibrates the fused score (Guo et al., 2017).
     """
 
     temperature: Temperature
-    window_s: float = Field(ge=0, le=60)
-    threshold: float = Field(ge=0, le=1)
-    false_alarm_rate: float = Field(ge=0, le=1)
 
 
 class MeanScores(_Fusion):
@@ -188,6 +182,67 @@ def _parse_fusion(value: Any) -> FusionSpec:
     raise ValueError(f"kind is {kind!r:.60}; this twostream knows {known}")
 
 
+class Rate(Spec):
+    """A share of moments, 0..1, and its 95 % interval, for which a clip counts as one observation.
+    moments, clips: how many it was measured on."""
+
+    share: float = Field(ge=0, le=1)
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+    moments: int = Field(ge=0)
+    clips: int = Field(ge=0)
+
+
+class Reached(Spec):
+    """What a decision did on clips, frame by frame. right: moments of the bundle's actions that
+    show the right label; wrong: that show another one. other: moments of other actions that show a
+    label."""
+
+    right: Rate
+    wrong: Rate
+    other: Rate
+
+
+class Footage(Spec):
+    """Video that shows none of the actions, and the actions that were reported in it."""
+
+    videos: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    events: int = Field(ge=0)
+
+
+DecisionKind = Literal["confidence", "margin"]
+
+
+class DecisionSpec(Spec):
+    """Whether a label is shown, or "unknown".
+
+    kind: of the score that decides, see edge/decision/open_set.py. window_s: what decides and what
+    is shown are means over the last window_s seconds. threshold: the least score that shows a
+    label. hold: a label that is shown stays while its score is at least this share of the
+    threshold. false_alarm_rate: the share of moments of other actions with a label that was asked
+    for at the export. validation, test: what was reached; footage: what was reached on video
+    without any of the actions. None: not measured.
+    """
+
+    kind: DecisionKind
+    window_s: float = Field(ge=0, le=60)
+    threshold: float = Field(ge=0, le=1e6)
+    hold: float = Field(gt=0, le=1)
+    false_alarm_rate: float = Field(ge=0, le=1)
+    validation: Reached | None
+    test: Reached | None
+    footage: Footage | None
+
+    @model_validator(mode="after")
+    def _threshold_fits(self) -> DecisionSpec:
+        if self.kind == "margin" and self.threshold < 1e-6:
+            raise ValueError("threshold of a margin must be above 0")
+        if self.kind == "confidence" and self.threshold > 1:
+            raise ValueError("threshold of a confidence must be at most 1")
+        return self
+
+
 class ParitySpec(Spec):
     """The parity samples. size_hw: of their frames, before resizing. tolerance: how much a device's
     softmax scores may differ from theirs."""
@@ -204,12 +259,13 @@ class Manifest(Spec):
     export, else None.
     """
 
-    schema_version: Literal[3]
+    schema_version: Literal[4]
     name: ShortText
     classes: tuple[ClassName, ...] = Field(strict=False, min_length=2, max_length=MAX_CLASSES)
     geometry: Geometry
     streams: dict[StreamName, StreamSpec] = Field(min_length=1, max_length=MAX_STREAMS)
     fusion: Annotated[SerializeAsAny[FusionSpec], PlainValidator(_parse_fusion)]
+    decision: DecisionSpec
     parity: ParitySpec
     accepted_loss: Text | None
     files: dict[FileName, Sha256] = Field(max_length=MAX_FILES)
@@ -320,7 +376,7 @@ class Bundle:
 
 
 def load_bundle(path: str | Path) -> Bundle:
-    """Open a bundle folder or .zip and check its manifest. Schema 2 is upgraded in memory.
+    """Open a bundle folder or .zip and check its manifest. Schemas 2 and 3 are upgraded in memory.
 
     Raises BundleError if it cannot be read or is invalid, with the file, key and expected value.
     """
@@ -333,12 +389,13 @@ def load_bundle(path: str | Path) -> Bundle:
     except ValueError as error:
         raise BundleError(f"{path}: {MANIFEST} is not valid JSON ({error})") from None
     schema = raw.get("schema_version") if isinstance(raw, dict) else None
-    if type(schema) is int and schema == 2:
+    if type(schema) is int and schema in (2, 3):
         try:
             raw = upgrade_manifest(raw)
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(
-                f"{path}: {MANIFEST} is of schema 2 and lacks a part ({printable(str(error))})"
+                f"{path}: {MANIFEST} is of schema {schema} and lacks a part "
+                f"({printable(str(error))})"
             ) from None
     elif type(schema) is not int or schema != SCHEMA:  # 3.0 and True are not versions
         raise BundleError(

@@ -1,4 +1,4 @@
-"""Upgrades manifests and network specifications of schema 2 to schema 3."""
+"""Upgrades manifests of schemas 2 and 3 to schema 4, and network specifications of schema 2."""
 
 from __future__ import annotations
 
@@ -8,9 +8,29 @@ Json = dict[str, Any]
 
 
 def upgrade_manifest(raw: Json) -> Json:
-    """Upgrade bundle.json of schema 2, which has exactly a spatial and a temporal stream. Unknown
-    keys are kept, for the check of the manifest to refuse. Raises KeyError, TypeError or ValueError
-    if a part is missing or of another type."""
+    """Upgrade bundle.json of schema 2 or 3. Unknown keys are kept, for the check of the manifest to
+    refuse. Raises KeyError, TypeError or ValueError if a part is missing or of another type."""
+    return _from_3(_from_2(raw) if raw["schema_version"] == 2 else raw)
+
+
+def _from_3(raw: Json) -> Json:
+    """Schema 3 had no `decision`: the confidence that is shown was what decided."""
+    fusion = dict(raw["fusion"])
+    decision = {
+        "kind": "confidence",
+        "window_s": fusion.pop("window_s"),
+        "threshold": fusion.pop("threshold"),
+        "hold": 1.0,
+        "false_alarm_rate": fusion.pop("false_alarm_rate"),
+        "validation": None,
+        "test": None,
+        "footage": None,
+    }
+    return raw | {"schema_version": 4, "fusion": fusion, "decision": decision}
+
+
+def _from_2(raw: Json) -> Json:
+    """Schema 2 had exactly a spatial and a temporal stream."""
     raw, flow, fusion = dict(raw), dict(raw["flow"]), dict(raw["fusion"])
     spatial, temporal = dict(raw.pop("spatial")), dict(raw.pop("temporal"))
     del raw["flow"]

@@ -8,7 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from edge.bundle.manifest import DecisionSpec
 from edge.decision.fusion import Scores
+from edge.decision.open_set import threshold_of
 from edge.errors import SourceError
 from edge.event_id import new_event_id
 
@@ -17,8 +19,9 @@ from edge.event_id import new_event_id
 class EventRules:
     """When an action starts and ends.
 
-    thresholds: minimum scores, 0..1, of actions that do not use the bundle's threshold. release: an
-    action ends when its score is more than this below its threshold (hysteresis). min_s: how many
+    thresholds: minimum open-set scores of actions that do not use the bundle's threshold. release:
+    an action ends when its score is more than this below its threshold (hysteresis), or less than
+    the share `hold` of it in the manifest, whichever is lower. min_s: how many
     seconds the score must hold before the action is reported. cooldown_s: for how many seconds
     after its end the same action is not reported again. ignored: actions that are never reported.
     """
@@ -29,18 +32,24 @@ class EventRules:
     cooldown_s: float = 2.0
     ignored: frozenset[str] = frozenset()
 
-    def check(self, classes: tuple[str, ...]) -> None:
-        """Raises SourceError for a name that is not a class of the bundle."""
+    def check(self, classes: tuple[str, ...], spec: DecisionSpec) -> None:
+        """Raises SourceError for a name that is not a class of the bundle, and for a threshold that
+        its scores cannot reach."""
         for name in (*self.thresholds, *sorted(self.ignored)):
             if name not in classes:
                 raise SourceError(
                     f"{name!r} is not an action of this bundle; its actions: {', '.join(classes)}"
                 )
+        for name, threshold in self.thresholds.items():
+            if spec.kind == "confidence" and threshold > 1:
+                raise SourceError(
+                    f"--threshold {name}={threshold:g}: the scores of this bundle end at 1"
+                )
 
 
 def parse_thresholds(texts: list[str]) -> dict[str, float]:
     """Parse minimum scores such as "Diving=0.9", by action. Raises SourceError if a text is not
-    ACTION=SCORE with a score from 0 to 1."""
+    ACTION=SCORE with a score from 0 to 100."""
     thresholds = {}
     for text in texts:
         label, equals, score = text.rpartition("=")
@@ -48,8 +57,8 @@ def parse_thresholds(texts: list[str]) -> dict[str, float]:
             thresholds[label] = float(score)
         except ValueError:
             equals = ""
-        if not equals or not 0 <= thresholds[label] <= 1:
-            raise SourceError(f"--threshold {text}: give ACTION=SCORE, the score from 0 to 1")
+        if not equals or not 0 <= thresholds[label] <= 100:
+            raise SourceError(f"--threshold {text}: give ACTION=SCORE, the score from 0 to 100")
     return thresholds
 
 
@@ -58,8 +67,8 @@ class Event:
     """The start or end of an action.
 
     source: its name. label: the action. started_s: stream time at which its score reached the
-    threshold. time_s: stream time of this event. score: the action's highest so far. id: the same
-    in every output and at every delivery.
+    threshold. time_s: stream time of this event. score: the action's highest confidence so far,
+    0..1. id: the same in every output and at every delivery.
     """
 
     source: str
@@ -74,7 +83,8 @@ class Event:
 @dataclass(slots=True)
 class _Action:
     """The current action. index: of its class. since_s: stream time at which its score reached the
-    threshold. score: the highest so far. reported: whether its start event was returned."""
+    threshold. score: the highest confidence so far. reported: whether its start event was
+    returned."""
 
     index: int
     since_s: float
@@ -86,36 +96,37 @@ class EventTracker:
     """Tracks one action at a time: the best of those above their thresholds."""
 
     def __init__(
-        self, source: str, classes: tuple[str, ...], threshold: float, rules: EventRules
+        self, source: str, classes: tuple[str, ...], spec: DecisionSpec, rules: EventRules
     ) -> None:
-        """source: its name. threshold: of the bundle. Raises SourceError if the rules name a class
-        that is not in `classes`."""
-        rules.check(classes)
+        """source: its name. spec: of the bundle. Raises SourceError if the rules do not fit it."""
+        rules.check(classes, spec)
         self._source, self._classes, self._rules = source, classes, rules
-        self._thresholds = np.array([rules.thresholds.get(c, threshold) for c in classes])
+        usual = threshold_of(spec)
+        self._thresholds = np.array([rules.thresholds.get(name, usual) for name in classes])
+        self._holds = np.minimum(self._thresholds * spec.hold, self._thresholds - rules.release)
         self._enabled = np.array([name not in rules.ignored for name in classes])
         self._action: _Action | None = None
         self._cooldown_until_s: dict[int, float] = {}
         self._last_s = 0.0
 
-    def push(self, time_s: float, scores: Scores) -> list[Event]:
-        """Add scores (C,) at a stream time in seconds, which must rise. Returns the events that
-        they cause, ends before starts."""
+    def push(self, time_s: float, scores: Scores, confidences: Scores) -> list[Event]:
+        """Add open-set scores (C,) and the confidences (C,) beside them at a stream time in
+        seconds, which must rise. Returns the events that they cause, ends before starts."""
         self._last_s = time_s
         events: list[Event] = []
         best = self._best(scores)
         action = self._action
         if action is not None:
-            held = scores[action.index] >= self._thresholds[action.index] - self._rules.release
+            held = scores[action.index] >= self._holds[action.index]
             replaced = best is not None and best != action.index
             if not held or replaced:
                 events += self._end(time_s)
         action = self._action
         if action is None and best is not None:
-            action = self._action = _Action(best, time_s, float(scores[best]))
+            action = self._action = _Action(best, time_s, 0.0)
         if action is None:
             return events
-        action.score = max(action.score, float(scores[action.index]))
+        action.score = max(action.score, float(confidences[action.index]))
         cooling = time_s < self._cooldown_until_s.get(action.index, -np.inf)
         if not action.reported and not cooling and time_s - action.since_s >= self._rules.min_s:
             action.reported = True

@@ -1,5 +1,5 @@
-"""Late fusion: from the logits of all streams to one label, by a weighted mean (see KINDS),
-temperature, score window and threshold."""
+"""Late fusion: from the logits of all streams to the confidence that is shown, by a weighted mean
+(see KINDS) and a temperature, and means over a window of time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import Manifest, MeanKind, MeanLogits, MeanSpec
-from edge.text import NO_CLASS
 
 Scores = NDArray[np.float32]
 Logits = NDArray[Any]  # of any float type
 Terms = NDArray[np.float64]
-UNKNOWN: Final = NO_CLASS  # the label if no class reaches the threshold
 
 
 def softmax(logits: Logits, temperature: float) -> Scores:
@@ -144,31 +142,14 @@ def best_classes(scores: Scores, count: int) -> NDArray[np.intp]:
     return np.argsort(-scores, axis=-1, kind="stable")[..., :count]
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The result for one frame. label: a class or "unknown"; score: of the best class, 0..1, also
-    if it is unknown; scores: of all classes, (C,), with sum 1."""
-
-    label: str
-    score: float
-    scores: Scores
-
-
 def top_scores(scores: Scores, classes: tuple[str, ...], count: int) -> list[tuple[str, float]]:
     """The best `count` classes of scores (C,) with their scores, best first, rounded to 4 decimals
     for display and JSON."""
     return [(classes[i], round(float(scores[i]), 4)) for i in best_classes(scores, count)]
 
 
-def decide(scores: Scores, classes: tuple[str, ...], threshold: float) -> Decision:
-    """The best class of scores (C,), or "unknown" if its score is below the threshold."""
-    best = int(np.argmax(scores))
-    score = float(scores[best])
-    return Decision(classes[best] if score >= threshold else UNKNOWN, score, scores)
-
-
 class ScoreWindow:
-    """The mean of the fused scores of the last `window_s` seconds."""
+    """The mean of the scores (or evidence) of the last `window_s` seconds."""
 
     def __init__(self, window_s: float) -> None:
         self.window_s = window_s

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from edge.decision.fusion import Decision, Scores
+from edge.decision.decide import Decision
+from edge.decision.fusion import Scores
 from edge.motion.quantise import FlowBytes
 from edge.video.frames import Frame
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.bundle.manifest import Manifest
+from edge.decision.decide import Decision, DecisionWindow
 from edge.decision.fuser import open_fuser
-from edge.decision.fusion import Decision, Scores, ScoreWindow, decide
+from edge.decision.fusion import Logits, Scores
 from edge.decision.label import RUNNING, STANDBY, WARMING_UP, Label
 from edge.decision.statistics import RunStatistics
 from edge.decision.warm_up import WarmUp
@@ -87,7 +88,7 @@ class Recognizer:
         self.statistics = RunStatistics()
         self._warm_up = WarmUp(manifest.history, MAX_GAP_S)
         self._fuser = open_fuser(manifest, network)
-        self._window = ScoreWindow(manifest.fusion.window_s)
+        self._window = DecisionWindow(manifest.decision, manifest.classes)
         self._last_time_s: float | None = None
         self._due_s = -np.inf  # frames before this stream time are skipped
         self._moved_s: float | None = None  # stream time of the last motion; None: not known yet
@@ -144,7 +145,7 @@ class Recognizer:
             return Label(self.name, frame, WARMING_UP, None, {}, None, latency_ms, reason)
         self._warm_up.restart()
         scores = self._fuser.push(frame.time_s, inference.logits)
-        decision = self._decide(frame.time_s, scores.fused)
+        decision = self._decide(frame.time_s, inference.logits, scores.fused)
         ended = time.monotonic()
         latency_ms = (ended - frame.arrived_s) * 1e3
         self.statistics.add_stages(
@@ -198,16 +199,15 @@ class Recognizer:
         self._window.clear()
         self._moved_s, self._standby = moved_s, False
 
-    def _decide(self, time_s: float, fused: Scores) -> Decision:
-        spec = self.manifest.fusion
+    def _decide(self, time_s: float, logits: Mapping[str, Logits], fused: Scores) -> Decision:
         if not np.isfinite(fused).all():
             raise BundleError(
                 f"{self.manifest.name}: its networks give scores that are not finite; check the "
                 "bundle with `twostream verify`"
             )
-        self.statistics.add_fused(fused)
-        scores = self._window.push(time_s, fused)
-        return decide(scores, self.manifest.classes, spec.threshold)
+        decision = self._window.push(time_s, logits, fused)
+        self.statistics.add_decision(decision, fused)
+        return decision
 
 
 def label_video(

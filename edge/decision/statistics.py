@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.decision.decide import Decision
 from edge.decision.fusion import Scores
 
 
@@ -19,8 +21,9 @@ class RunStatistics:
     frames: submitted to the device. skipped: because they came too soon. gaps: discontinuities.
     decisions: labels with a decision. standby: labels without one because the networks paused.
     began_s: monotonic time of the start. seconds: how long the run took, once it has ended.
-    last_time_s: stream time of the last frame. stages_ms: by stage. fused_sum: of the fused scores
-    of all decisions, (C,); None before the first.
+    last_time_s: stream time of the last frame. stages_ms: by stage. shown: how many
+    decisions showed each label, "unknown" included. fused_sum: of the fused scores of all
+    decisions, (C,); None before the first.
     """
 
     frames: int = 0
@@ -32,6 +35,7 @@ class RunStatistics:
     seconds: float = 0.0
     last_time_s: float = 0.0
     stages_ms: dict[str, Histogram] = field(default_factory=dict)
+    shown: Counter[str] = field(default_factory=Counter)
     fused_sum: NDArray[np.float64] | None = None
 
     def add_stages(self, stages_ms: dict[str, float]) -> None:
@@ -39,10 +43,11 @@ class RunStatistics:
         for name, milliseconds in stages_ms.items():
             self.stages_ms.setdefault(name, Histogram()).add(milliseconds)
 
-    def add_fused(self, scores: Scores) -> None:
-        """Add the fused scores (C,) of one decision."""
-        total = np.zeros(scores.shape) if self.fused_sum is None else self.fused_sum
-        self.fused_sum = total + scores
+    def add_decision(self, decision: Decision, fused: Scores) -> None:
+        """Add one decision, and the fused scores (C,) of its frame alone."""
+        self.shown[decision.label] += 1
+        total = np.zeros(fused.shape) if self.fused_sum is None else self.fused_sum
+        self.fused_sum = total + fused
         self.decisions += 1
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from edge.bundle.manifest import Manifest
-from edge.decision.fusion import UNKNOWN
+from edge.decision.decide import UNKNOWN
+from edge.decision.fusion import top_scores
 from edge.decision.label import Label
 from edge.motion.quantise import FlowBytes, to_pixels
 from edge.outputs.base import Output
-from edge.outputs.overlay import OverlayView, Picture, bgr_picture, draw_overlay
-from edge.outputs.records import best
+from edge.outputs.overlay import OpenSet, OverlayView, Picture, bgr_picture, draw_overlay
 
+SHOWN = 3  # classes of each stream
 FLOW_PICTURE_PX = 112  # flow is subsampled to about this side length before drawing
 
 
@@ -48,8 +49,14 @@ class Annotator(Output):
             state=label.state,
             label=decision.label if decision is not None and is_known else None,
             score=decision.score if decision is not None else 0.0,
+            open_set=None
+            if decision is None
+            else OpenSet(float(decision.open_set[decision.best]), decision.threshold),
             streams={
-                name: best(label.streams.get(name), classes) for name in self._manifest.streams
+                name: top_scores(label.streams[name], classes, SHOWN)
+                if name in label.streams
+                else []
+                for name in self._manifest.streams
             },
             flow=None if label.flow is None else self._subsample(label.flow),
             status=f"{label.frame.time_s:.1f} s   {label.latency_ms:.0f} ms",

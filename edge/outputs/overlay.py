@@ -1,4 +1,4 @@
-"""Draws the recognition on a picture: label, a row for each stream, flow.
+"""Draws the recognition on a picture: label, what decided, the best classes of each stream, flow.
 
     picture = bgr_picture(frame)          # for display: BGR, at least 480 px high
     draw_overlay(picture, view)           # in place
@@ -9,7 +9,7 @@ manifest, can be told apart with red-green blindness (Okabe and Ito's).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -24,6 +24,7 @@ Colour = tuple[int, int, int]  # BGR
 
 READABLE_HEIGHT_PX = 480
 FLOW_FULL_PX = 6.0  # displacement drawn at full brightness
+_OPEN_SET_FULL = 1.6  # thresholds that the bar of the open-set score is long
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WHITE: Colour = (245, 245, 245)
@@ -43,11 +44,20 @@ _AMBER: Colour = (60, 200, 250)
 
 
 @dataclass(frozen=True, slots=True)
+class OpenSet:
+    """The open-set score of the best class, and what it has to reach for its label to be shown."""
+
+    score: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
 class OverlayView:
     """What to draw on one picture.
 
     label, score: the fused decision, score 0..1; label None: no class is above the threshold.
-    streams: each stream's best class and its score, by name; None: not yet known.
+    streams: each stream's best classes and their scores, best first, by name; empty: not yet known.
+    open_set: None: not yet known.
     flow: (2, h, w) float32, px a frame interval, x then y; None: no flow picture.
     status: a short line such as "25.0 fps  62 ms".
     reason: why it has been warming up for so long; "" otherwise.
@@ -56,7 +66,8 @@ class OverlayView:
     state: State
     label: str | None = None
     score: float = 0.0
-    streams: Mapping[str, tuple[str, float] | None] = field(default_factory=dict)
+    streams: Mapping[str, Sequence[tuple[str, float]]] = field(default_factory=dict)
+    open_set: OpenSet | None = None
     flow: NDArray[np.float32] | None = None
     status: str = ""
     reason: str = ""
@@ -151,14 +162,17 @@ def draw_overlay(picture: Picture, view: OverlayView) -> None:
         _draw_flow(picture, view.flow, unit)
     if view.status:
         _draw_status(picture, view.status, unit)
-    margin, row_h = round(12 * unit), round(24 * unit)
-    panel_h = round(44 * unit) + len(view.streams) * row_h + margin
+    margin, open_set_h, row_h = round(12 * unit), round(20 * unit), round(36 * unit)
+    panel_h = round(40 * unit) + open_set_h + len(view.streams) * row_h + margin // 2
     top = max(height - panel_h, 0)
     _darken(picture[top:])
-    _draw_decision(picture, view, unit, (margin, top + round(32 * unit)))
+    _draw_decision(picture, view, unit, (margin, top + round(30 * unit)))
+    first = top + round(40 * unit)
+    if view.open_set is not None:
+        _draw_open_set(picture, view.open_set, unit, (margin, first + round(12 * unit)))
     for row, (name, best) in enumerate(view.streams.items()):
         colour = _STREAMS[row % len(_STREAMS)]
-        baseline = top + round(44 * unit) + row * row_h + round(17 * unit)
+        baseline = first + open_set_h + row * row_h + round(16 * unit)
         _draw_stream(picture, name, best, colour, unit, (margin, baseline))
 
 
@@ -187,33 +201,71 @@ def _draw_decision(
     _draw_fitted(picture, text, (start, baseline), 0.9 * unit, colour, right - start - left, 2)
 
 
+def _draw_open_set(
+    picture: Picture, open_set: OpenSet, unit: float, origin: tuple[int, int]
+) -> None:
+    """Draw a bar for the score with a tick at the threshold, and both as numbers."""
+    left, baseline = origin
+    scale = 0.45 * unit
+    reached = open_set.score >= open_set.threshold
+    _draw_fitted(picture, "open set", origin, scale, _GREY, round(picture.shape[1] * 0.18))
+    full = _OPEN_SET_FULL * open_set.threshold
+    share = open_set.score / full if full else 1.0
+    right = _draw_bar(picture, share, _GREEN if reached else _GREY, unit, origin)
+    bar_left = _bar_left(picture, left)
+    tick = bar_left + round((right - bar_left) / _OPEN_SET_FULL)
+    half = round(8 * unit)
+    middle = baseline - round(5 * unit)
+    thickness = max(round(2 * unit), 1)
+    cv2.line(picture, (tick, middle - half), (tick, middle + half), _WHITE, thickness)
+    text = f"{open_set.score:.2f} of {open_set.threshold:.2f}"
+    room = picture.shape[1] - right - 2 * left
+    _draw_fitted(picture, text, (right + left, baseline), scale, _GREY, room)
+
+
 def _draw_stream(
     picture: Picture,
     name: str,
-    best: tuple[str, float] | None,
+    best: Sequence[tuple[str, float]],
     colour: Colour,
     unit: float,
     origin: tuple[int, int],
 ) -> None:
-    """Draw one row: the stream's name, a bar for its score, the class, the score as a number."""
+    """Draw one row: the stream's name, a bar for its best score, the class, the score as a number;
+    under them the next classes."""
     left, baseline = origin
     width = picture.shape[1]
     scale = 0.52 * unit
-    label, score = best or ("-", 0.0)
+    label, score = best[0] if best else ("-", 0.0)
     _draw_fitted(picture, name, (left, baseline), scale, colour, round(width * 0.18))
-    bar_left, bar_right = left + round(width * 0.17), left + round(width * 0.45)
+    start = _draw_bar(picture, score, colour, unit, origin) + left
+    right = width - left
+    if best:
+        right = _draw_right(picture, f"{score:.0%}", right, baseline, scale, _GREY)
+    _draw_fitted(picture, label, (start, baseline), scale, _WHITE, right - start - left // 2)
+    others = "   ".join(f"{name} {score:.0%}" for name, score in best[1:])
+    below = (start, baseline + round(15 * unit))
+    _draw_fitted(picture, others, below, 0.4 * unit, _GREY, width - left - start)
+
+
+def _bar_left(picture: Picture, left: int) -> int:
+    return left + round(picture.shape[1] * 0.17)
+
+
+def _draw_bar(
+    picture: Picture, share: float, colour: Colour, unit: float, origin: tuple[int, int]
+) -> int:
+    """Draw a bar that is filled to a share, 0..1, and return where it ends."""
+    left, baseline = origin
+    bar_left, bar_right = _bar_left(picture, left), left + round(picture.shape[1] * 0.45)
     bar_h = max(round(10 * unit), 4)
     bar_top = baseline - round(5 * unit) - bar_h // 2
-    full = round((bar_right - bar_left) * min(max(score, 0.0), 1.0))
+    full = round((bar_right - bar_left) * min(max(share, 0.0), 1.0))
     cv2.rectangle(picture, (bar_left, bar_top), (bar_right, bar_top + bar_h), _TRACK, -1)
     if full > 0:
         corner = (bar_left + full, bar_top + bar_h)
         cv2.rectangle(picture, (bar_left, bar_top), corner, colour, -1)
-    right = width - left
-    if best is not None:
-        right = _draw_right(picture, f"{score:.0%}", right, baseline, scale, _GREY)
-    start = bar_right + left
-    _draw_fitted(picture, label, (start, baseline), scale, _WHITE, right - start - left // 2)
+    return bar_right
 
 
 def _draw_flow(picture: Picture, flow: NDArray[np.float32], unit: float) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from edge.bundle.manifest import Manifest
+from edge.decision.decide import UNKNOWN, Decision
 from edge.decision.events import Event
-from edge.decision.fusion import Scores, decide, top_scores
+from edge.decision.fusion import Scores, top_scores
 from edge.decision.label import Label
 from edge.decision.recognizer import Recognizer
 from edge.outputs.health import OutputState
@@ -18,6 +19,7 @@ from edge.sources.source import Source
 from edge.text import counted
 
 TOP = 5
+SHARES = 3  # labels of the summary's line
 # "queue": waiting after the decoder; "host": CPU work for a frame on the GPU. Then the networks, by
 # stream name; "wait": waiting for the networks, which run in parallel.
 _STAGES_BEFORE = ("decode", "queue", "host", "resize", "flow", "stack")
@@ -40,10 +42,19 @@ def label_record(label: Label, manifest: Manifest) -> dict[str, Any]:
         "state": label.state,
         "label": decision.label if decision else None,
         "score": round(decision.score, 4) if decision else None,
+        "open_set": open_set_record(decision),
         "top": top_scores(decision.scores, classes, TOP) if decision else [],
         "streams": {name: best(label.streams.get(name), classes) for name in manifest.streams},
         "latency_ms": round(label.latency_ms, 2),
     } | ({"reason": label.reason} if label.reason else {})
+
+
+def open_set_record(decision: Decision | None) -> dict[str, float] | None:
+    """The score that decided, of the best class, and what it had to reach."""
+    if decision is None:
+        return None
+    score, threshold = decision.open_set[decision.best], decision.threshold
+    return {"score": round(float(score), 4), "threshold": round(threshold, 4)}
 
 
 def event_record(event: Event) -> dict[str, Any]:
@@ -93,8 +104,8 @@ def summary_record(
     warnings: list[str],
     lost: Mapping[str, int],
 ) -> dict[str, Any]:
-    """A source's last JSON line. `label` and `score` come from the mean of its fused scores. lost:
-    see SourceStatistics."""
+    """A source's last JSON line. `label` is what most of its moments show, `moments` the share of
+    them; `score` and `top` come from the mean of its fused scores. lost: see SourceStatistics."""
     statistics, manifest = recognizer.statistics, recognizer.manifest
     frames = statistics.frames + statistics.skipped
     summary: dict[str, Any] = {
@@ -114,6 +125,7 @@ def summary_record(
         "fps": round(frames / statistics.seconds, 2) if statistics.seconds else None,
         "label": None,
         "score": None,
+        "moments": {},
         "top": [],
         "no_label": recognizer.missing_labels(),
         "stages_ms": {
@@ -127,9 +139,12 @@ def summary_record(
     }
     if statistics.fused_sum is not None:
         mean = (statistics.fused_sum / statistics.decisions).astype(np.float32)
-        whole = decide(mean, manifest.classes, manifest.fusion.threshold)
-        summary["label"], summary["score"] = whole.label, round(whole.score, 4)
-        summary["top"] = top_scores(whole.scores, manifest.classes, TOP)
+        moments, classes = statistics.shown.most_common(), manifest.classes
+        summary["label"] = moments[0][0]
+        summary["moments"] = {n: round(c / statistics.decisions, 4) for n, c in moments}
+        best = mean.argmax() if moments[0][0] == UNKNOWN else classes.index(moments[0][0])
+        summary["score"] = round(float(mean[best]), 4)
+        summary["top"] = top_scores(mean, classes, TOP)
     return summary
 
 
@@ -166,10 +181,9 @@ def summary_lines(summary: dict[str, Any], live: bool) -> list[str]:
         f"{', '.join(counts)}, {summary['fps'] or 0:.1f} frames a second on {summary['device']}"
     ]
     if summary["label"] is not None:
-        score = f"{summary['score']:.2f}"
-        guess = "" if summary["label"] != "unknown" else f", best guess {summary['top'][0][0]}"
-        what = "mean of all labels" if live else "whole clip"
-        lines.insert(0, f"{what}: {summary['label']} ({score}{guess})")
+        shares = [f"{name} {share:.0%}" for name, share in summary["moments"].items()]
+        what = "whole run" if live else "whole clip"
+        lines.insert(0, f"{what}: {summary['label']} (moments: {', '.join(shares[:SHARES])})")
     if summary["no_label"] is not None:
         lines.insert(0, f"no label was given: {summary['no_label']}")
     return lines

@@ -24,8 +24,8 @@ from calibration.quantise import quantise_model
 from edge.bundle.float_onnx import float_onnx, load_model
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.commands.bench.clip import write_bench_clip
+from edge.decision.decide import DecisionWindow
 from edge.decision.fuser import open_fuser
-from edge.decision.fusion import decide
 from edge.decision.recognizer import Recognizer, RunConfig, label_frame
 from edge.devices import open_device
 from edge.errors import BenchError
@@ -132,7 +132,8 @@ def by_classes(bundle: Bundle) -> dict[int, Work]:
             logits: dict[str, NDArray[np.float32]] = logits, names: tuple[str, ...] = names
         ) -> None:
             for _ in range(200):
-                decide(fuser.push(0.0, logits).fused, names, manifest.fusion.threshold)
+                window = DecisionWindow(manifest.decision, names)
+                window.push(0.0, logits, fuser.push(0.0, logits).fused)
 
         works[count] = work
     return works

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from edge.outputs.overlay import OverlayView, draw_overlay
+from edge.outputs.overlay import OpenSet, OverlayView, draw_overlay
 
 LIMIT_MS = 2.0
 
@@ -21,8 +21,12 @@ LIMIT_MS = 2.0
 def main() -> None:
     picture = np.zeros((240, 320, 3), np.uint8)
     flow = np.ones((2, 112, 112), np.float32)
-    names = ("Archery", 0.87, ("Archery", 0.93), ("TaiChi", 0.41))
-    view = OverlayView("running", *names, flow=flow, status="25.0 fps  62 ms")
+    streams = {
+        "spatial": [("Archery", 0.93), ("TaiChi", 0.04), ("Shotput", 0.01)],
+        "temporal": [("TaiChi", 0.41), ("Archery", 0.39), ("Shotput", 0.1)],
+    }
+    shown = OpenSet(1.24, 1.0)
+    view = OverlayView("running", "Archery", 0.87, streams, shown, flow, "25.0 fps  62 ms")
     times_ms = []
     for _ in range(200):
         began_s = time.perf_counter()

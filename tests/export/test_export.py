@@ -32,6 +32,7 @@ class Trained:
         words = ["export", self.data, out, "--parity-video", self.video, "--clips", 8]
         words += ["--network", f"spatial={self.spatial}"]
         words += ["--network", f"temporal={self.temporal}"]
+        words += ["--negatives", self.video.parent / "street"]
         words += ["--work", self.work, "--cache", self.data / "cache", *more]
         return [str(word) for word in words]
 
@@ -42,6 +43,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     data = tiny.write_dataset(root / "ucf")
     files = (tiny.train(data, root / "runs", stream) for stream in ("spatial", "temporal"))
     video = write_clip(root / "street.mp4", frames=40, codec="h264")
+    (root / "street").mkdir()
+    for name in ("morning.mp4", "evening.mp4"):
+        write_clip(root / "street" / name, frames=40, codec="h264")
     return Trained(data, *files, video, root / "work")
 
 
@@ -68,7 +72,13 @@ def test_the_report_and_the_page_describe_the_bundle(trained: Trained, bundle: P
     manifest = load_bundle(bundle).manifest
     report = json.loads((bundle / "report.json").read_text())
     assert report["accepted_loss"] is manifest.accepted_loss is None
-    assert manifest.fusion.false_alarm_rate == 0.01
+    assert manifest.decision.false_alarm_rate == 0.01
+    footage, reached = manifest.decision.footage, manifest.decision.test
+    assert footage is not None
+    assert reached is not None
+    assert (footage.videos, footage.events) == (2, 0)
+    assert (reached.right.clips, reached.other.clips) == (2, 2)
+    assert report["decision"]["threshold"] == manifest.decision.threshold
     for stream in ("spatial", "temporal"):
         calibration = report["calibration"][stream]
         assert calibration["clips"] == sum(calibration["clips_a_class"].values()) == 8
@@ -82,6 +92,8 @@ def test_the_report_and_the_page_describe_the_bundle(trained: Trained, bundle: P
         "Drumming",
         manifest.files["temporal.onnx"],
         "--clips 8",
+        "Labels and unknown",
+        f"once its margin is {manifest.decision.threshold}",
     ):
         assert words in page
     done = twostream("verify", bundle)

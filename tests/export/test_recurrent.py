@@ -20,10 +20,11 @@ from edge.devices import open_device
 from edge.errors import CheckpointError, ExportError
 from edge.sources.source import open_source
 from export.cli import export_command
-from export.decision import add_fused, confidence_report, fit_decision
+from export.decision import FitData, add_fused, confidence_report, fit_decision
 from export.measure import PRECISIONS, SAMPLES, SnippetScores
 from export.recurrent import RecurrentFile, export_recurrent, load_for
 from tests.support import tiny
+from tests.support.cached import moments_of
 from tests.support.clips import write_clip
 from tests.support.command import assert_refused, read_lines, twostream
 from tests.support.logged import logged
@@ -75,6 +76,12 @@ def scored(logits: Mapping[str, Any], truth: Any) -> SnippetScores:
     return SnippetScores(clips, CLASSES, 10, by_logits, scores)
 
 
+def fit_data(positives: SnippetScores) -> FitData:
+    own, others = moments_of(positives), moments_of(plain(40, 3))
+    nothing = replace(others, clips=[], logits={name: [] for name in STREAMS})
+    return FitData(positives, own, others, nothing)
+
+
 def fitted(train: SnippetScores) -> RecurrentFile:
     inputs = np.concatenate([train.logits[name, "fp32"] for name in STREAMS], axis=2)
     network = fit_recurrent("causal", Sequences(inputs, train.truth), None, CLASSES, 1)
@@ -86,14 +93,14 @@ def test_it_is_taken_where_validation_says_so(tmp_path: Path) -> None:
     file = fitted(in_order(300, 1))
     candidate = export_recurrent(file, tmp_path)
     positives = in_order(150, 2)
-    decision = fit_decision(positives, plain(40, 3), 0.05, candidate)
+    decision = fit_decision(fit_data(positives), 0.05, candidate)
     assert isinstance(decision.fusion, RecurrentLogits)
     held_out = decision.kinds["held_out"]
     assert list(held_out)[-1] == "recurrent"
     others = [row["cross_entropy"] for kind, row in held_out.items() if kind != "recurrent"]
     assert held_out["recurrent"]["cross_entropy"] < min(others) - 0.05
     assert decision.fusion.inputs == STREAMS
-    assert (decision.fusion.window_s, decision.fusion.false_alarm_rate) == (1.0, 0.05)
+    assert (decision.spec.kind, decision.spec.false_alarm_rate) == ("margin", 0.05)
     fused = add_fused(positives, decision).by_network[FUSED, "int8"]
     with torch.inference_mode():
         inputs = np.concatenate([positives.logits[name, "int8"] for name in STREAMS], axis=2)
@@ -108,11 +115,11 @@ def test_it_is_taken_where_validation_says_so(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_it_is_not_taken_where_a_mean_does_as_well(tmp_path: Path) -> None:
     candidate = export_recurrent(fitted(plain(60, 1)), tmp_path)
-    decision = fit_decision(plain(150, 2), plain(40, 3), 0.05, candidate)
+    decision = fit_decision(fit_data(plain(150, 2)), 0.05, candidate)
     assert decision.fusion.kind != "recurrent"
     assert decision.network is None
     assert "recurrent" in decision.kinds["held_out"]
-    few = fit_decision(plain(40, 2), plain(40, 3), 0.05, candidate)
+    few = fit_decision(fit_data(plain(40, 2)), 0.05, candidate)
     assert few.fusion.kind == "arithmetic"
     assert "too few to choose by" in few.kinds["rule"]
 

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge.bundle.manifest import (
     Bundle,
+    DecisionSpec,
     FusionSpec,
     Manifest,
     MeanScores,
@@ -93,9 +94,7 @@ def noise_frames(count: int, size_hw: tuple[int, int]) -> list[Frame]:
     ]
 
 
-ARITHMETIC = MeanScores(
-    kind="arithmetic", temperature=1.0, window_s=1.0, threshold=0.1, false_alarm_rate=0.05
-)
+ARITHMETIC = MeanScores(kind="arithmetic", temperature=1.0)
 
 
 def write_bundle(
@@ -103,9 +102,10 @@ def write_bundle(
     inputs: dict[str, Any],
     fusion: FusionSpec = ARITHMETIC,
     fusion_file: bytes | None = None,
+    window_s: float = 1.0,
 ) -> Bundle:
     """A bundle of these streams, with parity samples that this machine's CPU device gives.
-    fusion_file: the network of a recurrent fusion."""
+    fusion_file: the network of a recurrent fusion. window_s: of what is shown and what decides."""
     folder.mkdir()
     streams, files = {}, {}
     if isinstance(fusion, RecurrentLogits) and fusion_file is not None:
@@ -125,12 +125,22 @@ def write_bundle(
             weight=1.0 + seed,
         )
     manifest = Manifest(
-        schema_version=3,
+        schema_version=4,
         name="tiny",
         classes=CLASSES,
         geometry=Geometry(aspect=(4, 3), size_hw=(SIDE, SIDE), interpolation="area"),
         streams=streams,
         fusion=fusion,
+        decision=DecisionSpec(
+            kind="margin",
+            window_s=window_s,
+            threshold=0.1,
+            hold=0.6,
+            false_alarm_rate=0.05,
+            validation=None,
+            test=None,
+            footage=None,
+        ),
         parity=ParitySpec(file="parity.npz", size_hw=(96, 128), tolerance=0.05),
         accepted_loss=None,
         files=files | {"parity.npz": "0" * 64},

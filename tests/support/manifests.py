@@ -16,9 +16,13 @@ FILES = {"spatial.onnx": b"spatial", "temporal.onnx": b"temporal", "parity.npz":
 MOTION = "streams.temporal.input.motion"
 
 
+_RATE = {"share": 0.5, "low": 0.25, "high": 0.75, "moments": 200, "clips": 12}
+REACHED = {"right": _RATE, "wrong": _RATE, "other": _RATE}
+
+
 def manifest() -> dict[str, Any]:
     return {
-        "schema_version": 3,
+        "schema_version": 4,
         "name": "test",
         "classes": ["Diving", "Drumming"],
         "geometry": {"aspect": [4, 3], "size_hw": [224, 224], "interpolation": "area"},
@@ -48,9 +52,16 @@ def manifest() -> dict[str, Any]:
         "fusion": {
             "kind": "arithmetic",
             "temperature": 0.5,
+        },
+        "decision": {
+            "kind": "margin",
             "window_s": 1.0,
-            "threshold": 0.5,
+            "threshold": 4.5,
+            "hold": 0.6,
             "false_alarm_rate": 0.05,
+            "validation": REACHED,
+            "test": None,
+            "footage": {"videos": 3, "seconds": 90.5, "events": 0},
         },
         "parity": {"file": "parity.npz", "size_hw": [240, 320], "tolerance": 0.05},
         "accepted_loss": None,

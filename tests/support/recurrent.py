@@ -37,6 +37,6 @@ def recurrent_bundle(folder: Path, inputs: dict[str, Any]) -> tuple[Bundle, Recu
     streams = tuple(reversed(inputs))  # the order is that of the manifest, not of its streams
     folder.parent.mkdir(exist_ok=True)
     candidate = export_recurrent(RecurrentFile(made, origin(streams)), folder.parent)
-    spec = candidate.spec.model_copy(update={"temperature": 0.5, "false_alarm_rate": 0.05})
+    spec = candidate.spec.model_copy(update={"temperature": 0.5})
     written = (folder.parent / FILE).read_bytes()
-    return write_bundle(folder, inputs, spec, written), made
+    return write_bundle(folder, inputs, spec, written, window_s=0.0), made

@@ -11,13 +11,17 @@ Where nobody says which clips are for testing, every fourth group of each class 
 from __future__ import annotations
 
 import csv
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from edge.errors import DataError
+from edge.text import NO_CLASS
 from edge.video.find import fault_of, find_videos, left_out_line
 from train.data.clips import Clip, Split
+
+logger = logging.getLogger(__name__)
 
 _EVERY = 4
 
@@ -47,6 +51,22 @@ def load_folders(root: Path, split: int) -> Split:
         )
     train, test = _cut(clips)
     return Split(1, train, test, (), left_out)
+
+
+def footage_clips(folder: Path) -> list[Clip]:
+    """The videos in a folder that show none of the classes. Raises DataError if there are none."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give one with videos")
+    found = find_videos(folder)
+    if found.left_out:
+        logger.warning("%s", left_out_line(folder, found.left_out))
+    if not found.videos:
+        raise DataError(f"{folder}: has no video")
+    names = [path.relative_to(folder).as_posix() for path in found.videos]
+    return [
+        Clip(f"footage:{name}", path, NO_CLASS, name)
+        for name, path in zip(names, found.videos, strict=True)
+    ]
 
 
 def _lost(root: Path, clips: list[Clip], left_out: Mapping[Path, str]) -> list[Path]:

@@ -37,7 +37,6 @@ MIN_CLIPS = 100  # with fewer the kind is arithmetic, for chance would choose it
 FOLDS = 5
 TEMPERATURES = (0.02, 10.0)  # searched from, to
 _VARIANCE = OFFSET_DEVIATION**2
-_UNDECIDED = {"window_s": 0.0, "threshold": 0.0, "false_alarm_rate": 0.0}
 
 
 Kind = TypeVar("Kind", bound=str)
@@ -59,7 +58,7 @@ class Clips:
 
 @dataclass(frozen=True, slots=True)
 class FittedFusion:
-    """temperatures, weights: by stream. spec: its window, threshold and false-alarm rate are 0."""
+    """temperatures, weights: by stream."""
 
     temperatures: dict[str, float]
     weights: dict[str, float]
@@ -106,7 +105,7 @@ def fit_fusion(kind: MeanKind, clips: Clips) -> FittedFusion:
     means = {name: values.mean(axis=1) for name, values in terms.items()}
     weights = search_weights(means, clips.truth, minimum=MIN_SHARE / len(means))
     temperature = fit_temperature(_flat(weighted_mean(terms, weights)), truth)
-    spec = MeanScores.model_validate(_UNDECIDED | {"kind": kind, "temperature": temperature})
+    spec = MeanScores.model_validate({"kind": kind, "temperature": temperature})
     return FittedFusion(temperatures, weights, spec)
 
 
@@ -133,7 +132,7 @@ def _fit_logits(
         "temperature": round(1 / factor, 4),
         "offsets": [round(value / factor, 4) for value in offsets],
     }
-    return FittedFusion(temperatures, weights, MeanLogits.model_validate(_UNDECIDED | content))
+    return FittedFusion(temperatures, weights, MeanLogits.model_validate(content))
 
 
 def _regress(terms: Terms, truth: Truth) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -70,7 +70,7 @@ class Session:
         """Start a source. Raises SourceError if the rules name an action that is not in the
         bundle."""
         name, manifest = spec.name, self.manifest
-        tracker = EventTracker(name, manifest.classes, manifest.fusion.threshold, self.rules)
+        tracker = EventTracker(name, manifest.classes, manifest.decision, self.rules)
         context = self.device.open_context()
         recognizer = Recognizer(manifest, context, self.config, name, self.network)
         run = self.running[name] = SourceRun(source, recognizer, tracker, self.outputs)
@@ -266,7 +266,7 @@ def _reload(session: Session, cameras: CameraMultiplexer, options: RunOptions) -
     try:
         assert session.reload is not None
         new = session.reload()
-        new.rules.check(session.manifest.classes)
+        new.rules.check(session.manifest.classes, session.manifest.decision)
         new.config.check(session.manifest)
         if not new.live:
             raise SourceError(f"{new.sources[0].name} is a file; this run reads cameras")

@@ -54,7 +54,8 @@ class SourceRun:
         if label.decision is None:  # after a gap, as at the start
             events = self.tracker.clear()
         else:
-            events = self.tracker.push(label.frame.time_s, label.decision.scores)
+            decision = label.decision
+            events = self.tracker.push(label.frame.time_s, decision.open_set, decision.scores)
         for output in self.outputs:
             output.on_label(label)
         self._emit(events)
@@ -70,8 +71,7 @@ class SourceRun:
         """Apply other rules. An action that started under the old ones ends."""
         self._emit(self.tracker.clear())
         manifest = self.recognizer.manifest
-        threshold = manifest.fusion.threshold
-        self.tracker = EventTracker(self.name, manifest.classes, threshold, rules)
+        self.tracker = EventTracker(self.name, manifest.classes, manifest.decision, rules)
         self.recognizer.change(config)
 
     def end(self, device: str, summarise: bool) -> dict[str, Any] | None:

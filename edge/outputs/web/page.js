@@ -96,6 +96,9 @@ const show = all => {
   at("label").className = unknown ? "unknown" : "";
   at("score").textContent = s.score === null ? "" : `${Math.round(100 * s.score)} %` +
     (unknown && s.top.length ? `, best guess ${s.top[0][0]}` : "");
+  const open = s.open_set;
+  at("open-set").textContent = open === null ? "" : `open-set score ${open.score.toFixed(2)} of ` +
+    open.threshold.toFixed(2);
   streams(s.streams);
   const lost = s.source_state.state !== "running";
   at("camera").textContent = lost ? `${s.name} ${s.source_state.state}: ${s.source_state.reason}` : s.name;

@@ -19,7 +19,12 @@ from edge.decision.statistics import SourceStatistics
 from edge.outputs.base import Output, SourceInfo
 from edge.outputs.health import OutputState
 from edge.outputs.overlay import Picture
-from edge.outputs.records import event_record, output_record, state_record
+from edge.outputs.records import (
+    event_record,
+    open_set_record,
+    output_record,
+    state_record,
+)
 from edge.outputs.web.metrics import SourceMetrics
 from edge.sources.reconnect import SourceState
 
@@ -161,6 +166,7 @@ class LiveState(Output):
             "reason": label.reason if label is not None else "",
             "label": decision.label if decision is not None else None,
             "score": round(decision.score, 4) if decision is not None else None,
+            "open_set": open_set_record(decision),
             "top": top_scores(decision.scores, classes, _TOP) if decision is not None else [],
             "streams": {
                 name: top_scores(streams[name], classes, _TOP) if name in streams else []

@@ -138,7 +138,7 @@ def test_a_console_shows_each_text_in_one_line(text: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_command_escapes_what_a_bundle_says(tmp_path: Path, text: str) -> None:
-    content = set_key(manifest(), "fusion.threshold", text) | {text: 1}
+    content = set_key(manifest(), "decision.threshold", text) | {text: 1}
     code, errors = stderr_of("run", write(tmp_path / "b", content), "test://")
     assert code == 2
     assert errors.count(b"\n") == 1
@@ -168,9 +168,9 @@ def test_the_command_escapes_names_of_files_and_sources(tmp_path: Path, demo_bun
 
 NUMBERS = [
     "streams.spatial.temperature",
-    "fusion.threshold",
+    "decision.threshold",
     "streams.spatial.weight",
-    "fusion.window_s",
+    "decision.window_s",
     "parity.tolerance",
     f"{MOTION}.lambda",
     f"{MOTION}.theta",
@@ -200,7 +200,7 @@ def test_no_number_is_infinite_or_none(tmp_path: Path, key: str, literal: str) -
             10**300,
             "less than or equal to 200, not 1000",
         ),
-        ("fusion.window_s", 61.0, "less than or equal to 60, not 61.0"),
+        ("decision.window_s", 61.0, "less than or equal to 60, not 61.0"),
         ("streams.spatial.temperature", 1e-300, "greater than or equal to 0.001, not 1e-300"),
         ("streams.temporal.normalisation.std", [1e-30], "std (1e-30,)"),
         ("classes", [str(n) for n in range(10_001)], "10000 items"),

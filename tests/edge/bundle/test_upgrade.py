@@ -1,4 +1,4 @@
-"""Bundles and networks of schema 2 are read as schema 3 has them."""
+"""Bundles of schemas 2 and 3, and networks of schema 2, are read as the newest schema has them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,29 @@ FLOW = PRESETS["fast"].model_dump(by_alias=True)
 FLOW["algorithm"] = FLOW.pop("method")
 
 
-def schema_2() -> dict[str, Any]:
-    """The same as `manifest()`, as the version before wrote it."""
+OLD_DECISION = {
+    "kind": "confidence",
+    "window_s": 1.0,
+    "threshold": 0.98,
+    "hold": 1.0,
+    "false_alarm_rate": 0.05,
+    "validation": None,
+    "test": None,
+    "footage": None,
+}
+
+
+def schema_3() -> dict[str, Any]:
+    """The same as `manifest()`, but with a decision by the confidence that is shown."""
     content = manifest()
+    del content["decision"]
+    content["fusion"] |= {"window_s": 1.0, "threshold": 0.98, "false_alarm_rate": 0.05}
+    return content | {"schema_version": 3}
+
+
+def schema_2() -> dict[str, Any]:
+    """The same, as the version before wrote it."""
+    content = schema_3()
     spatial, temporal = (content["streams"][name] for name in ("spatial", "temporal"))
     del content["streams"], spatial["input"], temporal["input"], content["parity"]["size_hw"]
     weights = {"spatial_weight": spatial.pop("weight"), "temporal_weight": temporal.pop("weight")}
@@ -37,9 +57,20 @@ def schema_2() -> dict[str, Any]:
     }
 
 
+def test_a_manifest_of_schema_3_decides_as_it_did(tmp_path: Path) -> None:
+    bundle = load_bundle(write(tmp_path / "b", schema_3()))
+    found = json.loads(bundle.manifest.model_dump_json(by_alias=True))
+    assert found == manifest() | {"decision": OLD_DECISION}
+    assert bundle.schema == 3
+    with pytest.raises(BundleError, match=r"of schema 3 and lacks a part \('threshold'\)"):
+        load_bundle(write(tmp_path / "c", set_key(schema_3(), "fusion.threshold", None)))
+    with pytest.raises(BundleError, match="surprise"):
+        load_bundle(write(tmp_path / "d", set_key(schema_3(), "fusion.surprise", 1)))
+
+
 def test_a_manifest_of_schema_2_is_upgraded_in_memory(tmp_path: Path) -> None:
     found = load_bundle(write(tmp_path / "b", schema_2())).manifest
-    expected = manifest()
+    expected = manifest() | {"decision": OLD_DECISION}
     expected["parity"]["size_hw"] = expected["geometry"]["size_hw"]
     assert json.loads(found.model_dump_json(by_alias=True)) == expected
     assert isinstance(found.streams["spatial"].input, RGBInput)
@@ -47,12 +78,12 @@ def test_a_manifest_of_schema_2_is_upgraded_in_memory(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "b" / "bundle.json").read_text())["schema_version"] == 2
 
 
-def test_what_is_written_is_schema_3_and_reads_the_same(tmp_path: Path) -> None:
+def test_what_is_written_has_the_newest_schema_and_reads_the_same(tmp_path: Path) -> None:
     folder = write(tmp_path / "b", schema_2())
     before = load_bundle(folder).manifest
     write_manifest(folder, before)
     assert load_bundle(folder).manifest == before
-    assert json.loads((folder / "bundle.json").read_text())["schema_version"] == 3
+    assert json.loads((folder / "bundle.json").read_text())["schema_version"] == 4
 
 
 @pytest.mark.parametrize(
@@ -61,6 +92,7 @@ def test_what_is_written_is_schema_3_and_reads_the_same(tmp_path: Path) -> None:
         ("flow", None, "lacks a part ('flow')"),
         ("temporal.stack", None, "lacks a part ('stack')"),
         ("fusion.spatial_weight", None, "lacks a part ('spatial_weight')"),
+        ("fusion.window_s", None, "lacks a part ('window_s')"),
         ("spatial", "x", "lacks a part"),
         ("temporal.layout", "interleaved", "layout"),
         ("flow.scales", 99, "scales"),

@@ -104,7 +104,7 @@ def test_the_command_line_takes_precedence(tmp_path: Path, demo_bundle: Path) ->
         ("web = 'x'", "web: x: give a port"),
         ("mqtt = 'http://host'", "mqtt: not a broker's address"),
         ("webhook = 'ftp://host'", "webhook: give an address"),
-        ("[threshold]\nDiving = 2", "threshold: Diving=2: give ACTION=SCORE"),
+        ("[threshold]\nDiving = -2", "threshold: Diving=-2: give ACTION=SCORE"),
         ("device = 'gpu'", "device: 'gpu' is not one of"),
         ("[sources]\nyard = 'nowhere.mp4'", "source: nowhere.mp4: No such file"),
     ],

@@ -14,10 +14,8 @@ from edge.bundle.manifest import FusionSpec, Manifest, load_bundle
 from edge.decision.fuser import open_fuser
 from edge.decision.fusion import (
     KINDS,
-    UNKNOWN,
     ScoreWindow,
     apply_temperature,
-    decide,
     fuse,
     softmax,
     top_scores,
@@ -175,12 +173,9 @@ def test_a_run_uses_the_kind_of_the_manifest(kind: str) -> None:
     np.testing.assert_array_equal(scores.fused, expected)
 
 
-def test_a_score_below_the_threshold_is_unknown_and_keeps_its_score() -> None:
+def test_the_best_classes_are_named_with_their_scores() -> None:
     scores = np.array([0.2, 0.5, 0.3], np.float32)
-    sure, unsure = decide(scores, CLASSES, 0.5), decide(scores, CLASSES, 0.51)
-    assert (sure.label, sure.score) == ("Drumming", 0.5)
-    assert (unsure.label, unsure.score) == (UNKNOWN, 0.5)
-    assert [name for name, _ in top_scores(unsure.scores, CLASSES, 2)] == ["Drumming", "Surfing"]
+    assert [name for name, _ in top_scores(scores, CLASSES, 2)] == ["Drumming", "Surfing"]
 
 
 def test_the_window_is_the_mean_of_the_last_second_and_no_more() -> None:

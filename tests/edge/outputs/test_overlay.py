@@ -10,12 +10,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.outputs.overlay import OverlayView, bgr_picture, draw_overlay, flow_picture, picture_size
+from edge.outputs.overlay import (
+    OpenSet,
+    OverlayView,
+    bgr_picture,
+    draw_overlay,
+    flow_picture,
+    picture_size,
+)
 from edge.video.frames import Frame, Matrix, Normalisation, rgb_tensor
 
 SPATIAL_BGR = (40, 160, 255)
 TEMPORAL_BGR = (255, 180, 70)
-STREAMS = {"spatial": ("Archery", 0.93), "temporal": ("TaiChi", 0.41)}
+STREAMS = {
+    "spatial": [("Archery", 0.93), ("Shotput", 0.04), ("TaiChi", 0.02)],
+    "temporal": [("TaiChi", 0.41), ("Archery", 0.39), ("Shotput", 0.11)],
+}
+NONE: dict[str, list[tuple[str, float]]] = {"spatial": [], "temporal": []}
 VIEW = OverlayView("running", "Archery", 0.87, STREAMS)
 
 
@@ -37,12 +48,13 @@ def widest_run(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
 @pytest.mark.parametrize("size_hw", [(240, 320), (480, 640), (720, 1280), (640, 360)])
 def test_bars_follow_the_scores(size_hw: tuple[int, int]) -> None:
     whole = widest_run(
-        drawn(replace(VIEW, streams=STREAMS | {"spatial": ("a", 1.0)}), size_hw), SPATIAL_BGR
+        drawn(replace(VIEW, streams=STREAMS | {"spatial": [("a", 1.0)]}), size_hw), SPATIAL_BGR
     )
     assert whole > size_hw[1] * 0.25
     for score in (0.1, 0.5, 0.93):
         picture = drawn(
-            replace(VIEW, streams={"spatial": ("a", score), "temporal": ("a", 1 - score)}), size_hw
+            replace(VIEW, streams={"spatial": [("a", score)], "temporal": [("a", 1 - score)]}),
+            size_hw,
         )
         assert widest_run(picture, SPATIAL_BGR) == pytest.approx(score * whole, abs=4)
         assert widest_run(picture, TEMPORAL_BGR) == pytest.approx((1 - score) * whole, abs=4)
@@ -50,21 +62,21 @@ def test_bars_follow_the_scores(size_hw: tuple[int, int]) -> None:
 
 def test_only_the_edges_are_drawn_on() -> None:
     picture = drawn(replace(VIEW, flow=np.ones((2, 60, 80), np.float32), status="25.0 fps"))
-    assert (picture[140:360] == 120).all()
+    assert (picture[140:340] == 120).all()
     assert (picture[:140, 200:440] == 120).all()
-    assert (picture[380:] == 120).all(axis=2).mean() < 0.01
+    assert (picture[345:] == 120).all(axis=2).mean() < 0.01
 
 
 def decision_colours(view: OverlayView) -> np.ndarray:
     """The mean colour of the brightest pixels of the decision's line."""
-    line = drawn(view)[380:415, 30:400].reshape(-1, 3)
+    line = drawn(view)[348:382, 30:400].reshape(-1, 3)
     return line[np.argsort(line.sum(axis=1))[-50:]].mean(axis=0)
 
 
 def test_states_look_different() -> None:
     running = decision_colours(VIEW)
     unknown = decision_colours(replace(VIEW, label=None))
-    warming = decision_colours(OverlayView("warming up", streams=dict.fromkeys(STREAMS)))
+    warming = decision_colours(OverlayView("warming up", streams=NONE))
     assert running.min() > 235  # white
     assert np.ptp(unknown) < 3  # grey, well below white
     assert unknown.max() < 200
@@ -72,17 +84,32 @@ def test_states_look_different() -> None:
 
 
 def test_why_there_is_no_label_is_shown() -> None:
-    warming = OverlayView("warming up", streams=dict.fromkeys(STREAMS))
-    row = np.s_[380:415, 200:]
+    warming = OverlayView("warming up", streams=NONE)
+    row = np.s_[348:382, 200:]
     assert (drawn(replace(warming, reason="it gives 3 frames"))[row] != drawn(warming)[row]).any()
 
 
 def test_unknown_shows_no_score() -> None:
     """The fused score's place, at the right of the decision, stays empty."""
-    place = np.s_[380:412, 540:]
-    empty = drawn(OverlayView("warming up", streams=dict.fromkeys(STREAMS)))[place]
+    place = np.s_[348:380, 540:]
+    empty = drawn(OverlayView("warming up", streams=NONE))[place]
     np.testing.assert_array_equal(drawn(replace(VIEW, label=None))[place], empty)
     assert (drawn(VIEW)[place] != empty).any()
+
+
+def test_the_bar_of_the_open_set_score_turns_green_at_the_threshold() -> None:
+    green = (100, 210, 90)  # BGR
+    none, below, short, long = (
+        (drawn(replace(VIEW, open_set=shown)) == green).all(axis=2).sum()
+        for shown in (None, OpenSet(0.99, 1.0), OpenSet(1.0, 1.0), OpenSet(1.4, 1.0))
+    )
+    assert none == below < short < long  # the dot of the state is green, too
+
+
+def test_the_next_classes_are_under_the_best() -> None:
+    row = np.s_[422:436, 300:]  # of the spatial stream
+    best = {name: rows[:1] for name, rows in STREAMS.items()}
+    assert (drawn(VIEW)[row] != drawn(replace(VIEW, streams=best))[row]).any()
 
 
 @settings(max_examples=60)
@@ -97,17 +124,21 @@ def test_any_label_fits_any_picture(
     label: str | None, score: float, height: int, width: int, flow_size: tuple[int, int] | None
 ) -> None:
     flow = None if flow_size is None else np.zeros((2, *flow_size), np.float32)
-    streams = None if label is None else (label, score)
-    view = OverlayView("running", label, score, dict.fromkeys(STREAMS, streams), flow, label or "")
+    streams = [] if label is None else [(label, score)] * 3
+    open_set = None if label is None else OpenSet(9 * score, score)
+    view = OverlayView(
+        "running", label, score, dict.fromkeys(STREAMS, streams), open_set, flow, label or ""
+    )
     assert drawn(view, (height, width)).shape == (height, width, 3)
 
 
 def test_a_long_label_leaves_the_score_alone() -> None:
-    place = np.s_[420:450, 595:640]  # the spatial score
+    place = np.s_[402:424, 595:640]  # the spatial score
     short = drawn(VIEW)[place]
     long = drawn(
         replace(
-            VIEW, streams=STREAMS | {"spatial": ("HandstandPushups on a very long beam " * 3, 0.93)}
+            VIEW,
+            streams=STREAMS | {"spatial": [("HandstandPushups on a very long beam " * 3, 0.93)]},
         )
     )[place]
     np.testing.assert_array_equal(short, long)

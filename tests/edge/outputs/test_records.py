@@ -11,21 +11,19 @@ def summary(**changes: Any) -> dict[str, Any]:
     counts = {"frames": 40, "expected_frames": None, "dropped": 0, "damaged": 0, "skipped": 0}
     counts |= {"gaps": 0, "standby": 0, "no_label": None}
     label = {"label": "Diving", "score": 0.9, "top": [("Diving", 0.9), ("Swing", 0.1)]}
+    label |= {"moments": {"Diving": 0.93, "unknown": 0.07}}
     return counts | label | {"fps": 25.0, "device": "cpu"} | changes
 
 
 def test_the_summary_of_a_clip_and_of_a_camera() -> None:
     clip = summary_lines(summary(expected_frames=40), live=False)
     assert clip == [
-        "whole clip: Diving (0.90)",
+        "whole clip: Diving (moments: Diving 93%, unknown 7%)",
         "40 frames of 40, 0 dropped, 25.0 frames a second on cpu",
     ]
-    assert summary_lines(summary(), live=True)[0] == "mean of all labels: Diving (0.90)"
-    guess = summary(label="unknown", score=0.3)
-    assert (
-        summary_lines(guess, live=True)[0]
-        == "mean of all labels: unknown (0.30, best guess Diving)"
-    )
+    many = {"unknown": 0.6, "Diving": 0.2, "Swing": 0.15, "Surfing": 0.05}
+    whole = summary_lines(summary(label="unknown", moments=many), live=True)[0]
+    assert whole == "whole run: unknown (moments: unknown 60%, Diving 20%, Swing 15%)"
 
 
 def test_one_is_not_a_plural() -> None:

@@ -21,7 +21,7 @@ from train.data.cache import CachedClip, ClipCache, Unusable
 from train.data.clips import Clip
 from train.data.dataset import open_dataset
 from train.data.decode import read_frames
-from train.data.folders import load_csv
+from train.data.folders import footage_clips, load_csv
 from train.data.splits import folds
 
 GEOMETRY = Geometry(aspect=(4, 3), size_hw=(64, 64), interpolation="area")
@@ -231,3 +231,17 @@ def test_folds_test_every_clip_once_and_never_share_a_group(count: int, groups: 
         assert not {(c.label, c.group) for c in train} & {(c.label, c.group) for c in test}
         sizes = [sum(c.label == label for c in test) for label in "AB"]
         assert sizes[0] == sizes[1]
+
+
+def test_footage_is_every_video_of_a_folder_and_belongs_to_no_class(tmp_path: Path) -> None:
+    touch(tmp_path, "street/1.mp4", "2.mp4", "notes.txt")
+    clips = footage_clips(tmp_path)
+    assert [(clip.name, clip.label, clip.group) for clip in clips] == [
+        ("footage:2.mp4", "unknown", "2.mp4"),
+        ("footage:street/1.mp4", "unknown", "street/1.mp4"),
+    ]
+    with pytest.raises(DataError, match="none: no such folder; give one with videos"):
+        footage_clips(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty: has no video"):
+        footage_clips(tmp_path / "empty")

@@ -1,0 +1,149 @@
+"""Fits the threshold of `unknown` on every frame of the live chain, and measures what it reaches.
+
+A label depends on the frames before it, so clips are replayed as a run sees them: the window, the
+hold of a label that is shown, and the rules of events are those of edge/decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta
+
+from edge.bundle.manifest import DecisionSpec, Footage, Rate, Reached
+from edge.decision.events import EventRules, EventTracker
+from edge.decision.fusion import Scores, ScoreWindow
+from edge.decision.open_set import next_shown, open_set_scores, raw_scores, summed, threshold_of
+from export.measure import Moments
+
+INTERVAL = 0.95  # of what is reported beside a rate
+_DIGITS = 4  # of a threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A clip as a run sees it. times_s: of each moment, (frames,). evidence: means over the window,
+    (frames, C). gaps: moments before which all is forgotten. truth: the index of its class; None
+    if it shows none of them."""
+
+    times_s: NDArray[np.float64]
+    evidence: Scores
+    gaps: frozenset[int]
+    truth: int | None
+
+
+def replays(moments: Moments, window_s: float) -> list[Replay]:
+    """The clips of `moments`, with the evidence for a margin."""
+    found = []
+    for number, clip in enumerate(moments.clips):
+        frames, window = clip.usable(moments.history), ScoreWindow(window_s)
+        logits = {stream: values[number] for stream, values in moments.logits.items()}
+        gaps = frozenset(i for i in range(1, len(frames)) if frames[i] != frames[i - 1] + 1)
+        rows = []
+        for place, values in enumerate(summed(logits)):
+            if place in gaps:
+                window.clear()
+            rows.append(window.push(clip.times_s[frames[place]], values))
+        times_s = np.array([clip.times_s[frame] for frame in frames])
+        label, classes = clip.clip.label, moments.classes
+        truth = classes.index(label) if label in classes else None
+        found.append(Replay(times_s, np.stack(rows), gaps, truth))
+    return found
+
+
+def shown(clip: Replay, spec: DecisionSpec) -> NDArray[np.int64]:
+    """The class whose label each moment shows, or -1, (frames,)."""
+    current: int | None = None
+    rows = []
+    for place, scores in enumerate(open_set_scores(spec, clip.evidence)):
+        if place in clip.gaps:
+            current = None
+        current = next_shown(current, scores, threshold_of(spec), spec.hold)
+        rows.append(-1 if current is None else current)
+    return np.array(rows, np.int64)
+
+
+def events(clip: Replay, spec: DecisionSpec, classes: tuple[str, ...]) -> int:
+    """How many actions a run would report, by the usual rules."""
+    tracker = EventTracker("", classes, spec, EventRules())
+    count = 0
+    for place, scores in enumerate(open_set_scores(spec, clip.evidence)):
+        if place in clip.gaps:
+            tracker.clear()
+        found = tracker.push(float(clip.times_s[place]), scores, scores)
+        count += sum(event.kind == "start" for event in found)
+    return count
+
+
+def choose_threshold(
+    spec: DecisionSpec,
+    others: Sequence[Replay],
+    footage: Sequence[Replay],
+    classes: tuple[str, ...],
+) -> float:
+    """The lowest threshold of `spec` at which at most its `false_alarm_rate` of the moments of
+    other actions show a label, and nothing is reported in the footage.
+
+    Scores are not bounded, so there always is one; `reached` says what it costs.
+    """
+
+    def holds(threshold: float) -> bool:
+        tried = spec.model_copy(update={"threshold": threshold})
+        if others and _share([shown(c, tried) >= 0 for c in others]) > spec.false_alarm_rate:
+            return False
+        return not any(events(clip, tried, classes) for clip in footage)
+
+    clips = [*others, *footage]
+    scores = np.concatenate([raw_scores(spec.kind, clip.evidence).max(axis=1) for clip in clips])
+    candidates = sorted({_above(float(score)) for score in scores})
+    low, high = 0, len(candidates) - 1  # the highest is above all scores
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(candidates[middle]) else (middle + 1, high)
+    return candidates[low]
+
+
+def _above(score: float) -> float:
+    """The next number above `score` that has _DIGITS digits."""
+    step = 10.0 ** (np.floor(np.log10(max(score, 1e-3))) + 1 - _DIGITS)
+    return float(f"{(np.floor(score / step) + 1) * step:.{_DIGITS}g}")
+
+
+def reached(own: Sequence[Replay], others: Sequence[Replay], spec: DecisionSpec) -> Reached:
+    """What a decision does on clips of the classes, and on others."""
+    labels = [(clip.truth, shown(clip, spec)) for clip in own]
+    return Reached(
+        right=rate([found == truth for truth, found in labels]),
+        wrong=rate([(found >= 0) & (found != truth) for truth, found in labels]),
+        other=rate([shown(clip, spec) >= 0 for clip in others]),
+    )
+
+
+def count_events(clips: Sequence[Replay], spec: DecisionSpec, classes: tuple[str, ...]) -> Footage:
+    """What a decision reports in video that shows none of the classes."""
+    seconds = sum(float(clip.times_s[-1] - clip.times_s[0]) for clip in clips)
+    found = sum(events(clip, spec, classes) for clip in clips)
+    return Footage(videos=len(clips), seconds=round(seconds, 1), events=found)
+
+
+def rate(hits: Sequence[NDArray[np.bool_]]) -> Rate:
+    """The share of moments that are hits. hits: of each clip, (frames,).
+
+    Moments of a clip are alike, so the interval is that of as many observations as there are clips
+    (Clopper and Pearson, 1934), which is wider than if all moments were counted. No clip: 0 to 1.
+    """
+    clips, share = len(hits), _share(hits) if hits else 0.0
+    tail, count = (1 - INTERVAL) / 2, share * clips
+    low = float(beta.ppf(tail, count, clips - count + 1)) if count > 0 else 0.0
+    high = float(beta.ppf(1 - tail, count + 1, clips - count)) if count < clips else 1.0
+    moments = sum(len(each) for each in hits)
+    return Rate(
+        share=round(share, 4), low=round(low, 4), high=round(high, 4), moments=moments, clips=clips
+    )
+
+
+def _share(hits: Sequence[NDArray[np.bool_]]) -> float:
+    return float(np.concatenate(hits).mean())

@@ -1,0 +1,118 @@
+"""The threshold of `unknown`, and the rates that it reaches, on clips as a run sees them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.bundle.manifest import DecisionSpec
+from edge.decision.decide import UNKNOWN, DecisionWindow
+from export.measure import Moments
+from export.threshold import (
+    Replay,
+    choose_threshold,
+    count_events,
+    events,
+    rate,
+    reached,
+    replays,
+    shown,
+)
+from tests.support.cached import cached_clip
+
+CLASSES = ("Diving", "Drumming", "Surfing")
+SPEC = DecisionSpec(
+    kind="margin",
+    window_s=1.0,
+    threshold=3.0,
+    hold=0.6,
+    false_alarm_rate=0.1,
+    validation=None,
+    test=None,
+    footage=None,
+)
+
+
+def clip(*margins: float, truth: int | None = None, gaps: frozenset[int] = frozenset()) -> Replay:
+    """A clip of ten frames a second, with these margins of Diving."""
+    means = np.array([[margin, 0, 0] for margin in margins], np.float32)
+    return Replay(np.arange(len(margins)) / 10, means, gaps, truth)
+
+
+def test_a_replay_decides_as_a_run_does() -> None:
+    rng = np.random.default_rng(3)
+    cached = cached_clip(label="Drumming", frames=70, gaps=(40,))
+    count = len(cached.usable(10))
+    logits = {name: [rng.normal(0, 3, (count, 3)).astype(np.float32)] for name in ("a", "b")}
+    (found,) = replays(Moments([cached], CLASSES, 10, logits), SPEC.window_s)
+    assert (found.truth, found.gaps) == (1, {30})
+    window, labels, before = DecisionWindow(SPEC, CLASSES), [], None
+    for place, frame in enumerate(cached.usable(10)):
+        if before is not None and frame != before + 1:
+            window.clear()
+        of_frame = {name: rows[0][place] for name, rows in logits.items()}
+        fused = np.full(3, 1 / 3, np.float32)
+        labels.append(window.push(cached.times_s[frame], of_frame, fused).label)
+        before = frame
+    expected = [UNKNOWN if index < 0 else CLASSES[index] for index in shown(found, SPEC)]
+    assert labels == expected
+    assert len(set(labels)) > 1
+
+
+def test_a_label_is_held_and_a_gap_ends_it() -> None:
+    margins = (2.9, 3.1, 1.9, 1.7, 1.9, 3.1, 1.9)
+    assert shown(clip(*margins), SPEC).tolist() == [-1, 0, 0, -1, -1, 0, 0]
+    cut = clip(*margins, gaps=frozenset({2}))
+    assert shown(cut, SPEC).tolist() == [-1, 0, -1, -1, -1, 0, 0]
+
+
+@given(st.lists(st.lists(st.floats(0, 1e4), min_size=1, max_size=20), min_size=1, max_size=6))
+def test_the_threshold_keeps_the_rate_that_was_asked_for(clips: list[list[float]]) -> None:
+    """However high the scores are: the threshold has no bound."""
+    others = [clip(*margins) for margins in clips]
+    threshold = choose_threshold(SPEC, others, [], CLASSES)
+    fitted = SPEC.model_copy(update={"threshold": threshold})
+    labelled = np.concatenate([shown(each, fitted) >= 0 for each in others])
+    assert labelled.mean() <= SPEC.false_alarm_rate
+
+
+def test_the_threshold_is_the_lowest_that_does() -> None:
+    others = [clip(*([0.0] * 9), 7.0), clip(*([0.0] * 9), 5.0)]
+    assert choose_threshold(SPEC, others, [], CLASSES) == pytest.approx(1e-6)
+    strict = SPEC.model_copy(update={"false_alarm_rate": 0.05})
+    assert choose_threshold(strict, others, [], CLASSES) == pytest.approx(5.001)
+    none = SPEC.model_copy(update={"false_alarm_rate": 0.0})
+    assert choose_threshold(none, others, [], CLASSES) == pytest.approx(7.001)
+
+
+def test_nothing_is_reported_in_footage_at_the_threshold() -> None:
+    """An action has to hold for 0.3 s: a shorter peak does not count."""
+    footage = [clip(1, 1, 6, 6, 1, 1, 1), clip(1, 4, 4, 4, 4, 4, 1)]
+    threshold = choose_threshold(SPEC, [], footage, CLASSES)
+    assert threshold == pytest.approx(4.001)
+    fitted = SPEC.model_copy(update={"threshold": threshold})
+    assert count_events(footage, fitted, CLASSES).model_dump() == {
+        "videos": 2,
+        "seconds": 1.2,
+        "events": 0,
+    }
+    lower = SPEC.model_copy(update={"threshold": 3.9})
+    assert [events(each, lower, CLASSES) for each in footage] == [0, 1]
+
+
+def test_rates_are_of_moments_and_their_interval_is_of_clips() -> None:
+    found = rate([np.array([True] * 3 + [False] * 7), np.array([False] * 30)])
+    assert (found.share, found.moments, found.clips) == (0.075, 40, 2)
+    none = rate([np.zeros(100, bool)] * 8)
+    assert (none.share, none.low) == (0.0, 0.0)
+    assert none.high == pytest.approx(1 - 0.025 ** (1 / 8), abs=1e-4)  # 8 of 8 without a label
+    assert rate([np.ones(5, bool)] * 3).high == 1.0
+    assert rate([]).model_dump() == {"share": 0, "low": 0, "high": 1, "moments": 0, "clips": 0}
+
+
+def test_what_is_reached_tells_right_from_wrong() -> None:
+    own = [clip(4, 4, 1, 1, truth=0), clip(4, 1, 1, 1, truth=2)]
+    found = reached(own, [clip(1, 1, 1, 4)], SPEC)
+    assert (found.right.share, found.wrong.share, found.other.share) == (0.25, 0.125, 0.25)

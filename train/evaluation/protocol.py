@@ -98,6 +98,14 @@ def sample_logits(
     return _rows(clip, spec, network, protocol)
 
 
+def clip_features(
+    clip: CachedClip, spec: NetworkSpec, network: nn.Module, protocol: Protocol
+) -> NDArray[np.float32]:
+    """The inputs of a network's classifier for each snippet of a clip, averaged over the crops:
+    (samples, F)."""
+    return _rows(clip, spec, torch_network(_PooledFeatures(network)), protocol)
+
+
 def mean_scores(
     clips: list[CachedClip], spec: NetworkSpec, network: Network, samples: int, history: int
 ) -> Scores:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,9 @@ from train.streams import FUSED
 
 SAMPLES = 19  # evenly spaced snippets per clip
 PRECISIONS = ("fp32", "int8")
+# by stream and name of a clip: what the logits (SAMPLES, C) of a network that was trained without
+# the clip have more than those of the network itself
+LeftOutChanges = Mapping[tuple[str, str], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -49,25 +54,36 @@ class SnippetScores:
         return self.by_network[stream, precision].mean(axis=1)
 
 
+def snippet_protocol(specs: Iterable[NetworkSpec]) -> Protocol:
+    """The snippets that networks are measured on together."""
+    return Protocol(SAMPLES, 1, max(spec.input.history for spec in specs))
+
+
 def score_snippets(
     clips: list[CachedClip],
     specs: dict[str, NetworkSpec],
     networks: dict[tuple[str, str], Network],
+    left_out: LeftOutChanges = MappingProxyType({}),
 ) -> SnippetScores:
     """The scores of all networks on the same snippets, without "fused".
 
-    specs: by stream. networks: by stream and precision; they give logits.
+    specs: by stream. networks: by stream and precision; they give logits. left_out: of clips that
+    the networks were trained on; their scores become those of networks that were not.
     """
-    history = max(spec.input.history for spec in specs.values())
-    protocol = Protocol(SAMPLES, 1, history)
+    protocol = snippet_protocol(specs.values())
     logits = {
         (stream, precision): np.stack(
-            [sample_logits(clip, specs[stream], network, protocol) for clip in clips]
+            [
+                sample_logits(clip, specs[stream], network, protocol)
+                + left_out.get((stream, clip.clip.name), 0)
+                for clip in clips
+            ]
         )
         for (stream, precision), network in networks.items()
     }
     scores = {key: softmax(values, 1.0) for key, values in logits.items()}
-    return SnippetScores(clips, next(iter(specs.values())).classes, history, logits, scores)
+    classes = next(iter(specs.values())).classes
+    return SnippetScores(clips, classes, protocol.history, logits, scores)
 
 
 def accuracy_report(scores: SnippetScores) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -49,7 +49,7 @@ from export.decision import (
 )
 from export.gate import too_much_lost
 from export.graph import export_graph
-from export.measure import SnippetScores, accuracy_report, score_snippets
+from export.measure import LeftOutChanges, SnippetScores, accuracy_report, score_snippets
 from export.parity import make_parity
 from export.recurrent import FILE as FUSION_FILE
 from export.recurrent import RecurrentCandidate, RecurrentFile, export_recurrent
@@ -77,7 +77,8 @@ class ExportData:
 
     graphs: folder that the FP32 ONNX files are written to. cache: of all these clips.
     *_negatives: clips of other actions. parity_video: a video that may be published. recurrent: a
-    fusion that is taken if it is better than every mean on validation clips.
+    fusion that is taken if it is better than every mean on validation clips. left_out: for networks
+    that were trained on these clips, too; see `score_snippets`.
     """
 
     training: tuple[Clip, ...]
@@ -89,6 +90,7 @@ class ExportData:
     test_negatives: list[CachedClip]
     parity_video: Path
     recurrent: RecurrentFile | None
+    left_out: LeftOutChanges = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,16 +220,16 @@ def _measure(
     recurrent: RecurrentCandidate | None,
 ) -> _Measured:
     logger.info("scores of the validation clips, FP32 and INT8")
-    positives = score_snippets(data.validation, specs, networks)
-    negatives = score_snippets(data.validation_negatives, specs, networks)
+    positives = score_snippets(data.validation, specs, networks, data.left_out)
+    negatives = score_snippets(data.validation_negatives, specs, networks, data.left_out)
     decision = fit_decision(positives, negatives, options.false_alarms, recurrent)
     validation = _accuracy(positives, negatives, decision)
     loss = too_much_lost(validation, positives.streams)
     if loss is not None and not options.accept_loss:
         return _Measured(decision, validation, {}, loss, {})
     logger.info("scores of the test clips")
-    positives = score_snippets(data.test, specs, networks)
-    negatives = score_snippets(data.test_negatives, specs, networks)
+    positives = score_snippets(data.test, specs, networks, data.left_out)
+    negatives = score_snippets(data.test_negatives, specs, networks, data.left_out)
     return _Measured(
         decision,
         validation,

@@ -1,0 +1,177 @@
+"""`twostream actions train`: takes of own actions to a bundle. Imports torch only once it runs.
+
+The networks are ImageNet's with classifiers for these actions (recipe few-takes). They are trained
+on all takes. What judges them, and what the decision is fitted on, are networks of the same kind
+that were trained without the take in question.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge.commands.record import BACKGROUND
+from edge.errors import DataError
+from train.commands.arguments import Changes, Classes, class_list
+from train.streams import FUSED, STREAMS
+
+if TYPE_CHECKING:
+    from edge.bundle.network import NetworkSpec
+    from export.package import ExportData, Exported
+    from export.takes import Estimate
+    from train.data.clips import Split
+    from train.training.leave_one_out import LeftOut
+
+logger = logging.getLogger(__name__)
+
+RECIPE = "few-takes"
+CALIBRATION_CLIPS = 24
+FALSE_ALARMS = 0.01
+
+
+def actions_train_command(
+    clips: Annotated[
+        Path, typer.Argument(help=f"Takes: a folder for each action, and one named {BACKGROUND}.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Bundle folder to write.")],
+    classes: Classes = "",
+    changes: Changes = None,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Write the bundle even if INT8 loses accuracy.")
+    ] = False,
+    work: Annotated[
+        Path, typer.Option(help="Folder of checkpoints, FP32 ONNX files, and cached frames.")
+    ] = Path("work/actions"),
+) -> None:
+    """Make a bundle of your own actions: train, judge by leave-one-take-out, quantise, export.
+
+    Without --classes all folders are actions but the background; with it, what is in all others is
+    none. It takes some minutes on two cores, and needs no GPU.
+    """
+    from export.package import check_target
+    from export.takes import check_better_than_chance, check_takes, estimate
+    from train.data.dataset import open_dataset
+
+    began_s = time.monotonic()
+    check_target(out)
+    dataset = open_dataset(clips, 1)
+    everything = (*dataset.train, *dataset.test)
+    names = class_list(classes, {clip.label for clip in everything} - _none_of_them(classes))
+    check_takes(clips, dataset, names)
+    work /= out.resolve().name
+    left_out = {s: _train(s, dataset, names, tuple(changes or ()), work) for s in STREAMS}
+    logits = {stream: one.logits for stream, one in left_out.items()}
+    estimates = estimate(logits, [c for c in everything if c.name in logits["spatial"]], names)
+    check_better_than_chance(estimates, names)
+    result = _export(dataset, left_out, estimates, out, work, accept_loss)
+    _log_results(result, estimates, time.monotonic() - began_s)
+
+
+def _none_of_them(classes: str) -> set[str]:
+    return set() if classes else {BACKGROUND}
+
+
+def _train(
+    stream: str, dataset: Split, names: tuple[str, ...], changes: tuple[str, ...], work: Path
+) -> LeftOut:
+    from edge.motion.spec import PRESETS
+    from export.measure import SAMPLES
+    from train.evaluation.protocol import Protocol
+    from train.recipe import load_recipe
+    from train.training.job import Job, JobOptions, run_leave_one_out
+
+    recipe = load_recipe(RECIPE, stream, changes)
+    if recipe.optimiser.kind != "lbfgs":
+        raise DataError("--set optimiser.kind: `actions train` trains classifiers alone, by lbfgs")
+    clips = [*dataset.train, *dataset.test]
+    job = Job(stream, names, dataset.number, clips, [], recipe, PRESETS["fast"])
+    logger.info("%s: a classifier, and one without each take", stream)
+    options = JobOptions(work, "auto", None, 0.0, 1, work / "cache")
+    return run_leave_one_out(job, options, Protocol(SAMPLES, 1, recipe.sampling.stack))
+
+
+def _export(
+    dataset: Split,
+    left_out: dict[str, LeftOut],
+    estimates: dict[str, Estimate],
+    out: Path,
+    work: Path,
+    accept_loss: bool,
+) -> Exported:
+    from export.package import ExportOptions, load_networks, write_bundle
+    from export.page import write_page
+
+    files = {stream: one.checkpoint for stream, one in left_out.items()}
+    networks = load_networks(files)
+    specs = [spec for _, spec in networks.values()]
+    data = _export_data(dataset, specs, left_out, work)
+    options = ExportOptions(CALIBRATION_CLIPS, 1, "auto", FALSE_ALARMS, accept_loss)
+    judged = {name: each.to_json() for name, each in estimates.items()}
+    result = write_bundle(networks, data, out, options, {"leave_one_take_out": judged})
+    write_page(result, data.test, files, f"twostream {shlex.join(sys.argv[1:])}")
+    return result
+
+
+def _export_data(
+    dataset: Split, specs: list[NetworkSpec], left_out: dict[str, LeftOut], work: Path
+) -> ExportData:
+    """The decision is fitted on two thirds of the takes, and reported on the others."""
+    from export.package import ExportData
+    from export.takes import share_out
+    from train.data.cache import fill_cache, open_cache
+
+    store = open_cache(work / "cache", *specs)
+    clips = (*dataset.train, *dataset.test)
+    cached = fill_cache(store, list(clips), max(spec.input.history for spec in specs))
+    parts = share_out(cached, specs[0].classes)
+    own = [[clip for clip in part if clip.clip.label in specs[0].classes] for part in parts]
+    others = [[clip for clip in part if clip.clip.label not in specs[0].classes] for part in parts]
+    changes = {
+        (stream, name): change
+        for stream, one in left_out.items()
+        for name, change in one.changes.items()
+    }
+    return ExportData(
+        *(clips, work, store, own[0], others[0], own[1], others[1]),
+        parity_video=_parity_video(work),
+        left_out=changes,
+    )
+
+
+def _parity_video(work: Path) -> Path:
+    """The bundle holds its frames, so they are not of the takes, which show people."""
+    from export.generated import write_generated
+
+    video = work / "parity.mp4"
+    write_generated(video, ["slide", "bounce"], 1.0, seed=1)
+    return video
+
+
+def _log_results(result: Exported, estimates: dict[str, Estimate], seconds: float) -> None:
+    for name in (*STREAMS, FUSED):
+        logger.info("%-9s recognises %s that it was trained without", name, estimates[name])
+    by_class = estimates[FUSED].by_class
+    logger.info("%s", ", ".join(f"{label} {count}" for label, count in by_class.items()))
+    test, fusion = result.report["test"], result.bundle.manifest.fusion
+    logger.info(
+        "live, on takes that neither networks nor threshold were fitted to: the right label in "
+        "%.0f%% of all moments, a wrong one in %.0f%%; of the background a label in %.0f%%",
+        100 * test["shown_and_right"],
+        100 * test["shown_and_wrong"],
+        100 * test["other_actions_shown"],
+    )
+    if test["other_actions_shown"] > 2 * fusion.false_alarm_rate:
+        logger.warning(
+            "more than the %.0f%% wanted: record more %s, as varied as what the camera will see",
+            100 * fusion.false_alarm_rate,
+            BACKGROUND,
+        )
+    page = result.bundle.path.with_name(f"{result.bundle.path.name}.html")
+    logger.info("wrote %s and %s in %.0f s", result.bundle.path, page, seconds)
+    logger.info("now: twostream run %s SOURCE", result.bundle.path)

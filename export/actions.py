@@ -11,6 +11,7 @@ import logging
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from edge.bundle.network import NetworkSpec
     from export.package import ExportData, Exported
     from export.takes import Estimate
-    from train.data.clips import Split
+    from train.data.clips import Clip, Split
     from train.training.leave_one_out import LeftOut
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def actions_train_command(
     none. It takes some minutes on two cores, and needs no GPU.
     """
     from export.package import check_target
-    from export.takes import check_better_than_chance, check_takes, estimate
+    from export.takes import check_takes, streams_that_tell
     from train.data.dataset import open_dataset
 
     began_s = time.monotonic()
@@ -66,9 +67,12 @@ def actions_train_command(
     check_takes(clips, dataset, names)
     work /= out.resolve().name
     left_out = {s: _train(s, dataset, names, tuple(changes or ()), work) for s in STREAMS}
-    logits = {stream: one.logits for stream, one in left_out.items()}
-    estimates = estimate(logits, [c for c in everything if c.name in logits["spatial"]], names)
-    check_better_than_chance(estimates, names)
+    estimates = _estimate(left_out, everything, names)
+    for stream in set(left_out) - set(streams_that_tell(estimates, names)):
+        text = "%s recognises %s, no better than guessing; the bundle does without it"
+        logger.warning(text, stream, estimates[stream])
+        del left_out[stream]
+    estimates = _estimate(left_out, everything, names)
     result = _export(dataset, left_out, estimates, out, work, accept_loss)
     _log_results(result, estimates, time.monotonic() - began_s)
 
@@ -94,6 +98,16 @@ def _train(
     logger.info("%s: a classifier, and one without each take", stream)
     options = JobOptions(work, "auto", None, 0.0, 1, work / "cache")
     return run_leave_one_out(job, options, Protocol(SAMPLES, 1, recipe.sampling.stack))
+
+
+def _estimate(
+    left_out: dict[str, LeftOut], clips: Sequence[Clip], names: tuple[str, ...]
+) -> dict[str, Estimate]:
+    from export.takes import estimate
+
+    logits = {stream: one.logits for stream, one in left_out.items()}
+    usable = set.intersection(*(set(by_clip) for by_clip in logits.values()))
+    return estimate(logits, [clip for clip in clips if clip.name in usable], names)
 
 
 def _export(
@@ -154,8 +168,8 @@ def _parity_video(work: Path) -> Path:
 
 
 def _log_results(result: Exported, estimates: dict[str, Estimate], seconds: float) -> None:
-    for name in (*STREAMS, FUSED):
-        logger.info("%-9s recognises %s that it was trained without", name, estimates[name])
+    for name, each in estimates.items():
+        logger.info("%-9s recognises %s that it was trained without", name, each)
     by_class = estimates[FUSED].by_class
     logger.info("%s", ", ".join(f"{label} {count}" for label, count in by_class.items()))
     test, fusion = result.report["test"], result.bundle.manifest.fusion

@@ -106,15 +106,23 @@ def estimate(
     return found
 
 
-def check_better_than_chance(estimates: Mapping[str, Estimate], classes: Sequence[str]) -> None:
-    """Raises DataError if the streams together may as well guess."""
-    fused, chance = estimates[FUSED], 1 / len(classes)
-    if fused.interval[0] <= chance:
+def streams_that_tell(estimates: Mapping[str, Estimate], classes: Sequence[str]) -> list[str]:
+    """The streams that recognise left-out takes better than guessing; all if only together they do.
+
+    One that guesses adds noise, and INT8 changes its guesses. Raises DataError if even all streams
+    together may as well guess.
+    """
+    chance = 1 / len(classes)
+    telling = [name for name, each in estimates.items() if each.interval[0] > chance]
+    if not telling:
+        fused = estimates[FUSED]
         listed = ", ".join(f"{name} {count}" for name, count in fused.by_class.items())
         raise DataError(
-            f"held-out takes are not recognised better than by guessing ({chance:.0%}): {fused}; "
+            f"left-out takes are not recognised better than by guessing ({chance:.0%}): {fused}; "
             f"{listed}. Record more takes, or actions that differ more"
         )
+    alone = [name for name in telling if name != FUSED]
+    return alone or [name for name in estimates if name != FUSED]
 
 
 def share_out(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge.errors import DataError
-from export.takes import Estimate, check_better_than_chance, check_takes, estimate
+from export.takes import Estimate, check_takes, estimate, streams_that_tell
 from train.data.clips import Clip, Split
 
 CLASSES = ("Jump", "Wave")
@@ -69,7 +69,18 @@ def test_streams_are_judged_alone_and_by_the_mean_of_their_scores() -> None:
     assert found["spatial"].by_class == {"Jump": "1 of 1", "Wave": "0 of 1"}
 
 
+def judged(**right: int) -> dict[str, Estimate]:
+    return {name: Estimate(count, 20, {"Jump": "5 of 10"}) for name, count in right.items()}
+
+
 def test_guessing_is_refused() -> None:
-    with pytest.raises(DataError, match=r"guessing \(50%\): 6 of 10 takes"):
-        check_better_than_chance({"fused": Estimate(6, 10, {"Jump": "1 of 5"})}, CLASSES)
-    check_better_than_chance({"fused": Estimate(9, 10, {})}, CLASSES)
+    with pytest.raises(DataError, match=r"guessing \(50%\): 12 of 20 takes.*; Jump 5 of 10"):
+        streams_that_tell(judged(spatial=11, temporal=12, fused=12), CLASSES)
+
+
+def test_a_stream_that_guesses_is_left_out_unless_both_are_needed() -> None:
+    assert streams_that_tell(judged(spatial=9, temporal=19, fused=17), CLASSES) == ["temporal"]
+    both = judged(spatial=17, temporal=19, fused=20)
+    assert streams_that_tell(both, CLASSES) == ["spatial", "temporal"]
+    together = judged(spatial=12, temporal=12, fused=17)
+    assert streams_that_tell(together, CLASSES) == ["spatial", "temporal"]

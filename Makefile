@@ -165,6 +165,7 @@ report: $(VENV)/.test
 	  --report out/crossval.json
 	$(BIN)/python -m tests.benchmarks.backbones --json out/backbones.json
 	$(BIN)/python -m tests.benchmarks.fusion --json out/fusion.json
+	$(BIN)/python -m tests.benchmarks.few_takes --data $(UCF101_ROOT) --json out/few-takes.json
 	$(BIN)/python -m tests.benchmarks.training --data $(UCF101_ROOT) --json out/training.json
 
 clean:

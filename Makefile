@@ -35,7 +35,7 @@ demo: $(VENV)/.runtime $(if $(filter $(DEMO_CLIP),$(SOURCE)),$(DEMO_CLIP))
 demo-own: $(VENV)/.own
 	@mkdir -p out
 	$(BIN)/python -m tests.support.own_actions out/moves out/moves.mp4
-	$(BIN)/twostream actions train out/moves out/moves-bundle --work out/moves-work
+	$(BIN)/twostream actions train out/moves out/moves-bundle --work out/moves-work --cache out/cache
 	$(BIN)/twostream run out/moves-bundle out/moves.mp4 --video out/demo-own.mp4 \
 	  --json out/demo-own.jsonl
 	@grep '"event"' out/demo-own.jsonl

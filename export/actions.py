@@ -12,6 +12,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,7 @@ import typer
 
 from edge.commands.record import BACKGROUND
 from edge.errors import DataError
-from train.commands.arguments import Changes, Classes, class_list
+from train.commands.arguments import Cache, Changes, Classes, class_list
 from train.streams import FUSED, STREAMS
 
 if TYPE_CHECKING:
@@ -36,6 +37,15 @@ CALIBRATION_CLIPS = 24
 FALSE_ALARMS = 0.01
 
 
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """work: folder of runs and ONNX files. cache: of frames and flow. out: the bundle."""
+
+    work: Path
+    cache: Path
+    out: Path
+
+
 def actions_train_command(
     clips: Annotated[
         Path, typer.Argument(help=f"Takes: a folder for each action, and one named {BACKGROUND}.")
@@ -46,9 +56,10 @@ def actions_train_command(
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Write the bundle even if INT8 loses accuracy.")
     ] = False,
-    work: Annotated[
-        Path, typer.Option(help="Folder of checkpoints, FP32 ONNX files, and cached frames.")
-    ] = Path("work/actions"),
+    work: Annotated[Path, typer.Option(help="Folder of checkpoints and FP32 ONNX files.")] = Path(
+        "work/actions"
+    ),
+    cache: Cache = Path("work/cache"),
 ) -> None:
     """Make a bundle of your own actions: train, judge by leave-one-take-out, quantise, export.
 
@@ -65,15 +76,15 @@ def actions_train_command(
     everything = (*dataset.train, *dataset.test)
     names = class_list(classes, {clip.label for clip in everything} - _none_of_them(classes))
     check_takes(clips, dataset, names)
-    work /= out.resolve().name
-    left_out = {s: _train(s, dataset, names, tuple(changes or ()), work) for s in STREAMS}
+    places = _Places(work / out.resolve().name, cache, out)
+    left_out = {s: _train(s, dataset, names, tuple(changes or ()), places) for s in STREAMS}
     estimates = _estimate(left_out, everything, names)
     for stream in set(left_out) - set(streams_that_tell(estimates, names)):
         text = "%s recognises %s, no better than guessing; the bundle does without it"
         logger.warning(text, stream, estimates[stream])
         del left_out[stream]
     estimates = _estimate(left_out, everything, names)
-    result = _export(dataset, left_out, estimates, out, work, accept_loss)
+    result = _export(dataset, left_out, estimates, places, accept_loss)
     _log_results(result, estimates, time.monotonic() - began_s)
 
 
@@ -82,7 +93,7 @@ def _none_of_them(classes: str) -> set[str]:
 
 
 def _train(
-    stream: str, dataset: Split, names: tuple[str, ...], changes: tuple[str, ...], work: Path
+    stream: str, dataset: Split, names: tuple[str, ...], changes: tuple[str, ...], places: _Places
 ) -> LeftOut:
     from edge.motion.spec import PRESETS
     from export.measure import SAMPLES
@@ -96,7 +107,7 @@ def _train(
     clips = [*dataset.train, *dataset.test]
     job = Job(stream, names, dataset.number, clips, [], recipe, PRESETS["fast"])
     logger.info("%s: a classifier, and one without each take", stream)
-    options = JobOptions(work, "auto", None, 0.0, 1, work / "cache")
+    options = JobOptions(places.work, "auto", None, 0.0, 1, places.cache)
     return run_leave_one_out(job, options, Protocol(SAMPLES, 1, recipe.sampling.stack))
 
 
@@ -114,8 +125,7 @@ def _export(
     dataset: Split,
     left_out: dict[str, LeftOut],
     estimates: dict[str, Estimate],
-    out: Path,
-    work: Path,
+    places: _Places,
     accept_loss: bool,
 ) -> Exported:
     from export.package import ExportOptions, load_networks, write_bundle
@@ -124,23 +134,23 @@ def _export(
     files = {stream: one.checkpoint for stream, one in left_out.items()}
     networks = load_networks(files)
     specs = [spec for _, spec in networks.values()]
-    data = _export_data(dataset, specs, left_out, work)
+    data = _export_data(dataset, specs, left_out, places)
     options = ExportOptions(CALIBRATION_CLIPS, 1, "auto", FALSE_ALARMS, accept_loss)
     judged = {name: each.to_json() for name, each in estimates.items()}
-    result = write_bundle(networks, data, out, options, {"leave_one_take_out": judged})
+    result = write_bundle(networks, data, places.out, options, {"leave_one_take_out": judged})
     write_page(result, data.test, files, f"twostream {shlex.join(sys.argv[1:])}")
     return result
 
 
 def _export_data(
-    dataset: Split, specs: list[NetworkSpec], left_out: dict[str, LeftOut], work: Path
+    dataset: Split, specs: list[NetworkSpec], left_out: dict[str, LeftOut], places: _Places
 ) -> ExportData:
     """The decision is fitted on two thirds of the takes, and reported on the others."""
     from export.package import ExportData
     from export.takes import share_out
     from train.data.cache import fill_cache, open_cache
 
-    store = open_cache(work / "cache", *specs)
+    store = open_cache(places.cache, *specs)
     clips = (*dataset.train, *dataset.test)
     cached = fill_cache(store, list(clips), max(spec.input.history for spec in specs))
     parts = share_out(cached, specs[0].classes)
@@ -152,8 +162,9 @@ def _export_data(
         for name, change in one.changes.items()
     }
     return ExportData(
-        *(clips, work, store, own[0], others[0], own[1], others[1]),
-        parity_video=_parity_video(work),
+        *(clips, places.work, store, own[0], others[0], own[1], others[1]),
+        parity_video=_parity_video(places.work),
+        recurrent=None,
         left_out=changes,
     )
 

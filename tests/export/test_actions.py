@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 def test_generated_takes_become_a_bundle_that_runs(tmp_path: Path) -> None:
     clips, out = tmp_path / "clips", tmp_path / "moves"
     write_takes(clips, 6)
-    made = twostream("actions", "train", clips, out, "--work", tmp_path / "work")
+    made = twostream("actions", "train", clips, out, "--work", tmp_path, "--cache", tmp_path)
     assert made.returncode == 0, made.stderr
     report = json.loads((out / "report.json").read_text())["leave_one_take_out"]
     assert report["temporal"]["top1"] >= 0.9  # motion tells the two apart
@@ -64,7 +64,7 @@ def test_three_actions_of_ucf101_with_ten_clips_each(tmp_path: Path, ucf101: Pat
         link(tmp_path / "clips" / "background", clip.path)
     out = tmp_path / "sports"
     made = twostream(
-        *("actions", "train", tmp_path / "clips", out, "--work", tmp_path / "work"),
+        *("actions", "train", tmp_path / "clips", out, "--work", tmp_path, "--cache", tmp_path),
         timeout_s=3000,
     )
     assert made.returncode == 0, made.stderr

@@ -174,7 +174,7 @@ def _parity_video(work: Path) -> Path:
     from export.generated import write_generated
 
     video = work / "parity.mp4"
-    write_generated(video, ["slide", "bounce"], 1.0, seed=1)
+    write_generated(video, ["jump", "wave"], 1.0, seed=1)
     return video
 
 

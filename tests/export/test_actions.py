@@ -24,7 +24,7 @@ def test_generated_takes_become_a_bundle_that_runs(tmp_path: Path) -> None:
     assert report["temporal"]["top1"] >= 0.9  # motion tells the two apart
     assert report["fused"]["takes"] == 12
     assert "Each take left out in turn" in out.with_name("moves.html").read_text()
-    assert load_bundle(out).manifest.classes == ("Bounce", "Slide")
+    assert load_bundle(out).manifest.classes == ("Jump", "Wave")
     assert f"twostream run {out}" in made.stderr
     checked = twostream("verify", out)
     assert checked.returncode == 0, checked.stderr
@@ -35,7 +35,7 @@ def test_generated_takes_become_a_bundle_that_runs(tmp_path: Path) -> None:
     labels, _ = read_lines(lines)
     shown = {
         motion: [row["label"] for row in labels if 1.2 <= row["time"] - part * LIVE_PART_S < 3.0]
-        for motion, part in (("Bounce", 1), ("Slide", 3))
+        for motion, part in (("Jump", 1), ("Wave", 3))
     }
     for motion, those in shown.items():
         assert those.count(motion) > len(those) / 2, (motion, those)
@@ -46,7 +46,7 @@ def test_what_cannot_become_a_bundle_is_said_at_once(tmp_path: Path) -> None:
     write_takes(clips, 4)
     refused = twostream("actions", "train", clips, tmp_path / "out", timeout_s=60)
     assert refused.returncode == 2
-    assert "Bounce has 4 takes, Slide has 4 takes; 5 are needed" in refused.stderr
+    assert "Jump has 4 takes, Wave has 4 takes; 5 are needed" in refused.stderr
     assert not (tmp_path / "out").exists()
 
 

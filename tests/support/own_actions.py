@@ -11,7 +11,7 @@ from pathlib import Path
 from edge.commands.record import BACKGROUND
 from export.generated import write_generated
 
-ACTIONS = {"Bounce": "bounce", "Slide": "slide", BACKGROUND: "rest"}
+ACTIONS = {"Jump": "jump", "Wave": "wave", BACKGROUND: "rest"}
 TAKES, TAKE_S, LIVE_PART_S = 10, 2.0, 3.0
 
 
@@ -25,8 +25,8 @@ def write_takes(clips: Path, takes: int) -> None:
 
 
 def write_live(video: Path) -> None:
-    """A scene that is none of the takes': rest, Bounce, rest, Slide, rest, LIVE_PART_S each."""
-    write_generated(video, ["rest", "bounce", "rest", "slide", "rest"], LIVE_PART_S, seed=999)
+    """A scene that is none of the takes': rest, Jump, rest, Wave, rest, LIVE_PART_S each."""
+    write_generated(video, ["rest", "jump", "rest", "wave", "rest"], LIVE_PART_S, seed=999)
 
 
 if __name__ == "__main__":

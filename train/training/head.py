@@ -7,6 +7,8 @@ can be left out in turn (see leave_one_out.py).
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,7 +120,8 @@ def train_head(
         raise TrainingError("a classifier alone is trained in one process; leave torchrun out")
     network, source = run.frozen_network()
     network.to(ranks.device)
-    head = fit_head(sample_features(network, train, run), run.recipe)
+    with one_thread():
+        head = fit_head(sample_features(network, train, run), run.recipe)
     return run.write(network, source, head, train, validation)
 
 
@@ -142,6 +145,18 @@ def sample_features(network: nn.Module, clips: list[CachedClip], run: HeadRun) -
     weights = wanted @ class_weights(samples.counts, run.recipe.loss.class_weights)
     of_clip = np.array([sample.clip for sample in samples.samples], np.int64)
     return HeadSamples(torch.cat(features).clone(), wanted, weights, of_clip)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread. The matrices are small: on a busy machine, several threads wait for each
+    other four times as long as they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def fit_head(samples: HeadSamples, recipe: Recipe) -> Head:

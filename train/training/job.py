@@ -16,7 +16,7 @@ from train.models.malloc import keep_freed_memory
 from train.models.spec import network_spec
 from train.recipe import Recipe
 from train.training.distributed import Ranks, join_ranks
-from train.training.head import HeadRun, train_head
+from train.training.head import HeadRun, one_thread, train_head
 from train.training.leave_one_out import LeftOut, leave_one_out
 from train.training.loop import RunConfig, train_network
 from train.training.resume import STATE_FILE
@@ -93,7 +93,8 @@ def run_leave_one_out(job: Job, options: JobOptions, protocol: Protocol) -> Left
     folder = options.out / run_name(job.recipe, spec)
     open_folder(folder, resume=True)
     clips = fill_cache(open_cache(options.cache, spec), job.train, job.recipe.sampling.stack)
-    return leave_one_out(HeadRun(spec, job.recipe, folder), clips, protocol)
+    with one_thread():
+        return leave_one_out(HeadRun(spec, job.recipe, folder), clips, protocol)
 
 
 def _spec(job: Job) -> NetworkSpec:

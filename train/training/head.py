@@ -149,8 +149,8 @@ def sample_features(network: nn.Module, clips: list[CachedClip], run: HeadRun) -
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread. The matrices are small: on a busy machine, several threads wait for each
-    other four times as long as they compute."""
+    """Compute on one thread: matrices are small, and on a busy machine threads mostly wait for each
+    other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -16,10 +16,11 @@ TAKES, TAKE_S, LIVE_PART_S = 10, 2.0, 3.0
 
 
 def write_takes(clips: Path, takes: int) -> None:
-    """A folder of takes for each action, as `twostream actions record` writes them."""
+    """A folder of takes for each action, as `twostream actions record` writes them: for each take
+    there is one of the pause before it."""
     for place, (label, motion) in enumerate(ACTIONS.items()):
         (clips / label).mkdir(parents=True, exist_ok=True)
-        for number in range(takes):
+        for number in range(2 * takes if label == BACKGROUND else takes):
             file = clips / label / f"take-{number + 1:03}.mp4"
             write_generated(file, [motion], TAKE_S, seed=100 * place + number)
 

@@ -1,5 +1,5 @@
 # make demo    set up the runtime and run it on a real clip (or SOURCE=my.mp4, /dev/video0, rtsp://...)
-# make demo-own  generate two actions, learn them and recognise them: own actions in some two minutes
+# make demo-own  generate two actions, learn them and recognise them, in some minutes
 # make test    set up everything, then lint, types and all tests;  make quick: the tests under a minute
 # make test-gpu  on a machine with an NVIDIA GPU: what works, and its times, in ten minutes at most
 # make test-arm64  the runtime on three emulated ARM64 processors, beside this one (needs root)

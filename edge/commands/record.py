@@ -100,7 +100,8 @@ def _check_names(actions: Sequence[str]) -> None:
         try:
             TypeAdapter(ClassName).validate_python(name)
         except ValidationError as error:
-            raise OutputError(f"{first_fault(error, f'action {name[:80]!r}')}; rename it") from None
+            fault = first_fault(error, f"action {name[:80]!r}").removesuffix("; rename it")
+            raise OutputError(f"{fault}; rename it") from None
         if "/" in name or name.startswith((".", "-")):
             raise OutputError(f"action {name!r}: cannot be the name of a folder; rename it")
     if len({same_name(name).casefold() for name in actions}) < len(actions):

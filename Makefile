@@ -1,4 +1,5 @@
 # make demo    set up the runtime and run it on a real clip (or SOURCE=my.mp4, /dev/video0, rtsp://...)
+# make demo-own  generate two actions, learn them and recognise them, in some minutes
 # make test    set up everything, then lint, types and all tests;  make quick: the tests under a minute
 # make test-gpu  on a machine with an NVIDIA GPU: what works, and its times, in ten minutes at most
 # make test-arm64  the runtime on three emulated ARM64 processors, beside this one (needs root)
@@ -21,7 +22,7 @@ DEMO_CLIP := out/bikes.mp4
 SOURCE ?= $(DEMO_CLIP)
 CLASSES := Biking,Diving,Drumming,JugglingBalls,JumpRope,SkyDiving,Surfing,Swing
 
-.PHONY: demo test test-gpu test-arm64 quick lint dist bench bench-live bundle report clean
+.PHONY: demo demo-own test test-gpu test-arm64 quick lint dist bench bench-live bundle report clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime $(if $(filter $(DEMO_CLIP),$(SOURCE)),$(DEMO_CLIP))
@@ -29,6 +30,16 @@ demo: $(VENV)/.runtime $(if $(filter $(DEMO_CLIP),$(SOURCE)),$(DEMO_CLIP))
 	$(BIN)/twostream run $(BUNDLE) "$(SOURCE)" --video out/demo.mp4 --json out/demo.jsonl
 	@echo "annotated video: $(CURDIR)/out/demo.mp4"
 	@echo "labels:          $(CURDIR)/out/demo.jsonl"
+
+# Two made actions that only their motion tells apart, learnt as one's own would be.
+demo-own: $(VENV)/.own
+	@mkdir -p out
+	$(BIN)/python -m tests.support.own_actions out/moves out/moves.mp4
+	$(BIN)/twostream actions train out/moves out/moves-bundle --work out/moves-work --cache out/cache
+	$(BIN)/twostream run out/moves-bundle out/moves.mp4 --video out/demo-own.mp4 \
+	  --json out/demo-own.jsonl
+	@grep '"event"' out/demo-own.jsonl
+	@echo "annotated video: $(CURDIR)/out/demo-own.mp4"
 
 # Files of tests share the cores, the longest first (tests/conftest.py): not those with most tests.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -69,6 +80,10 @@ $(VENV)/.apt: apt-packages.txt
 
 $(VENV)/.runtime: $(VENV)/.apt setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet -e ".[pc]"
+	@touch $@
+
+$(VENV)/.own: $(VENV)/.runtime
+	$(BIN)/pip install --quiet -e ".[pc,export]"
 	@touch $@
 
 # pycuda is built here once, in some 95 s of one core: it has no wheels.
@@ -159,6 +174,7 @@ report: $(VENV)/.test $(NEGATIVES)
 	$(BIN)/python -m tests.benchmarks.fusion --json out/fusion.json
 	$(BIN)/python -m tests.benchmarks.decision --data $(UCF101_ROOT) --negatives $(NEGATIVES) \
 	  --bundle $(BUNDLE) --json out/decision.json
+	$(BIN)/python -m tests.benchmarks.few_takes --data $(UCF101_ROOT) --json out/few-takes.json
 	$(BIN)/python -m tests.benchmarks.training --data $(UCF101_ROOT) --json out/training.json
 
 clean:

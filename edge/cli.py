@@ -133,11 +133,17 @@ class _Commands(typer.core.TyperGroup):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         for name, command in self.commands.items():
-            if name != "service":  # it passes --log-level on to `run` with the other options
+            # `service` passes it on to `run` with the other options; a group adds it to its own
+            if name != "service" and not isinstance(command, _Commands):
                 command.params.append(_log_level())
 
 
 app = typer.Typer(cls=_Commands, add_completion=False, pretty_exceptions_enable=False)
+actions = typer.Typer(
+    cls=_Commands, help="Your own actions: record takes, and make a bundle of them."
+)
+app.add_typer(actions, name="actions")
+_GROUPS = {"": app, "actions": actions}
 
 
 @app.callback(invoke_without_command=True)
@@ -209,6 +215,29 @@ def _given(context: typer.Context, *places: str) -> dict[str, Any]:
         for name, source in sources.items()
         if source is not None and source.name in places
     }
+
+
+@actions.command("record", cls=FiniteCommand)
+def record_command(
+    clips: Annotated[Path, typer.Argument(help="Folder for the takes; it may have some already.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="ACTION...", help="Actions; background: more of what is none."),
+    ],
+    source: Annotated[str, typer.Option(help="Camera, with sources as for `run`.")],
+    takes: Annotated[int, typer.Option(min=1, help="Number of takes of each action.")] = 10,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of a take.")] = 3.0,
+    pause: Annotated[
+        float, typer.Option(min=1, help="Seconds before each take; they become the background.")
+    ] = 3.0,
+) -> None:
+    """Record takes of actions from a camera, one after another, with a countdown.
+
+    Whoever is filmed does what the terminal says, and nothing in the pauses.
+    """
+    from edge.commands.record import Sitting, record
+
+    record(clips, Sitting(tuple(names), takes, seconds, pause), source)
 
 
 @app.command("verify", cls=FiniteCommand)
@@ -340,10 +369,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # if it is not UTF-8, escape what it cannot encode, as stderr does
         sys.stdout.reconfigure(errors="backslashreplace")
-    ours = {command.name for command in app.registered_commands}
-    for entry in entry_points(group="twostream.commands"):
-        if entry.name not in ours:  # no other package takes the place of a command
-            app.command(entry.name, cls=FiniteCommand)(_load(entry))
+    add_commands()
     try:
         code = app(standalone_mode=False)
     except TwostreamError as error:
@@ -366,6 +392,16 @@ def main() -> None:
         _fail(f"this command needs {error.name}; run: {install_line(extra)}")
     else:
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def add_commands() -> None:
+    """Add those of other packages. A dot in the name is of a group: `actions.train`."""
+    ours = {(group, c.name) for group, a in _GROUPS.items() for c in a.registered_commands}
+    for entry in entry_points(group="twostream.commands"):
+        group, _, name = entry.name.rpartition(".")
+        # no other package takes the place of a command
+        if group in _GROUPS and (group, name) not in ours:
+            _GROUPS[group].command(name, cls=FiniteCommand)(_load(entry))
 
 
 def _load(entry: EntryPoint) -> Any:

@@ -14,8 +14,9 @@ SCORE_DIFFERENCE_MAX = DIFFERENCE_MAX
 
 def too_much_lost(validation: dict[str, Any], streams: Sequence[str]) -> str | None:
     """The accuracy that INT8 loses against FP32 on validation clips, as text; None if it is not too
-    much. It is too much if the top-1 of a stream or of "fused" falls by more than TOP1_LOSS_MAX, or
-    the mean score difference is above SCORE_DIFFERENCE_MAX.
+    much. It is too much if the top-1 of a stream or of "fused" falls by more than TOP1_LOSS_MAX and
+    by more than one clip, since one of few proves nothing, or the mean score difference is above
+    SCORE_DIFFERENCE_MAX.
 
     validation: the result of `accuracy_report`.
     """
@@ -23,7 +24,7 @@ def too_much_lost(validation: dict[str, Any], streams: Sequence[str]) -> str | N
     for stream in (*streams, FUSED):
         row = validation[stream]
         lost = round(row["top1_fp32"] - row["top1_int8"], 4)
-        if lost > TOP1_LOSS_MAX:
+        if lost > max(TOP1_LOSS_MAX, round(1 / validation["clips"], 4)):
             reasons.append(f"{stream} top-1 falls from {row['top1_fp32']} to {row['top1_int8']}")
         if row["mean_score_difference"] > SCORE_DIFFERENCE_MAX:
             reasons.append(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,16 @@ from edge.bundle.network import NetworkSpec
 from edge.decision.fusion import Scores, softmax
 from edge.terminal import track
 from train.data.cache import CachedClip
-from train.data.snippets import tensor_at
+from train.data.snippets import evenly_spaced, tensor_at
 from train.evaluation.metrics import confusion, right_by_class, top_k
 from train.evaluation.protocol import Network, Protocol, sample_logits, true_classes
 from train.streams import FUSED
 
 SAMPLES = 19  # evenly spaced snippets per clip
 PRECISIONS = ("fp32", "int8")
+# by stream and name of a clip: what the logits of a network that was trained without the clip have
+# more than those of the network itself, (frames, C); 0 for frames that no input ends at
+LeftOutChanges = Mapping[tuple[str, str], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -55,21 +60,34 @@ def score_snippets(
     clips: list[CachedClip],
     specs: dict[str, NetworkSpec],
     networks: dict[tuple[str, str], Network],
+    left_out: LeftOutChanges = MappingProxyType({}),
 ) -> SnippetScores:
     """The scores of all networks on the same snippets, without "fused".
 
-    specs: by stream. networks: by stream and precision; they give logits.
+    specs: by stream. networks: by stream and precision; they give logits. left_out: of clips that
+    the networks were trained on; their scores become those of networks that were not.
     """
     history = max(spec.input.history for spec in specs.values())
     protocol = Protocol(SAMPLES, 1, history)
+
+    def change(stream: str, clip: CachedClip) -> NDArray[np.float32] | float:
+        changes = left_out.get((stream, clip.clip.name))
+        if changes is None:
+            return 0.0
+        return changes[evenly_spaced(clip, history, SAMPLES)]
+
     logits = {
         (stream, precision): np.stack(
-            [sample_logits(clip, specs[stream], network, protocol) for clip in clips]
+            [
+                sample_logits(clip, specs[stream], network, protocol) + change(stream, clip)
+                for clip in clips
+            ]
         )
         for (stream, precision), network in networks.items()
     }
     scores = {key: softmax(values, 1.0) for key, values in logits.items()}
-    return SnippetScores(clips, next(iter(specs.values())).classes, history, logits, scores)
+    classes = next(iter(specs.values())).classes
+    return SnippetScores(clips, classes, history, logits, scores)
 
 
 @dataclass(frozen=True)
@@ -89,15 +107,17 @@ def score_moments(
     clips: list[CachedClip],
     specs: dict[str, NetworkSpec],
     networks: dict[tuple[str, str], Network],
+    left_out: LeftOutChanges = MappingProxyType({}),
 ) -> Moments:
-    """The INT8 logits of every frame. specs: by stream. networks: by stream and precision."""
+    """The INT8 logits of every frame. specs, networks, left_out: as for `score_snippets`."""
     history = max(spec.input.history for spec in specs.values())
     logits: dict[str, list[NDArray[np.float32]]] = {stream: [] for stream in specs}
     for clip in track(clips, "every frame", total=len(clips)):
         for stream, spec in specs.items():
             network = networks[stream, "int8"]
-            rows = [network(tensor_at(clip, i, spec)[None])[0] for i in clip.usable(history)]
-            logits[stream].append(np.stack(rows))
+            frames, changes = clip.usable(history), left_out.get((stream, clip.clip.name))
+            rows = np.stack([network(tensor_at(clip, i, spec)[None])[0] for i in frames])
+            logits[stream].append(rows if changes is None else rows + changes[frames])
     return Moments(clips, next(iter(specs.values())).classes, history, logits)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -51,7 +51,13 @@ from export.decision import (
 )
 from export.gate import too_much_lost
 from export.graph import export_graph
-from export.measure import SnippetScores, accuracy_report, score_moments, score_snippets
+from export.measure import (
+    LeftOutChanges,
+    SnippetScores,
+    accuracy_report,
+    score_moments,
+    score_snippets,
+)
 from export.parity import make_parity
 from export.recurrent import FILE as FUSION_FILE
 from export.recurrent import RecurrentCandidate, RecurrentFile, export_recurrent
@@ -80,7 +86,8 @@ class ExportData:
     graphs: folder that the FP32 ONNX files are written to. cache: of all these clips.
     *_negatives: clips of other actions. footage: video that shows none of the classes, which the
     threshold has to hold on. parity_video: a video that may be published. recurrent: a fusion that
-    is taken if it is better than every mean on validation clips.
+    is taken if it is better than every mean on validation clips. left_out: for networks that were
+    trained on these clips, too; see `score_snippets`.
     """
 
     training: tuple[Clip, ...]
@@ -93,6 +100,7 @@ class ExportData:
     footage: list[CachedClip]
     parity_video: Path
     recurrent: RecurrentFile | None
+    left_out: LeftOutChanges = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +230,9 @@ def _measure(
     recurrent: RecurrentCandidate | None,
 ) -> _Measured:
     logger.info("scores of the validation clips, FP32 and INT8")
-    snippets = score_snippets(data.validation, specs, networks)
-    own = score_moments(data.validation, specs, networks)
-    others = score_moments(data.validation_negatives, specs, networks)
+    snippets = score_snippets(data.validation, specs, networks, data.left_out)
+    own = score_moments(data.validation, specs, networks, data.left_out)
+    others = score_moments(data.validation_negatives, specs, networks, data.left_out)
     footage = score_moments(data.footage, specs, networks)
     fit_data = FitData(snippets, own, others, footage)
     decision = fit_decision(fit_data, options.false_alarms, recurrent)
@@ -233,9 +241,9 @@ def _measure(
     if loss is not None and not options.accept_loss:
         return _Measured(decision, validation, {}, loss, {})
     logger.info("scores of the test clips")
-    snippets = score_snippets(data.test, specs, networks)
-    own = score_moments(data.test, specs, networks)
-    others = score_moments(data.test_negatives, specs, networks)
+    snippets = score_snippets(data.test, specs, networks, data.left_out)
+    own = score_moments(data.test, specs, networks, data.left_out)
+    others = score_moments(data.test_negatives, specs, networks, data.left_out)
     decision = with_test(decision, own, others)
     return _Measured(
         decision,

@@ -40,6 +40,9 @@ class NetworkRecipe(Spec):
     freeze: freeze the stem and this many stages; 0 trains everything.
     batch_norm: the batch norms that are trained: "all", "partial" (the first alone; Wang et al.,
         2016), which reduces overfitting on few clips, or "frozen" (none).
+    flow_kernel: the first layer for flow, made from that for colours: "mean" takes their mean for
+        each component (Wang et al., 2015); "colours" sees u as red, v as blue and their change as
+        green, and so tells directions apart before it is trained.
     quantise: quantisation-aware fine-tuning of `weights`, which is then a checkpoint of the same
         classes (see train/models/qat.py).
     """
@@ -50,6 +53,7 @@ class NetworkRecipe(Spec):
     dropout: float = Field(ge=0, lt=1)
     freeze: int = Field(ge=0)
     batch_norm: Literal["all", "partial", "frozen"]
+    flow_kernel: Literal["mean", "colours"]
     quantise: bool
 
 
@@ -108,6 +112,9 @@ class AugmentationRecipe(Spec):
 class OptimiserRecipe(Spec):
     """The optimiser and its hyperparameters, without the schedule.
 
+    kind: "lbfgs" trains the classifier alone, on features of the frozen backbone, computed once for
+        the samples of one epoch. This is convex: it takes seconds and needs no schedule. Of the
+        values below it uses weight_decay alone, of features with a mean square norm of 1.
     rate: peak learning rate of the backbone; the new classifier's is `head_factor` times it.
     weight_decay: of all trained weights.
     momentum: of SGD; beta1 of Adam and AdamW.
@@ -119,7 +126,7 @@ class OptimiserRecipe(Spec):
         without instructions for it. "full" computes in float32.
     """
 
-    kind: Literal["adamw", "adam", "sgd"]
+    kind: Literal["adamw", "adam", "sgd", "lbfgs"]
     rate: float = Field(gt=0)
     head_factor: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
@@ -193,6 +200,12 @@ class Recipe(Spec):
     loss: LossRecipe
     validation: ValidationRecipe
 
+    @model_validator(mode="after")
+    def _a_classifier_alone(self) -> Recipe:
+        if self.optimiser.kind == "lbfgs" and (self.network.quantise or self.loss.mixup):
+            raise ValueError("optimiser.kind lbfgs allows neither network.quantise nor loss.mixup")
+        return self
+
     def to_json(self) -> str:
         """The recipe as JSON, which `parse_recipe` reads."""
         return self.model_dump_json()
@@ -221,11 +234,15 @@ def load_recipe(name: str, stream: str, changes: tuple[str, ...] = ()) -> Recipe
 
 
 def parse_recipe(text: str) -> Recipe:
-    """The recipe in a checkpoint, as JSON. Earlier versions had no `sampling.stack` (it was always
-    10) and called `sampling.negatives` `others`. Raises ValueError if it is invalid.
+    """The recipe in a checkpoint, as JSON. Earlier versions had no `sampling.stack` (it was 10)
+    and no `network.flow_kernel` (it was "mean"), and called `sampling.negatives` `others`. Raises
+    ValueError if it is invalid.
     """
     recipe: Any = parse_json(text)
-    sampling = recipe.get("sampling") if isinstance(recipe, dict) else None
+    sections = recipe if isinstance(recipe, dict) else {}
+    if isinstance(sections.get("network"), dict):
+        sections["network"].setdefault("flow_kernel", "mean")
+    sampling = sections.get("sampling")
     if isinstance(sampling, dict):
         sampling.setdefault("stack", 10)
         if "others" in sampling and "negatives" not in sampling:

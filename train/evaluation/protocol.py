@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -96,6 +96,15 @@ def sample_logits(
 ) -> NDArray[np.float32]:
     """The logits of each snippet of a clip, averaged over the crops: (samples, C)."""
     return _rows(clip, spec, network, protocol)
+
+
+def frame_features(
+    clip: CachedClip, spec: NetworkSpec, network: nn.Module, frames: Sequence[int]
+) -> NDArray[np.float32]:
+    """The inputs of a network's classifier for inputs that end at `frames`: (frames, F)."""
+    run = torch_network(_PooledFeatures(network))
+    inputs = (tensor_at(clip, index, spec) for index in frames)
+    return np.concatenate([run(batch) for batch in _batches(inputs)])
 
 
 def mean_scores(

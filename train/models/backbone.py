@@ -52,8 +52,32 @@ def cross_modality(kernel: torch.Tensor, channels: int) -> torch.Tensor:
     return kernel.mean(dim=1, keepdim=True).repeat(1, channels, 1, 1)
 
 
+def flow_as_colours(kernel: torch.Tensor, channels: int) -> torch.Tensor:
+    """The kernel of the first convolution for stacks of flow, all u and then all v, as if they were
+    drawn in colours: u red, v blue, and green what the second half of the stack has more than the
+    first. (O, 3, kh, kw) -> (O, channels, kh, kw).
+
+    After the flow pictures of Gkioxari and Malik, "Finding action tubes", 2015, whose third channel
+    is the magnitude, which no kernel can compute.
+    """
+    red, green, blue = kernel.unsqueeze(2).unbind(dim=1)  # (O, 1, kh, kw) each
+    flows = channels // 2
+    sign = torch.ones(flows)
+    sign[: flows // 2] = -1
+    change = green * sign[:, None, None]  # (O, L, kh, kw)
+    return torch.cat([red + change, blue + change], dim=1)
+
+
+FLOW_KERNELS = {"mean": cross_modality, "colours": flow_as_colours}
+
+
 def pretrained_network(
-    backbone: str, channels: int, classes: int, dropout: float, weights: str
+    backbone: str,
+    channels: int,
+    classes: int,
+    dropout: float,
+    weights: str,
+    flow_kernel: Literal["mean", "colours"] = "mean",
 ) -> tuple[nn.Module, str]:
     """A network with initial weights (see weights.py) and a new classifier, and the source of the
     weights as text.
@@ -64,23 +88,31 @@ def pretrained_network(
     network = build_network(backbone, channels, classes, dropout)
     initial = load_weights(backbone, weights)
     if initial.state is not None:
-        _load_backbone(network, backbone, dict(initial.state), channels, weights)
+        state = _for_channels(dict(initial.state), backbone, channels, flow_kernel)
+        _load_backbone(network, backbone, state, weights)
     for parameter in classifier(network).parameters():
         nn.init.zeros_(parameter)
     return network, initial.source
 
 
+def _for_channels(
+    state: dict[str, torch.Tensor], backbone: str, channels: int, flow_kernel: str
+) -> dict[str, torch.Tensor]:
+    """The weights with a first layer for so many channels, if it is for colours."""
+    first = f"{pretrained_config(backbone)['first_conv']}.weight"
+    kernel = state.get(first)
+    if kernel is not None and kernel.shape[1] == 3 != channels:
+        state[first] = FLOW_KERNELS[flow_kernel](kernel, channels)
+    return state
+
+
 def _load_backbone(
-    network: nn.Module, backbone: str, state: dict[str, torch.Tensor], channels: int, weights: str
+    network: nn.Module, backbone: str, state: dict[str, torch.Tensor], weights: str
 ) -> None:
     """Load all of `state` but its classifier. Raises CheckpointError if other tensors are missing,
     unknown, or of another shape.
     """
-    config = pretrained_config(backbone)
-    first, last = f"{config['first_conv']}.weight", f"{config['classifier']}."
-    kernel = state.get(first)
-    if kernel is not None and kernel.shape[1] == 3 != channels:
-        state[first] = cross_modality(kernel, channels)
+    last = f"{pretrained_config(backbone)['classifier']}."
     loaded, expected = (
         {name: tensor for name, tensor in tensors.items() if not name.startswith(last)}
         for tensors in (state, network.state_dict())

@@ -15,6 +15,8 @@ from train.models.malloc import keep_freed_memory
 from train.models.spec import network_spec
 from train.recipe import Recipe
 from train.training.distributed import Ranks, join_ranks
+from train.training.head import HeadRun, one_thread, train_head
+from train.training.leave_one_out import LeftOut, leave_one_out
 from train.training.loop import RunConfig, train_network
 from train.training.resume import STATE_FILE
 from train.training.run_folder import open_folder, run_name
@@ -72,9 +74,25 @@ def run_job(job: Job, options: JobOptions) -> Path:
         with ranks.one_a_machine_first():
             train = fill_cache(store, job.train, job.recipe.sampling.stack)
             validation = fill_cache(store, of_classes, job.recipe.sampling.stack)
+        if job.recipe.optimiser.kind == "lbfgs":
+            return train_head(HeadRun(spec, job.recipe, folder), train, validation, ranks)
         workers = _workers(ranks) if options.workers is None else options.workers
         config = RunConfig(folder, state, workers, options.save_every_s, options.keep)
         return train_network(train, validation, spec, job.recipe, config, ranks)
+
+
+def run_leave_one_out(job: Job, options: JobOptions) -> LeftOut:
+    """Train one stream on all clips of a job as `run_job` does, and leave each take out in turn.
+
+    The recipe's optimiser must be lbfgs. Raises as `run_job` does.
+    """
+    keep_freed_memory()
+    spec = _spec(job)
+    folder = options.out / run_name(job.recipe, spec)
+    open_folder(folder, resume=True)
+    clips = fill_cache(open_cache(options.cache, spec), job.train, job.recipe.sampling.stack)
+    with one_thread():
+        return leave_one_out(HeadRun(spec, job.recipe, folder), clips)
 
 
 def _spec(job: Job) -> NetworkSpec:

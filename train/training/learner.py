@@ -60,7 +60,12 @@ def build_learner(spec: NetworkSpec, recipe: Recipe, ranks: Ranks) -> Learner:
         logger.info("%d layers round their inputs and weights", round_layers(network))
     else:
         network, source = pretrained_network(
-            spec.backbone, spec.channels, len(spec.classes), options.dropout, options.weights
+            spec.backbone,
+            spec.channels,
+            len(spec.classes),
+            options.dropout,
+            options.weights,
+            options.flow_kernel,
         )
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if ranks.world > 1 and device.type == "cuda":

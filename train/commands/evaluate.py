@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
 import typer
@@ -28,6 +28,7 @@ from train.streams import FUSED
 if TYPE_CHECKING:
     from train.data.cache import CachedClip
     from train.data.clips import Clip, Split
+    from train.evaluation.held_out import Seen
     from train.evaluation.protocol import ClipScores, Protocol
     from train.evaluation.scores import SavedScores
 
@@ -91,6 +92,7 @@ def evaluate_command(
     if for_fusion and scores is None:
         raise DataError("--for-fusion saves scores; give --scores FILE.npz too")
     from train.data.dataset import open_dataset
+    from train.evaluation.held_out import seen_by
     from train.evaluation.protocol import Protocol
     from train.models.checkpoint import find_checkpoint, read_metadata, read_spec
 
@@ -98,13 +100,13 @@ def evaluate_command(
     specs = {stream: read_spec(file, read_metadata(file)) for stream, file in files.items()}
     _check_specs(files, specs, split, other_split)
     spec = next(iter(specs.values()))
-    parts = _parts(open_dataset(data, split), spec)
-    scored_parts = list(parts) if for_fusion else [part]
-    clips = {name: _of_classes(name, parts[name], spec.classes) for name in scored_parts}
+    seen = {stream: seen_by(file, specs[stream]) for stream, file in files.items()}
+    scored_parts: tuple[Part, ...] = get_args(Part) if for_fusion else (part,)
+    clips, contents = _parts(open_dataset(data, split), spec.classes, seen, scored_parts, cache)
     if not clips[part]:
-        raise DataError(f"{data}: has no {part} clips of {', '.join(spec.classes)}")
+        raise DataError(f"{data}: {_why_empty(part, specs)}")
     if "test" in scored_parts and not other_split:
-        _refuse_trained_on(clips["test"], specs)
+        _refuse_trained_on(clips["test"], seen, contents)
     protocol = Protocol(samples, crops, max(spec.input.history for spec in specs.values()))
     clip_scores = _score(clips, files, specs, protocol, cache, ray)
     saved = _saved(clip_scores, clips, files, spec.classes, split, protocol)
@@ -129,26 +131,62 @@ def _check_specs(
         raise DataError("the checkpoints have different classes; evaluate them separately")
 
 
-def _parts(split: Split, spec: NetworkSpec) -> dict[str, list[Clip]]:
-    """The training, validation and test clips of the first checkpoint."""
-    held = set(spec.validation_clips)
-    return {
-        "train": [clip for clip in split.train if clip.name not in held],
-        "validation": [clip for clip in split.train if clip.name in held],
-        "test": list(split.test),
-    }
+def _parts(
+    split: Split,
+    classes: tuple[str, ...],
+    seen: dict[str, Seen],
+    scored: tuple[Part, ...],
+    cache: Path,
+) -> tuple[dict[Part, list[Clip]], dict[str, str]]:
+    """The clips of the parts to be scored, and the hashes of clips by name.
+
+    Validation clips are those that all networks held out, training clips those that none did.
+    """
+    from train.evaluation.held_out import hash_contents, validation_parts
+
+    test = _of_classes("test", split.test, classes) if "test" in scored else []
+    train = _of_classes("training", split.train, classes) if set(scored) - {"test"} else []
+    by_content = any(network.by_content for network in seen.values())
+    contents = hash_contents([*train, *test], cache) if by_content else {}
+    trained, validation, mixed = validation_parts(train, list(seen.values()), contents)
+    if mixed:
+        logger.warning(
+            "validation: %d clips that all networks held out; %d that only some held out, such as "
+            "%s, are left out",
+            len(validation),
+            len(mixed),
+            mixed[0].name,
+        )
+    parts: dict[Part, list[Clip]] = {"test": test, "validation": validation, "train": trained}
+    return {name: parts[name] for name in scored}, contents
 
 
-def _of_classes(part: str, clips: list[Clip], classes: tuple[str, ...]) -> list[Clip]:
+def _of_classes(which: str, clips: Sequence[Clip], classes: tuple[str, ...]) -> list[Clip]:
     of_classes = [clip for clip in clips if clip.label in classes]
     left_out = len(clips) - len(of_classes)
-    logger.info("%s: %d clips; %d of other classes left out", part, len(of_classes), left_out)
+    logger.info("%s list: %d clips; %d of other classes left out", which, len(of_classes), left_out)
     return of_classes
 
 
-def _refuse_trained_on(clips: list[Clip], specs: dict[str, NetworkSpec]) -> None:
-    for stream, spec in specs.items():
-        trained_on = [clip.name for clip in clips if clip.name in set(spec.train_clips)]
+def _why_empty(part: Part, specs: dict[str, NetworkSpec]) -> str:
+    """Why no clips are left of a part, and what to do."""
+    if part != "validation":
+        return f"has no {part} clips of {', '.join(next(iter(specs.values())).classes)}"
+    without = [stream for stream, spec in specs.items() if not spec.validation_clips]
+    if without:
+        return (
+            f"no clips were held out of the training of {', '.join(without)}; train with "
+            "--set validation.fraction=0.15, or evaluate --part test"
+        )
+    return (
+        f"has no clip that was held out of the training of {' and '.join(specs)}; train all with "
+        "the same --classes, --split and validation.fraction, or evaluate --part test"
+    )
+
+
+def _refuse_trained_on(clips: list[Clip], seen: dict[str, Seen], contents: dict[str, str]) -> None:
+    for stream, network in seen.items():
+        trained_on = [clip.name for clip in clips if network.trained_on(clip, contents)]
         if trained_on:
             raise DataError(
                 f"the {stream} network was trained on {len(trained_on)} of the test clips, such as "
@@ -157,7 +195,7 @@ def _refuse_trained_on(clips: list[Clip], specs: dict[str, NetworkSpec]) -> None
 
 
 def _score(
-    clips: dict[str, list[Clip]],
+    clips: dict[Part, list[Clip]],
     files: dict[str, Path],
     specs: dict[str, NetworkSpec],
     protocol: Protocol,
@@ -193,7 +231,7 @@ def _map(
 
 def _saved(
     scores: dict[str, dict[str, ClipScores]],
-    clips: dict[str, list[Clip]],
+    clips: dict[Part, list[Clip]],
     files: dict[str, Path],
     classes: tuple[str, ...],
     split: int,

@@ -94,9 +94,9 @@ class _Training:
         self.batches = _batches(self.samples, recipe, ranks)
         self.validate = Validation(validation, spec, recipe, ranks)
         self.learner = build_learner(spec, recipe, ranks)
-        origin = Origin(
-            recipe.to_json(), self.learner.source, data_hash(train), data_hash(validation)
-        )
+        contents = {clip.clip.name: clip.sha256 for clip in (*train, *validation)}
+        hashes = data_hash(train), data_hash(validation)
+        origin = Origin(recipe.to_json(), self.learner.source, *hashes, contents)
         choose_by = recipe.validation.choose_by
         self.folder = RunFolder(config.folder, spec, origin, choose_by, config.keep)
         self.progress = Progress() if config.resume_from is None else self._resume()

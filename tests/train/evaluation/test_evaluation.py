@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.bundle.network import METADATA_KEY
 from edge.decision.fusion import KINDS, Scores, softmax, weighted_mean
 from edge.errors import DataError
 from tests.support import tiny
@@ -24,6 +25,13 @@ from train.evaluation.metrics import confusion, log_likelihood, right_by_class, 
 from train.evaluation.plots import draw_confusion
 from train.evaluation.protocol import ten_crops
 from train.evaluation.scores import SavedScores, load_scores, write_scores
+from train.models.checkpoint import (
+    find_checkpoint,
+    load_checkpoint,
+    read_spec,
+    read_tensors,
+    write_tensors,
+)
 
 TRUTH = np.array([0, 1, 2, 2])
 SCORES = np.array(
@@ -284,6 +292,57 @@ def test_clips_that_were_trained_on_are_refused(data: Path, runs: dict[str, Path
     assert "the spatial network was trained on 1 of the test clips" in refused.stderr
 
 
+def trained_also_on(run: Path, names: set[str], out: Path) -> Path:
+    """The checkpoint of a run, with some of its validation clips in its training list instead."""
+    tensors, metadata = read_tensors(find_checkpoint(run))
+    spec = read_spec(run, metadata)
+    changed = spec.model_copy(
+        update={
+            "train_clips": (*spec.train_clips, *names),
+            "validation_clips": tuple(n for n in spec.validation_clips if n not in names),
+        }
+    )
+    write_tensors(out, tensors, metadata | {METADATA_KEY: changed.to_json()})
+    return out
+
+
+@pytest.mark.slow
+def test_validation_clips_are_those_that_all_networks_held_out(
+    data: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    spec = load_checkpoint(find_checkpoint(runs["temporal"]))[1]
+    held = {n for n in spec.validation_clips if n.partition("/")[0] in tiny.CLASSES}
+    assert len(held) == 2
+    words = ["evaluate", data, "--part", "validation", "--samples", 1, "--cache", data / "cache"]
+    words += ["--network", f"spatial={runs['spatial']}", "--network"]
+    done = twostream(*words, f"temporal={runs['temporal']}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("validation, split 1: 2 clips")
+    (one, other) = sorted(held)
+    some = trained_also_on(runs["temporal"], {one}, tmp_path / "some.safetensors")
+    done = twostream(*words, f"temporal={some}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("validation, split 1: 1 clips")
+    said = " ".join(done.stderr.split())
+    assert f"1 clips that all networks held out; 1 that only some held out, such as {one}" in said
+    none = trained_also_on(runs["temporal"], held, tmp_path / "none.safetensors")
+    refused = twostream(*words, f"temporal={none}")
+    assert refused.returncode == 2
+    fault = refused.stderr.splitlines()[-1]
+    for words_of_it in ("has no clip that was held out", "same --classes", "--part test"):
+        assert words_of_it in fault
+    # the other network's training clip under the name of one that was held out
+    path = data / "UCF-101"
+    trained = path / next(n for n in spec.train_clips if n.startswith(other.partition("/")[0]))
+    kept = (path / other).read_bytes()
+    try:
+        (path / other).write_bytes(trained.read_bytes())
+        done = twostream(*words, f"temporal={runs['temporal']}")
+    finally:
+        (path / other).write_bytes(kept)
+    assert done.stdout.startswith("validation, split 1: 1 clips"), done.stderr
+
+
 @pytest.mark.slow
 def test_invalid_options_are_one_line_errors(data: Path, runs: dict[str, Path]) -> None:
     spatial = ("--network", f"spatial={runs['spatial']}")
@@ -305,7 +364,6 @@ def test_a_cluster_gives_the_scores_of_this_process(data: Path, runs: dict[str, 
     from train.data.ray_map import map_on_cluster
     from train.data.ucf101 import load_split
     from train.evaluation.protocol import Protocol, score_clip
-    from train.models.checkpoint import find_checkpoint, load_checkpoint
 
     file = find_checkpoint(runs["temporal"])
     spec = load_checkpoint(file)[1]

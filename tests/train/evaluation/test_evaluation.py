@@ -20,10 +20,13 @@ from edge.decision.fusion import KINDS, Scores, softmax, weighted_mean
 from edge.errors import DataError
 from tests.support import tiny
 from tests.support.command import assert_refused, twostream
+from train.data.cache import fill_cache, open_cache
+from train.data.ucf101 import load_split
 from train.evaluation.fusion import fit_svm, search_weights, stacked, svm_scores
 from train.evaluation.metrics import confusion, log_likelihood, right_by_class, top_k
+from train.evaluation.papers import paper_view
 from train.evaluation.plots import draw_confusion
-from train.evaluation.protocol import ten_crops
+from train.evaluation.protocol import ten_crops, torch_network
 from train.evaluation.scores import SavedScores, load_scores, write_scores
 from train.models.checkpoint import (
     find_checkpoint,
@@ -65,7 +68,7 @@ def test_the_confusion_matrix_is_drawn(size: int, tmp_path: Path) -> None:
 
 
 def test_ten_crops_are_corners_and_centre_and_their_mirror_images() -> None:
-    crops = ten_crops((224, 224))
+    crops = ten_crops((224, 224), (196, 196))
     assert {(c.height, c.width) for c in crops} == {(196, 196)}
     positions = [(c.top, c.left) for c in crops[:5]]
     assert positions == [(0, 0), (0, 28), (28, 0), (28, 28), (14, 14)]
@@ -292,6 +295,49 @@ def test_clips_that_were_trained_on_are_refused(data: Path, runs: dict[str, Path
     assert "the spatial network was trained on 1 of the test clips" in refused.stderr
 
 
+@pytest.mark.slow
+def test_the_protocol_of_a_paper_weighs_logits_of_cut_crops(
+    data: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    words = ["evaluate", data, "--cache", data / "cache", "--protocol", "tsn"]
+    words += [word for stream, run in runs.items() for word in ("--network", f"{stream}={run}")]
+    files = ("--samples", 2, "--scores", tmp_path / "s.npz", "--report", tmp_path / "r.json")
+    done = twostream(*words, *files)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:2] == [
+        "test, split 1: 2 clips, 2 samples of each, 10 crops",
+        "protocol tsn: logits are averaged; fusion: spatial 1, temporal 1.5",
+    ]
+    test, report = load_scores(tmp_path / "s.npz"), json.loads((tmp_path / "r.json").read_text())
+    assert test.header["protocol"] == report["protocol"] == "tsn"
+    spatial, temporal = (test.logits[stream].mean(axis=1) for stream in runs)
+    fused = spatial + 1.5 * temporal
+    assert report["fused"]["confusion"] == confusion(fused, test.truth).tolist()
+    # the network sees 64 px of frames 98 x 74, each crop computed here from the cache
+    file = find_checkpoint(runs["temporal"])
+    network, spec, _ = load_checkpoint(file)
+    view = spec.model_copy(update={"geometry": paper_view(spec.geometry)})
+    assert view.geometry.size_hw == (74, 98)
+    clip = next(c for c in load_split(data, 1).test if c.name == test.names[0])
+    (cached,) = fill_cache(open_cache(data / "cache", view), [clip], 10)
+    (motion,) = cached.motions
+    newest = 15  # of 16 frames
+    flows = [step.flows[motion] for step in cached.steps(newest, spec.input.history + 1)[1:]]
+    (mean,), (std,) = spec.normalisation.mean, spec.normalisation.std
+    inputs = []
+    for flip in (False, True):
+        for top, left in ((0, 0), (0, 34), (10, 0), (10, 34), (4, 16)):
+            cut = np.stack(flows)[:, :, top : top + 64, left : left + 64]  # (L, 2, 64, 64)
+            u, v = cut[:, 0], cut[:, 1]
+            cut = np.concatenate([255 - u[..., ::-1], v[..., ::-1]] if flip else [u, v])
+            inputs.append((cut.astype(np.float32) / 255 - mean) / std)
+    logits = torch_network(network)(np.stack(inputs).astype(np.float32)).mean(axis=0)
+    np.testing.assert_allclose(test.logits["temporal"][0, -1], logits, rtol=1e-3, atol=1e-3)
+    assert_refused(twostream(*words, "--crops", 10), "--crops 10", "tsn has ten crops")
+    named = ("--network", f"slow={runs['temporal']}")
+    assert_refused(twostream(*words, *named), "--protocol tsn", "no weight for slow")
+
+
 def trained_also_on(run: Path, names: set[str], out: Path) -> Path:
     """The checkpoint of a run, with some of its validation clips in its training list instead."""
     tensors, metadata = read_tensors(find_checkpoint(run))
@@ -360,9 +406,7 @@ def test_invalid_options_are_one_line_errors(data: Path, runs: dict[str, Path]) 
 
 @pytest.mark.slow
 def test_a_cluster_gives_the_scores_of_this_process(data: Path, runs: dict[str, Path]) -> None:
-    from train.data.cache import fill_cache, open_cache
     from train.data.ray_map import map_on_cluster
-    from train.data.ucf101 import load_split
     from train.evaluation.protocol import Protocol, score_clip
 
     file = find_checkpoint(runs["temporal"])

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def train_command(
+    context: typer.Context,
     stream: Annotated[str, typer.Argument(help="Stream to train: spatial or temporal.")],
     data: Data,
     classes: Classes = "",
@@ -79,6 +80,7 @@ def train_command(
     if qat is None:
         settings = load_recipe(recipe, stream, tuple(changes or ()))
     else:
+        _refuse_ignored(context)
         settings, preset, classes = _fine_tuning(qat, stream, preset, tuple(changes or ()))
     dataset = open_dataset(data, split)  # before the slow imports, to report a wrong path at once
     names = class_list(classes, {clip.label for clip in dataset.train})
@@ -91,6 +93,17 @@ def train_command(
         logger.warning("no bundle can be made of these clips: %s", lack)
     options = JobOptions(out, resume, workers, save_every, keep, cache)
     logger.info("best checkpoint: %s", run_job(job, options))
+
+
+def _refuse_ignored(context: typer.Context) -> None:
+    """Raises DataError for an option that --qat would ignore."""
+    for name in ("recipe", "flow", "classes"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            raise DataError(
+                f"--{name}: --qat takes it from the checkpoint; leave it away (--set changes "
+                "single values of the recipe)"
+            )
 
 
 def _log_clips(job: Job, missing: int) -> None:

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 IMAGES_EVERY = 500  # steps
 LISTED = 8  # samples of a batch in a message
+DIVERGED = 10  # times the loss of equal scores for all classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,16 @@ class _Training:
             write_curve(history, self.config.folder / "curve.png")
         if monitor is not None:
             seconds = time.monotonic() - started
-            monitor.epoch(history[-1], seconds, self.folder.newest_is_best(history))
+            diverged = has_diverged(history[-1]["loss"], len(self.folder.spec.classes))
+            best = self.folder.newest_is_best(history) and not diverged
+            monitor.epoch(history[-1], seconds, best)
+            if diverged:
+                rate = self.recipe.optimiser.rate
+                logger.warning(
+                    "the loss is far above that of a network that knows nothing: training "
+                    "diverges; lower the rate (--set optimiser.rate=%.1g)",
+                    rate / 3,
+                )
 
     def _steps_done(self) -> int:
         """Steps of the whole run."""
@@ -216,6 +226,11 @@ class _Training:
         spec, steps = self.folder.spec, len(self.batches) * self.recipe.schedule.epochs
         title = f"{spec.stream} {spec.backbone}"
         return Monitor(self.config.folder, title, steps, self._steps_done())
+
+
+def has_diverged(loss: float, classes: int) -> bool:
+    """Whether a mean loss is not finite, or DIVERGED times that of equal scores for all classes."""
+    return not loss <= DIVERGED * math.log(classes)
 
 
 def _batches(samples: TrainingSet, recipe: Recipe, ranks: Ranks) -> Batches:

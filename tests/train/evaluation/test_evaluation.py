@@ -259,8 +259,11 @@ def test_both_streams_are_evaluated_saved_and_fused(
         "fuse", tmp_path / "s.npz", "--out", tmp_path / "f.safetensors", "--report", tmp_path / "f"
     )
     assert fused.returncode == 0, fused.stderr
-    methods = [line.rpartition("top-1")[0].strip() for line in fused.stdout.splitlines()[1:-1]]
+    methods = [line.rpartition("top-1")[0].strip() for line in fused.stdout.splitlines()[1:-2]]
     streams, ways = ["spatial", "temporal"], ["average", *KINDS, "svm"]
+    chosen, rule = fused.stdout.splitlines()[-2:]
+    assert chosen == "chosen: arithmetic; weights: spatial 0.5, temporal 0.5"
+    assert rule == ("rule: arithmetic, equal weights: 2 clips of 2 groups are too few to choose by")
     assert methods == [*streams, *ways, "recurrent causal", "recurrent whole"]
     assert json.loads((tmp_path / "f").read_text())["average"]["top1"] == report["fused"]["top1"]
     from train.evaluation.recurrent import load_recurrent

@@ -80,8 +80,7 @@ def train_command(
     if qat is None:
         settings = load_recipe(recipe, stream, tuple(changes or ()))
     else:
-        _refuse_ignored(context)
-        settings, preset, classes = _fine_tuning(qat, stream, preset, tuple(changes or ()))
+        settings, preset, classes = _fine_tuning(context, qat, stream, preset, changes or [])
     dataset = open_dataset(data, split)  # before the slow imports, to report a wrong path at once
     names = class_list(classes, {clip.label for clip in dataset.train})
     train, validation = hold_out(dataset.train, names, settings.validation.fraction)
@@ -119,9 +118,10 @@ def _log_clips(job: Job, missing: int) -> None:
 
 
 def _fine_tuning(
-    trained: Path, stream: str, preset: Spec, changes: tuple[str, ...]
+    context: typer.Context, trained: Path, stream: str, preset: Spec, changes: list[str]
 ) -> tuple[Recipe, Spec, str]:
     """The recipe, motion method and classes of a quantisation-aware fine-tuning of a checkpoint."""
+    _refuse_ignored(context)
     from train.models.checkpoint import find_checkpoint, read_metadata, read_spec
     from train.recipe import parse_recipe, quantisation_aware
 
@@ -130,7 +130,7 @@ def _fine_tuning(
     spec = read_spec(file, metadata)
     named_as_trained(file, spec.stream, stream)
     try:
-        recipe = quantisation_aware(parse_recipe(metadata["recipe"]), file, changes)
+        recipe = quantisation_aware(parse_recipe(metadata["recipe"]), file, tuple(changes))
     except (KeyError, ValueError) as error:
         raise DataError(f"{file}: its recipe cannot be used for fine-tuning ({error})") from None
     motion = spec.input.motion or preset

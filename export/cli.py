@@ -55,7 +55,11 @@ def export_command(
         ),
     ] = None,
     accept_loss: Annotated[
-        bool, typer.Option("--accept-loss", help="Write the bundle even if INT8 loses accuracy.")
+        bool,
+        typer.Option(
+            "--accept-loss",
+            help="Write the bundle even if INT8 loses accuracy or a network only guesses.",
+        ),
     ] = False,
     measured: Annotated[
         Path | None, typer.Option(help="Benchmark JSON to include in the report.")

@@ -1,15 +1,18 @@
-"""Checks that INT8 does not lose too much accuracy against FP32."""
+"""Checks that networks do not guess, and that INT8 does not lose too much accuracy against FP32."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from scipy.stats import binom
+
 from calibration.quantise import DIFFERENCE_MAX
 from train.streams import FUSED
 
 TOP1_LOSS_MAX = 0.01  # one percentage point
 SCORE_DIFFERENCE_MAX = DIFFERENCE_MAX
+CHANCE_MAX = 0.05  # probability that guessing gets as many clips right
 
 
 def too_much_lost(validation: dict[str, Any], streams: Sequence[str]) -> str | None:
@@ -34,3 +37,24 @@ def too_much_lost(validation: dict[str, Any], streams: Sequence[str]) -> str | N
     if not reasons:
         return None
     return f"INT8 loses too much on {validation['clips']} validation clips: {', '.join(reasons)}"
+
+
+def no_better_than_chance(
+    validation: dict[str, Any], streams: Sequence[str], classes: int
+) -> str | None:
+    """The streams whose FP32 network may as well guess among the classes, as text; None if there
+    are none. One-sided binomial test at CHANCE_MAX; of so few clips that even all of them prove
+    nothing, all must be right.
+
+    validation: the result of `accuracy_report`.
+    """
+    clips = validation["clips"]
+    needed = min(int(binom.isf(CHANCE_MAX, clips, 1 / classes)) + 1, clips)
+    rights = {stream: round(validation[stream]["top1_fp32"] * clips) for stream in streams}
+    reasons = [f"{stream} {right}" for stream, right in rights.items() if right < needed]
+    if not reasons:
+        return None
+    return (
+        f"networks are no better than chance: right of {clips} validation clips of {classes} "
+        f"classes (at least {needed}): {', '.join(reasons)}"
+    )

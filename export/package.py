@@ -49,7 +49,7 @@ from export.decision import (
     shortfalls,
     with_test,
 )
-from export.gate import too_much_lost
+from export.gate import no_better_than_chance, too_much_lost
 from export.graph import export_graph
 from export.measure import (
     LeftOutChanges,
@@ -109,7 +109,8 @@ class ExportOptions:
 
     clips: number of training clips that each stream is calibrated on; seed: for choosing them.
     ranges: see calibration/ranges.py. false_alarms: the accepted share of moments of other actions
-    that show a label, 0 to 1. accept_loss: write the bundle even if INT8 loses too much accuracy.
+    that show a label, 0 to 1. accept_loss: write the bundle even if INT8 loses too much accuracy,
+    or a network is no better than chance.
     """
 
     clips: int
@@ -170,7 +171,8 @@ def write_bundle(
     """Write the bundle `out`, atomically. The same inputs give the same bytes.
 
     extra: further entries of the report. Raises ExportError if `out` is something other than a
-    bundle, and if INT8 loses too much (see export/gate.py) unless that is accepted.
+    bundle, and if INT8 loses too much or a network is no better than chance (see export/gate.py)
+    unless that is accepted.
     """
     check_target(out)
     partial = out.with_name(out.name + ".part")
@@ -192,8 +194,8 @@ def write_bundle(
     if measured.loss is not None and not options.accept_loss:
         shutil.rmtree(partial)
         raise ExportError(
-            f"{measured.loss}; calibrate on more clips, fine-tune with `twostream train --qat`, or "
-            "give --accept-loss"
+            f"{measured.loss}; train a network at chance anew; for INT8 calibrate on more clips "
+            "or fine-tune with `twostream train --qat`; or give --accept-loss"
         )
     frames = parity_frames(data.parity_video, max(s.input.history for s in specs.values()))
     manifest = _manifest(out.name, specs, measured, frames[0].size_hw)
@@ -211,8 +213,9 @@ def write_bundle(
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """The decision, and the accuracy on validation and test clips. loss: the accuracy that INT8
-    loses, as text, if it is too much. reliability: by stream and "fused", of the test clips.
+    """The decision, and the accuracy on validation and test clips. loss: the networks at
+    chance, and the accuracy that INT8 loses if it is too much, as text. reliability: by stream and
+    "fused", of the test clips.
     """
 
     decision: Decision
@@ -237,7 +240,9 @@ def _measure(
     fit_data = FitData(snippets, own, others, footage)
     decision = fit_decision(fit_data, options.false_alarms, recurrent)
     validation = _accuracy(snippets, decision)
-    loss = too_much_lost(validation, snippets.streams)
+    chance = no_better_than_chance(validation, snippets.streams, len(snippets.classes))
+    lost = too_much_lost(validation, snippets.streams)
+    loss = "; ".join(filter(None, (chance, lost))) or None
     if loss is not None and not options.accept_loss:
         return _Measured(decision, validation, {}, loss, {})
     logger.info("scores of the test clips")

@@ -16,7 +16,7 @@ from export.confidence import (
     reliability,
 )
 from export.figures import draw_reliability
-from export.gate import too_much_lost
+from export.gate import no_better_than_chance, too_much_lost
 from train.evaluation.fusion_fit import fit_temperature
 
 
@@ -83,3 +83,30 @@ def accuracy(**changes: dict[str, float]) -> dict[str, Any]:
 def test_the_gate_refuses_too_large_a_loss(changes: dict[str, Any], message: str | None) -> None:
     loss = too_much_lost(accuracy(**changes), ("spatial", "temporal"))
     assert (loss is None) if message is None else (loss is not None and message in loss)
+
+
+@pytest.mark.parametrize(
+    ("classes", "clips", "right", "refused"),
+    [
+        (3, 30, 10, True),  # a third of three classes
+        # P(X >= 14) = 0.0898 and P(X >= 15) = 0.0435 of 30 clips at 1/3
+        (3, 30, 14, True),
+        (3, 30, 15, False),
+        (8, 20, 19, False),
+        (2, 5, 4, True),  # P(X >= 4) = 6/32
+        (2, 5, 5, False),  # 1/32
+        (2, 2, 1, True),
+        (2, 2, 2, False),  # 1/4: so few prove nothing, but none is wrong
+    ],
+)
+def test_the_gate_refuses_a_network_at_chance(
+    classes: int, clips: int, right: int, refused: bool
+) -> None:
+    good, row = {"top1_fp32": 1.0}, {"top1_fp32": round(right / clips, 4)}
+    report = {"clips": clips, "spatial": good, "temporal": row}
+    said = no_better_than_chance(report, ("spatial", "temporal"), classes)
+    assert (said is not None) == refused
+    if said is not None:
+        assert f"right of {clips} validation clips of {classes} classes" in said
+        assert said.endswith(f"temporal {right}")
+        assert "spatial" not in said

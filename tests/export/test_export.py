@@ -51,8 +51,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture(scope="module")
 def bundle(trained: Trained) -> Path:
+    """With networks of two epochs, which guess."""
     out = trained.work / "first" / "tiny"
-    done = twostream(*trained.arguments(out))
+    done = twostream(*trained.arguments(out, "--accept-loss"))
     assert done.returncode == 0, done.stderr
     return out
 
@@ -63,7 +64,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def test_the_same_inputs_give_the_same_bytes(trained: Trained, bundle: Path) -> None:
     out = trained.work / "second" / "tiny"
-    done = twostream(*trained.arguments(out), timeout_s=300)
+    done = twostream(*trained.arguments(out, "--accept-loss"), timeout_s=300)
     assert done.returncode == 0, done.stderr
     assert hashes(out) == hashes(bundle)
 
@@ -71,7 +72,9 @@ def test_the_same_inputs_give_the_same_bytes(trained: Trained, bundle: Path) -> 
 def test_the_report_and_the_page_describe_the_bundle(trained: Trained, bundle: Path) -> None:
     manifest = load_bundle(bundle).manifest
     report = json.loads((bundle / "report.json").read_text())
-    assert report["accepted_loss"] is manifest.accepted_loss is None
+    assert report["accepted_loss"] == manifest.accepted_loss
+    assert manifest.accepted_loss is not None
+    assert manifest.accepted_loss.startswith("networks are no better than chance")
     assert manifest.decision.false_alarm_rate == 0.01
     footage, reached = manifest.decision.footage, manifest.decision.test
     assert footage is not None
@@ -126,6 +129,15 @@ def test_a_bundle_that_loses_too_much_is_refused_unless_accepted(
     assert "spatial scores differ by" in loss
     run = twostream("run", out, trained.video)
     assert f"this bundle was made although {loss}" in " ".join(run.stderr.split())
+
+
+def test_a_network_that_guesses_is_refused(trained: Trained, tmp_path: Path) -> None:
+    done = twostream(*trained.arguments(tmp_path / "guessing"))
+    assert done.returncode == 2
+    fault = done.stderr.splitlines()[-1]
+    assert "no better than chance: right of 2 validation clips of 2 classes (at least 2): " in fault
+    assert "train a network at chance anew" in fault
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_calibrate_ranks_layers_and_accepts_unlabelled_video(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
 import typer
@@ -23,26 +22,40 @@ from train.commands.arguments import (
     named_as_trained,
     networks_by_name,
 )
+from train.commands.parts import Part, evaluated_parts, refuse_trained_on, why_empty
+from train.evaluation.papers import CROPS, PAPERS, SAMPLES, paper_view
 from train.streams import FUSED
 
 if TYPE_CHECKING:
     from train.data.cache import CachedClip
-    from train.data.clips import Clip, Split
+    from train.data.clips import Clip
     from train.evaluation.protocol import ClipScores, Protocol
     from train.evaluation.scores import SavedScores
 
-logger = logging.getLogger(__name__)
-
-Part = Literal["test", "validation", "train"]
-
+ProtocolName = Literal["live", "very-deep", "tsn"]
 
 SplitOption = Annotated[
     int, typer.Option(help="Official split that the networks were trained on, 1 to 3.")
 ]
-SamplesOption = Annotated[int, typer.Option(min=1, help="Evenly spaced snippets of each clip.")]
+ProtocolOption = Annotated[
+    ProtocolName,
+    typer.Option(
+        help="live: whole views, scores averaged. tsn, very-deep: as in the paper, ten crops of "
+        "224 px cut from 340 x 256 px, and its fusion weights."
+    ),
+]
+SamplesOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Evenly spaced snippets of each clip; default: 19, of a paper's protocol 25."
+    ),
+]
 CropsOption = Annotated[
-    int,
-    typer.Option(help="Views of each snippet: 1, as in a live run; 10, corners, centre, mirrored."),
+    int | None,
+    typer.Option(
+        help="Views of each snippet in protocol live: 1, as in a run; or 10, corners and centre, "
+        "enlarged, and mirrored."
+    ),
 ]
 OtherSplitOption = Annotated[
     bool,
@@ -69,8 +82,9 @@ def evaluate_command(
     networks: Networks = None,
     split: SplitOption = 1,
     part: Annotated[Part, typer.Option(help="Clips to evaluate.")] = "test",
-    samples: SamplesOption = 19,
-    crops: CropsOption = 1,
+    protocol: ProtocolOption = "live",
+    samples: SamplesOption = None,
+    crops: CropsOption = None,
     other_split: OtherSplitOption = False,
     for_fusion: ForFusionOption = False,
     scores: ScoresOption = None,
@@ -81,33 +95,34 @@ def evaluate_command(
 ) -> None:
     """Top-1 and top-5 accuracy of each stream, and of their mean scores.
 
-    The scores of a clip are the mean over evenly spaced snippets, and over crops.
+    The scores of a clip are the mean over evenly spaced snippets, and over crops. Figures of
+    different protocols do not compare.
     """
     checkpoints = networks_by_name(networks)
     if not checkpoints:
         raise DataError("nothing to evaluate; give --network NAME=CHECKPOINT, one or more")
-    if crops not in (1, 10):
-        raise DataError(f"--crops {crops}: give 1 or 10")
     if for_fusion and scores is None:
         raise DataError("--for-fusion saves scores; give --scores FILE.npz too")
     from train.data.dataset import open_dataset
-    from train.evaluation.protocol import Protocol
+    from train.evaluation.held_out import seen_by
     from train.models.checkpoint import find_checkpoint, read_metadata, read_spec
 
     files = {stream: find_checkpoint(path) for stream, path in checkpoints.items()}
     specs = {stream: read_spec(file, read_metadata(file)) for stream, file in files.items()}
     _check_specs(files, specs, split, other_split)
+    sampling = _protocol(protocol, samples, crops, specs)
     spec = next(iter(specs.values()))
-    parts = _parts(open_dataset(data, split), spec)
-    scored_parts = list(parts) if for_fusion else [part]
-    clips = {name: _of_classes(name, parts[name], spec.classes) for name in scored_parts}
+    seen = {stream: seen_by(file, specs[stream]) for stream, file in files.items()}
+    scored_parts: tuple[Part, ...] = get_args(Part) if for_fusion else (part,)
+    dataset = open_dataset(data, split)
+    clips, contents = evaluated_parts(dataset, spec.classes, seen, scored_parts, cache)
     if not clips[part]:
-        raise DataError(f"{data}: has no {part} clips of {', '.join(spec.classes)}")
+        raise DataError(f"{data}: {why_empty(part, specs)}")
     if "test" in scored_parts and not other_split:
-        _refuse_trained_on(clips["test"], specs)
-    protocol = Protocol(samples, crops, max(spec.input.history for spec in specs.values()))
-    clip_scores = _score(clips, files, specs, protocol, cache, ray)
-    saved = _saved(clip_scores, clips, files, spec.classes, split, protocol)
+        refuse_trained_on(clips["test"], seen, contents)
+    clip_scores = _score(clips, files, specs, sampling, cache, ray)
+    header = {"split": split, "protocol": protocol}
+    saved = _saved(clip_scores, clips, files, spec.classes, header, sampling)
     if scores is not None:
         from train.evaluation.scores import write_scores
 
@@ -129,35 +144,29 @@ def _check_specs(
         raise DataError("the checkpoints have different classes; evaluate them separately")
 
 
-def _parts(split: Split, spec: NetworkSpec) -> dict[str, list[Clip]]:
-    """The training, validation and test clips of the first checkpoint."""
-    held = set(spec.validation_clips)
-    return {
-        "train": [clip for clip in split.train if clip.name not in held],
-        "validation": [clip for clip in split.train if clip.name in held],
-        "test": list(split.test),
-    }
+def _protocol(
+    name: ProtocolName, samples: int | None, crops: int | None, specs: dict[str, NetworkSpec]
+) -> Protocol:
+    """Raises DataError if options do not fit the protocol, or it has no weight for a stream."""
+    from train.evaluation.protocol import Protocol
 
-
-def _of_classes(part: str, clips: list[Clip], classes: tuple[str, ...]) -> list[Clip]:
-    of_classes = [clip for clip in clips if clip.label in classes]
-    left_out = len(clips) - len(of_classes)
-    logger.info("%s: %d clips; %d of other classes left out", part, len(of_classes), left_out)
-    return of_classes
-
-
-def _refuse_trained_on(clips: list[Clip], specs: dict[str, NetworkSpec]) -> None:
-    for stream, spec in specs.items():
-        trained_on = [clip.name for clip in clips if clip.name in set(spec.train_clips)]
-        if trained_on:
-            raise DataError(
-                f"the {stream} network was trained on {len(trained_on)} of the test clips, such as "
-                f"{trained_on[0]}, so that the accuracy would mean nothing; --other-split allows it"
-            )
+    history = max(spec.input.history for spec in specs.values())
+    if name == "live":
+        if crops not in (None, 1, 10):
+            raise DataError(f"--crops {crops}: give 1 or 10")
+        return Protocol(samples or 19, crops or 1, history)
+    if crops is not None:
+        raise DataError(f"--crops {crops}: --protocol {name} has ten crops; leave --crops away")
+    unknown = [stream for stream in specs if stream not in PAPERS[name].weights]
+    if len(specs) > 1 and unknown:
+        raise DataError(
+            f"--protocol {name}: fuses spatial and temporal, and has no weight for {unknown[0]}"
+        )
+    return Protocol(samples or SAMPLES, CROPS, history, cut=True)
 
 
 def _score(
-    clips: dict[str, list[Clip]],
+    clips: dict[Part, list[Clip]],
     files: dict[str, Path],
     specs: dict[str, NetworkSpec],
     protocol: Protocol,
@@ -171,7 +180,10 @@ def _score(
     scores: dict[str, dict[str, ClipScores]] = {}
     for stream, file in files.items():
         all_clips = [clip for part in clips.values() for clip in part]
-        store = open_cache(cache.resolve(), specs[stream])
+        spec = specs[stream]
+        if protocol.cut:
+            spec = spec.model_copy(update={"geometry": paper_view(spec.geometry)})
+        store = open_cache(cache.resolve(), spec)
         cached = fill_cache(store, all_clips, protocol.history)
         score = partial(score_clip, checkpoint=file.resolve(), protocol=protocol)
         pairs = _map(score, cached, ray)
@@ -193,10 +205,10 @@ def _map(
 
 def _saved(
     scores: dict[str, dict[str, ClipScores]],
-    clips: dict[str, list[Clip]],
+    clips: dict[Part, list[Clip]],
     files: dict[str, Path],
     classes: tuple[str, ...],
-    split: int,
+    header: dict[str, Any],
     protocol: Protocol,
 ) -> SavedScores:
     from train.evaluation.scores import SavedScores
@@ -208,9 +220,8 @@ def _saved(
         if all(clip.name in by_clip for by_clip in scores.values())
     ]
     names = [clip.name for clip, _ in rows]
-    header = {
+    header = header | {
         "classes": list(classes),
-        "split": split,
         "samples": protocol.samples,
         "crops": protocol.crops,
         "checkpoints": {
@@ -240,14 +251,19 @@ def _report(
     from train.evaluation.plots import draw_confusion
     from train.json_file import write_json
 
-    means = {stream: values.mean(axis=1) for stream, values in saved.scores.items()}
-    if len(means) > 1:
-        means[FUSED] = np.mean(list(means.values()), axis=0)
     header = saved.header
+    paper = PAPERS.get(header["protocol"])
+    tables = saved.logits if paper is not None and paper.before_softmax else saved.scores
+    means = {stream: values.mean(axis=1) for stream, values in tables.items()}
+    if len(means) > 1:
+        streams = list(means.values())
+        means[FUSED] = np.mean(streams, axis=0) if paper is None else paper.fuse(means)
     print_line(
         f"{part}, split {header['split']}: {len(saved.names)} clips, {header['samples']} samples "
         f"of each, {header['crops']} crop{'s' if header['crops'] > 1 else ''}"
     )
+    if paper is not None:
+        print_line(f"protocol {header['protocol']}: {paper}")
     if other_split:
         print_line("not comparable: clips of this part may have been trained on")
     accuracies: dict[str, Any] = {}

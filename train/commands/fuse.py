@@ -114,6 +114,7 @@ def _fuse_parts(scores: Path, out: Path | None, seed: int) -> dict[str, Any]:
     results = {"clips": counts} | parameters | _print_accuracies(fused, test.truth)
     weights = ", ".join(f"{name} {weight}" for name, weight in parameters["weights"].items())
     print(f"chosen: {parameters['kind']}; weights: {weights}")
+    print(f"rule: {parameters['kinds']['rule']}")
     if out is not None and origin is not None:
         write_recurrent(out, causal, origin)
     return results
@@ -153,7 +154,8 @@ def _fuse(
     }
     truth = {name: part.truth for name, part in parts.items()}
     equal = {stream: round(1 / len(saved.scores), 4) for stream in saved.scores}
-    parameters: dict[str, Any] = {"kind": "arithmetic", "weights": equal}
+    rule = {"rule": "arithmetic, equal weights: there are no validation clips to choose on"}
+    parameters: dict[str, Any] = {"kind": "arithmetic", "weights": equal, "kinds": rule}
     kinds: dict[str, Scores] = {}
     if len(truth["validation"]):
         part, test = parts["validation"], parts["test"]

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def train_command(
+    context: typer.Context,
     stream: Annotated[str, typer.Argument(help="Stream to train: spatial or temporal.")],
     data: Data,
     classes: Classes = "",
@@ -79,7 +80,7 @@ def train_command(
     if qat is None:
         settings = load_recipe(recipe, stream, tuple(changes or ()))
     else:
-        settings, preset, classes = _fine_tuning(qat, stream, preset, tuple(changes or ()))
+        settings, preset, classes = _fine_tuning(context, qat, stream, preset, changes or [])
     dataset = open_dataset(data, split)  # before the slow imports, to report a wrong path at once
     names = class_list(classes, {clip.label for clip in dataset.train})
     train, validation = hold_out(dataset.train, names, settings.validation.fraction)
@@ -91,6 +92,17 @@ def train_command(
         logger.warning("no bundle can be made of these clips: %s", lack)
     options = JobOptions(out, resume, workers, save_every, keep, cache)
     logger.info("best checkpoint: %s", run_job(job, options))
+
+
+def _refuse_ignored(context: typer.Context) -> None:
+    """Raises DataError for an option that --qat would ignore."""
+    for name in ("recipe", "flow", "classes"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            raise DataError(
+                f"--{name}: --qat takes it from the checkpoint; leave it away (--set changes "
+                "single values of the recipe)"
+            )
 
 
 def _log_clips(job: Job, missing: int) -> None:
@@ -106,9 +118,10 @@ def _log_clips(job: Job, missing: int) -> None:
 
 
 def _fine_tuning(
-    trained: Path, stream: str, preset: Spec, changes: tuple[str, ...]
+    context: typer.Context, trained: Path, stream: str, preset: Spec, changes: list[str]
 ) -> tuple[Recipe, Spec, str]:
     """The recipe, motion method and classes of a quantisation-aware fine-tuning of a checkpoint."""
+    _refuse_ignored(context)
     from train.models.checkpoint import find_checkpoint, read_metadata, read_spec
     from train.recipe import parse_recipe, quantisation_aware
 
@@ -117,7 +130,7 @@ def _fine_tuning(
     spec = read_spec(file, metadata)
     named_as_trained(file, spec.stream, stream)
     try:
-        recipe = quantisation_aware(parse_recipe(metadata["recipe"]), file, changes)
+        recipe = quantisation_aware(parse_recipe(metadata["recipe"]), file, tuple(changes))
     except (KeyError, ValueError) as error:
         raise DataError(f"{file}: its recipe cannot be used for fine-tuning ({error})") from None
     motion = spec.input.motion or preset

@@ -118,7 +118,7 @@ class ClipCache:
         """interval_s: between frames of an input; those that come much sooner are left out."""
         self.geometry, self.motions, self._interval_s = geometry, tuple(motions), interval_s
         self.root = root / _digest([_FORMAT, geometry.model_dump(mode="json"), interval_s])
-        self._hashes = ContentHashes(root / "content")
+        self._hashes = ContentHashes(root)
 
     def fill(
         self, clips: Iterable[Clip], workers: int, history: int

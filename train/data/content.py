@@ -35,10 +35,10 @@ def hash_files(files: list[Path]) -> str:
 
 
 class ContentHashes:
-    """The hashes of clips' files, noted in a folder."""
+    """The hashes of clips' files, noted in a folder of a cache."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, cache: Path) -> None:
+        self._folder = cache / "content"
 
     def of(self, path: Path) -> str:
         """The SHA-256 of a video, or of a folder's pictures one after another.

@@ -123,7 +123,10 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
-            if not {"path", "label"} <= set(reader.fieldnames or ()):
+            names = set(reader.fieldnames or ())
+            if not {"path", "label"} <= names:
+                if any(";" in name for name in names):
+                    raise DataError(f"{path}: its separator is ;, it must be a comma")
                 raise DataError(f"{path}: its first line must name the columns path and label")
             return [(reader.line_num, row) for row in reader]
     except OSError as error:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from edge.bundle.network import NetworkSpec
 from edge.inputs.builder import build_input
 from train.data.cache import CachedClip
-from train.data.transforms import Crop, augment_steps
+from train.data.transforms import Crop, augment_steps, cut_steps
 
 
 def evenly_spaced(clip: CachedClip, history: int, count: int) -> list[int]:
@@ -51,3 +51,9 @@ def augmented_tensor(
     steps = clip.steps(index, spec.input.history + 1)
     steps = augment_steps(steps, spec.input.motion, crop, size_hw, rng, colour)
     return build_input(spec.input, size_hw, spec.normalisation, steps)
+
+
+def cut_tensor(clip: CachedClip, index: int, spec: NetworkSpec, crop: Crop) -> NDArray[np.float32]:
+    """Like `tensor_at`, of a crop at its own size."""
+    steps = cut_steps(clip.steps(index, spec.input.history + 1), spec.input.motion, crop)
+    return build_input(spec.input, (crop.height, crop.width), spec.normalisation, steps)

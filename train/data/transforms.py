@@ -138,3 +138,27 @@ def augment_steps(
     flow_steps = [step for step in steps if step.flows]
     stack = augment_stack(np.stack([step.flows[motion] for step in flow_steps]), crop, size_hw)
     return [replace(s, flows={motion: flow}) for s, flow in zip(flow_steps, stack, strict=True)]
+
+
+def cut_steps(steps: Sequence[Step], motion: Spec | None, crop: Crop) -> list[Step]:
+    """A crop of the steps of one input. Nothing is resized, so flow keeps its length. motion: as in
+    `augment_steps`.
+    """
+    size_hw = crop.height, crop.width
+
+    def cut(plane: NDArray[np.uint8], shift: int) -> NDArray[np.uint8]:
+        return _crop_plane(plane, crop, size_hw, shift)
+
+    if motion is None:
+
+        def cut_frame(frame: Frame) -> Frame:
+            return replace(frame, y=cut(frame.y, 0), u=cut(frame.u, 1), v=cut(frame.v, 1))
+
+        return [replace(step, frame=cut_frame(step.frame)) for step in steps]
+    cut_flows = []
+    for step in steps:
+        if step.flows:
+            u, v = (cut(plane, 0) for plane in step.flows[motion])
+            flow = np.stack([mirror_u(u) if crop.flip else u, v])
+            cut_flows.append(replace(step, flows={motion: flow}))
+    return cut_flows

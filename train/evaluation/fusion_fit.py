@@ -34,6 +34,8 @@ from train.evaluation.metrics import Truth, log_likelihood
 MIN_SHARE = 0.6  # smallest weight, as a share of an equal weight: 0.3 for two streams
 OFFSET_DEVIATION = 0.4  # of the prior of the offsets, in logits at temperature 1
 MIN_CLIPS = 100  # with fewer the kind is arithmetic, for chance would choose it
+# with fewer the weights of a mean of scores are equal: one clip is five points of top-1 and more
+MIN_WEIGHTED_CLIPS = 20
 FOLDS = 5
 TEMPERATURES = (0.02, 10.0)  # searched from, to
 _VARIANCE = OFFSET_DEVIATION**2
@@ -93,7 +95,8 @@ def fit_temperature(scores: Scores, truth: Truth) -> float:
 
 def fit_fusion(kind: MeanKind, clips: Clips) -> FittedFusion:
     """The fusion of one kind: a temperature for each stream, then the weights (each at least
-    MIN_SHARE of an equal one), the offsets if the kind has them, and the temperature."""
+    MIN_SHARE of an equal one; of the scores of fewer than MIN_WEIGHTED_CLIPS clips equal ones), the
+    offsets if the kind has them, and the temperature."""
     truth = np.repeat(clips.truth, next(iter(clips.logits.values())).shape[1])
     temperatures = {
         name: fit_temperature(softmax(_flat(values), 1.0), truth)
@@ -103,7 +106,9 @@ def fit_fusion(kind: MeanKind, clips: Clips) -> FittedFusion:
     if kind in get_args(MeanLogits.model_fields["kind"].annotation):
         return _fit_logits(kind, temperatures, terms, clips.truth)
     means = {name: values.mean(axis=1) for name, values in terms.items()}
-    weights = search_weights(means, clips.truth, minimum=MIN_SHARE / len(means))
+    weights = dict.fromkeys(means, 1 / len(means))
+    if len(clips.truth) >= MIN_WEIGHTED_CLIPS:
+        weights = search_weights(means, clips.truth, minimum=MIN_SHARE / len(means))
     temperature = fit_temperature(_flat(weighted_mean(terms, weights)), truth)
     spec = MeanScores.model_validate({"kind": kind, "temperature": temperature})
     return FittedFusion(temperatures, weights, spec)
@@ -227,7 +232,8 @@ def choose_among(
     and how the kinds did."""
     count, groups = len(clips.truth), len(set(clips.groups.tolist()))
     if count < MIN_CLIPS or groups < 2:
-        rule = f"arithmetic: {count} clips of {groups} groups are too few to choose by"
+        what = "arithmetic" if count >= MIN_WEIGHTED_CLIPS else "arithmetic, equal weights"
+        rule = f"{what}: {count} clips of {groups} groups are too few to choose by"
         return fit_fusion("arithmetic", clips), None, {"rule": rule}
     results = hold_out(clips)
     everything: dict[FusionKind, KindResult] = {kind: results[kind] for kind in KINDS}

@@ -1,4 +1,4 @@
-"""Test protocols: evenly spaced snippets of a clip, each as one centre view or as ten crops."""
+"""Test protocols: evenly spaced snippets of a clip, each as one whole view or as ten crops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import nn
 from edge.bundle.network import NetworkSpec
 from edge.decision.fusion import Scores, softmax
 from train.data.cache import CachedClip
-from train.data.snippets import augmented_tensor, evenly_spaced, tensor_at
+from train.data.snippets import augmented_tensor, cut_tensor, evenly_spaced, tensor_at
 from train.data.transforms import Crop
 from train.models.backbone import classifier, pooled_features
 from train.models.checkpoint import load_checkpoint
@@ -36,12 +36,15 @@ class Protocol:
     samples: number of evenly spaced snippets; 19 and 25 are usual. crops: 1, the whole view as in
     a live run, or 10, the corners and the centre and their mirror images. history: the index of the
     first frame that may be a snippet's last. It is the largest history of all networks that are
-    evaluated together, so that their scores are of the same snippets and can be fused.
+    evaluated together, so that their scores are of the same snippets and can be fused. cut: whether
+    crops have the network's input size and frames are larger (see papers.py); else frames have that
+    size, and crops are CROP_SHARE of it, enlarged.
     """
 
     samples: int
     crops: int
     history: int
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,9 @@ class ClipScores:
     times_s: NDArray[np.float32]
 
 
-def ten_crops(size_hw: tuple[int, int]) -> list[Crop]:
-    """The corners and the centre of a frame, then the same mirrored; sides are CROP_SHARE of it."""
-    height, width = (int(side * CROP_SHARE) // 2 * 2 for side in size_hw)
+def ten_crops(size_hw: tuple[int, int], crop_hw: tuple[int, int]) -> list[Crop]:
+    """The corners and the centre of a frame, then the same mirrored. All sizes are even."""
+    height, width = crop_hw
     room_h, room_w = size_hw[0] - height, size_hw[1] - width
     corners = [(0, 0), (0, room_w), (room_h, 0), (room_h, room_w)]
     positions = [*corners, (room_h // 4 * 2, room_w // 4 * 2)]
@@ -180,12 +183,16 @@ def _views(
     for index in evenly_spaced(clip, protocol.history, protocol.samples):
         if protocol.crops == 1:
             yield tensor_at(clip, index, spec)
+        elif protocol.cut:
+            for crop in ten_crops(clip.size_hw, spec.geometry.size_hw):
+                yield cut_tensor(clip, index, spec, crop)
         else:
-            for crop in ten_crops(clip.size_hw):
-                yield _cropped(clip, index, spec, crop)
+            height, width = (int(side * CROP_SHARE) // 2 * 2 for side in clip.size_hw)
+            for crop in ten_crops(clip.size_hw, (height, width)):
+                yield _enlarged(clip, index, spec, crop)
 
 
-def _cropped(clip: CachedClip, index: int, spec: NetworkSpec, crop: Crop) -> NDArray[np.float32]:
+def _enlarged(clip: CachedClip, index: int, spec: NetworkSpec, crop: Crop) -> NDArray[np.float32]:
     """The input of a crop, resized to the size of the whole view, with unchanged colours."""
     unused = np.random.default_rng(0)
     return augmented_tensor(clip, index, spec, crop, clip.size_hw, unused, 0.0)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
@@ -27,13 +29,15 @@ History = list[dict[str, float]]
 @dataclass(frozen=True, slots=True)
 class Origin:
     """The origin of a network. recipe: as JSON; weights: source of the initial weights, as text;
-    train_sha256, validation_sha256: of the clips' names and contents (see `data_hash`).
+    train_sha256, validation_sha256: of the clips' names and contents (see `data_hash`); contents:
+    the SHA-256 of each of these clips, by name.
     """
 
     recipe: str
     weights: str
     train_sha256: str
     validation_sha256: str
+    contents: Mapping[str, str]
 
 
 def write_checkpoint(
@@ -50,6 +54,7 @@ def write_checkpoint(
         "weights": origin.weights,
         "train_sha256": origin.train_sha256,
         "validation_sha256": origin.validation_sha256,
+        "contents": json.dumps(origin.contents),
         "history": json.dumps(history),
         "best": json.dumps(best),
     }
@@ -126,6 +131,16 @@ def read_metadata(path: Path) -> dict[str, str]:
             "train again, or use the version that wrote it"
         )
     return metadata  # type: ignore[no-any-return]
+
+
+def read_contents(path: Path, metadata: dict[str, str]) -> dict[str, str]:
+    """The SHA-256 of each clip of a network's training and validation, by name; {} in checkpoints
+    of earlier versions. `path` is for messages only. Raises CheckpointError if it is damaged.
+    """
+    try:
+        return TypeAdapter(dict[str, str]).validate_json(metadata.get("contents", "{}"))
+    except ValidationError as error:
+        raise _not_a_checkpoint(path, error) from None
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

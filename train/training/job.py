@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from train.training.leave_one_out import LeftOut, leave_one_out
 from train.training.loop import RunConfig, train_network
 from train.training.resume import STATE_FILE
 from train.training.run_folder import open_folder, run_name
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ def run_job(job: Job, options: JobOptions) -> Path:
     Raises DataError for clips that cannot be used, and as `train_network` does.
     """
     keep_freed_memory()
+    _warn(job.recipe)
     with join_ranks() as ranks:
         spec = _spec(job)
         folder = options.out / run_name(job.recipe, spec)
@@ -93,6 +97,18 @@ def run_leave_one_out(job: Job, options: JobOptions) -> LeftOut:
     clips = fill_cache(open_cache(options.cache, spec), job.train, job.recipe.sampling.stack)
     with one_thread():
         return leave_one_out(HeadRun(spec, job.recipe, folder), clips)
+
+
+def _warn(recipe: Recipe) -> None:
+    """Say what is known to fail."""
+    network = recipe.network
+    if network.weights == "none" and network.batch_norm != "all":
+        logger.warning(
+            "network.batch_norm is %s and network.weights none: batch norms that are not trained "
+            "pass on what they get, so that the loss of a network that starts from nothing grows "
+            "without bound; give --set network.batch_norm=all, or weights",
+            network.batch_norm,
+        )
 
 
 def _spec(job: Job) -> NetworkSpec:

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 IMAGES_EVERY = 500  # steps
 LISTED = 8  # samples of a batch in a message
+DIVERGED = 10  # times the loss of equal scores for all classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,9 @@ class _Training:
         self.batches = _batches(self.samples, recipe, ranks)
         self.validate = Validation(validation, spec, recipe, ranks)
         self.learner = build_learner(spec, recipe, ranks)
-        origin = Origin(
-            recipe.to_json(), self.learner.source, data_hash(train), data_hash(validation)
-        )
+        contents = {clip.clip.name: clip.sha256 for clip in (*train, *validation)}
+        hashes = data_hash(train), data_hash(validation)
+        origin = Origin(recipe.to_json(), self.learner.source, *hashes, contents)
         choose_by = recipe.validation.choose_by
         self.folder = RunFolder(config.folder, spec, origin, choose_by, config.keep)
         self.progress = Progress() if config.resume_from is None else self._resume()
@@ -170,7 +171,16 @@ class _Training:
             write_curve(history, self.config.folder / "curve.png")
         if monitor is not None:
             seconds = time.monotonic() - started
-            monitor.epoch(history[-1], seconds, self.folder.newest_is_best(history))
+            diverged = has_diverged(history[-1]["loss"], len(self.folder.spec.classes))
+            best = self.folder.newest_is_best(history) and not diverged
+            monitor.epoch(history[-1], seconds, best)
+            if diverged:
+                rate = self.recipe.optimiser.rate
+                logger.warning(
+                    "the loss is far above that of a network that knows nothing: training "
+                    "diverges; lower the rate (--set optimiser.rate=%.1g)",
+                    rate / 3,
+                )
 
     def _steps_done(self) -> int:
         """Steps of the whole run."""
@@ -216,6 +226,11 @@ class _Training:
         spec, steps = self.folder.spec, len(self.batches) * self.recipe.schedule.epochs
         title = f"{spec.stream} {spec.backbone}"
         return Monitor(self.config.folder, title, steps, self._steps_done())
+
+
+def has_diverged(loss: float, classes: int) -> bool:
+    """Whether a mean loss is not finite, or DIVERGED times that of equal scores for all classes."""
+    return not loss <= DIVERGED * math.log(classes)
 
 
 def _batches(samples: TrainingSet, recipe: Recipe, ranks: Ranks) -> Batches:

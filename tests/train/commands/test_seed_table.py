@@ -39,6 +39,13 @@ def test_every_row_of_the_table_gets_a_result(
     table = (out / "results.md").read_text()
     assert capsys.readouterr().out.endswith(table)
     assert "| spatial, resnet18 | 80.00 |" in table
+    # two of eight clips are held out; four of another class are negatives
+    behind = {"clips": 2, "classes": 2, "trained_on": 10}
+    assert all(row.items() >= behind.items() for row in results)
+    assert [row["epochs"] for row in results] == [[1], [1], [1, 1], [1, 1]]
+    assert table.count("| 2 | 2 | 10 clips | 1 |") == 2
+    assert table.count("| 2 | 2 | 10 clips | 1 + 1 |") == 2
+    assert "3,783 test clips of 101 classes; those here are of other clips" in table
 
 
 def test_the_rows_are_those_of_the_keras_project() -> None:

@@ -106,6 +106,7 @@ def test_a_csv_says_what_it_knows_and_the_rest_is_cut(tmp_path: Path) -> None:
     [
         ("path,class\n", "columns path and label"),
         ("", "columns path and label"),
+        ("path;label\n0.mp4;wave\n", "clips.csv: its separator is ;, it must be a comma"),
         ("path,label\nx.mp4,\n", "clips.csv:2: needs path,label"),
         ("path,label,part\n0.mp4,wave,train\n1.mp4,wave,both\n", "clips.csv:3: needs path,label"),
         ("path,label\n0.mp4,wave\n0.mp4,wave\n", "clips.csv:3: 0.mp4 is listed twice"),

@@ -15,15 +15,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.bundle.network import METADATA_KEY
 from edge.decision.fusion import KINDS, Scores, softmax, weighted_mean
 from edge.errors import DataError
 from tests.support import tiny
 from tests.support.command import assert_refused, twostream
+from train.data.cache import fill_cache, open_cache
+from train.data.ucf101 import load_split
 from train.evaluation.fusion import fit_svm, search_weights, stacked, svm_scores
 from train.evaluation.metrics import confusion, log_likelihood, right_by_class, top_k
+from train.evaluation.papers import paper_view
 from train.evaluation.plots import draw_confusion
-from train.evaluation.protocol import ten_crops
+from train.evaluation.protocol import ten_crops, torch_network
 from train.evaluation.scores import SavedScores, load_scores, write_scores
+from train.models.checkpoint import (
+    find_checkpoint,
+    load_checkpoint,
+    read_spec,
+    read_tensors,
+    write_tensors,
+)
 
 TRUTH = np.array([0, 1, 2, 2])
 SCORES = np.array(
@@ -57,7 +68,7 @@ def test_the_confusion_matrix_is_drawn(size: int, tmp_path: Path) -> None:
 
 
 def test_ten_crops_are_corners_and_centre_and_their_mirror_images() -> None:
-    crops = ten_crops((224, 224))
+    crops = ten_crops((224, 224), (196, 196))
     assert {(c.height, c.width) for c in crops} == {(196, 196)}
     positions = [(c.top, c.left) for c in crops[:5]]
     assert positions == [(0, 0), (0, 28), (28, 0), (28, 28), (14, 14)]
@@ -248,8 +259,11 @@ def test_both_streams_are_evaluated_saved_and_fused(
         "fuse", tmp_path / "s.npz", "--out", tmp_path / "f.safetensors", "--report", tmp_path / "f"
     )
     assert fused.returncode == 0, fused.stderr
-    methods = [line.rpartition("top-1")[0].strip() for line in fused.stdout.splitlines()[1:-1]]
+    methods = [line.rpartition("top-1")[0].strip() for line in fused.stdout.splitlines()[1:-2]]
     streams, ways = ["spatial", "temporal"], ["average", *KINDS, "svm"]
+    chosen, rule = fused.stdout.splitlines()[-2:]
+    assert chosen == "chosen: arithmetic; weights: spatial 0.5, temporal 0.5"
+    assert rule == ("rule: arithmetic, equal weights: 2 clips of 2 groups are too few to choose by")
     assert methods == [*streams, *ways, "recurrent causal", "recurrent whole"]
     assert json.loads((tmp_path / "f").read_text())["average"]["top1"] == report["fused"]["top1"]
     from train.evaluation.recurrent import load_recurrent
@@ -285,6 +299,100 @@ def test_clips_that_were_trained_on_are_refused(data: Path, runs: dict[str, Path
 
 
 @pytest.mark.slow
+def test_the_protocol_of_a_paper_weighs_logits_of_cut_crops(
+    data: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    words = ["evaluate", data, "--cache", data / "cache", "--protocol", "tsn"]
+    words += [word for stream, run in runs.items() for word in ("--network", f"{stream}={run}")]
+    files = ("--samples", 2, "--scores", tmp_path / "s.npz", "--report", tmp_path / "r.json")
+    done = twostream(*words, *files)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:2] == [
+        "test, split 1: 2 clips, 2 samples of each, 10 crops",
+        "protocol tsn: logits are averaged; fusion: spatial 1, temporal 1.5",
+    ]
+    test, report = load_scores(tmp_path / "s.npz"), json.loads((tmp_path / "r.json").read_text())
+    assert test.header["protocol"] == report["protocol"] == "tsn"
+    spatial, temporal = (test.logits[stream].mean(axis=1) for stream in runs)
+    fused = spatial + 1.5 * temporal
+    assert report["fused"]["confusion"] == confusion(fused, test.truth).tolist()
+    # the network sees 64 px of frames 98 x 74, each crop computed here from the cache
+    file = find_checkpoint(runs["temporal"])
+    network, spec, _ = load_checkpoint(file)
+    view = spec.model_copy(update={"geometry": paper_view(spec.geometry)})
+    assert view.geometry.size_hw == (74, 98)
+    clip = next(c for c in load_split(data, 1).test if c.name == test.names[0])
+    (cached,) = fill_cache(open_cache(data / "cache", view), [clip], 10)
+    (motion,) = cached.motions
+    newest = 15  # of 16 frames
+    flows = [step.flows[motion] for step in cached.steps(newest, spec.input.history + 1)[1:]]
+    (mean,), (std,) = spec.normalisation.mean, spec.normalisation.std
+    inputs = []
+    for flip in (False, True):
+        for top, left in ((0, 0), (0, 34), (10, 0), (10, 34), (4, 16)):
+            cut = np.stack(flows)[:, :, top : top + 64, left : left + 64]  # (L, 2, 64, 64)
+            u, v = cut[:, 0], cut[:, 1]
+            cut = np.concatenate([255 - u[..., ::-1], v[..., ::-1]] if flip else [u, v])
+            inputs.append((cut.astype(np.float32) / 255 - mean) / std)
+    logits = torch_network(network)(np.stack(inputs).astype(np.float32)).mean(axis=0)
+    np.testing.assert_allclose(test.logits["temporal"][0, -1], logits, rtol=1e-3, atol=1e-3)
+    assert_refused(twostream(*words, "--crops", 10), "--crops 10", "tsn has ten crops")
+    named = ("--network", f"slow={runs['temporal']}")
+    assert_refused(twostream(*words, *named), "--protocol tsn", "no weight for slow")
+
+
+def trained_also_on(run: Path, names: set[str], out: Path) -> Path:
+    """The checkpoint of a run, with some of its validation clips in its training list instead."""
+    tensors, metadata = read_tensors(find_checkpoint(run))
+    spec = read_spec(run, metadata)
+    changed = spec.model_copy(
+        update={
+            "train_clips": (*spec.train_clips, *names),
+            "validation_clips": tuple(n for n in spec.validation_clips if n not in names),
+        }
+    )
+    write_tensors(out, tensors, metadata | {METADATA_KEY: changed.to_json()})
+    return out
+
+
+@pytest.mark.slow
+def test_validation_clips_are_those_that_all_networks_held_out(
+    data: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    spec = load_checkpoint(find_checkpoint(runs["temporal"]))[1]
+    held = {n for n in spec.validation_clips if n.partition("/")[0] in tiny.CLASSES}
+    assert len(held) == 2
+    words = ["evaluate", data, "--part", "validation", "--samples", 1, "--cache", data / "cache"]
+    words += ["--network", f"spatial={runs['spatial']}", "--network"]
+    done = twostream(*words, f"temporal={runs['temporal']}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("validation, split 1: 2 clips")
+    (one, other) = sorted(held)
+    some = trained_also_on(runs["temporal"], {one}, tmp_path / "some.safetensors")
+    done = twostream(*words, f"temporal={some}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("validation, split 1: 1 clips")
+    said = " ".join(done.stderr.split())
+    assert f"1 clips that all networks held out; 1 that only some held out, such as {one}" in said
+    none = trained_also_on(runs["temporal"], held, tmp_path / "none.safetensors")
+    refused = twostream(*words, f"temporal={none}")
+    assert refused.returncode == 2
+    fault = refused.stderr.splitlines()[-1]
+    for words_of_it in ("has no clip that was held out", "same --classes", "--part test"):
+        assert words_of_it in fault
+    # the other network's training clip under the name of one that was held out
+    path = data / "UCF-101"
+    trained = path / next(n for n in spec.train_clips if n.startswith(other.partition("/")[0]))
+    kept = (path / other).read_bytes()
+    try:
+        (path / other).write_bytes(trained.read_bytes())
+        done = twostream(*words, f"temporal={runs['temporal']}")
+    finally:
+        (path / other).write_bytes(kept)
+    assert done.stdout.startswith("validation, split 1: 1 clips"), done.stderr
+
+
+@pytest.mark.slow
 def test_invalid_options_are_one_line_errors(data: Path, runs: dict[str, Path]) -> None:
     spatial = ("--network", f"spatial={runs['spatial']}")
     assert_refused(twostream("evaluate", data, *spatial, "--crops", 5), "--crops 5: give 1 or 10")
@@ -301,11 +409,8 @@ def test_invalid_options_are_one_line_errors(data: Path, runs: dict[str, Path]) 
 
 @pytest.mark.slow
 def test_a_cluster_gives_the_scores_of_this_process(data: Path, runs: dict[str, Path]) -> None:
-    from train.data.cache import fill_cache, open_cache
     from train.data.ray_map import map_on_cluster
-    from train.data.ucf101 import load_split
     from train.evaluation.protocol import Protocol, score_clip
-    from train.models.checkpoint import find_checkpoint, load_checkpoint
 
     file = find_checkpoint(runs["temporal"])
     spec = load_checkpoint(file)[1]

@@ -24,6 +24,7 @@ from train.evaluation.clip_logits import (
 )
 from train.evaluation.fusion_fit import (
     MIN_CLIPS,
+    MIN_WEIGHTED_CLIPS,
     Clips,
     KindResult,
     choose_fusion,
@@ -111,6 +112,12 @@ def test_with_few_clips_or_one_group_the_kind_is_arithmetic() -> None:
     fitted, table = choose_fusion(random_clips(MIN_CLIPS - 1, (1.0, 2.0)))
     assert fitted.spec.kind == "arithmetic"
     assert table == {"rule": "arithmetic: 99 clips of 10 groups are too few to choose by"}
+    fitted, table = choose_fusion(random_clips(MIN_WEIGHTED_CLIPS, (0.0, 2.0)))
+    assert fitted.weights == {"s0": 0.3, "s1": 0.7}
+    fitted, table = choose_fusion(random_clips(8, (0.0, 2.0)))
+    assert fitted.weights == {"s0": 0.5, "s1": 0.5}
+    rule = "arithmetic, equal weights: 8 clips of 8 groups are too few to choose by"
+    assert table == {"rule": rule}
     clips = random_clips(MIN_CLIPS, (1.0, 2.0))
     one_group = Clips(clips.logits, clips.truth, np.zeros(MIN_CLIPS))
     assert "held_out" not in choose_fusion(one_group)[1]

@@ -44,7 +44,7 @@ pytestmark = pytest.mark.slow
 
 CLASSES = ("Diving", "Drumming")
 CLIP = Clip("Diving/v_Diving_g08_c01.avi", Path(), "Diving", "08")
-ORIGIN = Origin("{}", "none", "0" * 64, "0" * 64)
+ORIGIN = Origin("{}", "none", "0" * 64, "0" * 64, {CLIP.name: "1" * 64})
 LIGHT = ("efficientnet_lite0", "mobilenetv2_100", "resnet18")
 
 

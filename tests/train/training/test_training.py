@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -26,6 +27,7 @@ from train.data.ucf101 import load_split
 from train.models.checkpoint import epoch_files, load_checkpoint, read_metadata
 from train.recipe import load_recipe
 from train.training.job import Job, JobOptions, run_job
+from train.training.loop import has_diverged
 from train.training.resume import STATE_FILE
 
 RUN = "heavy-spatial-efficientnet_lite0-adamw-3e-04-none"
@@ -268,6 +270,26 @@ def limited(limit: str, value: int, words: list[str]) -> subprocess.CompletedPro
         timeout=5 * BOUND_S,
         check=False,
     )
+
+
+def test_a_loss_far_above_that_of_equal_scores_has_diverged() -> None:
+    assert not has_diverged(math.log(101), 101)  # knows nothing
+    assert not has_diverged(2 * math.log(2), 2)
+    assert has_diverged(6.8e7, 101)
+    assert has_diverged(math.nan, 2)
+    assert has_diverged(math.inf, 2)
+
+
+@pytest.mark.slow
+def test_a_diverged_epoch_is_not_called_the_best(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.training.loop.DIVERGED", 0.01)
+    log = train(data, tmp_path / "out", "schedule.epochs=1", "network.batch_norm=partial")[1]
+    assert "epoch 1  loss" in log
+    assert "best so far" not in log
+    assert "training diverges; lower the rate (--set optimiser.rate=0.0001)" in log
+    assert "network.batch_norm is partial and network.weights none" in log
 
 
 @pytest.mark.slow

@@ -139,6 +139,7 @@ def _export_data(
     from export.package import ExportData
     from train.data.cache import fill_cache, open_cache
     from train.data.dataset import open_dataset
+    from train.data.enough import missing_for_bundle
     from train.data.folders import footage_clips
 
     spec = specs[0]
@@ -150,11 +151,12 @@ def _export_data(
     }
     store, history = open_cache(cache, *specs), max(each.input.history for each in specs)
     cached = {name: fill_cache(store, clips, history) for name, clips in parts.items()}
+    train = [clip for clip in split.train if clip.name not in validation]
+    usable = {name: [each.clip for each in clips] for name, clips in cached.items()}
+    if lacks := missing_for_bundle(train, usable["validation"], usable["test"], spec.classes):
+        raise DataError(f"{data}: no bundle can be made of it: {'; '.join(lacks)}")
     positives = {n: [c for c in cs if c.clip.label in spec.classes] for n, cs in cached.items()}
     others = {n: [c for c in cs if c.clip.label not in spec.classes] for n, cs in cached.items()}
-    for name in parts:
-        if not positives[name] or not others[name]:
-            raise DataError(f"{data}: needs {name} clips of the classes and of other actions")
     footage = [] if negatives is None else fill_cache(store, footage_clips(negatives), history)
     return ExportData(
         split.train,

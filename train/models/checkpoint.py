@@ -39,6 +39,14 @@ class Origin:
     validation_sha256: str
     contents: Mapping[str, str]
 
+    @classmethod
+    def of(
+        cls, recipe: str, weights: str, train: list[CachedClip], validation: list[CachedClip]
+    ) -> Origin:
+        """The origin of a network that was trained and judged on these clips."""
+        contents = {clip.clip.name: clip.sha256 for clip in (*train, *validation)}
+        return cls(recipe, weights, data_hash(train), data_hash(validation), contents)
+
 
 def write_checkpoint(
     path: Path, network: nn.Module, spec: NetworkSpec, origin: Origin, history: History, best: bool

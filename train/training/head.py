@@ -22,7 +22,7 @@ from edge.errors import TrainingError
 from edge.terminal import track
 from train.data.cache import CachedClip
 from train.models.backbone import classifier, pooled_features, pretrained_network
-from train.models.checkpoint import Origin, data_hash
+from train.models.checkpoint import Origin
 from train.recipe import Recipe
 from train.training.dataset import TrainingSet
 from train.training.distributed import Ranks
@@ -102,8 +102,7 @@ class HeadRun:
             layer.bias.copy_(head.bias)  # type: ignore[operator, union-attr]
         alone = Ranks(0, 1, 0, next(network.parameters()).device)
         judged = Validation(validation, self.spec, self.recipe, alone)(network)
-        hashes = data_hash(train), data_hash(validation)
-        origin = Origin(self.recipe.to_json(), source, *hashes)
+        origin = Origin.of(self.recipe.to_json(), source, train, validation)
         folder = RunFolder(self.folder, self.spec, origin, "last", keep=1)
         return folder.write_epoch(network, [{"epoch": 1.0, "loss": head.loss} | judged])
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from edge.bundle.network import NetworkSpec
 from edge.errors import TrainingError
 from train.data.cache import CachedClip
-from train.models.checkpoint import Origin, data_hash, find_checkpoint
+from train.models.checkpoint import Origin, find_checkpoint
 from train.recipe import Recipe
 from train.training.dataset import Batches, Item, TrainingSet
 from train.training.distributed import Ranks
@@ -95,9 +95,7 @@ class _Training:
         self.batches = _batches(self.samples, recipe, ranks)
         self.validate = Validation(validation, spec, recipe, ranks)
         self.learner = build_learner(spec, recipe, ranks)
-        contents = {clip.clip.name: clip.sha256 for clip in (*train, *validation)}
-        hashes = data_hash(train), data_hash(validation)
-        origin = Origin(recipe.to_json(), self.learner.source, *hashes, contents)
+        origin = Origin.of(recipe.to_json(), self.learner.source, train, validation)
         choose_by = recipe.validation.choose_by
         self.folder = RunFolder(config.folder, spec, origin, choose_by, config.keep)
         self.progress = Progress() if config.resume_from is None else self._resume()

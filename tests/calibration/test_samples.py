@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from calibration.histogram import collect_histograms
 from calibration.samples import SNIPPETS, Samples, draw_samples, draw_unlabelled
 from edge.bundle.network import NetworkSpec
 from edge.errors import DataError, ExportError
+from edge.video.frames import Frame
 from tests.support.clips import write_clip
 from tests.support.networks import CLASSES, STREAMS, make_spec, residual_network
 from train.data.cache import open_cache
 from train.data.clips import Clip
+from train.data.decode import read_frames
 from train.data.splits import hold_out
 from train.data.ucf101 import load_split
 
@@ -100,19 +104,27 @@ def test_ucf101_test_clips_are_never_drawn(ucf101: Path) -> None:
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_clips_cached_by_training_are_not_decoded_again(stream: Any, tmp_path: Path) -> None:
+def test_clips_cached_by_training_are_not_decoded_again(
+    stream: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nor is what an interrupted calibration has read; what was damaged since is."""
     names = [f"Biking/v_Biking_g0{group}_c01.avi" for group in range(1, 5)]
     clips = made_videos(tmp_path, names)
+    for number, clip in enumerate(clips):  # each is another file, of the same pictures
+        clip.path.write_bytes(clip.path.read_bytes() + bytes(number))
     spec = make_spec(stream, clips)
     store = open_cache(tmp_path / "kept", make_spec("temporal", clips))
     list(store.fill(clips, 1, 10))
     wanted = list(draw(spec, clips, 4, tmp_path))
-    for clip in clips[1:]:
-        content = clip.path.read_bytes()
-        clip.path.write_bytes(b"x" * len(content))  # of the same length: it is as if it were there
-    damaged = next((tmp_path / "kept").rglob("v_Biking_g01*/frames.npy"))
+    content = hashlib.sha256(clips[0].path.read_bytes()).hexdigest()
+    (damaged,) = (tmp_path / "kept").glob(f"*/{content}/frames.npy")
     damaged.write_bytes(damaged.read_bytes()[:10_000])
+
+    def read_damaged_alone(path: Path) -> Iterator[Frame]:
+        assert path == clips[0].path
+        return read_frames(path)
+
+    monkeypatch.setattr("train.data.cache.read_frames", read_damaged_alone)
     again = draw(spec, clips, 4, tmp_path)
     assert again.skipped == ()
     assert len(wanted) == len(again) == 4 * SNIPPETS

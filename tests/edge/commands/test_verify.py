@@ -118,6 +118,7 @@ def test_small_faults_of_the_cpu_device_are_found(
 
 LUMA = "rintf(area_mean(luma, pitch, rows[y], columns[x]))"
 BLUE = "rintf(area_mean(u, pitch, rows[y], columns[x]))"
+SLOT = "(place->slot + 1 + slots - length + flow) % slots"
 FAULTS = {  # name: file, what stands there, what would be wrong, what verify says
     "luma cut": ("preprocess.cu", LUMA, LUMA.replace("rintf", "floorf"), "flow .tvl1"),
     "luma not rounded": ("preprocess.cu", LUMA, LUMA.removeprefix("rintf"), "flow .tvl1"),
@@ -147,18 +148,8 @@ FAULTS = {  # name: file, what stands there, what would be wrong, what verify sa
         "spatial",
     ),
     "flow cut": ("stack.cu", "(level + 0.5f)", "level", "flow .tvl1"),
-    "newest first": (
-        "stack.cu",
-        "(oldest + flow) % slots",
-        "(oldest + length - 1 - flow) % slots",
-        "temporal",
-    ),
-    "a flow late": (
-        "stack.cu",
-        "(oldest + flow) % slots",
-        "(oldest + flow + 1) % slots",
-        "temporal",
-    ),
+    "newest first": ("stack.cu", SLOT, "(place->slot + slots - flow) % slots", "temporal"),
+    "a flow late": ("stack.cu", SLOT, SLOT.replace("+ 1 ", ""), "temporal"),
     "v before u": ("stack.cu", "= channel / length", "= 1 - channel / length", "temporal"),
 }
 

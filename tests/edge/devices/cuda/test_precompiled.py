@@ -9,7 +9,7 @@ import pytest
 
 from edge.devices.cuda.driver import open_driver
 from edge.devices.cuda.kernels import precompiled
-from edge.devices.cuda.kernels.launches import FILES, KERNELS, Launch
+from edge.devices.cuda.kernels.launches import FILES, KERNELS
 from edge.devices.cuda.kernels.precompiled import (
     binary_name,
     load_precompiled,
@@ -19,7 +19,7 @@ from edge.devices.cuda.kernels.precompiled import (
 from edge.devices.cuda.kernels.release import TARGETS, ReleaseError, compile_all
 from edge.errors import DeviceError
 from tests.support.cuda.gpu import Plug
-from tests.support.cuda.on_gpu import read, run
+from tests.support.cuda.on_gpu import quantise_values, read, run
 from tests.support.cuda.ptx.compile import compile_ptx
 from tests.support.logged import logged
 
@@ -135,7 +135,7 @@ def test_the_device_runs_the_package_s_kernels_without_a_compiler(
     with logged() as lines, open_driver() as driver:
         assert driver.kernels == "the package's kernels for sm_87"
         flow, out = driver.place(np.arange(8, dtype=np.float32)), driver.allocate(8)
-        run(driver, [Launch("quantise", (1, 1), (8, 1), (flow, 10.0, 8, out))])
+        run(driver, [quantise_values(driver, flow, 10.0, 8, out)])
         levels = read(driver, out, (8,), np.uint8)
     assert levels.tolist() == [128, 138, 148, 158, 168, 178, 188, 198]
     assert lines == []
@@ -160,7 +160,7 @@ def test_the_device_runs_the_package_s_ptx_where_it_has_nothing_else(package_of_
     with logged() as lines, open_driver() as driver:
         assert driver.kernels == "the package's kernels for compute_75"
         flow, out = driver.place(np.arange(8, dtype=np.float32)), driver.allocate(8)
-        run(driver, [Launch("quantise", (1, 1), (8, 1), (flow, 10.0, 8, out))])
+        run(driver, [quantise_values(driver, flow, 10.0, 8, out)])
         assert read(driver, out, (3,), np.uint8).tolist() == [128, 138, 148]
     assert lines == []
 

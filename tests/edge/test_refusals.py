@@ -80,7 +80,7 @@ def test_a_bundle_that_cannot_be_used(tmp_path: Path, demo_bundle: Path) -> None
     assert_refused(twostream("run", clip, clip), clip, "not a readable bundle")
     bundle = copied(demo_bundle, tmp_path)
     edit(bundle, "schema_version", 99)
-    assert_refused(twostream("run", bundle, clip), "schema_version 99", "reads 3")
+    assert_refused(twostream("run", bundle, clip), "schema_version 99", "reads 4")
 
 
 @pytest.mark.slow

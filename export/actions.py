@@ -77,7 +77,8 @@ def actions_train_command(
     everything = (*dataset.train, *dataset.test)
     names = class_list(classes, {clip.label for clip in everything} - _none_of_them(classes))
     check_takes(clips, dataset, names)
-    places = _Places(work / out.resolve().name, cache, out)
+    name = f"{out.resolve().name}.networks"  # never the bundle itself, whatever --work is
+    places = _Places(work / name, cache, out)
     left_out = {s: _train(s, dataset, names, tuple(changes or ()), places) for s in STREAMS}
     estimates = _estimate(left_out, everything, names)
     for stream in set(left_out) - set(streams_that_tell(estimates, names)):

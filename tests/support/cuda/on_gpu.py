@@ -34,9 +34,10 @@ def place(driver: Driver, scale: float, slot: int) -> int:
 
 
 def quantise_values(driver: Driver, flow: int, scale: float, count: int, out: int) -> Launch:
-    """`count` values at the address `flow` become bytes at the address `out`, by one block."""
+    """`count` values at the address `flow` become bytes at the address `out`, by one block of whole
+    warps, so that some of its threads have nothing to do."""
     arguments = (flow, place(driver, scale, 0), count, out)
-    return Launch("quantise", (1, 1), (count, 1), arguments)
+    return Launch("quantise", (1, 1), (32 * (count // 32 + 1), 1), arguments)
 
 
 def flow_on_gpu(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +12,7 @@ import pytest
 from edge.bundle.manifest import load_bundle
 from tests.support import tiny
 from tests.support.clips import write_clip
-from tests.support.command import twostream
-from tests.support.paths import REPOSITORY
+from tests.support.command import twostream, twostream_after
 
 pytestmark = pytest.mark.slow
 
@@ -106,23 +103,15 @@ def test_the_report_and_the_page_describe_the_bundle(trained: Trained, bundle: P
 def test_a_bundle_that_loses_too_much_is_refused_unless_accepted(
     trained: Trained, tmp_path: Path
 ) -> None:
-    strict = "import export.gate; export.gate.SCORE_DIFFERENCE_MAX = -1.0; "
-    code = strict + "from edge.cli import main; main()"
+    strict = "import export.gate; export.gate.SCORE_DIFFERENCE_MAX = -1.0"
     out = tmp_path / "lossy"
-
-    def export(*more: object) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-c", code, *trained.arguments(out, *more)]
-        return subprocess.run(
-            words, cwd=REPOSITORY, capture_output=True, encoding="utf-8", check=False
-        )
-
-    refused = export()
+    refused = twostream_after(strict, *trained.arguments(out))
     assert refused.returncode == 2
     fault = refused.stderr.splitlines()[-1]
     assert "spatial scores differ by" in fault
     assert "--accept-loss" in fault
     assert list(tmp_path.iterdir()) == []
-    accepted = export("--accept-loss")
+    accepted = twostream_after(strict, *trained.arguments(out, "--accept-loss"))
     assert accepted.returncode == 0, accepted.stderr
     loss = load_bundle(out).manifest.accepted_loss
     assert loss is not None

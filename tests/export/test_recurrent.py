@@ -11,23 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from edge.bundle.manifest import RecurrentLogits, load_bundle
-from edge.cli import app
 from edge.decision.fusion import softmax
 from edge.devices import open_device
 from edge.errors import CheckpointError, ExportError
 from edge.sources.source import open_source
-from export.cli import export_command
 from export.decision import FitData, add_fused, confidence_report, fit_decision
 from export.measure import PRECISIONS, SAMPLES, SnippetScores
 from export.recurrent import RecurrentFile, export_recurrent, load_for
 from tests.support import tiny
 from tests.support.cached import moments_of
 from tests.support.clips import write_clip
-from tests.support.command import assert_refused, read_lines, twostream
-from tests.support.logged import logged
+from tests.support.command import assert_refused, read_lines, twostream, twostream_after
 from tests.support.recurrent import network, origin
 from train.data.cache import CachedClip
 from train.data.clips import Clip
@@ -166,22 +162,19 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     return Chain(data, checkpoints, root / "fusion.safetensors", video, root / "work")
 
 
-def prefer_recurrent(results: Mapping[str, Any]) -> str:
-    return list(results)[-1]
+# Clips so few that validation would not choose anything: it is told to.
+TOLD = """
+import export.decision, train.evaluation.fusion_fit as fit
+fit.MIN_CLIPS, fit.choose_kind = 1, lambda results: list(results)[-1]
+export.decision.WINDOW_S = 0.0
+"""
 
 
 @pytest.mark.slow
-def test_train_fuse_export_run(
-    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On clips so few that validation would not choose anything, so it is told to."""
-    monkeypatch.setattr("train.evaluation.fusion_fit.MIN_CLIPS", 1)
-    monkeypatch.setattr("train.evaluation.fusion_fit.choose_kind", prefer_recurrent)
-    monkeypatch.setattr("export.decision.WINDOW_S", 0.0)
-    app.command("export")(export_command)
+def test_train_fuse_export_run(chain: Chain, tmp_path: Path) -> None:
     out = tmp_path / "b"
-    done = CliRunner().invoke(app, chain.arguments(out, "--fusion", chain.fusion))
-    assert done.exit_code == 0, done.exception
+    done = twostream_after(TOLD, *chain.arguments(out, "--fusion", chain.fusion))
+    assert done.returncode == 0, done.stderr
     bundle = load_bundle(out)
     spec = bundle.manifest.fusion
     assert isinstance(spec, RecurrentLogits)
@@ -230,15 +223,14 @@ def labels_offline(
 
 @pytest.mark.slow
 def test_with_too_few_clips_it_stays_out_and_export_says_so(chain: Chain, tmp_path: Path) -> None:
-    app.command("export")(export_command)
     out = tmp_path / "b"
-    with logged() as lines:
-        done = CliRunner().invoke(app, chain.arguments(out, "--fusion", chain.fusion))
-    assert done.exit_code == 0, done.exception
+    done = twostream(*chain.arguments(out, "--fusion", chain.fusion))
+    assert done.returncode == 0, done.stderr
     assert not (out / "fusion.onnx").exists()
     assert load_bundle(out).manifest.fusion.kind == "arithmetic"
-    (said,) = [line for line in lines if "not taken" in line]
-    assert "fusion.safetensors: not taken: arithmetic: " in said
+    (said,) = [line for line in done.stderr.splitlines() if "not taken" in line]
+    assert "fusion.safetensors: not taken: arithmetic" in said
+    assert "too few to choose by" in said
 
 
 @pytest.mark.slow

@@ -32,6 +32,18 @@ def twostream(*arguments: object, timeout_s: float = 600) -> subprocess.Complete
     )
 
 
+def twostream_after(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run it to the end in a process that has run `code` first, such as a change of a constant."""
+    return subprocess.run(
+        [sys.executable, "-c", f"{code}\nfrom edge.cli import main; main()", *map(str, arguments)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=600,
+        check=False,
+    )
+
+
 class Running:
     """`with Running("run", bundle, ...) as run:` the command beside the test, which ends it.
 

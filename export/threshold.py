@@ -109,7 +109,11 @@ def choose_threshold(
 def _above(score: float) -> float:
     """The next number above `score` that has _DIGITS digits."""
     step = 10.0 ** (np.floor(np.log10(max(score, 1e-3))) + 1 - _DIGITS)
-    return float(f"{(np.floor(score / step) + 1) * step:.{_DIGITS}g}")
+    above = np.floor(score / step) * step
+    # in float32, as scores are compared
+    while np.float32(f"{above:.{_DIGITS}g}") <= np.float32(score):
+        above += step
+    return float(f"{above:.{_DIGITS}g}")
 
 
 def reached(own: Sequence[Replay], others: Sequence[Replay], spec: DecisionSpec) -> Reached:

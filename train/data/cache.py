@@ -214,14 +214,26 @@ class ClipCache:
             shutil.rmtree(partial, ignore_errors=True)
             make_private(partial)
             self._decode(clip, partial)
-            # another process may have made the same meanwhile, and measure flow beside it already
-            if self._load_frames(clip, sha256) is None:
-                replace_folder(partial, folder)
+            self._put(clip, partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         made = self._load_frames(clip, sha256)
         assert made is not None
         return made
+
+    def _put(self, clip: Clip, partial: Path, folder: Path) -> None:
+        """Rename a finished folder. One that another process has made meanwhile, of a clip with the
+        same content, stays: flow may be measured beside it already. A damaged one is replaced."""
+        for _ in range(3):
+            try:
+                partial.rename(folder)
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            if self._load_frames(clip, folder.name) is not None:
+                return
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _decode(self, clip: Clip, folder: Path) -> None:
         pacer = Pacer(self._interval_s)

@@ -165,3 +165,18 @@ def test_what_has_no_room_is_refused_before_it_is_made(
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=needed))
     assert len(fill_cache(store, clips, 10)) == 1
     assert store.expected_bytes(clips, 1) == 0
+
+
+@pytest.mark.slow
+def test_clips_of_one_content_are_made_at_once(tmp_path: Path) -> None:
+    """By two processes: neither takes the other's frames away while it uses them."""
+    first = write_clip(tmp_path / "0.avi", frames=12, size_hw=(48, 64))
+    paths = [first, *(tmp_path / f"{n}.avi" for n in range(1, 12))]
+    for path in paths[1:]:
+        path.write_bytes(first.read_bytes())
+    clips = [Clip(path.name, path, "A", path.name) for path in paths]
+    for number in range(3):
+        store = ClipCache(tmp_path / f"cache{number}", GEOMETRY, 0.04, [PRESETS["fast"]])
+        found = list(store.fill(clips, 4, 10))
+        assert all(isinstance(one, CachedClip) for one in found)
+        assert len(list(store.root.iterdir())) == 1

@@ -163,7 +163,8 @@ bundle: $(VENV)/.bench $(DEMO_CLIP) $(NEGATIVES)
 	$(BIN)/twostream train temporal $(UCF101_ROOT) --classes $(CLASSES) --resume auto
 	$(BIN)/python -m tests.benchmarks.flow --data $(FLOW_ROOT) --json work/flow.json
 	$(BIN)/twostream export $(UCF101_ROOT) edge/bundles/ucf101-mini --clips 128 \
-	  --negatives $(NEGATIVES)/choosing --parity-video $(DEMO_CLIP) --measured work/flow.json
+	  --negatives $(NEGATIVES)/choosing --parity-video $(DEMO_CLIP) --measured work/flow.json \
+	  --beside edge/bundles/ucf101-mini
 
 # Cross-validated without Biking, which has too few groups for it.
 report: $(VENV)/.test $(NEGATIVES)

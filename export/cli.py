@@ -64,6 +64,12 @@ def export_command(
     measured: Annotated[
         Path | None, typer.Option(help="Benchmark JSON to include in the report.")
     ] = None,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            help="Earlier bundle to show beside this one on its page; may be the one replaced."
+        ),
+    ] = None,
     cache: Cache = Path("work/cache"),
 ) -> None:
     """Write a bundle (INT8 networks, decision, parity samples, report) and a page about it.
@@ -72,13 +78,14 @@ def export_command(
     clips are only reported on.
     """
     from export.package import ExportOptions, check_target, load_networks, write_bundle
-    from export.page import write_page
+    from export.page import read_figures, write_page
     from export.recurrent import load_for
     from train.training.run_folder import only_run
 
     if not parity_video.is_file():
         raise DataError(f"{parity_video}: no such video; give one that may be published")
     check_target(out)
+    earlier = None if beside is None else read_figures(beside)
     extra = {"benchmarks": json.loads(measured.read_text(encoding="utf-8"))} if measured else {}
     files = networks_by_name(networks) or {name: only_run(work, name) for name in STREAMS}
     loaded = load_networks(files)
@@ -88,7 +95,8 @@ def export_command(
     options = ExportOptions(clips, seed, ranges, false_alarms, accept_loss)
     result = write_bundle(loaded, exported, out, options, extra)
     logger.info("speed")
-    page = write_page(result, exported.test, files, f"twostream {shlex.join(sys.argv[1:])}")
+    command = f"twostream {shlex.join(sys.argv[1:])}"
+    page = write_page(result, exported.test, files, command, earlier)
     _log_results(result, page)
     if fusion is not None and result.bundle.manifest.fusion.kind != "recurrent":
         logger.warning("%s: not taken: %s", fusion, result.report["fusion"]["kinds"]["rule"])

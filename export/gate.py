@@ -1,4 +1,5 @@
-"""Checks that networks do not guess, and that INT8 does not lose too much accuracy against FP32."""
+"""Checks that networks do not guess, that INT8 does not lose too much accuracy against FP32, and
+that labels are as rare on other actions as was asked."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 from scipy.stats import binom
 
 from calibration.quantise import DIFFERENCE_MAX
+from edge.bundle.manifest import DecisionSpec
 from train.streams import FUSED
 
 TOP1_LOSS_MAX = 0.01  # one percentage point
@@ -57,4 +59,22 @@ def no_better_than_chance(
     return (
         f"networks are no better than chance: right of {clips} validation clips of {classes} "
         f"classes (at least {needed}): {', '.join(reasons)}"
+    )
+
+
+def missed_rates(decision: DecisionSpec) -> str | None:
+    """The rates of labels on other actions that cannot be the asked one, as text; None if there are
+    none: its whole 95 % interval is above it."""
+    asked = decision.false_alarm_rate
+    parts = {"validation": decision.validation, "test": decision.test}
+    reasons = [
+        f"{reached.other.share:.1%} ({reached.other.low:.1%} to {reached.other.high:.1%}) on "
+        f"{reached.other.clips} {part} clips"
+        for part, reached in parts.items()
+        if reached is not None and reached.other.low > asked
+    ]
+    if not reasons:
+        return None
+    return (
+        f"more than {asked:.1%} of the moments of other actions show a label: {'; '.join(reasons)}"
     )

@@ -49,7 +49,7 @@ from export.decision import (
     shortfalls,
     with_test,
 )
-from export.gate import no_better_than_chance, too_much_lost
+from export.gate import missed_rates, no_better_than_chance, too_much_lost
 from export.graph import export_graph
 from export.measure import (
     LeftOutChanges,
@@ -110,7 +110,7 @@ class ExportOptions:
     clips: number of training clips that each stream is calibrated on; seed: for choosing them.
     ranges: see calibration/ranges.py. false_alarms: the accepted share of moments of other actions
     that show a label, 0 to 1. accept_loss: write the bundle even if INT8 loses too much accuracy,
-    or a network is no better than chance.
+    a network is no better than chance, or labels on other actions are too many.
     """
 
     clips: int
@@ -171,8 +171,7 @@ def write_bundle(
     """Write the bundle `out`, atomically. The same inputs give the same bytes.
 
     extra: further entries of the report. Raises ExportError if `out` is something other than a
-    bundle, and if INT8 loses too much or a network is no better than chance (see export/gate.py)
-    unless that is accepted.
+    bundle, and if a gate is not passed (see export/gate.py) unless that is accepted.
     """
     check_target(out)
     partial = out.with_name(out.name + ".part")
@@ -195,7 +194,8 @@ def write_bundle(
         shutil.rmtree(partial)
         raise ExportError(
             f"{measured.loss}; train a network at chance anew; for INT8 calibrate on more clips "
-            "or fine-tune with `twostream train --qat`; or give --accept-loss"
+            "or fine-tune with `twostream train --qat`; for labels on other actions train and "
+            "validate on more clips of them; or give --accept-loss"
         )
     frames = parity_frames(data.parity_video, max(s.input.history for s in specs.values()))
     manifest = _manifest(out.name, specs, measured, frames[0].size_hw)
@@ -250,6 +250,7 @@ def _measure(
     own = score_moments(data.test, specs, networks, data.left_out)
     others = score_moments(data.test_negatives, specs, networks, data.left_out)
     decision = with_test(decision, own, others)
+    loss = "; ".join(filter(None, (loss, missed_rates(decision.spec)))) or None
     return _Measured(
         decision,
         validation,

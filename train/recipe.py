@@ -67,7 +67,8 @@ class SamplingRecipe(Spec):
     repeats: samples of each clip per epoch. With one segment, each repeat is drawn from a part of
         the clip of its own.
     balance: the largest factor by which clips of small classes are sampled more often.
-    negatives: samples per epoch of a clip that shows none of the classes, as a share of `repeats`.
+    negatives: samples per epoch of a clip that shows none of the classes, as a multiple of
+        `repeats`, 0 to 10.
         Their target is equal scores for all classes (outlier exposure, Hendrycks et al., 2019).
     """
 
@@ -75,7 +76,7 @@ class SamplingRecipe(Spec):
     stack: int = Field(ge=1, le=64)
     repeats: int = Field(ge=1)
     balance: float = Field(ge=1)
-    negatives: float = Field(ge=0, le=1)
+    negatives: float = Field(ge=0, le=10)
 
 
 class AugmentationRecipe(Spec):

@@ -17,7 +17,7 @@ from export.decision import (
     shortfalls,
     with_test,
 )
-from export.gate import too_much_lost
+from export.gate import missed_rates, too_much_lost
 from export.measure import PRECISIONS, SAMPLES, SnippetScores, accuracy_report
 from tests.support.cached import cached_clip, moments_of
 from train.streams import FUSED
@@ -112,3 +112,16 @@ def test_what_was_asked_and_not_reached_is_said() -> None:
         "1.0% of the moments of other actions were to show a label, 3.4% do on 9 test clips",
         "no moment of the bundle's own actions shows its label on test clips",
     ]
+
+
+def test_a_rate_is_missed_when_its_whole_interval_is_above_what_was_asked() -> None:
+    spec = fit_decision(fit_data(NAMES[:2], 40), 0.01).spec
+    often = Rate(share=0.447, low=0.31, high=0.6, moments=900, clips=40)
+    right = rate(0.8, 1.0)
+    perhaps = Reached(right=right, wrong=rate(0.0, 0.1), other=rate(0.034, 0.2))
+    surely = Reached(right=right, wrong=rate(0.0, 0.1), other=often)
+    assert missed_rates(spec.model_copy(update={"validation": perhaps, "test": perhaps})) is None
+    assert missed_rates(spec.model_copy(update={"validation": perhaps, "test": surely})) == (
+        "more than 1.0% of the moments of other actions show a label: "
+        "44.7% (31.0% to 60.0%) on 40 test clips"
+    )

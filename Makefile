@@ -177,6 +177,8 @@ report: $(VENV)/.test $(NEGATIVES)
 	$(BIN)/python -m tests.benchmarks.fusion --json out/fusion.json
 	$(BIN)/python -m tests.benchmarks.decision --data $(UCF101_ROOT) --negatives $(NEGATIVES) \
 	  --bundle $(BUNDLE) --json out/decision.json
+	$(BIN)/python -m tests.benchmarks.focus --data $(UCF101_ROOT) --bundle $(BUNDLE) \
+	  --json out/focus.json
 	$(BIN)/python -m tests.benchmarks.few_takes --data $(UCF101_ROOT) --json out/few-takes.json
 	$(BIN)/python -m tests.benchmarks.training --data $(UCF101_ROOT) --json out/training.json
 

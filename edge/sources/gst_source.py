@@ -28,6 +28,7 @@ from edge.video.frames import Frame, Plane, default_matrix
 from edge.video.gstreamer import Pipeline, element_fault, load_gstreamer, trial_fault
 from edge.video.i420_buffer import I420Layout, i420_planes, layout_of_buffer, layout_of_caps
 from edge.video.orientation import turn
+from edge.video.view import ViewCutter
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ class GStreamerSource:
         self._caps: tuple[Any, Any] | None = None  # of the frames, and before the converter
         self._layout: I420Layout | None = None
         self._clock = StreamClock(None)
+        self._cut = ViewCutter(address.view, address.name)
         self._over = False
         self._asked_to_stop = False
         self._arriving = 0  # GStreamer's id of our signal handler
@@ -283,7 +285,8 @@ class GStreamerSource:
         layout = layout_of_caps(caps, decoded)
         if self._layout is None:
             quarter_turn = self._address.orientation.quarter_turns % 2
-            self.size_hw = layout.size_hw[::-1] if quarter_turn else layout.size_hw
+            upright_hw = layout.size_hw[::-1] if quarter_turn else layout.size_hw
+            self.size_hw = self._cut.size_hw(upright_hw)
             self.frame_rate = layout.frame_rate
             self._clock = StreamClock(layout.frame_rate)
             if layout.matrix is None:
@@ -315,7 +318,7 @@ class GStreamerSource:
             pixel_aspect=layout.pixel_aspect,
             arrived_s=arrival.arrived_s,
         )
-        return turn(frame, self._address.orientation)
+        return self._cut(turn(frame, self._address.orientation))
 
     def _map(self, buffer: Any) -> Plane:
         """The bytes of a buffer; it is unmapped when the last view of them is gone."""

@@ -15,10 +15,12 @@ from edge.video.orientation import (
     UPRIGHT,
     Orientation,
 )
+from edge.video.view import View, parse_mask, parse_region
 
 # Those of all sources. They are taken out of a network camera's query; the camera gets the rest.
-ORIENTATION_OPTIONS = ("rotate", "flip")
-CAMERA_OPTIONS = ("width", "height", "rate", *ORIENTATION_OPTIONS)
+VIEW_OPTIONS = ("region", "mask")
+PICTURE_OPTIONS = ("rotate", "flip", *VIEW_OPTIONS)
+CAMERA_OPTIONS = ("width", "height", "rate", *PICTURE_OPTIONS)
 TEST_OPTIONS = (*CAMERA_OPTIONS, "pattern", "frames", "live")
 
 _SIDE_MAX_PX = 8192
@@ -86,6 +88,8 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "rate": _rate,
     "rotate": _rotate,
     "flip": _flip,
+    "region": parse_region,
+    "mask": parse_mask,
     "pattern": _pattern,
     "frames": lambda text: _whole(text, 999_999_999),
     "live": _flag,
@@ -100,13 +104,13 @@ def read_options(name: str, query: str, allowed: Collection[str]) -> dict[str, A
     return _read(name, query.split("&"), allowed)
 
 
-def take_orientation(name: str, query: str) -> tuple[dict[str, Any], str]:
-    """`rotate` and `flip` out of a network camera's query, as `read_options` gives them, and the
-    rest of the query, unchanged."""
+def take_picture_options(name: str, query: str) -> tuple[dict[str, Any], str]:
+    """The options of all sources out of a network camera's query, as `read_options` gives them, and
+    the rest of the query, unchanged."""
     parts = query.split("&")
-    ours = [part for part in parts if part.partition("=")[0] in ORIENTATION_OPTIONS]
+    ours = [part for part in parts if part.partition("=")[0] in PICTURE_OPTIONS]
     rest = "&".join(part for part in parts if part not in ours)
-    return _read(name, ours, ORIENTATION_OPTIONS), rest
+    return _read(name, ours, PICTURE_OPTIONS), rest
 
 
 def _read(name: str, parts: Iterable[str], allowed: Collection[str]) -> dict[str, Any]:
@@ -126,7 +130,10 @@ def _read(name: str, parts: Iterable[str], allowed: Collection[str]) -> dict[str
             ) from None
     if ("width" in values) != ("height" in values):
         raise SourceError(f"{name}: give width and height together")
-    turned = [values.pop(key) for key in ORIENTATION_OPTIONS if key in values]
+    turned = [values.pop(key) for key in ("rotate", "flip") if key in values]
     if turned:  # the picture is rotated, and then flipped
         values["orientation"] = turned[0].then(turned[1] if len(turned) > 1 else UPRIGHT)
+    view = {key: values.pop(key) for key in VIEW_OPTIONS if key in values}
+    if view:
+        values["view"] = View(**view)
     return values

@@ -69,5 +69,5 @@ def open_source(uri: str, *, timeout_s: float = 10.0) -> Source:
     """
     address = parse_address(uri)
     if address.kind == "file":
-        return open_clip(Path(address.location), address.orientation)
+        return open_clip(Path(address.location), address.orientation, address.view)
     return GStreamerSource(address, timeout_s)

@@ -9,10 +9,11 @@
     pipeline:v4l2src device=/dev/video2 ! jpegdec             any GStreamer elements
     test://                                                   a test pattern
 
-All but `pipeline:` take options, `?key=value&key=value`:
+They take options, `?key=value&key=value`, `pipeline:` the last two alone:
 
     rotate          0, 90, 180, 270: degrees, clockwise
     flip            horizontal, vertical; after the rotation
+    region, mask    what is used of the picture, after both; see edge.video.view
 
 A network camera gets the rest of its query unchanged. Other cameras and the test pattern also take:
 
@@ -40,13 +41,15 @@ from edge.errors import SourceError
 from edge.redaction import redact_address
 from edge.sources.options import (
     CAMERA_OPTIONS,
-    ORIENTATION_OPTIONS,
+    PICTURE_OPTIONS,
     TEST_OPTIONS,
+    VIEW_OPTIONS,
     read_options,
-    take_orientation,
+    take_picture_options,
 )
 from edge.video.image_folder import count_pictures, list_images
 from edge.video.orientation import UPRIGHT, Orientation
+from edge.video.view import WHOLE, View
 
 Kind = Literal["file", "v4l2", "csi", "rtsp", "http", "test", "pipeline"]
 
@@ -78,6 +81,7 @@ class Address:
     frames: int | None = None
     live: bool = True
     orientation: Orientation = UPRIGHT  # what to do with its upright picture
+    view: View = WHOLE  # what is used of it then
 
 
 def parse_address(uri: str) -> Address:
@@ -108,6 +112,10 @@ def parse_address(uri: str) -> Address:
 def _own_pipeline(elements: str) -> Address:
     if not elements.strip():
         raise SourceError("--pipeline: give GStreamer elements that end in raw video")
+    before, _, query = elements.rpartition("?")
+    # an address among the elements may have a query, but raw video does not end in one like ours
+    if query.startswith(tuple(f"{key}=" for key in VIEW_OPTIONS)):
+        return _with_options(Address("pipeline", "pipeline", before), query, VIEW_OPTIONS)
     return Address("pipeline", "pipeline", elements)
 
 
@@ -147,7 +155,7 @@ def _path(text: str) -> Address:
         _check_camera(path, os.major(status.st_rdev))
         return _with_options(Address("v4l2", redact_address(text), place), query, CAMERA_OPTIONS)
     _check_file(path, status)
-    return _with_options(Address("file", place, place, live=False), query, ORIENTATION_OPTIONS)
+    return _with_options(Address("file", place, place, live=False), query, PICTURE_OPTIONS)
 
 
 def _connected(absent: Path) -> str:
@@ -209,9 +217,23 @@ def _network(uri: str, scheme: str) -> Address:
             "(in a password write @ as %40, / as %2F, : as %3A)"
         )
     before, mark, query = uri.partition("?")
-    options, rest = take_orientation(name, query)
+    options, rest = take_picture_options(name, query)
     location = before + mark + rest if rest or not options else before
     return replace(Address(_NETWORK_KINDS[scheme], name, location), **options)
+
+
+def with_view(uri: str, view: View) -> str:
+    """The address of the same source with this view. Raises SourceError for a malformed file://."""
+    if view == WHOLE:
+        return uri
+    scheme = match[1].lower() if (match := _SCHEME.match(uri)) else ""
+    if uri.startswith(_PIPELINE):
+        has_options = False
+    elif scheme in ("", "file"):
+        has_options = split_options(_file_path(uri) if scheme else uri)[1] is not None
+    else:
+        has_options = "?" in uri
+    return f"{uri}{'&' if has_options else '?'}{view.query()}"
 
 
 def _with_options(address: Address, query: str | None, allowed: tuple[str, ...]) -> Address:

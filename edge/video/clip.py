@@ -7,16 +7,18 @@ from pathlib import Path
 from edge.video.image_folder import ImageFolder
 from edge.video.orientation import UPRIGHT, Orientation
 from edge.video.video_file import VideoFile
+from edge.video.view import WHOLE, View
 
 
 def open_clip(
-    path: Path, orientation: Orientation = UPRIGHT, *, quiet: bool = False
+    path: Path, orientation: Orientation = UPRIGHT, view: View = WHOLE, *, quiet: bool = False
 ) -> VideoFile | ImageFolder:
     """An iterator of frames to use in `with`; see VideoFile.
 
-    orientation: how to turn the frames after the file's own orientation. quiet: warnings are not
-    logged. Raises SourceError, here or in `with`, if it cannot be read.
+    orientation: how to turn the frames after the file's own orientation. view: what is used of them
+    then. quiet: warnings are not logged. Raises SourceError, here or in `with`, if it cannot be
+    read.
     """
     if path.is_dir():
-        return ImageFolder(path, orientation)
-    return VideoFile(path, orientation, quiet=quiet)
+        return ImageFolder(path, orientation, view)
+    return VideoFile(path, orientation, view, quiet=quiet)

@@ -22,6 +22,7 @@ from edge.errors import SourceError
 from edge.video.frames import LUMA_WEIGHTS, Frame, Plane
 from edge.video.jpeg import lacks_end
 from edge.video.orientation import UPRIGHT, Orientation, turn
+from edge.video.view import WHOLE, View, ViewCutter
 
 RATE_FPS = 25.0  # pictures have no times; most of UCF101 has this rate
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -106,19 +107,21 @@ class ImageFolder:
     damaged: int = 0
     fault: str | None = None
 
-    def __init__(self, folder: Path, orientation: Orientation = UPRIGHT) -> None:
+    def __init__(
+        self, folder: Path, orientation: Orientation = UPRIGHT, view: View = WHOLE
+    ) -> None:
         """Raises SourceError as `timed_images` does."""
         self.expected_frames: int | None = len(timed_images(folder))
         self.size_hw = (0, 0)
         self.received = 0
         self.warnings: list[str] = []
-        self._orientation = orientation
+        self._orientation, self._cut = orientation, ViewCutter(view, str(folder))
         self._frames = read_image_folder(folder)
         self._first: Frame | None = None
         self._stopped = False
 
     def __enter__(self) -> ImageFolder:
-        self._first = turn(next(self._frames), self._orientation)
+        self._first = self._next()
         self.size_hw = self._first.size_hw
         return self
 
@@ -132,9 +135,12 @@ class ImageFolder:
         if self._stopped:
             raise StopIteration
         first, self._first = self._first, None
-        frame = first or turn(next(self._frames), self._orientation)
+        frame = first or self._next()
         self.received += 1
         return frame
+
+    def _next(self) -> Frame:
+        return self._cut(turn(next(self._frames), self._orientation))
 
     def stop(self) -> None:
         """End the iteration soon. Thread-safe."""

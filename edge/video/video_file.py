@@ -20,6 +20,7 @@ from edge.video.file_decoder import FileDecoder
 from edge.video.frames import Frame, default_matrix
 from edge.video.orientation import UPRIGHT, Orientation, turn
 from edge.video.picture import colour_fault, orientation_of, read_picture, states_its_matrix
+from edge.video.view import WHOLE, View, ViewCutter
 from edge.video.whole import is_cut_short
 
 logger = logging.getLogger(__name__)
@@ -43,10 +44,15 @@ class VideoFile:
     dropped: int = 0  # a file waits for its reader
 
     def __init__(
-        self, path: Path, orientation: Orientation = UPRIGHT, *, quiet: bool = False
+        self,
+        path: Path,
+        orientation: Orientation = UPRIGHT,
+        view: View = WHOLE,
+        *,
+        quiet: bool = False,
     ) -> None:
-        """orientation: how to turn the frames after the file's own orientation. quiet: warnings are
-        not logged."""
+        """orientation: how to turn the frames after the file's own orientation. view: what is used
+        of them then. quiet: warnings are not logged."""
         self.path = path
         self.size_hw = (0, 0)
         self.frame_rate: float | None = None
@@ -54,6 +60,7 @@ class VideoFile:
         self.received = 0
         self.warnings: list[str] = []
         self._orientation, self._quiet = orientation, quiet
+        self._cut = ViewCutter(view, str(path))
         self._first: Frame | None = None
         self._stopped = False
 
@@ -124,7 +131,7 @@ class VideoFile:
                 )
             end_s = clock.time_s(index, stamp_s)
             frame = read_picture(picture, end_s, index, self._decoder.pixel_aspect)
-            yield turn(frame, orientation_of(picture).then(self._orientation))
+            yield self._cut(turn(frame, orientation_of(picture).then(self._orientation)))
         self._note_end(clock, end_s)
 
     def _note_colours(self, picture: av.VideoFrame) -> None:

@@ -64,15 +64,16 @@ class Logits:
         return np.stack(rows)
 
 
-def clips_of(bundle: Bundle, data: Path, negatives: Path) -> dict[str, list[Clip]]:
-    """By part. What is validated on is written in the networks."""
+def split_clips(bundle: Bundle, data: Path) -> dict[str, list[Clip]]:
+    """The clips that the bundle was validated and tested on. The former are written in the
+    networks."""
     spec = load_model(bundle.path / next(iter(bundle.manifest.streams.values())).file)[1]
     assert spec is not None
     split, held_out = open_dataset(data, spec.split), set(spec.validation_clips)
     return {
         "validation": [clip for clip in split.train if clip.name in held_out],
         "test": list(split.test),
-    } | {half: footage_clips(negatives / half) for half in HALVES}
+    }
 
 
 def collect(bundle: Bundle, precision: str, clips: Iterable[Clip]) -> list[Logits]:
@@ -274,7 +275,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     bundle = load_bundle(arguments.bundle)
-    clips = clips_of(bundle, arguments.data, arguments.negatives)
+    footage = {half: footage_clips(arguments.negatives / half) for half in HALVES}
+    clips = split_clips(bundle, arguments.data) | footage
     parts = {
         part: kept(bundle, arguments.precision, part, clips[part], arguments.logits)
         for part in PARTS

@@ -6,7 +6,10 @@
     ignore = ["Swing"]
     [sources]
     yard = "rtsp://user:password@host/stream"
-    gate = "/dev/video0"
+    [sources.gate]
+    address = "/dev/video0"
+    region = [0.5, 0.0, 0.5, 1.0]    # see edge.video.view
+    mask = [[[0.6, 0.0], [1.0, 0.0], [1.0, 0.3]]]
     [threshold]
     Diving = 0.9
 
@@ -18,12 +21,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from edge.errors import ConfigError
 from edge.redaction import redact_address
+from edge.sources.uri import with_view
+from edge.video.view import View, mask_of, region_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -31,6 +36,11 @@ else:
     import tomli as tomllib
 
 _PATHS = ("bundle", "video", "json")
+_VIEW: Mapping[str, Callable[[Any], Any]] = {"region": region_of, "mask": mask_of}
+_FORMS = {
+    "region": "four numbers: [x, y, width, height]",
+    "mask": "polygons, each a list of corners: [[[x, y], [x, y], [x, y]]]",
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 
@@ -51,7 +61,7 @@ def read_config(path: Path, options: Collection[str], repeated: Collection[str])
     for name, value in table.items():
         key = name.replace("-", "_")
         if key == "sources":
-            values["source"] = _pairs(path, name, value)
+            values["source"] = _sources(path, name, value)
         elif key == "threshold":
             values[key] = _pairs(path, name, value)
         elif key not in options or key == "config":
@@ -91,6 +101,33 @@ def _toml(value: Any) -> str:
         # a JSON string is a TOML string, except for one character that TOML escapes
         return json.dumps(value, ensure_ascii=False).replace("\x7f", r"\u007f")
     return json.dumps(value)
+
+
+def _sources(path: Path, key: str, table: Any) -> list[str]:
+    """`NAME=SOURCE` for each row of a table; a row may be a table, too."""
+    if isinstance(table, dict):
+        rows = table.items()
+        table = {name: _source(f"{path}: {key}.{redact_address(name)}", row) for name, row in rows}
+    return _pairs(path, key, table)
+
+
+def _source(place: str, row: Any) -> Any:
+    """The address, with its region and mask as options. place: in the file, for messages."""
+    if not isinstance(row, dict):
+        return row
+    if not isinstance(row.get("address"), str) or not set(row) <= {"address", *_VIEW}:
+        raise ConfigError(
+            f'{place}: give address = "...", and if you like region and mask; nothing else'
+        )
+    parts: dict[str, Any] = {}
+    for field in [field for field in _VIEW if field in row]:
+        try:
+            parts[field] = _VIEW[field](row[field])
+        except TypeError:  # not lists of lists of numbers
+            raise ConfigError(f"{place}: {field} must be {_FORMS[field]}") from None
+        except ValueError as fault:
+            raise ConfigError(f"{place}: {field} must be {fault}") from None
+    return with_view(row["address"], View(**parts))
 
 
 def _pairs(path: Path, key: str, table: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import urllib.error
 import urllib.request
@@ -67,6 +68,50 @@ def test_invalid_options_are_named(text: str, words: str, tmp_path: Path) -> Non
         read(tmp_path, text)
     with pytest.raises(ConfigError, match="No such file"):
         read_config(tmp_path / "nowhere", OPTIONS, REPEATED)
+
+
+def test_a_source_with_a_region_and_a_mask(tmp_path: Path) -> None:
+    text = """
+    [sources]
+    gate = "/dev/video0"
+    [sources.yard]
+    address = "rtsp://host/1?rotate=90"
+    region = [0.25, 0, 0.5, 1]
+    mask = [[[0, 0], [0.5, 0], [0, 0.125]], [[1, 1], [1, 0.5], [0.5, 1.0]]]
+    [sources.roof]
+    address = "test://"
+    """
+    yard = "rtsp://host/1?rotate=90&region=0.25,0,0.5,1&mask=0,0,0.5,0,0,0.125;1,1,1,0.5,0.5,1"
+    assert read(tmp_path, text) == {"source": ["gate=/dev/video0", f"yard={yard}", "roof=test://"]}
+    # as a service writes it
+    assert read(tmp_path, f'source = ["yard={yard}"]') == {"source": [f"yard={yard}"]}
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("region = [0, 0, 640, 480]", "region must be x, y, width, height, each from 0 to 1"),
+        ("region = 0.5", "region must be four numbers"),
+        ("region = '0,0,1,1'", "region must be "),
+        ("region = [[0, 0], [1, 1]]", "region must be "),
+        ("mask = [[0, 0], [1, 0], [1, 1]]", "mask must be polygons, each a list of corners"),
+        ("mask = [[[0, 0], [1, 1]]]", "mask must be polygons of 3 to 256 corners"),
+        ("mask = [[[0, 0], [1, 0], [1, 'x']]]", "mask must be polygons, each a list"),
+        ("mask = []", "mask must be 1 to 64 polygons"),
+        ("polygon = 1", 'give address = "...", and if you like region and mask'),
+        ("address = 3", "not TOML"),
+    ],
+)
+def test_a_wrong_view_is_named_with_file_source_and_field(
+    row: str, words: str, tmp_path: Path
+) -> None:
+    text = f"[sources.yard]\naddress = 'test://'\n{row}\n"
+    with pytest.raises(ConfigError, match=re.escape(words)) as caught:
+        read(tmp_path, text)
+    assert str(caught.value).startswith(f"{tmp_path / 'run.toml'}: ")
+    if "TOML" not in words:
+        assert ": sources.yard: " in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @given(st.binary(max_size=60))

@@ -19,9 +19,10 @@ from edge.redaction import redact
 from edge.sources.named import parse_sources, placed_source
 from edge.sources.pipeline import pipeline_description
 from edge.sources.source import open_source
-from edge.sources.uri import Address, parse_address
+from edge.sources.uri import Address, parse_address, with_view
 from edge.video.gstreamer import load_gstreamer, one_line
 from edge.video.orientation import UPRIGHT, Orientation
+from edge.video.view import WHOLE, Region, View
 from tests.support.clips import write_clip
 
 HOSTILE = [
@@ -293,9 +294,59 @@ def test_orientation_of_every_kind(query: str, orientation: Orientation, tmp_pat
     assert (source.name, source.address.orientation) == (str(clip), orientation)
 
 
+VIEW = View(Region(0.25, 0.0, 0.5, 1.0), (((0.0, 0.0), (0.5, 0.0), (0.0, 0.125)),))
+QUERY = "region=0.25,0,0.5,1&mask=0,0,0.5,0,0,0.125"
+
+
+def test_a_view_of_every_kind(tmp_path: Path) -> None:
+    clip = tmp_path / "a b?.mp4"
+    clip.write_bytes(b"x")
+    places = ("csi://0", "test://", "rtsp://host/a", "rtsp://a:b@host/a?channel=1&rotate=90")
+    pipelines = ("pipeline:fakesrc ! x", "pipeline:rtspsrc location=rtsp://host/a?b=1 ! x")
+    files = (str(clip), f"{clip}?rotate=90", clip.as_uri(), f"{clip.as_uri()}?flip=vertical")
+    for place in (*places, *pipelines, *files):
+        plain, viewed = parse_address(place), parse_address(with_view(place, VIEW))
+        assert (plain.view, viewed.view) == (WHOLE, VIEW)
+        assert (viewed.kind, viewed.location) == (plain.kind, plain.location)
+        assert (viewed.orientation, with_view(place, WHOLE)) == (plain.orientation, place)
+        assert parse_address(with_view(place, View(mask=VIEW.mask))).view == View(mask=VIEW.mask)
+    assert with_view("rtsp://host/a?b=1", VIEW) == f"rtsp://host/a?b=1&{QUERY}"
+    (source,) = parse_sources([f"{tmp_path}?{QUERY}"])
+    assert source.address.view == VIEW
+
+
+def test_a_pipeline_keeps_a_query_of_its_own() -> None:
+    elements = "rtspsrc location=rtsp://host/a?mask_id=1"
+    address = parse_address(f"pipeline:{elements}")
+    assert (address.location, address.view) == (elements, WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("region=0,0,640,480", "region must be x, y, width, height, each from 0 to 1"),
+        ("mask=0,0,1,1", "mask must be polygons of 3"),
+        ("mask=", "mask must be numbers"),
+        ("region=0,0,1,1&region=0,0,1,1", "at most once"),
+    ],
+)
+def test_a_wrong_view_is_named_with_its_source(query: str, reason: str) -> None:
+    for place in ("rtsp://host/a", "test://", "csi://0", "pipeline:fakesrc"):
+        if place.startswith("pipeline:"):
+            with pytest.raises(SourceError, match=f"^pipeline: .*{reason}"):
+                parse_address(f"{place}?{query}")
+        else:
+            with pytest.raises(SourceError, match=f"^{re.escape(place)}.*{reason}"):
+                parse_address(f"{place}?{query}")
+
+
 @pytest.mark.parametrize(
     ("given", "left"),
     [
+        (
+            "rtsp://a:b@host/p?channel=1&region=0,0,1,1&mask=0,0,1,0,1,1",
+            "rtsp://a:b@host/p?channel=1",
+        ),
         ("rtsp://a:b@host/p?channel=1&rotate=90", "rtsp://a:b@host/p?channel=1"),
         ("rtsp://host/p?rotate=90", "rtsp://host/p"),
         ("rtsp://host/p?rotate=90&x=%2F&flip=vertical&&y", "rtsp://host/p?x=%2F&&y"),

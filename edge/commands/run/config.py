@@ -35,7 +35,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_PATHS = ("bundle", "video", "json")
+_PATHS = ("bundle", "video", "json", "events")
 _VIEW: Mapping[str, Callable[[Any], Any]] = {"region": region_of, "mask": mask_of}
 _FORMS = {
     "region": "four numbers: [x, y, width, height]",

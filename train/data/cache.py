@@ -194,8 +194,10 @@ class ClipCache:
         """Each clip as `make` gives it; one whose process dies comes as unusable."""
         for clip, made in zip(clips, map_apart(make, clips, workers), strict=True):
             if isinstance(made, Death):
-                for partial in self.root.glob(f"*.{made.process}.part"):
-                    shutil.rmtree(partial, ignore_errors=True)
+                for folder in self.root.glob(f"*.{made.process}.part"):
+                    shutil.rmtree(folder, ignore_errors=True)
+                for file in self.root.glob(f"*/*.{made.process}-*.part"):  # flow, see write_atomic
+                    file.unlink(missing_ok=True)
                 yield Unusable(clip, f"{clip.path}: {made.reason}")
             else:
                 yield made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -99,6 +100,33 @@ def test_the_cached_flow_is_that_of_a_camera(tmp_path: Path) -> None:
         assert step.frame.time_s == cached.frame.time_s
         assert step.flows.keys() == cached.flows.keys()
         assert all((step.flows[spec] == cached.flows[spec]).all() for spec in step.flows)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_while_it_measures_flow_leaves_the_frames(tmp_path: Path) -> None:
+    long = write_clip(tmp_path / "long.avi", frames=1500, size_hw=(48, 64))
+    short = write_clip(tmp_path / "short.avi", frames=12, size_hw=(48, 64))
+    clips = [Clip(path.name, path, "A", path.name) for path in (long, short)]
+    store = ClipCache(tmp_path / "cache", GEOMETRY, 0.04, [PRESETS["fast"]])
+
+    def kill_writer() -> bool:
+        for part in store.root.glob("*/flow-*.part"):
+            if part.stat().st_size > 100_000:  # of the long one
+                os.kill(int(part.name.split(".")[-2].partition("-")[0]), signal.SIGKILL)
+                return True
+        return False
+
+    with ThreadPoolExecutor(1) as beside:
+        killed = beside.submit(wait_until, kill_writer, 0.01)
+        lost, whole = store.fill(clips, 2, 10)
+        assert killed.result()
+    assert isinstance(lost, Unusable)
+    assert lost.reason.startswith(f"{long}: the process that read it was killed")
+    assert isinstance(whole, CachedClip)
+    assert not list(store.root.rglob("*.part"))
+    again, _ = store.fill(clips, 1, 10)
+    assert isinstance(again, CachedClip)
+    assert len(again) == 1500
 
 
 @pytest.mark.parametrize("damaged", ["frames.npy", "flow-*.npy", "clip.json"])

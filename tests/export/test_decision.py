@@ -87,6 +87,7 @@ def test_without_unknown_no_other_actions_are_needed_and_nothing_falls_short() -
         assert found.right.share + found.wrong.share == pytest.approx(1, abs=1e-4)
     assert (spec.validation.other.clips, decision.spec.test.other.share) == (0, 1)
     assert shortfalls(decision.spec) == []
+    assert missed_rates(decision.spec) is None
     DecisionSpec.model_validate(decision.spec.model_dump())
 
 

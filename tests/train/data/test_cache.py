@@ -7,7 +7,6 @@ import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,8 +52,13 @@ def test_a_clip_that_kills_its_worker_is_named_and_leaves_nothing(tmp_path: Path
     large = write_video(tmp_path / "large.mkv", size_hw=(3072, 4096), frames=40)
     clips = [Clip(path.name, path, "A", path.name) for path in (paths[0], large, *paths[1:])]
     store = ClipCache(tmp_path / "cache", GEOMETRY, 0.04, [PRESETS["fast"]])
+
+    def kill_decoder() -> bool:
+        made = any(store.root.glob("*.part"))  # lengths are read before, by workers of their own
+        return made and kill_child_that_reads(large, os.getpid())
+
     with ThreadPoolExecutor(1) as beside:
-        killed = beside.submit(wait_until, partial(kill_child_that_reads, large, os.getpid()), 0.01)
+        killed = beside.submit(wait_until, kill_decoder, 0.01)
         found = list(store.fill(clips, 2, 10))
         assert killed.result()
     assert [one.clip for one in found] == clips

@@ -20,6 +20,7 @@ import typer
 
 from edge.commands.record import BACKGROUND
 from edge.errors import DataError
+from export.cli import FALSE_ALARMS
 from train.commands.arguments import Cache, Changes, Classes, class_list
 from train.streams import FUSED, STREAMS
 
@@ -35,7 +36,6 @@ logger = logging.getLogger(__name__)
 RECIPE = "few-takes"
 CALIBRATION_CLIPS = 24
 RANGES: Literal["mse"] = "mse"  # trying all methods takes as long as everything else together
-FALSE_ALARMS = 0.01
 
 
 @dataclass(frozen=True, slots=True)

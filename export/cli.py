@@ -18,10 +18,13 @@ from train.streams import FUSED, STREAMS
 
 logger = logging.getLogger(__name__)
 
+FALSE_ALARMS = 0.01  # accepted share of moments of other actions with a label
+
 if TYPE_CHECKING:
     from edge.bundle.network import NetworkSpec
     from export.package import ExportData, Exported
     from export.recurrent import RecurrentFile
+    from train.evaluation.held_out import Seen
 
 
 def export_command(
@@ -45,9 +48,20 @@ def export_command(
     seed: Annotated[int, typer.Option(min=0, help="Random seed for choosing clips.")] = 1,
     ranges: Ranges = "auto",
     false_alarms: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Accepted share of moments of other actions with a label."),
-    ] = 0.01,
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Accepted share of moments of other actions with a label; default: 0.01.",
+        ),
+    ] = None,
+    no_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--no-unknown",
+            help="Always show the best class, never unknown: for data without other actions.",
+        ),
+    ] = False,
     negatives: Annotated[
         Path | None,
         typer.Option(
@@ -80,19 +94,29 @@ def export_command(
     from export.package import ExportOptions, check_target, load_networks, write_bundle
     from export.page import read_figures, write_page
     from export.recurrent import load_for
+    from train.evaluation.held_out import seen_by
+    from train.models.checkpoint import find_checkpoint
     from train.training.run_folder import only_run
 
     if not parity_video.is_file():
         raise DataError(f"{parity_video}: no such video; give one that may be published")
     check_target(out)
     earlier = None if beside is None else read_figures(beside)
+    if no_unknown and (negatives is not None or false_alarms is not None):
+        name = "--negatives" if negatives is not None else "--false-alarms"
+        raise DataError(f"{name}: is for the threshold of unknown, which --no-unknown leaves out")
+    accepted = None if no_unknown else FALSE_ALARMS if false_alarms is None else false_alarms
     extra = {"benchmarks": json.loads(measured.read_text(encoding="utf-8"))} if measured else {}
     files = networks_by_name(networks) or {name: only_run(work, name) for name in STREAMS}
     loaded = load_networks(files)
     specs = [spec for _, spec in loaded.values()]
     recurrent = None if fusion is None else load_for(fusion, files, specs[0])
-    exported = _export_data(data, specs, work, cache, parity_video, negatives, recurrent)
-    options = ExportOptions(clips, seed, ranges, false_alarms, accept_loss)
+    files = {name: find_checkpoint(path) for name, path in files.items()}
+    seen = [seen_by(file, spec) for file, spec in zip(files.values(), specs, strict=True)]
+    exported = _export_data(
+        data, specs, seen, work, cache, parity_video, negatives, recurrent, not no_unknown
+    )
+    options = ExportOptions(clips, seed, ranges, accepted, accept_loss)
     result = write_bundle(loaded, exported, out, options, extra)
     logger.info("speed")
     command = f"twostream {shlex.join(sys.argv[1:])}"
@@ -124,12 +148,14 @@ def _log_results(result: Exported, page: Path) -> None:
             "%-12s held-out top-1 %.4f, cross-entropy %.4f", kind, row["top1"], row["cross_entropy"]
         )
     logger.info(
-        "wrote %s and %s: %s, weights %s; threshold %s",
+        "wrote %s and %s: %s, weights %s; %s",
         result.bundle.path,
         page,
         manifest.fusion.kind,
         weights,
-        manifest.decision.threshold,
+        "the best class is always shown"
+        if manifest.decision.threshold is None
+        else f"threshold {manifest.decision.threshold}",
     )
     for line in result.report["decision"]["shortfalls"]:
         logger.warning("%s", line)
@@ -138,30 +164,34 @@ def _log_results(result: Exported, page: Path) -> None:
 def _export_data(
     data: Path,
     specs: list[NetworkSpec],
+    seen: list[Seen],
     work: Path,
     cache: Path,
     parity_video: Path,
     negatives: Path | None,
     recurrent: RecurrentFile | None,
+    unknown: bool,
 ) -> ExportData:
     from export.package import ExportData
     from train.data.cache import fill_cache, open_cache
     from train.data.dataset import open_dataset
     from train.data.enough import missing_for_bundle
     from train.data.folders import footage_clips
+    from train.evaluation.held_out import hash_contents, validation_parts
 
     spec = specs[0]
     split = open_dataset(data, spec.split)
-    validation = set(spec.validation_clips)
-    parts = {
-        "validation": [clip for clip in split.train if clip.name in validation],
-        "test": list(split.test),
-    }
+    by_content = any(network.by_content for network in seen)
+    contents = hash_contents(split.train, cache) if by_content else {}
+    train, validation, _ = validation_parts(split.train, seen, contents)
+    parts = {"validation": validation, "test": list(split.test)}
     store, history = open_cache(cache, *specs), max(each.input.history for each in specs)
     cached = {name: fill_cache(store, clips, history) for name, clips in parts.items()}
-    train = [clip for clip in split.train if clip.name not in validation]
     usable = {name: [each.clip for each in clips] for name, clips in cached.items()}
-    if lacks := missing_for_bundle(train, usable["validation"], usable["test"], spec.classes):
+    lacks = missing_for_bundle(
+        train, usable["validation"], usable["test"], spec.classes, unknown=unknown
+    )
+    if lacks:
         raise DataError(f"{data}: no bundle can be made of it: {'; '.join(lacks)}")
     positives = {n: [c for c in cs if c.clip.label in spec.classes] for n, cs in cached.items()}
     others = {n: [c for c in cs if c.clip.label not in spec.classes] for n, cs in cached.items()}

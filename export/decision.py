@@ -56,13 +56,14 @@ class FitData:
 
 
 def fit_decision(
-    data: FitData, false_alarms: float, recurrent: RecurrentCandidate | None = None
+    data: FitData, false_alarms: float | None, recurrent: RecurrentCandidate | None = None
 ) -> Decision:
     """The kind of fusion, temperatures and weights (see train/evaluation/fusion_fit.py), and the
     threshold (see export/threshold.py).
 
-    false_alarms: the accepted share of moments of other actions that show a label, 0 to 1.
-    recurrent: a fusion to take if it is better than every mean.
+    false_alarms: the accepted share of moments of other actions that show a label, 0 to 1; None
+    fits no threshold, so that the best class is always shown. recurrent: a fusion to take if it is
+    better than every mean.
     """
     snippets = data.snippets
     logits = {stream: snippets.logits[stream, "int8"] for stream in snippets.streams}
@@ -76,8 +77,24 @@ def fit_decision(
     if recurrent is not None and temperature is not None:
         fusion = recurrent.spec.model_copy(update={"temperature": temperature})
         network = recurrent.network
-    spec = _fit_threshold(data, false_alarms)
+    spec = _decide_best(data) if false_alarms is None else _fit_threshold(data, false_alarms)
     return Decision(fitted.temperatures, fitted.weights, fusion, kinds, network, spec)
+
+
+def _decide_best(data: FitData) -> DecisionSpec:
+    """The decision for the best class, without threshold, with what it reaches on these clips."""
+    own, others = replays(data.own, WINDOW_S), replays(data.others, WINDOW_S)
+    spec = DecisionSpec(
+        kind="best",
+        window_s=WINDOW_S,
+        threshold=None,
+        hold=1.0,
+        false_alarm_rate=None,
+        validation=None,
+        test=None,
+        footage=None,
+    )
+    return spec.model_copy(update={"validation": reached(own, others, spec)})
 
 
 def _fit_threshold(data: FitData, false_alarms: float) -> DecisionSpec:
@@ -118,7 +135,9 @@ def shortfalls(spec: DecisionSpec) -> list[str]:
         if found is None:
             continue
         other = found.other
-        if other.share > asked:
+        if asked is None:
+            pass  # every moment shows a label, as was asked
+        elif other.share > asked:
             lines.append(
                 f"{asked:.1%} of the moments of other actions were to show a label, "
                 f"{other.share:.1%} do on {other.clips} {part} clips"

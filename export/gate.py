@@ -64,8 +64,10 @@ def no_better_than_chance(
 
 def missed_rates(decision: DecisionSpec) -> str | None:
     """The rates of labels on other actions that cannot be the asked one, as text; None if there are
-    none: its whole 95 % interval is above it."""
+    none, or none was asked for: its whole 95 % interval is above it."""
     asked = decision.false_alarm_rate
+    if asked is None:
+        return None
     parts = {"validation": decision.validation, "test": decision.test}
     reasons = [
         f"{reached.other.share:.1%} ({reached.other.low:.1%} to {reached.other.high:.1%}) on "

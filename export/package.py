@@ -65,9 +65,10 @@ from train.commands.arguments import named_as_trained
 from train.data.cache import CachedClip, ClipCache
 from train.data.clips import Clip
 from train.data.snippets import evenly_spaced, tensor_at
+from train.evaluation.held_out import clip_lists, differing_part
 from train.evaluation.protocol import Network
 from train.json_file import write_json
-from train.models.checkpoint import load_checkpoint
+from train.models.checkpoint import find_checkpoint, load_checkpoint
 from train.streams import FUSED
 
 logger = logging.getLogger(__name__)
@@ -109,14 +110,15 @@ class ExportOptions:
 
     clips: number of training clips that each stream is calibrated on; seed: for choosing them.
     ranges: see calibration/ranges.py. false_alarms: the accepted share of moments of other actions
-    that show a label, 0 to 1. accept_loss: write the bundle even if INT8 loses too much accuracy,
-    a network is no better than chance, or labels on other actions are too many.
+    that show a label, 0 to 1; None shows the best class always, never "unknown". accept_loss: write
+    the bundle even if INT8 loses too much accuracy, a network is no better than chance, or labels
+    on other actions are too many.
     """
 
     clips: int
     seed: int
     ranges: Method | Literal["auto"]
-    false_alarms: float
+    false_alarms: float | None
     accept_loss: bool
 
 
@@ -139,14 +141,20 @@ def load_networks(paths: dict[str, Path]) -> Networks:
     for stream, (network, spec) in networks.items():
         named_as_trained(paths[stream], spec.stream, stream)
         networks[stream] = network, spec.model_copy(update={"stream": stream})
+    lists = {s: clip_lists(find_checkpoint(paths[s]), spec) for s, (_, spec) in networks.items()}
     (first, (_, first_spec)), *rest = networks.items()
     for stream, (_, spec) in rest:
-        for key in ("classes", "geometry", "split", "train_clips", "validation_clips"):
+        for key in ("classes", "geometry", "split"):
             if getattr(first_spec, key) != getattr(spec, key):
                 raise ExportError(
                     f"{paths[first]} and {paths[stream]} differ in {key}; "
                     "train all streams with the same options"
                 )
+        if (part := differing_part(lists[first], lists[stream])) is not None:
+            raise ExportError(
+                f"{paths[first]} and {paths[stream]} differ in their {part} clips; "
+                "train all streams on the same data with the same options"
+            )
         if first_spec.input.interval_s != spec.input.interval_s:
             raise ExportError(
                 f"{paths[first]} and {paths[stream]} differ in the interval between frames; "

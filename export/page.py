@@ -100,8 +100,10 @@ def _figures(bundle: Bundle, report: dict[str, Any]) -> Figures:
         figures[f"{stream} top-1, INT8"] = f"{report['test'][stream]['top1_int8']:.4f}"
     decision = manifest.decision
     if decision.test is not None:
-        for rate, text in MOMENTS.items():
-            figures[f"moments of the {text}"] = f"{getattr(decision.test, rate).share:.1%}"
+        for name, text in MOMENTS.items():
+            rate = getattr(decision.test, name)
+            if rate.clips:
+                figures[f"moments of the {text}"] = f"{rate.share:.1%}"
     if decision.footage is not None:
         minutes = decision.footage.seconds / 60
         figures["actions reported in video of none of them"] = (
@@ -109,7 +111,9 @@ def _figures(bundle: Bundle, report: dict[str, Any]) -> Figures:
         )
     return figures | {
         "fusion": manifest.fusion.kind,
-        "decision": f"{decision.kind}, threshold {decision.threshold}",
+        "decision": "the best class, always"
+        if decision.threshold is None
+        else f"{decision.kind}, threshold {decision.threshold}",
         "bytes of the networks": f"{_network_bytes(bundle):,}",
     }
 

@@ -87,12 +87,15 @@ def choose_threshold(
     """The lowest threshold of `spec` at which at most its `false_alarm_rate` of the moments of
     other actions show a label, and nothing is reported in the footage.
 
-    Scores are not bounded, so there always is one; `reached` says what it costs.
+    Scores are not bounded, so there always is one; `reached` says what it costs. spec: with a
+    `false_alarm_rate`.
     """
+    accepted = spec.false_alarm_rate
+    assert accepted is not None
 
     def holds(threshold: float) -> bool:
         tried = spec.model_copy(update={"threshold": threshold})
-        if others and _share([shown(c, tried) >= 0 for c in others]) > spec.false_alarm_rate:
+        if others and _share([shown(c, tried) >= 0 for c in others]) > accepted:
             return False
         return not any(events(clip, tried, classes) for clip in footage)
 

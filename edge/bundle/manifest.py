@@ -211,35 +211,42 @@ class Footage(Spec):
     events: int = Field(ge=0)
 
 
-DecisionKind = Literal["confidence", "margin"]
+DecisionKind = Literal["confidence", "margin", "best"]
 
 
 class DecisionSpec(Spec):
     """Whether a label is shown, or "unknown".
 
-    kind: of the score that decides, see edge/decision/open_set.py. window_s: what decides and what
-    is shown are means over the last window_s seconds. threshold: the least score that shows a
-    label. hold: a label that is shown stays while its score is at least this share of the
-    threshold. false_alarm_rate: the share of moments of other actions with a label that was asked
-    for at the export. validation, test: what was reached; footage: what was reached on video
-    without any of the actions. None: not measured.
+    kind: of the score that decides, see edge/decision/open_set.py; "best" shows the best class
+    always, never "unknown". window_s: what decides and what is shown are means over the last
+    window_s seconds. threshold: the least score that shows a label. hold: a label that is shown
+    stays while its score is at least this share of the threshold. false_alarm_rate: the share of
+    moments of other actions with a label that was asked for at the export. Of kind "best" threshold
+    and false_alarm_rate are None, and hold is 1. validation, test: what was reached; footage: what
+    was reached on video without any of the actions. None: not measured.
     """
 
     kind: DecisionKind
     window_s: float = Field(ge=0, le=60)
-    threshold: float = Field(ge=0, le=1e6)
+    threshold: Annotated[float, Field(ge=0, le=1e6)] | None
     hold: float = Field(gt=0, le=1)
-    false_alarm_rate: float = Field(ge=0, le=1)
+    false_alarm_rate: Annotated[float, Field(ge=0, le=1)] | None
     validation: Reached | None
     test: Reached | None
     footage: Footage | None
 
     @model_validator(mode="after")
     def _threshold_fits(self) -> DecisionSpec:
-        if self.kind == "margin" and self.threshold < 1e-6:
-            raise ValueError("threshold of a margin must be above 0")
-        if self.kind == "confidence" and self.threshold > 1:
-            raise ValueError("threshold of a confidence must be at most 1")
+        for name in ("threshold", "false_alarm_rate"):
+            if (getattr(self, name) is None) != (self.kind == "best"):
+                raise ValueError(f"{name} must be null of kind best, and a number of other kinds")
+        if self.kind == "best" and self.hold != 1:
+            raise ValueError("hold must be 1 of kind best, which has no threshold")
+        if self.threshold is not None:
+            if self.kind == "margin" and self.threshold < 1e-6:
+                raise ValueError("threshold of a margin must be above 0")
+            if self.kind == "confidence" and self.threshold > 1:
+                raise ValueError("threshold of a confidence must be at most 1")
         return self
 
 

@@ -23,14 +23,14 @@ class Decision:
     label: a class or "unknown". best: the class with the highest open-set score, whose label it is
     or would be. scores: the confidences of all classes, (C,), with sum 1. open_set: their open-set
     scores, (C,); threshold: what they have to reach; a label that is shown already may stay a
-    little below.
+    little below. None: the best class is always shown.
     """
 
     label: str
     best: int
     scores: Scores
     open_set: Scores
-    threshold: float
+    threshold: float | None
 
     @property
     def score(self) -> float:
@@ -58,7 +58,8 @@ class DecisionWindow:
         scores, threshold = open_set_scores(spec, mean), threshold_of(spec)
         self._shown = next_shown(self._shown, scores, threshold, spec.hold)
         label = UNKNOWN if self._shown is None else self._classes[self._shown]
-        return Decision(label, int(np.argmax(scores)), confidences, scores, threshold)
+        shown_from = None if spec.threshold is None else threshold
+        return Decision(label, int(np.argmax(scores)), confidences, scores, shown_from)
 
     def clear(self) -> None:
         """Forget all frames, after a gap."""

@@ -24,6 +24,8 @@ class EventRules:
     the share `hold` of it in the manifest, whichever is lower. min_s: how many
     seconds the score must hold before the action is reported. cooldown_s: for how many seconds
     after its end the same action is not reported again. ignored: actions that are never reported.
+
+    Of a bundle that always shows its best class, an action lasts for as long as it is the best.
     """
 
     thresholds: Mapping[str, float] = field(default_factory=dict)
@@ -33,14 +35,19 @@ class EventRules:
     ignored: frozenset[str] = frozenset()
 
     def check(self, classes: tuple[str, ...], spec: DecisionSpec) -> None:
-        """Raises SourceError for a name that is not a class of the bundle, and for a threshold that
-        its scores cannot reach."""
+        """Raises SourceError for a name that is not a class of the bundle, for a threshold that its
+        scores cannot reach, and for one of a bundle that has none."""
         for name in (*self.thresholds, *sorted(self.ignored)):
             if name not in classes:
                 raise SourceError(
                     f"{name!r} is not an action of this bundle; its actions: {', '.join(classes)}"
                 )
         for name, threshold in self.thresholds.items():
+            if spec.kind == "best":
+                raise SourceError(
+                    f"--threshold {name}={threshold:g}: this bundle has no threshold, it always "
+                    "shows its best class; --ignore leaves actions out"
+                )
             if spec.kind == "confidence" and threshold > 1:
                 raise SourceError(
                     f"--threshold {name}={threshold:g}: the scores of this bundle end at 1"
@@ -104,6 +111,7 @@ class EventTracker:
         usual = threshold_of(spec)
         self._thresholds = np.array([rules.thresholds.get(name, usual) for name in classes])
         self._holds = np.minimum(self._thresholds * spec.hold, self._thresholds - rules.release)
+        self._best_alone = spec.kind == "best"
         self._enabled = np.array([name not in rules.ignored for name in classes])
         self._action: _Action | None = None
         self._cooldown_until_s: dict[int, float] = {}
@@ -113,6 +121,8 @@ class EventTracker:
         """Add open-set scores (C,) and the confidences (C,) beside them at a stream time in
         seconds, which must rise. Returns the events that they cause, ends before starts."""
         self._last_s = time_s
+        if self._best_alone:  # or the best of the others would be reported beside an ignored action
+            scores = np.where(np.arange(len(scores)) == scores.argmax(), scores, -np.inf)
         events: list[Event] = []
         best = self._best(scores)
         action = self._action

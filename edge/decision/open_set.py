@@ -27,6 +27,7 @@ def _margin(mean: NDArray[Any]) -> NDArray[Any]:
 _SCORES: Final[dict[DecisionKind, Callable[[NDArray[Any]], NDArray[Any]]]] = {
     "confidence": lambda mean: mean,  # of the confidences that are shown
     "margin": _margin,  # of the summed logits
+    "best": lambda mean: np.maximum(_margin(mean), 0),  # the best class always reaches 0
 }
 
 
@@ -56,11 +57,13 @@ def open_set_scores(spec: DecisionSpec, mean: Scores) -> Scores:
     needed, whatever the networks.
     """
     scores = raw_scores(spec.kind, mean)
-    return scores if spec.kind == "confidence" else scores / np.float32(spec.threshold)
+    return scores / np.float32(spec.threshold) if spec.kind == "margin" else scores
 
 
 def threshold_of(spec: DecisionSpec) -> float:
     """The least of `open_set_scores` that shows a label."""
+    if spec.threshold is None:
+        return 0.0
     return spec.threshold if spec.kind == "confidence" else 1.0
 
 

@@ -65,7 +65,11 @@ _LANES = 32  # rows are padded to multiples of it, so that vectorised loops have
 _FLAT = np.float32(1e-9)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
-_compiled = njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+# Of the freedoms of fast math those alone that leave the result the same on every processor of a
+# kind: no approximate reciprocals and square roots, whose bits differ between makers, and sums in
+# the order that is written. "contract" is fused multiply-add.
+_FREEDOMS = {"nnan", "ninf", "nsz", "contract"}
+_compiled = njit(nogil=True, cache=True, fastmath=_FREEDOMS, error_model="numpy")
 
 
 @_compiled

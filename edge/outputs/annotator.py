@@ -50,7 +50,7 @@ class Annotator(Output):
             label=decision.label if decision is not None and is_known else None,
             score=decision.score if decision is not None else 0.0,
             open_set=None
-            if decision is None
+            if decision is None or decision.threshold is None
             else OpenSet(float(decision.open_set[decision.best]), decision.threshold),
             streams={
                 name: top_scores(label.streams[name], classes, SHOWN)

@@ -57,7 +57,7 @@ class OverlayView:
 
     label, score: the fused decision, score 0..1; label None: no class is above the threshold.
     streams: each stream's best classes and their scores, best first, by name; empty: not yet known.
-    open_set: None: not yet known.
+    open_set: None: not yet known, or the best class is always shown.
     flow: (2, h, w) float32, px a frame interval, x then y; None: no flow picture.
     status: a short line such as "25.0 fps  62 ms".
     reason: why it has been warming up for so long; "" otherwise.
@@ -170,6 +170,9 @@ def draw_overlay(picture: Picture, view: OverlayView) -> None:
     first = top + round(40 * unit)
     if view.open_set is not None:
         _draw_open_set(picture, view.open_set, unit, (margin, first + round(12 * unit)))
+    elif view.label is not None:
+        origin, room = (margin, first + round(12 * unit)), picture.shape[1] - 2 * margin
+        _draw_fitted(picture, "the best class is always shown", origin, 0.45 * unit, _GREY, room)
     for row, (name, best) in enumerate(view.streams.items()):
         colour = _STREAMS[row % len(_STREAMS)]
         baseline = first + open_set_h + row * row_h + round(16 * unit)

@@ -50,8 +50,9 @@ def label_record(label: Label, manifest: Manifest) -> dict[str, Any]:
 
 
 def open_set_record(decision: Decision | None) -> dict[str, float] | None:
-    """The score that decided, of the best class, and what it had to reach."""
-    if decision is None:
+    """The score that decided, of the best class, and what it had to reach; None if the bundle
+    always shows its best class."""
+    if decision is None or decision.threshold is None:
         return None
     score, threshold = decision.open_set[decision.best], decision.threshold
     return {"score": round(float(score), 4), "threshold": round(threshold, 4)}

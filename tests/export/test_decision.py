@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import Rate, Reached
+from edge.bundle.manifest import DecisionSpec, Rate, Reached
 from edge.decision.fusion import KINDS, softmax
 from export.decision import (
     FitData,
@@ -72,6 +72,23 @@ def test_a_decision_is_fitted_for_any_number_of_streams(count: int) -> None:
     assert found.right.share > 0.9
     if count == 1:
         assert report[FUSED]["top1_int8"] == report[streams[0]]["top1_int8"]
+
+
+def test_without_unknown_no_other_actions_are_needed_and_nothing_falls_short() -> None:
+    data = fit_data(NAMES[:2], 40)
+    nothing = replace(data.others, clips=[], logits={name: [] for name in NAMES[:2]})
+    decision = fit_decision(replace(data, others=nothing), None)
+    spec = decision.spec
+    assert (spec.kind, spec.threshold, spec.false_alarm_rate) == ("best", None, None)
+    decision = with_test(decision, data.own, data.others)
+    for found in (spec.validation, decision.spec.test):
+        assert found is not None
+        assert found.right.share > 0.9
+        assert found.right.share + found.wrong.share == pytest.approx(1, abs=1e-4)
+    assert (spec.validation.other.clips, decision.spec.test.other.share) == (0, 1)
+    assert shortfalls(decision.spec) == []
+    assert missed_rates(decision.spec) is None
+    DecisionSpec.model_validate(decision.spec.model_dump())
 
 
 def test_a_decision_gets_what_it_reaches_on_test_clips() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -135,6 +135,34 @@ def test_a_bundle_that_loses_too_much_is_refused_unless_accepted(
     assert "spatial scores differ by" in loss
     run = twostream("run", out, trained.video)
     assert f"this bundle was made although {loss}" in " ".join(run.stderr.split())
+
+
+def test_without_unknown_the_classes_alone_become_a_bundle(
+    trained: Trained, tmp_path: Path
+) -> None:
+    data, out = tmp_path / "own", tmp_path / "bundles" / "best"
+    for label in tiny.CLASSES:
+        folder = Path("UCF-101") / label
+        shutil.copytree(trained.data / folder, data / folder)
+    shutil.copytree(trained.data / "ucfTrainTestlist", data / "ucfTrainTestlist")
+    own = replace(trained, data=data)
+    refused = twostream(*own.arguments(out, "--accept-loss"))
+    assert refused.returncode == 2
+    assert "no clip of other actions" in refused.stderr
+    assert "twostream export --no-unknown" in refused.stderr
+    both = twostream(*own.arguments(out, "--accept-loss", "--no-unknown"))
+    assert both.returncode == 2
+    assert "--negatives: is for the threshold of unknown" in both.stderr
+    words = own.arguments(out, "--accept-loss", "--no-unknown")
+    at = words.index("--negatives")
+    done = twostream(*words[:at], *words[at + 2 :])
+    assert done.returncode == 0, done.stderr
+    assert "the best class is always shown" in " ".join(done.stderr.split())
+    decision = load_bundle(out).manifest.decision
+    assert (decision.kind, decision.threshold) == ("best", None)
+    page = out.with_name("best.html").read_text()
+    assert "has no <b>unknown</b>" in page
+    assert "other actions with a label" not in page
 
 
 def test_a_network_that_guesses_is_refused(trained: Trained, tmp_path: Path) -> None:

@@ -25,6 +25,10 @@ def crossval_command(
     data: Data,
     classes: Classes = "",
     folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 3,
+    seeds: Annotated[
+        int,
+        typer.Option(min=1, help="Train all folds with so many seeds: how much chance alone does."),
+    ] = 1,
     recipe: RecipeName = "default",
     changes: Changes = None,
     flow: Flow = "fast",
@@ -51,9 +55,15 @@ def crossval_command(
     from train.training.job import JobOptions
 
     options = JobOptions(out, "auto", None, 300.0, 1, cache)
-    trial = Trial(names, (*dataset.train, *dataset.test), recipes, spec, folds)
+    trial = Trial(names, (*dataset.train, *dataset.test), recipes, spec, folds, seeds)
     results = cross_validate(trial, options)
     for name, row in results["top1"].items():
-        print_line(f"{name:9} top-1 {row['mean']:.4f} +- {row['deviation']:.4f}  {row['folds']}")
+        print_line(
+            f"{name:9} top-1 {row['mean']:.4f} +- {row['deviation']:.4f} between folds "
+            f"{row['folds']}"
+        )
+        if seeds > 1:
+            spread = f"+- {row['deviation_of_seeds']:.4f} between seeds {row['seeds']}"
+            print_line(f"{'':9}              {spread}")
     if report is not None:
         write_json(report, results)

@@ -6,9 +6,10 @@
     CACHE/content/                          hashes of files, see content.py
 
 frames.npy: (T, 3/2 H W) uint8, the I420 planes of each resized frame; flow-*.npy: (T-1, 2, H, W)
-uint8, measured on these frames. All are memory-mapped, so an input costs what it reads. The hashes
-make frames of another geometry another cache and flow of another kind another file, and clips are
-known by what is in them: they can never be mixed up, and a clip is decoded once for all of them.
+uint8, measured on these frames. Where they would take much of the room that is free, they are
+compressed without loss (see rows.py). An input costs what it reads. The hashes make frames of
+another geometry another cache and flow of another kind another file, and clips are known by what is
+in them: they can never be mixed up, and a clip is decoded once for all of them.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.bundle.network import NetworkSpec
 from edge.errors import DataError, SourceError
@@ -38,18 +39,19 @@ from edge.spec import Spec
 from edge.terminal import track
 from edge.video.frames import Frame, Geometry, Matrix, pack_i420, resize_to_model, unpack_i420
 from edge.video.isolation import Death, map_apart
-from train.data.cache_size import expected_frames
+from train.data.cache_size import Room, expected_frames, needs_compression
 from train.data.clips import Clip
 from train.data.content import ContentHashes
 from train.data.decode import read_frames
+from train.data.rows import Bytes, Rows, holds, open_rows, write_rows
 from train.data.timeline import Pacer, Timeline
 
 logger = logging.getLogger(__name__)
 
-_ROOM_SAID = 10**9  # bytes from which on the need of room is said
 SHOWN = 5  # clips that cannot be used, by name; the others are counted
 _FORMAT = 6
-_FRAMES, _NOTE = "frames.npy", "clip.json"
+_FRAMES, _NOTE = "frames", "clip.json"
+_NO_PLANE = np.empty((0, 0), np.uint8)  # of a frame that is not read
 
 
 @dataclass(frozen=True)
@@ -72,33 +74,50 @@ class CachedClip:
         return len(self.times_s)
 
     def frame(self, index: int) -> Frame:
-        """Frame `index` at the model's size; its planes are read from disk on first use."""
-        return self._unpack(_open_rows(self.folder / _FRAMES), index)
+        """Frame `index` at the model's size."""
+        return self._unpack(self._open_frames()[index], index)
+
+    def frames(self) -> Iterator[Frame]:
+        """All frames, in order."""
+        rows = self._open_frames()
+        return (self._unpack(rows[index], index) for index in range(len(self)))
 
     def usable(self, history: int) -> list[int]:
         """The frames that an input with `history` frames before its newest may end at."""
         return self.timeline.usable(history)
 
-    def steps(self, index: int, count: int) -> list[Step]:
+    def steps(self, index: int, count: int, frames: bool = True) -> list[Step]:
         """The `count` steps up to frame `index`, oldest first, as in a live run.
-        Raises IndexError if there are not so many without a gap."""
+
+        frames: False reads flow alone, and leaves the planes of the frames empty. Raises IndexError
+        if there are not so many steps without a gap.
+        """
         first = index - count + 1
         if not 0 <= first <= index < len(self) or any(
             first < gap <= index for gap in self.timeline.gaps
         ):
             raise IndexError(f"{self.clip.name}: no {count} frames end at frame {index}")
-        frames = _open_rows(self.folder / _FRAMES)
-        flows = {spec: _open_rows(self.folder / flow_file(spec)) for spec in self.motions}
+        rows = self._open_frames() if frames else None
+        flows = {
+            spec: open_rows(self.folder / flow_file(spec), (2, *self.size_hw))
+            for spec in self.motions
+        }
         return [
             Step(
-                self._unpack(frames, at),
-                {spec: rows[at - 1] for spec, rows in flows.items()} if at else {},
+                self._unpack(rows[at], at) if rows is not None else self._blank(at),
+                {spec: flow[at - 1] for spec, flow in flows.items()} if at else {},
             )
             for at in range(first, index + 1)
         ]
 
-    def _unpack(self, frames: NDArray[np.uint8], index: int) -> Frame:
-        return unpack_i420(frames[index], self.size_hw, self.times_s[index], index, self.matrix)
+    def _open_frames(self) -> Rows:
+        return open_rows(self.folder / _FRAMES, _packed(self.size_hw))
+
+    def _unpack(self, packed: Bytes, index: int) -> Frame:
+        return unpack_i420(packed, self.size_hw, self.times_s[index], index, self.matrix)
+
+    def _blank(self, index: int) -> Frame:
+        return Frame(_NO_PLANE, _NO_PLANE, _NO_PLANE, self.times_s[index], index, self.matrix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +126,14 @@ class Unusable:
 
     clip: Clip
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """A clip that is not in the cache, or a part of it is not. frames: those that are there."""
+
+    clip: Clip
+    frames: CachedClip | None
 
 
 class ClipCache:
@@ -126,7 +153,7 @@ class ClipCache:
         """Every clip, computed if it is not in the cache yet, in the order of `clips`.
 
         history: frames before the newest that an input needs. Clips that are too short for one or
-        cannot be read come as such. Raises DataError if the cache cannot be written.
+        cannot be read come as such. Raises DataError if the cache has no room or cannot be written.
         """
         for found in self._fill(clips, workers):
             reason = None
@@ -135,36 +162,48 @@ class ClipCache:
             fault = f"{found.clip.path}: {reason}"
             yield found if reason is None else Unusable(found.clip, fault)
 
-    def expected_bytes(self, clips: Sequence[Clip], workers: int) -> int:
-        """About how much room the clips that are not in the cache yet will take."""
-        missing = [clip for clip in clips if self._load(clip) is None]
-        height, width = self.geometry.size_hw
-        frame = height * width * 3 // 2 + len(self.motions) * 2 * height * width
-        return frame * expected_frames(missing, self._interval_s, workers)
-
     def _fill(self, clips: Iterable[Clip], workers: int) -> Iterator[CachedClip | Unusable]:
         clips = list(clips)
         found = [self._load(clip) for clip in clips]  # once: the workers fill it meanwhile
-        missing = [clip for clip, cached in zip(clips, found, strict=True) if cached is None]
-        if len(missing) > 1 and workers > 1:
-            with closing(self._make_apart(missing, workers)) as made:
-                yield from (next(made) if cached is None else cached for cached in found)
+        missing = [part for part in found if isinstance(part, _Missing)]
+        compressed = needs_compression(self.root.parent, self._room(missing, workers))
+        make = partial(self._make, compressed=compressed)
+        absent = [part.clip for part in missing]
+        if len(absent) > 1 and workers > 1:
+            with closing(self._make_apart(make, absent, workers)) as made:
+                yield from (next(made) if isinstance(part, _Missing) else part for part in found)
         else:
-            made_here = map(self._make, missing)
-            yield from (next(made_here) if cached is None else cached for cached in found)
+            made_here = map(make, absent)
+            yield from (next(made_here) if isinstance(part, _Missing) else part for part in found)
 
-    def _make_apart(self, clips: list[Clip], workers: int) -> Generator[CachedClip | Unusable]:
-        """Each clip as `_make` gives it; one whose process dies comes as unusable."""
-        for clip, made in zip(clips, map_apart(self._make, clips, workers), strict=True):
+    def _room(self, missing: Sequence[_Missing], workers: int) -> Room:
+        """About how much room what is missing will take."""
+        height, width = self.geometry.size_hw
+        unread = [part.clip for part in missing if part.frames is None]
+        frames = expected_frames(unread, self._interval_s, workers)
+        pairs = frames * len(self.motions)
+        for part in missing:
+            if part.frames is not None:
+                lacking = [spec for spec in self.motions if not self._has_flow(part.frames, spec)]
+                pairs += len(part.frames) * len(lacking)
+        return Room(frames * height * width * 3 // 2, pairs * 2 * height * width)
+
+    def _make_apart(
+        self, make: Callable[[Clip], CachedClip | Unusable], clips: list[Clip], workers: int
+    ) -> Generator[CachedClip | Unusable]:
+        """Each clip as `make` gives it; one whose process dies comes as unusable."""
+        for clip, made in zip(clips, map_apart(make, clips, workers), strict=True):
             if isinstance(made, Death):
-                for partial in self.root.glob(f"*.{made.process}.part"):
-                    shutil.rmtree(partial, ignore_errors=True)
+                for folder in self.root.glob(f"*.{made.process}.part"):
+                    shutil.rmtree(folder, ignore_errors=True)
+                for file in self.root.glob(f"*/*.{made.process}-*.part"):  # flow, see write_atomic
+                    file.unlink(missing_ok=True)
                 yield Unusable(clip, f"{clip.path}: {made.reason}")
             else:
                 yield made
 
-    def _load(self, clip: Clip) -> CachedClip | Unusable | None:
-        """A clip with all its flow; None if a part is missing or damaged."""
+    def _load(self, clip: Clip) -> CachedClip | Unusable | _Missing:
+        """A clip with all its flow, if no part of it is missing or damaged."""
         try:
             sha256 = self._hashes.of(clip.path)
         except SourceError as error:
@@ -173,31 +212,32 @@ class ClipCache:
             return Unusable(clip, f"{error.filename or clip.path}: {error.strerror}")
         cached = self._load_frames(clip, sha256)
         if cached is None or any(not self._has_flow(cached, spec) for spec in self.motions):
-            return None
+            return _Missing(clip, cached)
         return cached
 
     def _load_frames(self, clip: Clip, sha256: str) -> CachedClip | None:
-        folder, (height, width) = self.root / sha256, self.geometry.size_hw
+        folder, size_hw = self.root / sha256, self.geometry.size_hw
         try:
             entry = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
             timeline = Timeline(tuple(entry["times_s"]), tuple(entry["gaps"]))
             matrix = entry["matrix"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if not _holds(folder / _FRAMES, (len(timeline.times_s), height * width * 3 // 2)):
+        if not holds(folder / _FRAMES, len(timeline.times_s), _packed(size_hw)):
             return None
-        return CachedClip(clip, (height, width), timeline, matrix, folder, sha256, self.motions)
+        return CachedClip(clip, size_hw, timeline, matrix, folder, sha256, self.motions)
 
     def _has_flow(self, cached: CachedClip, spec: Spec) -> bool:
-        return _holds(cached.folder / flow_file(spec), (len(cached) - 1, 2, *cached.size_hw))
+        return holds(cached.folder / flow_file(spec), len(cached) - 1, (2, *cached.size_hw))
 
-    def _make(self, clip: Clip) -> CachedClip | Unusable:
+    def _make(self, clip: Clip, compressed: bool) -> CachedClip | Unusable:
         try:
             sha256 = self._hashes.of(clip.path)
-            cached = self._load_frames(clip, sha256) or self._make_frames(clip, sha256)
+            cached = self._load_frames(clip, sha256)
+            cached = cached or self._make_frames(clip, sha256, compressed)
             for spec in self.motions:
                 if not self._has_flow(cached, spec):
-                    _write_flow(cached, spec)
+                    _write_flow(cached, spec, compressed)
         except DataError as error:
             return Unusable(clip, str(error))
         except OSError as error:
@@ -206,14 +246,14 @@ class ClipCache:
             ) from None
         return cached
 
-    def _make_frames(self, clip: Clip, sha256: str) -> CachedClip:
+    def _make_frames(self, clip: Clip, sha256: str, compressed: bool) -> CachedClip:
         """Decode a clip into its own folder. Raises DataError if it cannot be used."""
         folder = self.root / sha256
         partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         try:
             shutil.rmtree(partial, ignore_errors=True)
             make_private(partial)
-            self._decode(clip, partial)
+            self._decode(clip, partial, compressed)
             self._put(clip, partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -235,11 +275,11 @@ class ClipCache:
                 return
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _decode(self, clip: Clip, folder: Path) -> None:
+    def _decode(self, clip: Clip, folder: Path, compressed: bool) -> None:
         pacer = Pacer(self._interval_s)
         matrix: Matrix = "bt601"
-        height, width = self.geometry.size_hw
-        with write_atomic(folder / _FRAMES) as file, _Rows(file, (height * width * 3 // 2,)) as out:
+        size_hw = self.geometry.size_hw
+        with write_rows(folder / _FRAMES, _packed(size_hw), size_hw[1], compressed) as out:
             for frame in read_frames(clip.path):
                 if not pacer.take(frame):
                     continue
@@ -251,65 +291,22 @@ class ClipCache:
 
 
 def flow_file(spec: Spec) -> str:
-    """The name of the file with the flow of a motion method."""
-    return f"flow-{_digest(spec.model_dump(mode='json', by_alias=True))}.npy"
+    """The name of the file with the flow of a motion method, without its ending."""
+    return f"flow-{_digest(spec.model_dump(mode='json', by_alias=True))}"
 
 
-def _write_flow(cached: CachedClip, spec: Spec) -> None:
+def _packed(size_hw: tuple[int, int]) -> tuple[int]:
+    """The shape of a frame's planes in a row."""
+    return (size_hw[0] * size_hw[1] * 3 // 2,)
+
+
+def _write_flow(cached: CachedClip, spec: Spec, compressed: bool) -> None:
     """Compute the flow of a clip from its cached frames, which are the same as in a live run."""
     motion = open_motion(spec, cached.size_hw)
-    previous = cached.frame(0)
-    with (
-        write_atomic(cached.folder / flow_file(spec)) as file,
-        _Rows(file, (2, *cached.size_hw)) as out,
-    ):
-        for index in range(1, len(cached)):
-            current = cached.frame(index)
+    name, width_px = cached.folder / flow_file(spec), cached.size_hw[1]
+    with write_rows(name, (2, *cached.size_hw), width_px, compressed) as out:
+        for previous, current in pairwise(cached.frames()):
             out.append(motion(previous, current))
-            previous = current
-
-
-class _Rows:
-    """Writes a .npy of bytes row by row, so that a clip need not fit into memory."""
-
-    def __init__(self, file: IO[bytes], shape: tuple[int, ...]) -> None:
-        self._file, self._shape, self._count = file, shape, 0
-
-    def __enter__(self) -> _Rows:
-        self._write_header()
-        self._start = self._file.tell()
-        return self
-
-    def append(self, row: NDArray[np.uint8]) -> None:
-        self._file.write(np.ascontiguousarray(row).tobytes())
-        self._count += 1
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._file.seek(0)
-            self._write_header()
-            # numpy leaves room in the header for a longer first axis
-            assert self._file.tell() == self._start
-            self._file.seek(0, os.SEEK_END)
-
-    def _write_header(self) -> None:
-        shape = (self._count, *self._shape)
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._file, header)  # type: ignore[arg-type]
-
-
-def _open_rows(file: Path) -> NDArray[np.uint8]:
-    """A memory-mapped .npy; changes in memory do not reach the file."""
-    return np.asarray(np.load(file, mmap_mode="c"))
-
-
-def _holds(file: Path, shape: tuple[int, ...]) -> bool:
-    """Whether a file is complete, with bytes of that shape."""
-    try:
-        rows = np.load(file, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
-        return False
-    return rows.shape == shape and rows.dtype == np.uint8
 
 
 def _digest(parts: object) -> str:
@@ -341,9 +338,7 @@ def fill_cache(store: ClipCache, clips: list[Clip], history: int) -> list[Cached
     history: as for `fill`. Clips that cannot be used are left out and told. Raises DataError if
     the disk has no room for them, or a class has none left.
     """
-    workers = os.cpu_count() or 1
-    _check_room(store, clips, workers)
-    found = store.fill(clips, workers, history)
+    found = store.fill(clips, os.cpu_count() or 1, history)
     shown = list(track(found, "frames and flow", total=len(clips)))
     usable = [clip for clip in shown if isinstance(clip, CachedClip)]
     unusable = [clip for clip in shown if isinstance(clip, Unusable)]
@@ -357,22 +352,3 @@ def fill_cache(store: ClipCache, clips: list[Clip], history: int) -> list[Cached
         first = next(one for one in unusable if one.clip.label == min(lost))
         raise DataError(f"no clip of {', '.join(sorted(lost))} can be used; {first.reason}")
     return usable
-
-
-def _check_room(store: ClipCache, clips: Sequence[Clip], workers: int) -> None:
-    needed = store.expected_bytes(clips, workers)
-    there = next(folder for folder in (store.root, *store.root.parents) if folder.exists())
-    free = shutil.disk_usage(there).free
-    if needed > free:
-        raise DataError(
-            f"{store.root.parent}: the frames and flow of these clips need about "
-            f"{needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; give another --cache, or train "
-            "on fewer --classes"
-        )
-    if needed >= _ROOM_SAID:
-        logger.info(
-            "frames and flow will take about %.0f GB in %s, where %.0f GB are free",
-            needed / 1e9,
-            store.root.parent,
-            free / 1e9,
-        )

@@ -1,17 +1,74 @@
-"""How much room a cache of clips will take, before it is made."""
+"""How much room a cache of clips will take, and the form in which it fits."""
 
 from __future__ import annotations
 
+import logging
 import math
+import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
-from edge.errors import SourceError
+from edge.errors import DataError, SourceError
 from edge.video.clip import open_clip
 from edge.video.isolation import map_apart
 from train.data.clips import Clip
 
+logger = logging.getLogger(__name__)
+
 _OPENED = 64  # clips whose length is read; the others are taken to be as long
+_ROOM_LOGGED = 10**9  # bytes from which on the need of room is logged
+_ROOM_TAKEN = 0.5  # of what is free, beyond which frames and flow are compressed
+# What is left of them when compressed, on clips of UCF101 (docs/figures.md).
+_FRAMES_LEFT, _FLOW_LEFT = 0.40, 0.18
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """About how many bytes frames and flow will take."""
+
+    frames: int
+    flow: int
+
+    @property
+    def plain(self) -> int:
+        return self.frames + self.flow
+
+    @property
+    def compressed(self) -> int:
+        return round(self.frames * _FRAMES_LEFT + self.flow * _FLOW_LEFT)
+
+
+def needs_compression(folder: Path, room: Room) -> bool:
+    """Whether what a cache in `folder` will hold is to be compressed, since it would take much of
+    the room that is free. Raises DataError if it does not fit even so."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    needed = f"{room.compressed / 1e9:.1f} GB"
+    if room.compressed > free:
+        raise DataError(
+            f"{folder}: the frames and flow of these clips need about {needed}, compressed, "
+            f"{free / 1e9:.1f} GB are free; give another --cache, or train on fewer --classes"
+        )
+    compress = room.plain > _ROOM_TAKEN * free
+    if compress:
+        logger.info(
+            "frames and flow would take about %.1f GB of %.1f GB that are free in %s: they are "
+            "compressed without loss, to about %s, and take longer to read",
+            room.plain / 1e9,
+            free / 1e9,
+            folder,
+            needed,
+        )
+    elif room.plain >= _ROOM_LOGGED:
+        logger.info(
+            "frames and flow will take about %.0f GB in %s, where %.0f GB are free",
+            room.plain / 1e9,
+            folder,
+            free / 1e9,
+        )
+    return compress
 
 
 def expected_frames(clips: Sequence[Clip], interval_s: float, workers: int) -> int:

@@ -9,6 +9,7 @@ from train.data.clips import Clip
 
 # Of so many, one is for testing (see folders.py), and one of the others is held out (see splits.py)
 _ENOUGH_GROUPS = 5
+_REMEDY = "; or always show the best class: twostream export --no-unknown"
 
 
 def missing_for_bundle(
@@ -16,11 +17,13 @@ def missing_for_bundle(
     validation: Sequence[Clip],
     test: Sequence[Clip],
     classes: Collection[str],
+    unknown: bool = True,
 ) -> list[str]:
     """What a bundle of these classes lacks, with numbers and what to do; empty if nothing.
 
     The threshold of `unknown` is fitted on validation clips of the classes and of other actions,
-    and test clips of both say how good it is.
+    and test clips of both say how good it is. unknown: False asks for a bundle that always shows
+    its best class, and needs no other actions.
     """
     groups: dict[str, set[str]] = {}
     for clip in (*train, *validation, *test):
@@ -30,10 +33,10 @@ def missing_for_bundle(
         f"{label} has no clip to train on; add some, or leave it out of --classes"
         for label in sorted(set(classes) - {clip.label for clip in train})
     ]
-    if not others:
+    if unknown and not others:
         lacks.append(
             "there is no clip of other actions, which teach when to say unknown; add a folder of "
-            "such clips, or name with --classes only a part of the classes"
+            f"such clips, or name with --classes only a part of the classes{_REMEDY}"
         )
     for name, part in (("validation", validation), ("test", test)):
         if not any(clip.label in classes for clip in part):
@@ -42,11 +45,11 @@ def missing_for_bundle(
                 f"no {name} clip is of the classes: none of them has more than "
                 f"{counted(most, 'group')} of clips, {_ENOUGH_GROUPS} are enough"
             )
-        if others and all(clip.label in classes for clip in part):
+        if unknown and others and all(clip.label in classes for clip in part):
             count = sum(len(groups[label]) for label in others)
             lacks.append(
                 f"no {name} clip is of other actions, of which there are "
                 f"{counted(count, 'group')}; put {_ENOUGH_GROUPS} or more into one folder, or add "
-                "more classes"
+                f"more classes{_REMEDY}"
             )
     return lacks

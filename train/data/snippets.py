@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from edge.bundle.network import NetworkSpec
 from edge.inputs.builder import build_input
+from edge.inputs.flow_stack import FlowInput
+from edge.motion.preprocessor import Step
 from train.data.cache import CachedClip
 from train.data.transforms import Crop, augment_steps, cut_steps
 
@@ -32,10 +34,15 @@ def middles(clip: CachedClip, history: int, count: int) -> tuple[int, ...]:
     return tuple(usable[place] for place in sorted(places)) if usable else ()
 
 
+def _steps(clip: CachedClip, index: int, spec: NetworkSpec) -> list[Step]:
+    """The steps that the input at frame `index` needs; a stack of flow looks at no frame."""
+    frames = not isinstance(spec.input, FlowInput)
+    return clip.steps(index, spec.input.history + 1, frames)
+
+
 def tensor_at(clip: CachedClip, index: int, spec: NetworkSpec) -> NDArray[np.float32]:
     """The network's input (channels, H, W) at frame `index`, as in a live run."""
-    steps = clip.steps(index, spec.input.history + 1)
-    return build_input(spec.input, clip.size_hw, spec.normalisation, steps)
+    return build_input(spec.input, clip.size_hw, spec.normalisation, _steps(clip, index, spec))
 
 
 def augmented_tensor(
@@ -48,12 +55,11 @@ def augmented_tensor(
     colour: float,
 ) -> NDArray[np.float32]:
     """Like `tensor_at`, augmented, at the size `size_hw`."""
-    steps = clip.steps(index, spec.input.history + 1)
-    steps = augment_steps(steps, spec.input.motion, crop, size_hw, rng, colour)
+    steps = augment_steps(_steps(clip, index, spec), spec.input.motion, crop, size_hw, rng, colour)
     return build_input(spec.input, size_hw, spec.normalisation, steps)
 
 
 def cut_tensor(clip: CachedClip, index: int, spec: NetworkSpec, crop: Crop) -> NDArray[np.float32]:
     """Like `tensor_at`, of a crop at its own size."""
-    steps = cut_steps(clip.steps(index, spec.input.history + 1), spec.input.motion, crop)
+    steps = cut_steps(_steps(clip, index, spec), spec.input.motion, crop)
     return build_input(spec.input, (crop.height, crop.width), spec.normalisation, steps)

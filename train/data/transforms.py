@@ -91,15 +91,23 @@ def augment_frame(
     )
 
 
+_STILL = 128  # the byte of no motion
+_MIRRORED = np.arange(255, -1, -1, dtype=np.uint8)
+_MIRRORED[_STILL] = _STILL
+
+
 def mirror_u(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The bytes of u with changed sign: levels are mirrored at 127.5. The same shape."""
-    return 255 - levels
+    """The bytes of u with changed sign, of the same shape: levels are mirrored at 127.5, but 128,
+    what still flow is rounded to (see edge/motion/quantise.py), stays itself."""
+    return _MIRRORED[levels]
 
 
 def _zoom(levels: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
-    """The bytes of one flow component (H, W) with its vectors scaled by `factor`."""
-    table = np.clip(np.floor((np.arange(256) - 127.5) * factor + 128), 0, 255).astype(np.uint8)
-    table[128] = 128  # no motion stays no motion
+    """The bytes of one flow component (H, W) with its vectors scaled by `factor`. Both directions
+    are rounded alike, away from zero, so that a mirrored picture gives mirrored bytes."""
+    upper = np.clip(np.floor((np.arange(128, 256) - 127.5) * factor + 128), 0, 255)
+    table = np.concatenate([255 - upper[::-1], upper]).astype(np.uint8)
+    table[_STILL] = _STILL
     return cv2.LUT(levels, table)  # type: ignore[return-value]
 
 

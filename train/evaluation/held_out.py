@@ -50,6 +50,34 @@ def seen_by(checkpoint: Path, spec: NetworkSpec) -> Seen:
     return Seen(keys(spec.train_clips), keys(spec.validation_clips), bool(contents))
 
 
+@dataclass(frozen=True, slots=True)
+class ClipLists:
+    """The names of the clips of a network's training, by part, and the hashes of what is in them,
+    by name; {} in checkpoints of earlier versions."""
+
+    parts: Mapping[str, tuple[str, ...]]
+    contents: Mapping[str, str]
+
+
+def clip_lists(checkpoint: Path, spec: NetworkSpec) -> ClipLists:
+    """The lists of a checkpoint. Raises CheckpointError as `read_contents` does."""
+    contents = read_contents(checkpoint, read_metadata(checkpoint))
+    return ClipLists({"training": spec.train_clips, "validation": spec.validation_clips}, contents)
+
+
+def differing_part(first: ClipLists, second: ClipLists) -> str | None:
+    """The part, "training" or "validation", whose clips differ between two networks; None if none
+    does. Clips are known by what is in them if both checkpoints say so, else by their names."""
+    by_content = bool(first.contents and second.contents)
+
+    def keys(lists: ClipLists, part: str) -> set[str]:
+        contents = lists.contents if by_content else {}
+        return {contents.get(name, name) for name in lists.parts[part]}
+
+    differing = (part for part in first.parts if keys(first, part) != keys(second, part))
+    return next(differing, None)
+
+
 def hash_contents(clips: Iterable[Clip], cache: Path) -> dict[str, str]:
     """The hashes of the clips by name, without those whose files cannot be read. cache: as
     `ClipCache` has it. Raises DataError if it cannot be written."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.decision.fusion import Scores
 from edge.errors import DataError
@@ -33,7 +34,8 @@ class Trial:
     """A cross-validation.
 
     recipes: by stream; all streams have the same folds. motion: the spec of the method that
-    measures flow. folds: their number, 2 or more.
+    measures flow. folds: their number, 2 or more. seeds: how many, of which the first is the
+    recipe's and the others follow it; each trains on all folds, which don't depend on it.
     """
 
     classes: tuple[str, ...]
@@ -41,15 +43,17 @@ class Trial:
     recipes: dict[str, Recipe]
     motion: Spec
     folds: int
+    seeds: int
 
 
 def cross_validate(trial: Trial, options: JobOptions) -> dict[str, Any]:
     """Train all streams on each fold, as `twostream train` does, and test them.
 
-    The runs of a fold are in OUT/fold1, OUT/fold2, ..., and are resumed if they exist. Returns a
-    JSON report: for each stream, and for the mean of all streams' scores, the top-1 of each fold,
-    their mean and their deviation. Raises DataError if a class has fewer groups than there are
-    folds.
+    The runs of a fold are in OUT/fold1, OUT/fold2, ..., those of further seeds in OUT/seed2/fold1,
+    ..., and are resumed if they exist. Returns a JSON report: for each stream, and for the mean of
+    all streams' scores, the top-1 of each fold, averaged over the seeds, their mean and their
+    deviation; likewise of each seed, averaged over the folds. Raises DataError if a class has fewer
+    groups than there are folds.
     """
     for label in trial.classes:
         groups = len({clip.group for clip in trial.clips if clip.label == label})
@@ -57,8 +61,30 @@ def cross_validate(trial: Trial, options: JobOptions) -> dict[str, Any]:
             raise DataError(
                 f"{label} has {groups} groups; each class needs {trial.folds}, one for each fold"
             )
+    rows = []  # of each seed a list of what each fold gives
+    for place in range(trial.seeds):
+        seeded = {
+            stream: recipe.model_copy(update={"seed": recipe.seed + place})
+            for stream, recipe in trial.recipes.items()
+        }
+        out = options.out / f"seed{place + 1}" if place else options.out
+        rows.append(_one_seed(replace(trial, recipes=seeded), replace(options, out=out)))
+    names = rows[0][0].keys()
+    top1 = {name: np.array([[row[name] for row in by_fold] for by_fold in rows]) for name in names}
+    partitions = folds(trial.clips, trial.classes, trial.folds)
+    return {
+        "classes": list(trial.classes),
+        "test_clips": [len(test) for _, test in partitions],
+        "samples_per_clip": SAMPLES,
+        "seeds": trial.seeds,
+        "recipes": {stream: recipe.model_dump() for stream, recipe in trial.recipes.items()},
+        "top1": {name: _summary(values) for name, values in top1.items()},
+    }
+
+
+def _one_seed(trial: Trial, options: JobOptions) -> list[dict[str, float]]:
+    """The top-1 of each stream, and of their mean scores, by fold."""
     rows: list[dict[str, float]] = []
-    sizes = []
     for number, (train, test) in enumerate(folds(trial.clips, trial.classes, trial.folds), 1):
         fold_options = replace(options, out=options.out / f"fold{number}", resume="auto")
         runs = {stream: _train(stream, train, trial, fold_options) for stream in trial.recipes}
@@ -66,16 +92,10 @@ def cross_validate(trial: Trial, options: JobOptions) -> dict[str, Any]:
         scores[FUSED] = np.mean(list(scores.values()), axis=0, dtype=np.float32)
         row = {name: top_k(means, truth, 1) for name, means in scores.items()}
         accuracies = ", ".join(f"{name} {top1:.3f}" for name, top1 in row.items())
-        logger.info("fold %d: %s", number, accuracies)
+        seed = next(iter(trial.recipes.values())).seed
+        logger.info("seed %d, fold %d: %s", seed, number, accuracies)
         rows.append(row)
-        sizes.append(len(test))
-    return {
-        "classes": list(trial.classes),
-        "test_clips": sizes,
-        "samples_per_clip": SAMPLES,
-        "recipes": {stream: recipe.model_dump() for stream, recipe in trial.recipes.items()},
-        "top1": {name: _summary([row[name] for row in rows]) for name in rows[0]},
-    }
+    return rows
 
 
 def _train(stream: str, clips: list[Clip], trial: Trial, options: JobOptions) -> Path:
@@ -100,10 +120,18 @@ def _test(
     return scores, true_classes(cached, classes)
 
 
-def _summary(values: list[float]) -> dict[str, Any]:
-    """folds, mean, and the sample standard deviation."""
+def _summary(top1: NDArray[np.float64]) -> dict[str, Any]:
+    """Of accuracies (seeds, folds): their mean; means by fold and by seed, with the sample standard
+    deviation of each; that of one seed is unknown."""
+    by_fold, by_seed = top1.mean(axis=0), top1.mean(axis=1)
     return {
-        "folds": [round(value, 4) for value in values],
-        "mean": round(float(np.mean(values)), 4),
-        "deviation": round(float(np.std(values, ddof=1)), 4),
+        "folds": _rounded(by_fold),
+        "mean": round(float(top1.mean()), 4),
+        "deviation": round(float(by_fold.std(ddof=1)), 4),
+        "seeds": _rounded(by_seed),
+        "deviation_of_seeds": round(float(by_seed.std(ddof=1)), 4) if len(by_seed) > 1 else None,
     }
+
+
+def _rounded(values: NDArray[np.float64]) -> list[float]:
+    return [round(float(value), 4) for value in values]

@@ -208,7 +208,8 @@ const show = all => {
   at("score").textContent = s.score === null ? "" : `${Math.round(100 * s.score)} %` +
     (unknown && s.top.length ? `, best guess ${s.top[0][0]}` : "");
   const open = s.open_set;
-  at("open-set").textContent = open === null ? "" : `open-set score ${open.score.toFixed(2)} of ` +
+  const always = s.label === null ? "" : "this bundle always shows its best class, never unknown";
+  at("open-set").textContent = open === null ? always : `open-set score ${open.score.toFixed(2)} of ` +
     open.threshold.toFixed(2);
   streams(s.streams);
   const lost = s.source_state.state !== "running";

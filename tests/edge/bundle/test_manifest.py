@@ -79,6 +79,7 @@ def test_what_is_written_is_read_back_and_has_the_same_bytes(tmp_path: Path) -> 
         ("decision.kind", "energy", "decision.kind"),
         ("decision.kind", "confidence", "threshold of a confidence must be at most 1"),
         ("decision.threshold", None, "decision.threshold"),
+        ("decision.kind", "best", "threshold must be null of kind best"),
         ("decision.threshold", 0.0, "threshold of a margin must be above 0"),
         ("decision.threshold", "0.5", "decision.threshold"),
         ("decision.hold", 0.0, "decision.hold"),
@@ -120,6 +121,27 @@ def test_a_manifest_that_cannot_be_honoured_is_refused(
         load_bundle(folder)
     assert says in str(caught.value)
     assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"threshold": None}, "threshold must be null of kind best, and a number of other kinds"),
+        ({"false_alarm_rate": None}, "false_alarm_rate must be null of kind best"),
+        ({"kind": "best", "threshold": None}, "false_alarm_rate must be null of kind best"),
+        ({"kind": "best", "threshold": None, "false_alarm_rate": None}, "hold must be 1"),
+    ],
+)
+def test_a_decision_has_a_threshold_or_shows_the_best_class(
+    tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    content = manifest()
+    content["decision"] |= changes
+    folder = write(tmp_path / "b", content)
+    with pytest.raises(BundleError, match=says):
+        load_bundle(folder)
+    content["decision"] |= {"kind": "best", "threshold": None, "false_alarm_rate": None, "hold": 1}
+    assert load_bundle(write(tmp_path / "c", content)).manifest.decision.kind == "best"
 
 
 def test_a_changed_file_is_refused_by_both_hashes(tmp_path: Path) -> None:

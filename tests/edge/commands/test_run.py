@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.manifest import MANIFEST, load_bundle
 from edge.decision.label import Label
 from edge.decision.recognizer import Recognizer, RunConfig, label_video
 from edge.devices import open_device
@@ -103,6 +104,30 @@ def test_a_label_is_shown_by_the_score_that_decides_and_not_by_the_confidence(
     assert summary["moments"][summary["label"]] == pytest.approx(
         shown.count(summary["label"]) / len(shown), abs=1e-4
     )
+
+
+def test_a_bundle_without_unknown_always_shows_its_best_class(
+    recorded: Path, demo_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "best"
+    shutil.copytree(demo_bundle, bundle)
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    manifest["decision"] |= {"kind": "best", "threshold": None, "hold": 1.0}
+    manifest["decision"]["false_alarm_rate"] = None
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+    out, video = tmp_path / "out.jsonl", tmp_path / "out.mp4"
+    done = twostream("run", bundle, recorded / "clip.avi", "--json", out, "--video", video)
+    assert done.returncode == 0, done.stderr
+    labels, summary = read_lines(out)
+    shown = [line["label"] for line in labels if line.get("state") == "running"]
+    assert len(shown) == 30
+    assert set(shown) <= set(manifest["classes"])
+    assert all(line["open_set"] is None for line in labels if "open_set" in line)
+    assert summary["label"] in shown
+    assert video.stat().st_size > 1000
+    refused = twostream("run", bundle, recorded / "clip.avi", "--threshold", f"{shown[0]}=0.5")
+    assert refused.returncode == 2
+    assert "this bundle has no threshold" in refused.stderr.splitlines()[-1]
 
 
 def test_the_video_has_every_frame_with_the_recognition_on_it(recorded: Path) -> None:

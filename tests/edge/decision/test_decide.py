@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from edge.bundle.manifest import DecisionSpec
 from edge.decision.decide import UNKNOWN, DecisionWindow
 from edge.decision.open_set import next_shown, raw_scores, summed
+from edge.outputs.records import open_set_record
 
 CLASSES = ("Diving", "Drumming", "Surfing")
 MARGIN = DecisionSpec(
@@ -23,6 +24,9 @@ MARGIN = DecisionSpec(
     footage=None,
 )
 CONFIDENCE = MARGIN.model_copy(update={"kind": "confidence", "threshold": 0.5, "hold": 1.0})
+BEST = MARGIN.model_copy(
+    update={"kind": "best", "threshold": None, "hold": 1.0, "false_alarm_rate": None}
+)
 FLAT = np.full(3, 1 / 3, np.float32)
 
 
@@ -93,3 +97,23 @@ def test_bundles_of_before_decide_by_the_confidence_that_is_shown() -> None:
     assert (found.label, found.score, found.threshold) == ("Drumming", 0.5, 0.5)
     found = window.push(0.1, logits(9, 0, 0), np.array([0.2, 0.4, 0.4], np.float32))
     assert (found.label, found.score) == (UNKNOWN, pytest.approx(0.45))
+
+
+@given(st.lists(st.lists(st.floats(-1e4, 1e4), min_size=3, max_size=3), min_size=1, max_size=5))
+def test_without_a_threshold_the_best_class_is_always_shown(rows: list[list[float]]) -> None:
+    window = DecisionWindow(BEST.model_copy(update={"window_s": 0.0}), CLASSES)
+    for place, row in enumerate(rows):
+        values = logits(*row)
+        found = window.push(place / 25, values, FLAT)
+        total = summed(values)
+        assert found.label == CLASSES[found.best] != UNKNOWN
+        assert total[found.best] == pytest.approx(total.max(), abs=1e-2)
+        assert found.threshold is None
+        assert open_set_record(found) is None
+
+
+def test_the_best_class_is_that_of_the_window() -> None:
+    window = DecisionWindow(BEST, CLASSES)
+    assert window.push(0.0, logits(8, 0, 0), FLAT).label == "Diving"
+    assert window.push(0.5, logits(0, 6, 0), FLAT).label == "Diving"
+    assert window.push(1.2, logits(0, 6, 0), FLAT).label == "Drumming"  # the first one has left

@@ -25,6 +25,7 @@ SPEC = DecisionSpec(
     footage=None,
 )
 MARGIN = SPEC.model_copy(update={"kind": "margin", "threshold": 4.0, "hold": 0.6})
+BEST = SPEC.model_copy(update={"kind": "best", "threshold": None, "false_alarm_rate": None})
 PLAIN = EventRules(release=0.1, min_s=0.2, cooldown_s=1.0)
 
 
@@ -118,3 +119,21 @@ def test_starts_and_ends_take_turns(rows: list[tuple[float, ...]]) -> None:
     kinds = [event.split()[0] for event in events]
     assert kinds == ["start", "end"] * (len(kinds) // 2)
     assert all(a.split()[1] == b.split()[1] for a, b in zip(events[::2], events[1::2], strict=True))
+
+
+def test_without_a_threshold_an_action_lasts_for_as_long_as_it_is_the_best() -> None:
+    rows = [(0.0, 3.0, 0.1)] * 4 + [(0.2, 0.1, 0.0)] * 4
+    tracker = EventTracker("cam", CLASSES, BEST, PLAIN)
+    assert told(tracker, rows) == ["start Swing 0.2", "end Swing 0.4", "start Diving 0.6"]
+
+
+def test_without_a_threshold_an_ignored_best_class_lets_no_other_in() -> None:
+    rows = [(3.0, 1.0, 0.0)] * 4 + [(0.5, 1.0, 2.0)] * 4 + [(0.5, 1.0, 0.2)] * 4
+    rules = EventRules(min_s=0.2, ignored=frozenset({"Surfing"}))
+    tracker = EventTracker("cam", CLASSES, BEST, rules)
+    assert told(tracker, rows) == ["start Diving 0.2", "end Diving 0.4", "start Swing 1.1"]
+
+
+def test_a_threshold_for_a_bundle_that_has_none_is_refused() -> None:
+    with pytest.raises(SourceError, match="always shows its best class; --ignore leaves"):
+        EventTracker("cam", CLASSES, BEST, EventRules(thresholds={"Diving": 0.5}))

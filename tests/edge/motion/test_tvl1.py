@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -19,6 +25,7 @@ from tests.support.flows import (
     read_luma,
     texture,
 )
+from tests.support.paths import REPOSITORY
 
 SIZE = (97, 131)
 
@@ -217,3 +224,25 @@ def test_warm_up_leaves_no_trace() -> None:
     cold, warm = (TVL1(PRESETS["fast"], SIZE) for _ in range(2))
     warm.warm_up()
     np.testing.assert_array_equal(cold(first, second), warm(first, second))
+
+
+@pytest.mark.slow
+def test_no_instruction_of_the_flow_depends_on_the_maker_of_the_processor(tmp_path: Path) -> None:
+    """Approximate reciprocals and square roots have other bits on another processor."""
+    code = (
+        "from edge.motion.tvl1 import TVL1, _flow\n"
+        "from edge.motion.spec import PRESETS\n"
+        "TVL1(PRESETS['fast'], (64, 64)).warm_up()\n"
+        "print(*_flow.inspect_asm().values())"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}  # so that it is compiled here
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "sqrt" in done.stdout
+    assert re.findall(r"\b(?:v?rsqrt|v?rcp|frsqrt|frecp)[a-z0-9]*\b", done.stdout) == []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from tests.support.clips import write_clip
 from tests.support.deaths import kill_child_that_reads
 from tests.support.waiting import wait_until
 from train.data.cache import CachedClip, ClipCache, Unusable, fill_cache
+from train.data.cache_size import Room
 from train.data.clips import Clip
 from train.data.decode import read_frames
 
@@ -51,8 +52,13 @@ def test_a_clip_that_kills_its_worker_is_named_and_leaves_nothing(tmp_path: Path
     large = write_video(tmp_path / "large.mkv", size_hw=(3072, 4096), frames=40)
     clips = [Clip(path.name, path, "A", path.name) for path in (paths[0], large, *paths[1:])]
     store = ClipCache(tmp_path / "cache", GEOMETRY, 0.04, [PRESETS["fast"]])
+
+    def kill_decoder() -> bool:
+        made = any(store.root.glob("*.part"))  # lengths are read before, by workers of their own
+        return made and kill_child_that_reads(large, os.getpid())
+
     with ThreadPoolExecutor(1) as beside:
-        killed = beside.submit(wait_until, partial(kill_child_that_reads, large, os.getpid()), 0.01)
+        killed = beside.submit(wait_until, kill_decoder, 0.01)
         found = list(store.fill(clips, 2, 10))
         assert killed.result()
     assert [one.clip for one in found] == clips
@@ -98,6 +104,33 @@ def test_the_cached_flow_is_that_of_a_camera(tmp_path: Path) -> None:
         assert step.frame.time_s == cached.frame.time_s
         assert step.flows.keys() == cached.flows.keys()
         assert all((step.flows[spec] == cached.flows[spec]).all() for spec in step.flows)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_while_it_measures_flow_leaves_the_frames(tmp_path: Path) -> None:
+    long = write_clip(tmp_path / "long.avi", frames=1500, size_hw=(48, 64))
+    short = write_clip(tmp_path / "short.avi", frames=12, size_hw=(48, 64))
+    clips = [Clip(path.name, path, "A", path.name) for path in (long, short)]
+    store = ClipCache(tmp_path / "cache", GEOMETRY, 0.04, [PRESETS["fast"]])
+
+    def kill_writer() -> bool:
+        for part in store.root.glob("*/flow-*.part"):
+            if part.stat().st_size > 100_000:  # of the long one
+                os.kill(int(part.name.split(".")[-2].partition("-")[0]), signal.SIGKILL)
+                return True
+        return False
+
+    with ThreadPoolExecutor(1) as beside:
+        killed = beside.submit(wait_until, kill_writer, 0.01)
+        lost, whole = store.fill(clips, 2, 10)
+        assert killed.result()
+    assert isinstance(lost, Unusable)
+    assert lost.reason.startswith(f"{long}: the process that read it was killed")
+    assert isinstance(whole, CachedClip)
+    assert not list(store.root.rglob("*.part"))
+    again, _ = store.fill(clips, 1, 10)
+    assert isinstance(again, CachedClip)
+    assert len(again) == 1500
 
 
 @pytest.mark.parametrize("damaged", ["frames.npy", "flow-*.npy", "clip.json"])
@@ -150,21 +183,71 @@ def test_clips_are_known_by_what_is_in_them(tmp_path: Path) -> None:
     assert level(dark) == other
 
 
+def leave_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=free))
+
+
+FRAMES, FLOW = 50 * 32 * 32 * 3 // 2, 50 * 32 * 32 * 2  # bytes of a clip of 50 frames
+
+
 def test_what_has_no_room_is_refused_before_it_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_clip(tmp_path / "a.avi", frames=50, size_hw=(48, 64))
     clips = [Clip("A/a.avi", path, "A", "1")]
     store = ClipCache(tmp_path / "cache", GEOMETRY, 0.04, [PRESETS["fast"]])
-    needed = 50 * 32 * 32 * 7 // 2
-    assert store.expected_bytes(clips, 1) == needed
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=needed - 1))
-    with pytest.raises(DataError, match=r"need about 0\.0 GB.*give another --cache"):
+    needed = Room(FRAMES, FLOW).compressed
+    leave_free(monkeypatch, needed - 1)
+    with pytest.raises(DataError, match=r"need about 0\.0 GB, compressed.*give another --cache"):
         fill_cache(store, clips, 10)
-    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=needed))
-    assert len(fill_cache(store, clips, 10)) == 1
-    assert store.expected_bytes(clips, 1) == 0
+    assert not store.root.exists()
+    leave_free(monkeypatch, needed)
+    (made,) = fill_cache(store, clips, 10)
+    leave_free(monkeypatch, 0)
+    assert fill_cache(store, clips, 10) == [made]  # what is there needs no more room
+
+
+def test_frames_that_are_there_need_no_more_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_clip(tmp_path / "a.avi", frames=50, size_hw=(48, 64))
+    clips = [Clip("A/a.avi", path, "A", "1")]
+    fill_cache(ClipCache(tmp_path / "cache", GEOMETRY, 0.04), clips, 10)
+    leave_free(monkeypatch, Room(0, FLOW).compressed)
+    store = ClipCache(tmp_path / "cache", GEOMETRY, 0.04, [PRESETS["fast"]])
+    (made,) = fill_cache(store, clips, 10)
+    assert sorted(path.suffix for path in made.folder.iterdir()) == [".json", ".magicyuv", ".npy"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_where_room_is_short_the_same_steps_are_compressed(
+    workers: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    paths = [write_clip(tmp_path / f"{n}.avi", frames=50, size_hw=(48, 64)) for n in "ab"]
+    clips = [Clip(path.name, path, "A", path.name) for path in paths]
+    steps, sizes = {}, []
+    for share, form in ((3.0, "plain"), (1.9, "compressed")):
+        leave_free(monkeypatch, int(2 * share * (FRAMES + FLOW)))
+        store = ClipCache(tmp_path / form, GEOMETRY, 0.04, [PRESETS["fast"]])
+        with caplog.at_level("INFO"):
+            found = list(store.fill(clips, workers, 10))
+        assert ("compressed without loss" in caplog.text) == (form == "compressed")
+        made = next(one for one in found if isinstance(one, CachedClip))
+        steps[form] = made.steps(49, 50)
+        sizes.append(sum(f.stat().st_size for f in made.folder.iterdir()))
+        flow_alone = made.steps(49, 50, frames=False)
+        assert all(step.frame.y.size == 0 for step in flow_alone)
+        for step, other in zip(steps["plain"], flow_alone, strict=True):
+            assert step.frame.time_s == other.frame.time_s
+            assert all((step.flows[spec] == other.flows[spec]).all() for spec in step.flows)
+    for plain, compressed in zip(*steps.values(), strict=True):
+        assert (pack_i420(plain.frame) == pack_i420(compressed.frame)).all()
+        assert plain.flows.keys() == compressed.flows.keys()
+    assert sizes[1] < sizes[0] / 2
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from train.data.splits import hold_out
 CLASSES = ("jump", "wave")
 
 
-def lacks(root: Path, groups: dict[str, int]) -> list[str]:
+def lacks(root: Path, groups: dict[str, int], unknown: bool = True) -> list[str]:
     """Of a folder of classes with so many clips, each its own group, as training divides them."""
     for label, count in groups.items():
         (root / label).mkdir(parents=True)
@@ -25,7 +25,7 @@ def lacks(root: Path, groups: dict[str, int]) -> list[str]:
             (root / label / f"{number}.mp4").write_bytes(bytes(range(20)))
     split = load_folders(root, 1)
     train, validation = hold_out(split.train, CLASSES, 0.15)
-    return missing_for_bundle(train, validation, split.test, CLASSES)
+    return missing_for_bundle(train, validation, split.test, CLASSES, unknown)
 
 
 @pytest.mark.parametrize("count", [5, 6, 9, 30])
@@ -39,13 +39,23 @@ def test_too_few_groups_are_counted(count: int, tmp_path: Path) -> None:
         f"no validation clip is of the classes: none of them has more than {count} groups of "
         "clips, 5 are enough",
         f"no validation clip is of other actions, of which there are {count} groups; put 5 or more "
-        "into one folder, or add more classes",
+        "into one folder, or add more classes; or always show the best class: twostream export "
+        "--no-unknown",
     ]
 
 
 def test_without_other_actions_there_is_no_unknown(tmp_path: Path) -> None:
     (lack,) = lacks(tmp_path, {"jump": 8, "wave": 8})
     assert lack.startswith("there is no clip of other actions, which teach when to say unknown")
+    assert lack.endswith("always show the best class: twostream export --no-unknown")
+
+
+@pytest.mark.parametrize("others", [0, 1, 8])
+def test_without_unknown_the_classes_alone_are_enough(others: int, tmp_path: Path) -> None:
+    groups = {"jump": 8, "wave": 8} | ({"other": others} if others else {})
+    assert lacks(tmp_path / "enough", groups, unknown=False) == []
+    (lack,) = lacks(tmp_path / "few", groups | {"jump": 3, "wave": 3}, unknown=False)
+    assert lack.startswith("no validation clip is of the classes")
 
 
 def test_a_class_that_lost_its_clips_is_named() -> None:

@@ -68,9 +68,24 @@ def test_cropping_keeps_the_byte_of_no_motion() -> None:
     assert (out == 128).all()
 
 
-def test_mirroring_u_twice_changes_nothing() -> None:
+def test_mirroring_changes_the_sign_of_u_and_keeps_still_flow_still() -> None:
     levels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(mirror_u(mirror_u(levels)), levels)
+    mirrored = mirror_u(levels)
+    still = quantise(np.zeros((2, 1, 1), np.float32), PRESETS["fast"], 0.04)[0, 0, 0]
+    assert (still, mirrored[still]) == (128, 128)
+    assert (mirrored[0], mirrored[127], mirrored[129], mirrored[255]) == (255, 128, 126, 0)
+    moving = levels != still
+    np.testing.assert_array_equal(pixels(mirrored[moving]), -pixels(levels[moving]))
+
+
+@pytest.mark.parametrize("side", [16, 20, 28, 32])
+def test_both_directions_of_flow_are_enlarged_alike(side: int) -> None:
+    """A crop that is mirrored afterwards is that of the mirrored flow, byte for byte."""
+    for level in sorted({*range(256)} - {127, 128}):  # 127 is mirrored to still flow
+        stack = np.full((1, 2, 32, 32), level, np.uint8)
+        later = augment_stack(stack, Crop(0, 0, side, side, flip=True), (32, 32))[:, 0]
+        first = augment_stack(mirror_u(stack), Crop(0, 0, side, side, flip=False), (32, 32))[:, 0]
+        np.testing.assert_array_equal(later, first, err_msg=str(level))
 
 
 RECIPE = load_recipe("default", "spatial").augmentation

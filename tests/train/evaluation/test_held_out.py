@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from train.data.clips import Clip
-from train.evaluation.held_out import Seen, hash_contents, validation_parts
+from train.evaluation.held_out import (
+    ClipLists,
+    Seen,
+    differing_part,
+    hash_contents,
+    validation_parts,
+)
 
 CLIPS = [Clip(name, Path(name), "Wave", name) for name in ("a.mp4", "b.mp4", "c.mp4", "d.mp4")]
 CONTENTS = {"a.mp4": "A", "b.mp4": "B", "c.mp4": "C", "d.mp4": "D"}
@@ -13,6 +19,11 @@ CONTENTS = {"a.mp4": "A", "b.mp4": "B", "c.mp4": "C", "d.mp4": "D"}
 
 def seen(trained: str, validation: str, by_content: bool = True) -> Seen:
     return Seen(frozenset(trained.split()), frozenset(validation.split()), by_content)
+
+
+def lists(trained: str, validation: str, contents: dict[str, str]) -> ClipLists:
+    parts = {"training": tuple(trained.split()), "validation": tuple(validation.split())}
+    return ClipLists(parts, contents)
 
 
 def names(parts: tuple[list[Clip], ...]) -> list[str]:
@@ -56,3 +67,18 @@ def test_contents_are_of_files_that_can_be_read(tmp_path: Path) -> None:
     found = hash_contents(clips, tmp_path / "cache")
     assert list(found) == ["a.mp4", "b.mp4"]
     assert found["a.mp4"] == found["b.mp4"]
+
+
+def test_networks_that_saw_the_same_clips_under_other_names_are_alike() -> None:
+    first = lists("a b", "c", {"a": "A", "b": "B", "c": "C"})
+    renamed = lists("y x", "z", {"x": "A", "y": "B", "z": "C"})
+    assert differing_part(first, renamed) is None
+    other = lists("a b", "c", {"a": "A", "b": "B", "c": "D"})  # of the same name
+    assert differing_part(first, other) == "validation"
+    assert differing_part(first, lists("a", "c", {"a": "A", "c": "C"})) == "training"
+
+
+def test_lists_without_hashes_are_compared_by_name() -> None:
+    new, old = lists("a b", "c", {"a": "A", "b": "B", "c": "C"}), lists("b a", "c", {})
+    assert differing_part(new, old) is None
+    assert differing_part(old, lists("b a", "d", {})) == "validation"

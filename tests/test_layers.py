@@ -22,7 +22,12 @@ ALLOWED = {
 # Heavy packages, and the only files that may import each.
 GATES = {
     "gi": {"edge/video/gstreamer.py"},
-    "av": {"edge/video/file_decoder.py", "edge/video/picture.py", "edge/video/video_file.py"},
+    "av": {
+        "edge/video/coded_picture.py",
+        "edge/video/file_decoder.py",
+        "edge/video/picture.py",
+        "edge/video/video_file.py",
+    },
     "openvino": {"edge/devices/openvino.py"},
     "tensorrt": {"edge/devices/tensorrt/version.py"},
     "aiohttp": {

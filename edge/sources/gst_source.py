@@ -51,9 +51,15 @@ _REMEDY_TLS = (
 )
 
 
-def open_camera(uri: str, *, timeout_s: float = 10.0) -> GStreamerSource:
+def open_camera(uri: str, *, timeout_s: float = 10.0, vectors: bool = False) -> GStreamerSource:
     """A source to use in `with`, of any kind but a file; see edge.sources.source.open_source."""
-    return GStreamerSource(parse_address(uri), timeout_s)
+    address = parse_address(uri)
+    if vectors:
+        raise SourceError(
+            f"{address.name}: gives no motion vectors, which this network needs; give a file, or "
+            "take a network for TV-L1 flow"
+        )
+    return GStreamerSource(address, timeout_s)
 
 
 class _Arrival(NamedTuple):

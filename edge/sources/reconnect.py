@@ -83,13 +83,16 @@ class ReconnectingSource:
         on_state: Callable[[SourceState], None],
         open_s: float = 10.0,
         name: str = "",
+        vectors: bool = False,
     ) -> None:
         """on_state: called at each change of state, from the thread that reads. open_s: how long a
         camera may take to give its first frame. name: for messages, instead of the address.
+        vectors: frames have the motion vectors of their codec.
 
         Raises SourceError if the address is malformed or names a device that does not exist.
         """
         self._uri, self._policy, self._on_state, self._open_s = uri, policy, on_state, open_s
+        self._vectors = vectors
         self._stop = threading.Event()
         self._source: GStreamerSource | None = None
         self._before = _Counts()
@@ -169,7 +172,9 @@ class ReconnectingSource:
             logger.warning("%s", text)
 
     def _connect(self) -> None:
-        source = self._source = open_camera(self._uri, timeout_s=self._open_s)
+        source = self._source = open_camera(
+            self._uri, timeout_s=self._open_s, vectors=self._vectors
+        )
         source.told.update(self.warnings)
         if self._stop.is_set():
             source.stop()

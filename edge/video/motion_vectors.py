@@ -3,6 +3,7 @@ of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,3 +58,20 @@ class MotionVectors:
 def no_vectors() -> MotionVectors:
     """Of a picture before any motion is known."""
     return MotionVectors(np.empty((0, 4), np.float32), np.empty((0, 2), np.float32), 0.0)
+
+
+def pack_vectors(frames: Sequence[MotionVectors]) -> Array:
+    """The vectors of several frames in one array, (M, 7) float32: number of the frame, box,
+    velocity."""
+    rows = [
+        np.column_stack([np.full(len(each), number), each.boxes, each.velocities])
+        for number, each in enumerate(frames)
+    ]
+    return np.concatenate(rows).astype(np.float32)
+
+
+def unpack_vectors(rows: Array, count: int) -> list[MotionVectors]:
+    """The vectors of `count` frames that `pack_vectors` joined; what else is known of them is not
+    kept."""
+    each = (rows[rows[:, 0] == number] for number in range(count))
+    return [MotionVectors(of[:, 1:5], of[:, 5:], 1.0) for of in each]

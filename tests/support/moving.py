@@ -1,4 +1,4 @@
-"""Videos of a texture that drifts by a known number of px a frame, in codecs with motion vectors."""
+"""Videos of a texture that drifts by known px a frame, in codecs with motion vectors."""
 
 from __future__ import annotations
 

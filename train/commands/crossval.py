@@ -13,10 +13,10 @@ from train.commands.arguments import (
     Changes,
     Classes,
     Data,
-    Flow,
+    Motion,
     RecipeName,
     class_list,
-    flow_preset,
+    motion_spec,
 )
 from train.streams import STREAMS
 
@@ -27,7 +27,7 @@ def crossval_command(
     folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 3,
     recipe: RecipeName = "default",
     changes: Changes = None,
-    flow: Flow = "fast",
+    motion: Motion = "fast",
     out: Annotated[
         Path, typer.Option(help="Folder in which the folds' run folders are created.")
     ] = Path("work/crossval"),
@@ -43,7 +43,7 @@ def crossval_command(
     from train.recipe import load_recipe
 
     recipes = {stream: load_recipe(recipe, stream, tuple(changes or ())) for stream in STREAMS}
-    spec = flow_preset(flow)
+    spec = motion_spec(motion)
     dataset = open_dataset(data, 1)
     names = class_list(classes, {clip.label for clip in dataset.train})
     from train.json_file import write_json

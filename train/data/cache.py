@@ -6,9 +6,10 @@
     CACHE/content/                          hashes of files, see content.py
 
 frames.npy: (T, 3/2 H W) uint8, the I420 planes of each resized frame; flow-*.npy: (T-1, 2, H, W)
-uint8, measured on these frames. All are memory-mapped, so an input costs what it reads. The hashes
-make frames of another geometry another cache and flow of another kind another file, and clips are
-known by what is in them: they can never be mixed up, and a clip is decoded once for all of them.
+uint8, measured on these frames, or of the motion vectors that the video has for them. All are
+memory-mapped, so an input costs what it reads. The hashes make frames of another geometry another
+cache and flow of another kind another file, and clips are known by what is in them: they can never
+be mixed up, and frames are decoded once for all of them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import shutil
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -32,7 +34,7 @@ from edge.bundle.network import NetworkSpec
 from edge.errors import DataError, SourceError
 from edge.files import make_private, why, write_atomic
 from edge.inputs.builder import motions_of
-from edge.motion.method import open_motion
+from edge.motion.method import need_vectors, open_motion
 from edge.motion.preprocessor import Step
 from edge.spec import Spec
 from edge.terminal import track
@@ -197,7 +199,7 @@ class ClipCache:
             cached = self._load_frames(clip, sha256) or self._make_frames(clip, sha256)
             for spec in self.motions:
                 if not self._has_flow(cached, spec):
-                    _write_flow(cached, spec)
+                    self._make_flow(cached, spec)
         except DataError as error:
             return Unusable(clip, str(error))
         except OSError as error:
@@ -205,6 +207,29 @@ class ClipCache:
                 f"{self.root}: cannot be written ({why(error)}); give another --cache"
             ) from None
         return cached
+
+    def _make_flow(self, cached: CachedClip, spec: Spec) -> None:
+        """Compute the flow of a clip from its cached frames, which are the same as in a live run;
+        motion vectors are not cached, and decoded again. Raises DataError if there are none."""
+        frames: Iterator[Frame] = (cached.frame(index) for index in range(len(cached)))
+        if need_vectors([spec]):
+            frames = self._frames(cached.clip, vectors=True)
+        motion = open_motion(spec, cached.size_hw)
+        with (
+            write_atomic(cached.folder / flow_file(spec)) as file,
+            _Rows(file, (2, *cached.size_hw)) as out,
+        ):
+            for previous, current in pairwise(frames):
+                out.append(motion(previous, current))
+
+    def _frames(
+        self, clip: Clip, vectors: bool = False, pacer: Pacer | None = None
+    ) -> Iterator[Frame]:
+        """The frames of a clip that are used, resized. pacer: chooses them; None: a new one."""
+        pacer = pacer or Pacer(self._interval_s)
+        for frame in read_frames(clip.path, vectors):
+            if pacer.take(frame):
+                yield resize_to_model(frame, self.geometry)
 
     def _make_frames(self, clip: Clip, sha256: str) -> CachedClip:
         """Decode a clip into its own folder. Raises DataError if it cannot be used."""
@@ -240,10 +265,8 @@ class ClipCache:
         matrix: Matrix = "bt601"
         height, width = self.geometry.size_hw
         with write_atomic(folder / _FRAMES) as file, _Rows(file, (height * width * 3 // 2,)) as out:
-            for frame in read_frames(clip.path):
-                if not pacer.take(frame):
-                    continue
-                out.append(pack_i420(resize_to_model(frame, self.geometry)))
+            for frame in self._frames(clip, pacer=pacer):
+                out.append(pack_i420(frame))
                 matrix = frame.matrix
         entry = {"matrix": matrix} | asdict(pacer.timeline())
         with write_atomic(folder / _NOTE) as file:
@@ -253,20 +276,6 @@ class ClipCache:
 def flow_file(spec: Spec) -> str:
     """The name of the file with the flow of a motion method."""
     return f"flow-{_digest(spec.model_dump(mode='json', by_alias=True))}.npy"
-
-
-def _write_flow(cached: CachedClip, spec: Spec) -> None:
-    """Compute the flow of a clip from its cached frames, which are the same as in a live run."""
-    motion = open_motion(spec, cached.size_hw)
-    previous = cached.frame(0)
-    with (
-        write_atomic(cached.folder / flow_file(spec)) as file,
-        _Rows(file, (2, *cached.size_hw)) as out,
-    ):
-        for index in range(1, len(cached)):
-            current = cached.frame(index)
-            out.append(motion(previous, current))
-            previous = current
 
 
 class _Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from edge.errors import SourceError
 from edge.video.clip import open_clip
 from edge.video.coded_picture import CODECS, coding_order
 from edge.video.frames import Frame
+from edge.video.orientation import Orientation
 from edge.video.vector_reader import coverage_of
 from tests.support.av_clips import write_video
 from tests.support.moving import DRIFT, RATE, write_drift
@@ -57,7 +59,8 @@ def test_a_drift_is_measured(name: str, tmp_path: Path) -> None:
     assert ("B" in kinds(path)) == (b_frames > 0)
     frames = read(path)
     assert [frame.index for frame in frames] == list(range(26))
-    assert frames[0].vectors is not None and len(frames[0].vectors) == 0
+    assert frames[0].vectors is not None
+    assert len(frames[0].vectors) == 0
     for frame in frames[1:]:
         assert np.abs(typical_px(frame) - DRIFT).max() <= 0.5, frame.index
         assert frame.vectors is not None
@@ -93,7 +96,8 @@ def test_an_intra_picture_repeats_the_last_vectors(codec: str, ending: str, tmp_
     assert repeated == [0, 5, 10]
     for index in repeated[1:]:
         now, before = frames[index].vectors, frames[index - 1].vectors
-        assert now is not None and before is not None
+        assert now is not None
+        assert before is not None
         assert now.coverage == 0
         np.testing.assert_array_equal(now.velocities, before.velocities)
 
@@ -110,8 +114,6 @@ def test_frames_that_are_further_apart_have_the_same_velocity(
 
 
 def test_vectors_turn_with_the_picture(tmp_path: Path) -> None:
-    from edge.video.orientation import Orientation
-
     path = write_drift(tmp_path / "clip.mp4", frames=4)
     u, v = DRIFT
     turned = {
@@ -126,7 +128,8 @@ def test_vectors_turn_with_the_picture(tmp_path: Path) -> None:
         assert tuple(np.rint(typical_px(frame))) == expected
         assert frame.vectors is not None
         left, top, right, bottom = frame.vectors.boxes.T
-        assert (right > left).all() and (bottom > top).all()
+        assert (right > left).all()
+        assert (bottom > top).all()
         height, width = frame.size_hw
         assert (left.min(), top.min(), right.max(), bottom.max()) == (0, 0, width, height)
 
@@ -156,7 +159,7 @@ def test_a_damaged_file_gives_what_it_has(tmp_path: Path) -> None:
     path.write_bytes(content)
     frames = read(path)
     assert len(frames) > 20
-    assert all(b.time_s > a.time_s for a, b in zip(frames, frames[1:], strict=False))
+    assert all(b.time_s > a.time_s for a, b in pairwise(frames))
     assert all(f.vectors and np.isfinite(f.vectors.velocities).all() for f in frames)
 
 

@@ -59,13 +59,18 @@ def export_vectors(context: av.VideoCodecContext, name: str) -> None:
 
     Raises SourceError if its codec has none. name: of the source, for the message.
     """
-    if context.name not in CODECS:
-        raise SourceError(
-            f"{name}: its codec, {context.name}, gives no motion vectors, which this network "
-            "needs; give H.264, MPEG-4 or MPEG-2, or take a network for TV-L1 flow"
-        )
+    check_codec(context.name, name)
     context.options = {"flags2": "+export_mvs"}
     context.flags |= Flags.copy_opaque
+
+
+def check_codec(codec: str, name: str) -> None:
+    """Raises SourceError if a codec has no motion vectors. name: of the source."""
+    if codec not in CODECS:
+        raise SourceError(
+            f"{name}: its codec, {codec}, gives no motion vectors, which this network "
+            "needs; give H.264, MPEG-4 or MPEG-2, or take a network for TV-L1 flow"
+        )
 
 
 def coding_order(packet: av.Packet, context: av.VideoCodecContext, place: int) -> CodingOrder:

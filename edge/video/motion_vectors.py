@@ -27,9 +27,6 @@ class MotionVectors:
     coverage: float
     repeated: bool = False
 
-    def __len__(self) -> int:
-        return len(self.boxes)
-
     def resized(self, view: tuple[int, int, int, int], size_hw: tuple[int, int]) -> MotionVectors:
         """After the frame is cropped to `view` (top, left, height, width; px) and resized to
         `size_hw`."""
@@ -64,7 +61,7 @@ def pack_vectors(frames: Sequence[MotionVectors]) -> Array:
     """The vectors of several frames in one array, (M, 7) float32: number of the frame, box,
     velocity."""
     rows = [
-        np.column_stack([np.full(len(each), number), each.boxes, each.velocities])
+        np.column_stack([np.full(len(each.boxes), number), each.boxes, each.velocities])
         for number, each in enumerate(frames)
     ]
     return np.concatenate(rows).astype(np.float32)

@@ -25,6 +25,7 @@ GATES = {
     "av": {
         "edge/video/coded_picture.py",
         "edge/video/file_decoder.py",
+        "edge/video/packet_decoder.py",
         "edge/video/picture.py",
         "edge/video/video_file.py",
     },

@@ -20,11 +20,13 @@ class PacketDecoder:
         """codec: FFmpeg's name. extradata: the head of the stream, b"" if it is in the packets.
         name: of the source. Raises SourceError if the codec has no vectors."""
         check_codec(codec, name)  # there may be no decoder of that name
-        self._context = av.VideoCodecContext.create(codec, "r")
-        export_vectors(self._context, name)
-        self._context.thread_type = "SLICE"  # threads for each picture would hold pictures back
+        context = av.CodecContext.create(codec, "r")
+        assert isinstance(context, av.VideoCodecContext)
+        self._context = context
+        export_vectors(context, name)
+        context.thread_type = "SLICE"  # threads for each picture would hold pictures back
         if extradata:
-            self._context.extradata = extradata
+            context.extradata = extradata
         self.damaged = 0
         self._packets = 0
 

@@ -56,7 +56,7 @@ def test_a_run_counts_what_the_codec_told(
 def test_a_run_on_a_network_camera(bundle: Bundle, tmp_path: Path) -> None:
     lines = tmp_path / "out.jsonl"
     with RtspServer(rate=25) as server:
-        words = ["--device", "cpu", "--json", lines, "--frames", 30]
+        words = ["--device", "cpu", "--json", lines, "--max-frames", 30]
         done = twostream("run", bundle.path, server.url, *words)
     assert done.returncode == 0, done.stderr
     _, summary = read_lines(lines)

@@ -48,6 +48,10 @@ _REMEDY = {
     "test": "see `gst-inspect-1.0 videotestsrc`",
     "pipeline": "check that it plays with `gst-launch-1.0 ... ! videoconvert ! autovideosink`",
 }
+_REMEDY_CODED = (
+    "a network that sees motion vectors needs its video as H.264, MPEG-4 or MPEG-2, not decoded; "
+    "give such a source, or take a network for TV-L1 flow"
+)
 _REMEDY_PARTS = (
     "each picture must follow its boundary and `Content-Type: image/jpeg`; check that the camera "
     "works in a browser"
@@ -63,8 +67,8 @@ def open_camera(uri: str, *, timeout_s: float = 10.0, vectors: bool = False) -> 
     address = parse_address(uri)
     if vectors and address.kind not in CODED_KINDS:
         raise SourceError(
-            f"{address.name}: gives no motion vectors, which this network needs; give a file or "
-            "rtsp://, or take a network for TV-L1 flow"
+            f"{address.name}: gives no motion vectors, which this network needs; give a "
+            "file, rtsp://, a USB camera or a pipeline of H.264, or take a network for TV-L1 flow"
         )
     return GStreamerSource(address, timeout_s, vectors)
 
@@ -319,6 +323,8 @@ class GStreamerSource:
         if self._address.location.lower().startswith("https:"):
             # souphttpsrc does not say why it gave up
             return f"{name}: {fault}; {_REMEDY_TLS}"
+        if self._coded is not None and self._address.kind != "rtsp":
+            return f"{name}: {fault}; {_REMEDY_CODED}"
         return f"{name}: {fault}; {_REMEDY[self._address.kind]}"
 
     def _take_format(self, arrival: _Arrival) -> None:

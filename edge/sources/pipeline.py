@@ -12,7 +12,7 @@ NVIDIA_TRIAL = (
     "nvvidconv ! video/x-raw(memory:NVMM),format=NV12 ! nvvidconv ! video/x-raw,format=I420"
 )
 
-CODED_KINDS = ("rtsp",)  # whose packets can be had before they are decoded
+CODED_KINDS = ("rtsp", "v4l2", "pipeline")  # whose packets can be had before they are decoded
 
 
 def _size_and_rate(width: int | None, height: int | None, rate: Fraction | None) -> str:
@@ -91,9 +91,16 @@ def pipeline_description(address: Address, *, nvidia: bool) -> str:
 
 def packet_description(address: Address) -> str:
     """The text for gst_parse_launch, from the element `origin` to the appsink `frames`, which gets
-    compressed pictures, one a buffer."""
+    compressed pictures, one a buffer. (That of v4l2 has not run on a camera.)"""
+    if address.kind == "rtsp":
+        head = _rtp_video(address)
+    elif address.kind == "pipeline":
+        head = address.location
+    else:
+        fields = _size_and_rate(address.width, address.height, address.rate)
+        head = f"v4l2src name=origin do-timestamp=true ! video/x-h264{fields}"
     return (
-        f"{_rtp_video(address)} ! parsebin ! appsink name=frames sync=false emit-signals=true "
+        f"{head} ! parsebin ! appsink name=frames sync=false emit-signals=true "
         "caps=video/x-h264,alignment=au;video/mpeg;video/x-h265;image/jpeg;video/x-vp8;video/x-vp9"
     )
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import dropwhile, islice, pairwise
 
 import numpy as np
 import pytest
 
 from edge.errors import SourceError
+from edge.sources.pipeline import packet_description
 from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy
 from edge.sources.source import open_source
+from edge.sources.uri import Address
 from tests.support.rtsp import RtspServer
 
 pytestmark = pytest.mark.slow
@@ -49,11 +52,40 @@ def test_a_camera_of_another_codec_is_refused_in_one_line() -> None:
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("uri", ["test://", "pipeline:videotestsrc", "http://127.0.0.1:9/a"])
+@pytest.mark.parametrize("uri", ["test://", "csi://0", "http://127.0.0.1:9/a"])
 def test_other_cameras_are_refused_in_one_line(uri: str) -> None:
     with pytest.raises(SourceError, match="gives no motion vectors") as refused:
         open_source(uri, vectors=True)
     assert "\n" not in str(refused.value)
+
+
+CODED = "videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width=160,height=120"
+
+
+def test_a_pipeline_of_h264_gives_vectors() -> None:
+    uri = f"pipeline:{CODED},framerate=25/1 ! x264enc tune=zerolatency key-int-max=10"
+    with open_source(uri, vectors=True) as source:
+        frames = list(islice(source, 12))
+    assert (source.size_hw, source.frame_rate) == ((120, 160), 25.0)
+    assert sum(f.vectors is not None and f.vectors.coverage > 0.8 for f in frames) >= 6
+
+
+@pytest.mark.parametrize("elements", [CODED, f"{CODED} ! jpegenc"])
+def test_a_pipeline_of_anything_else_is_refused_in_one_line(elements: str) -> None:
+    with (
+        pytest.raises(SourceError, match=r"H\.264, MPEG-4 or MPEG-2") as refused,
+        open_source(f"pipeline:{elements}", vectors=True) as source,
+    ):
+        next(source)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_usb_camera_is_asked_for_h264() -> None:
+    """Its pipeline as text: there is no camera here."""
+    address = Address("v4l2", "camera", "/dev/video0", width=640, height=480, rate=Fraction(30))
+    text = packet_description(address)
+    assert "v4l2src name=origin" in text
+    assert "! video/x-h264,width=640,height=480,framerate=30/1 ! parsebin !" in text
 
 
 def test_pictures_after_a_loss_are_left_out_until_the_next_key_frame() -> None:

@@ -181,5 +181,6 @@ def test_every_codec_is_tried_here() -> None:
 
 def test_coverage_counts_each_block_once() -> None:
     block, beside, outside = [0, 0, 16, 16], [16, 0, 24, 8], [-8, 24, 8, 40]
-    boxes = np.array([block, block, beside, outside], np.float32)
+    gone = [40, 40, 56, 56]
+    boxes = np.array([block, block, beside, outside, gone], np.float32)
     assert coverage_of(boxes, (32, 32)) == pytest.approx((256 + 64 + 64) / 1024)

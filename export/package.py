@@ -35,6 +35,8 @@ from edge.bundle.parity import write_parity
 from edge.devices.inference import NetworkFile
 from edge.devices.openvino import LITERAL, compile_network
 from edge.errors import ExportError
+from edge.inputs.builder import motions_of
+from edge.motion.method import need_vectors
 from edge.sources.source import open_source
 from edge.video.frames import Frame, default_matrix
 from export.calibrate import describe, summarise
@@ -205,7 +207,9 @@ def write_bundle(
             "or fine-tune with `twostream train --qat`; for labels on other actions train and "
             "validate on more clips of them; or give --accept-loss"
         )
-    frames = parity_frames(data.parity_video, max(s.input.history for s in specs.values()))
+    inputs = [spec.input for spec in specs.values()]
+    history, vectors = max(i.history for i in inputs), need_vectors(motions_of(inputs))
+    frames = parity_frames(data.parity_video, history, vectors)
     manifest = _manifest(out.name, specs, measured, frames[0].size_hw)
     manifest = _with_hashes(partial, manifest)
     write_parity(partial / PARITY_FILE, make_parity(Bundle(partial, manifest), frames))
@@ -379,12 +383,12 @@ def _with_hashes(folder: Path, manifest: Manifest) -> Manifest:
     return Manifest.model_validate(content | {"files": manifest.files | hashes})
 
 
-def parity_frames(video: Path, history: int) -> list[Frame]:
+def parity_frames(video: Path, history: int, vectors: bool = False) -> list[Frame]:
     """The consecutive frames in the middle of a video that give PARITY_SAMPLES inputs of each
     network, as a parity file holds them.
 
-    history: the largest of all networks. Raises ExportError if the video is too short or has an odd
-    width or height.
+    history: the largest of all networks. vectors: with motion vectors. Raises ExportError if
+    the video is too short or has an odd width or height.
     """
     count = history + PARITY_SAMPLES
     with open_source(str(video)) as source:
@@ -392,7 +396,7 @@ def parity_frames(video: Path, history: int) -> list[Frame]:
     if total < count:
         raise ExportError(f"{video}: {total} frames are too few; parity samples need {count}")
     first = (total - count) // 2
-    with open_source(str(video)) as source:
+    with open_source(str(video), vectors=vectors) as source:
         frames = list(islice(source, first, first + count))
     height, width = frames[0].size_hw
     if height % 2 or width % 2:

@@ -13,7 +13,7 @@ from edge.bundle.manifest import Bundle
 from edge.decision.recognizer import Recognizer, RunConfig, label_video
 from edge.devices import open_device
 from edge.devices.fusion_network import open_fusion_network
-from edge.motion.method import open_motion
+from edge.motion.method import need_vectors, open_motion
 from edge.outputs.records import summary_record
 from edge.sources.source import open_source
 from train.data.cache import CachedClip
@@ -50,10 +50,11 @@ def run_speed(bundle: Bundle, videos: list[Path]) -> dict[str, Any]:
 
 def flow_speed(bundle: Bundle, clip: CachedClip, pairs: int = 40) -> dict[str, Any]:
     """Median milliseconds per frame pair of the bundle's flow and of OpenCV's DIS (medium),
-    measured in turns on one thread; {} if the bundle has no flow.
+    measured in turns on one thread; {} if the bundle has no flow, or takes it from motion vectors,
+    which the decoder works for.
     """
     manifest = bundle.manifest
-    if not manifest.motions:
+    if not manifest.motions or need_vectors(manifest.motions):
         return {}
     motion = open_motion(manifest.motions[0], manifest.geometry.size_hw)
     motion.warm_up()

@@ -23,7 +23,9 @@ ALLOWED = {
 GATES = {
     "gi": {"edge/video/gstreamer.py"},
     "av": {
+        "edge/video/coded_picture.py",
         "edge/video/file_decoder.py",
+        "edge/video/packet_decoder.py",
         "edge/video/picture.py",
         "edge/video/video_file.py",
         "train/data/rows.py",

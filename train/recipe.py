@@ -1,7 +1,7 @@
 """A recipe: all hyperparameters of a training run in one TOML file.
 
     title, source                      name of the recipe and origin of its values
-    [network] [sampling] [augmentation] [optimiser] [schedule] [loss] [validation]
+    [network] [sampling] [augmentation] [optimiser] [schedule] [loss] [teacher] [validation]
     [spatial.*] [temporal.*]           values that differ for one stream
 
 No value has a default: missing and unknown keys are errors. The built-in recipes are in
@@ -171,6 +171,23 @@ class LossRecipe(Spec):
     mixup: float = Field(ge=0)
 
 
+class TeacherRecipe(Spec):
+    """A trained network whose scores are targets beside the labels: knowledge distillation (Hinton
+    et al., 2015), with which Zhang et al., 2016, teach a network of motion vectors by one of
+    optical flow.
+
+    checkpoint: a checkpoint for the same classes, or the folder of its run; "" is none. It sees
+        the same snippets, with the motion that it was trained on.
+    temperature: logits of both are divided by it before the softmax; above 1 the teacher's scores
+        are softer and tell more of the classes that it takes for similar.
+    weight: of the teacher's scores in the loss, 0 to 1; the labels have the rest.
+    """
+
+    checkpoint: str
+    temperature: float = Field(gt=0, le=100)
+    weight: float = Field(ge=0, le=1)
+
+
 class ValidationRecipe(Spec):
     """Validation after each epoch, and how the best epoch is chosen.
 
@@ -199,12 +216,15 @@ class Recipe(Spec):
     optimiser: OptimiserRecipe
     schedule: ScheduleRecipe
     loss: LossRecipe
+    teacher: TeacherRecipe
     validation: ValidationRecipe
 
     @model_validator(mode="after")
     def _a_classifier_alone(self) -> Recipe:
         if self.optimiser.kind == "lbfgs" and (self.network.quantise or self.loss.mixup):
             raise ValueError("optimiser.kind lbfgs allows neither network.quantise nor loss.mixup")
+        if self.optimiser.kind == "lbfgs" and self.teacher.checkpoint:
+            raise ValueError("optimiser.kind lbfgs allows no teacher.checkpoint")
         return self
 
     def to_json(self) -> str:
@@ -236,13 +256,14 @@ def load_recipe(name: str, stream: str, changes: tuple[str, ...] = ()) -> Recipe
 
 def parse_recipe(text: str) -> Recipe:
     """The recipe in a checkpoint, as JSON. Earlier versions had no `sampling.stack` (it was 10)
-    and no `network.flow_kernel` (it was "mean"), and called `sampling.negatives` `others`. Raises
-    ValueError if it is invalid.
+    and no `network.flow_kernel` (it was "mean"), no `teacher`, and called `sampling.negatives`
+    `others`. Raises ValueError if it is invalid.
     """
     recipe: Any = parse_json(text)
     sections = recipe if isinstance(recipe, dict) else {}
     if isinstance(sections.get("network"), dict):
         sections["network"].setdefault("flow_kernel", "mean")
+    sections.setdefault("teacher", {"checkpoint": "", "temperature": 1.0, "weight": 0.0})
     sampling = sections.get("sampling")
     if isinstance(sampling, dict):
         sampling.setdefault("stack", 10)
@@ -260,6 +281,7 @@ def quantisation_aware(trained: Recipe, checkpoint: Path, changes: tuple[str, ..
     tables = trained.model_dump(mode="json")
     fine_tuning = {
         "network": {"weights": str(checkpoint), "quantise": True},
+        "teacher": {"checkpoint": ""},
         "augmentation": {"size_px": 0, "full_size_epochs": 0},
         "optimiser": {"rate": trained.optimiser.rate / 10, "head_factor": 1.0},
         "schedule": {"kind": "cosine", "epochs": 3, "warmup_epochs": 0.5, "steps": []},

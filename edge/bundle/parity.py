@@ -4,6 +4,8 @@ parity.npz holds, for T frames of a camera's size:
 
     frames              (T, 3/2 h w) uint8, I420 at `parity.size_hw` of the manifest, limited range
     times_s             (T, 1) float32, rising
+    vectors             (M, 7) float32, only where a motion method needs them: number of the frame,
+                        box (left, top, right, bottom, px of the frame), velocity (u, v, px/s)
     flow_K              (T - 1, 2, H, W) uint8, the flows of the K-th motion method, as bytes
     STREAM_input        (N, 256) float32, some values of the network's input, see `input_points`
     STREAM_int8, _fp32  (N, C) float32, logits for the last N = T - history frames: of the file in
@@ -21,7 +23,7 @@ import math
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from edge.bundle.manifest import UNREADABLE_ZIP, Bundle, RecurrentLogits
 from edge.errors import BundleError
 from edge.files import write_atomic
 from edge.inputs.builder import open_input
+from edge.motion.method import need_vectors
 from edge.motion.preprocessor import Step
 from edge.spec import Spec
 from edge.video.frames import (
@@ -41,6 +44,7 @@ from edge.video.frames import (
     resize_to_model,
     unpack_i420,
 )
+from edge.video.motion_vectors import no_vectors, pack_vectors, unpack_vectors
 
 # Values per input: enough to detect an error of one level in a tenth of the values.
 INPUT_POINTS = 256
@@ -78,6 +82,8 @@ def write_parity(path: Path, run: ParityRun) -> None:
         "frames": np.stack([pack_i420(frame) for frame in run.frames]),
         "times_s": np.array([[frame.time_s] for frame in run.frames], np.float32),
     }
+    if need_vectors(run.flows):
+        arrays["vectors"] = pack_vectors([frame.vectors or no_vectors() for frame in run.frames])
     arrays |= {f"flow_{number}": flow for number, flow in enumerate(run.flows.values())}
     arrays |= {f"{stream}_input": values for stream, values in run.inputs.items()}
     arrays |= {f"{stream}_{kind}": values for (stream, kind), values in run.logits.items()}
@@ -123,6 +129,7 @@ def load_parity(bundle: Bundle) -> ParityRun:
 
             packed = read("frames", (height * width * 3 // 2,), np.uint8)
             times_s = read("times_s", (1,), np.float32)[:, 0]
+            vectors = read("vectors", (7,), np.float32) if need_vectors(motions) else None
             flow_shape = (2, *manifest.geometry.size_hw)
             flows = {m: read(f"flow_{k}", flow_shape, np.uint8) for k, m in enumerate(motions)}
             inputs = {s: read(f"{s}_input", (INPUT_POINTS,), np.float32) for s in manifest.streams}
@@ -144,11 +151,14 @@ def load_parity(bundle: Bundle) -> ParityRun:
     if any(len(values) != samples for values in of_samples):
         raise fault
     size_hw, matrix = manifest.parity.size_hw, default_matrix(height)
-    frames = tuple(
+    frames = [
         unpack_i420(planes, size_hw, float(time_s), index, matrix)
         for index, (planes, time_s) in enumerate(zip(packed, times_s, strict=True))
-    )
-    return ParityRun(frames, flows, inputs, logits, fused)
+    ]
+    if vectors is not None:
+        each = unpack_vectors(vectors, count)
+        frames = [replace(f, vectors=v) for f, v in zip(frames, each, strict=True)]
+    return ParityRun(tuple(frames), flows, inputs, logits, fused)
 
 
 def network_inputs(bundle: Bundle, run: ParityRun, stream: str) -> NDArray[np.float32]:

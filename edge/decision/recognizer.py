@@ -120,6 +120,8 @@ class Recognizer:
         emit = statistics.frames % self.config.every == 0
         infer = emit and not self._standby
         statistics.frames += 1
+        if frame.vectors is not None:
+            statistics.vectors.add(frame.vectors)
         after_gap = follows is Pace.AFTER_GAP
         return Submitted(frame, self.context.submit(frame, infer), infer, emit, after_gap)
 

@@ -12,6 +12,35 @@ from numpy.typing import NDArray
 
 from edge.decision.decide import Decision
 from edge.decision.fusion import Scores
+from edge.video.motion_vectors import MotionVectors
+
+
+@dataclass
+class VectorStatistics:
+    """How much motion a codec has told. frames: with their own motion vectors. repeated: without,
+    such as intra pictures, which took a neighbour's. coverage_sum: of the shares of the picture, 0
+    to 1 each, that had a vector in `frames`."""
+
+    frames: int = 0
+    repeated: int = 0
+    coverage_sum: float = 0.0
+
+    def add(self, vectors: MotionVectors) -> None:
+        """Add those of one frame."""
+        if vectors.repeated:
+            self.repeated += 1
+        else:
+            self.frames += 1
+            self.coverage_sum += vectors.coverage
+
+    def shares(self) -> dict[str, float] | None:
+        """The mean coverage, and the share of frames without vectors of their own; None if there
+        was no frame."""
+        total = self.frames + self.repeated
+        if not total:
+            return None
+        coverage = self.coverage_sum / max(self.frames, 1)
+        return {"coverage": round(coverage, 4), "repeated": round(self.repeated / total, 4)}
 
 
 @dataclass
@@ -22,8 +51,8 @@ class RunStatistics:
     decisions: labels with a decision. standby: labels without one because the networks paused.
     began_s: monotonic time of the start. seconds: how long the run took, once it has ended.
     last_time_s: stream time of the last frame. stages_ms: by stage. shown: how many
-    decisions showed each label, "unknown" included. fused_sum: of the fused scores of all
-    decisions, (C,); None before the first.
+    decisions showed each label, "unknown" included. vectors: of the frames. fused_sum: of the fused
+    scores of all decisions, (C,); None before the first.
     """
 
     frames: int = 0
@@ -36,6 +65,7 @@ class RunStatistics:
     last_time_s: float = 0.0
     stages_ms: dict[str, Histogram] = field(default_factory=dict)
     shown: Counter[str] = field(default_factory=Counter)
+    vectors: VectorStatistics = field(default_factory=VectorStatistics)
     fused_sum: NDArray[np.float64] | None = None
 
     def add_stages(self, stages_ms: dict[str, float]) -> None:

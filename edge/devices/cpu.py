@@ -37,6 +37,7 @@ from edge.motion.preprocessor import Preprocessor, Step
 from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
 from edge.video.frames import Frame, resize_to_model
+from edge.video.motion_vectors import no_vectors
 
 IN_FLIGHT = 4  # frames whose networks may be running, so that both cores always have work
 
@@ -190,4 +191,5 @@ class CPUDevice:
         for index in range(self.manifest.history + 2):
             noise = np.random.default_rng(index).integers(0, 256, (height, width), np.uint8)
             chroma = noise[::2, ::2]
-            context.submit(Frame(noise, chroma, chroma, index * 0.04, index), infer=True).result()
+            frame = Frame(noise, chroma, chroma, index * 0.04, index, vectors=no_vectors())
+            context.submit(frame, infer=True).result()

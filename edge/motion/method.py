@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
 from pydantic import PlainValidator, SerializeAsAny, ValidationError
 
+from edge.motion.codec import CodecMotion, CodecSpec
 from edge.motion.quantise import FlowBytes
 from edge.motion.spec import TVL1Spec
 from edge.motion.tvl1 import TVL1Motion
@@ -31,13 +32,18 @@ class Motion(Protocol):
 @dataclass(frozen=True, slots=True)
 class Method:
     """spec: the method's section in a manifest, with `method`, `interval_s`, `bound_px` and
-    `work(height, width)`, the pixel iterations of one flow. open: (spec, size_hw) -> Motion."""
+    `work(height, width)`, the pixel iterations of one flow. open: (spec, size_hw) -> Motion.
+    needs_vectors: it uses the motion vectors of frames, which sources read only if told to."""
 
     spec: type[Spec]
     open: Callable[[Any, tuple[int, int]], Motion]
+    needs_vectors: bool = False
 
 
-METHODS: dict[str, Method] = {"tvl1": Method(TVL1Spec, TVL1Motion)}
+METHODS: dict[str, Method] = {
+    "tvl1": Method(TVL1Spec, TVL1Motion),
+    "codec": Method(CodecSpec, CodecMotion, needs_vectors=True),
+}
 
 
 def parse_motion(value: Any) -> Spec:
@@ -61,3 +67,8 @@ MotionSpec = Annotated[SerializeAsAny[Spec], PlainValidator(parse_motion)]
 def open_motion(spec: Any, size_hw: tuple[int, int]) -> Motion:
     """Open the motion method of a spec for frames of `size_hw`."""
     return METHODS[spec.method].open(spec, size_hw)
+
+
+def need_vectors(specs: Iterable[Any]) -> bool:
+    """Whether a motion method of these specs uses the motion vectors of frames."""
+    return any(METHODS[spec.method].needs_vectors for spec in specs)

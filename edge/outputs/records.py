@@ -121,6 +121,7 @@ def summary_record(
         "gaps": statistics.gaps,
         "decisions": statistics.decisions,
         "standby": statistics.standby,
+        "vectors": statistics.vectors.shares(),
         "lost": dict(lost),
         "seconds": round(statistics.seconds, 3),
         "fps": round(frames / statistics.seconds, 2) if statistics.seconds else None,
@@ -181,6 +182,11 @@ def summary_lines(summary: dict[str, Any], live: bool) -> list[str]:
     lines = [
         f"{', '.join(counts)}, {summary['fps'] or 0:.1f} frames a second on {summary['device']}"
     ]
+    if (vectors := summary["vectors"]) is not None:
+        lines.append(
+            f"motion vectors: of {vectors['coverage']:.0%} of the picture; "
+            f"{vectors['repeated']:.0%} of the frames had none and repeated a neighbour's"
+        )
     if summary["label"] is not None:
         shares = [f"{name} {share:.0%}" for name, share in summary["moments"].items()]
         what = "whole run" if live else "whole clip"

@@ -15,8 +15,8 @@ class DecoderSetup:
     """Sets up the decoders of one pipeline.
 
     live: the stream is surely live, so that its pictures must not wait in the decoder.
-    damaged: compressed pictures that were kept from a hardware decoder, since what they are based
-    on is lost.
+    damaged: compressed pictures that were kept from a decoder, since what they are based on is
+    lost.
     """
 
     def __init__(self, *, live: bool) -> None:
@@ -28,6 +28,11 @@ class DecoderSetup:
         for element in pipeline.elements():
             self._watch(element)
         pipeline.on_added(self._on_added)
+
+    def guard(self, pad: Any) -> None:
+        """Keep from a pad the compressed pictures that are based on lost ones, and count them."""
+        gst = load_gstreamer(SourceError).Gst
+        pad.add_probe(gst.PadProbeType.BUFFER, _KeyFrameGuard(self, gst).on_buffer)
 
     def _on_added(self, element: Any) -> None:
         if _factory_name(element) == _HARDWARE:
@@ -42,9 +47,7 @@ class DecoderSetup:
         if name == "decodebin":
             element.connect("autoplug-select", _select)
         elif name == _HARDWARE:
-            gst = load_gstreamer(SourceError).Gst
-            guard = _KeyFrameGuard(self, gst)
-            element.get_static_pad("sink").add_probe(gst.PadProbeType.BUFFER, guard.on_buffer)
+            self.guard(element.get_static_pad("sink"))
 
 
 class _KeyFrameGuard:

@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -18,11 +19,17 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import numpy as np
 
 from edge.errors import SourceError
+from edge.sources.coded_frames import CodedFrames
 from edge.sources.cut_pictures import drop_cut_pictures
 from edge.sources.decoders import DecoderSetup
 from edge.sources.http_refusal import http_refusal
 from edge.sources.packet_tap import PacketTap
-from edge.sources.pipeline import NVIDIA_TRIAL, pipeline_description
+from edge.sources.pipeline import (
+    CODED_KINDS,
+    NVIDIA_TRIAL,
+    packet_description,
+    pipeline_description,
+)
 from edge.sources.uri import Address, parse_address
 from edge.video.clock import StreamClock
 from edge.video.frames import Frame, Plane, default_matrix
@@ -44,6 +51,10 @@ _REMEDY = {
     "test": "see `gst-inspect-1.0 videotestsrc`",
     "pipeline": "check that it plays with `gst-launch-1.0 ... ! videoconvert ! autovideosink`",
 }
+_REMEDY_CODED = (
+    "a network that sees motion vectors needs its video as H.264, MPEG-4 or MPEG-2, not decoded; "
+    "give such a source, or take a network for TV-L1 flow"
+)
 _REMEDY_PARTS = (
     "each picture must follow its boundary and `Content-Type: image/jpeg`; check that the camera "
     "works in a browser"
@@ -55,15 +66,26 @@ _REMEDY_TLS = (
 
 
 def open_camera(
-    uri: str, *, timeout_s: float = 10.0, packets: PacketRing | None = None
+    uri: str,
+    *,
+    timeout_s: float = 10.0,
+    packets: PacketRing | None = None,
+    vectors: bool = False,
 ) -> GStreamerSource:
     """A source to use in `with`, of any kind but a file; see edge.sources.source.open_source.
     packets: gets its compressed pictures, if it sends H.264 or H.265."""
-    return GStreamerSource(parse_address(uri), timeout_s, packets)
+    address = parse_address(uri)
+    if vectors and address.kind not in CODED_KINDS:
+        raise SourceError(
+            f"{address.name}: gives no motion vectors, which this network needs; give a "
+            "file, rtsp://, a USB camera or a pipeline of H.264, or take a network for TV-L1 flow"
+        )
+    return GStreamerSource(address, timeout_s, packets, vectors)
 
 
 class _Arrival(NamedTuple):
-    """A decoded frame. number: index in the source; arrived_s: monotonic time."""
+    """A decoded frame. number: index in the source; sample: GStreamer's, or a Frame where packets
+    are decoded here; arrived_s: monotonic time."""
 
     number: int
     sample: Any
@@ -88,8 +110,13 @@ class GStreamerSource:
     """
 
     def __init__(
-        self, address: Address, timeout_s: float, packets: PacketRing | None = None
+        self,
+        address: Address,
+        timeout_s: float,
+        packets: PacketRing | None = None,
+        vectors: bool = False,
     ) -> None:
+        """vectors: frames have motion vectors; for kinds in CODED_KINDS alone."""
         self.live = address.live
         self.size_hw = (0, 0)
         self.frame_rate: float | None = None
@@ -101,6 +128,7 @@ class GStreamerSource:
         self._address, self._packets = address, packets
         self._decoders = DecoderSetup(live=address.kind == "rtsp")
         self._corrupted = 0
+        self._coded = CodedFrames(address) if vectors else None
         self.timeout_s = timeout_s
         self._mapped: list[weakref.finalize] = []
         self._arrival = threading.Condition()
@@ -110,13 +138,15 @@ class GStreamerSource:
         self._layout: I420Layout | None = None
         self._clock = StreamClock(None)
         self._cut = ViewCutter(address.view, address.name)
+        self._packet_fault: SourceError | None = None
         self._over = False
         self._asked_to_stop = False
         self._arriving = 0  # GStreamer's id of our signal handler
 
     @property
     def damaged(self) -> int:
-        return self._corrupted + self._decoders.damaged
+        coded = 0 if self._coded is None else self._coded.damaged
+        return self._corrupted + self._decoders.damaged + coded
 
     def __enter__(self) -> GStreamerSource:
         self._gst = load_gstreamer(SourceError)
@@ -126,7 +156,11 @@ class GStreamerSource:
                 "nvidia-l4t-gstreamer, see `twostream doctor`"
             )
         nvidia = trial_fault(NVIDIA_TRIAL) is None
-        description = pipeline_description(self._address, nvidia=nvidia)
+        description = (
+            pipeline_description(self._address, nvidia=nvidia)
+            if self._coded is None
+            else packet_description(self._address)
+        )
         self._pipeline = Pipeline(description, SourceError)
         try:
             self._configure()
@@ -134,7 +168,7 @@ class GStreamerSource:
             self._first = self._next_sample()
             if self._first is None:
                 raise SourceError(f"{self._address.name}: ends before its first frame")
-            self._take_caps(self._first.sample.get_caps(), 0)
+            self._take_format(self._first)
             if self.live:
                 self._put_back(self._first)
         except BaseException:
@@ -173,7 +207,7 @@ class GStreamerSource:
             self._over = True
             self._note_end()
             raise StopIteration
-        self._take_caps(arrival.sample.get_caps(), arrival.number)
+        self._take_format(arrival)
         try:
             return self._frame(arrival)
         except SourceError as fault:
@@ -203,9 +237,14 @@ class GStreamerSource:
                     f"{_REMEDY['test']}"
                 ) from None
         self._sink = self._pipeline.element("frames")
-        self._decoded = self._pipeline.element("to_i420").get_static_pad("sink")
+        arrived = self._on_new_sample
+        if self._coded is not None:
+            arrived = self._on_packet
+            self._decoders.guard(self._sink.get_static_pad("sink"))
+        else:
+            self._decoded = self._pipeline.element("to_i420").get_static_pad("sink")
         if self.live:
-            self._arriving = self._sink.connect("new-sample", self._on_new_sample)
+            self._arriving = self._sink.connect("new-sample", arrived)
 
     def _on_damage(self) -> None:
         self._corrupted += 1  # also shows that the camera is alive
@@ -228,12 +267,28 @@ class GStreamerSource:
             if sample.get_buffer().has_flags(self._gst.Gst.BufferFlags.CORRUPTED):
                 self._on_damage()
                 return self._gst.Gst.FlowReturn.OK
-            with self._arrival:
-                self.dropped += self._newest is not None
-                self._newest = _Arrival(self.received, sample, time.monotonic())
-                self.received += 1
-                self._arrival.notify()
+            self._put(sample)
         return self._gst.Gst.FlowReturn.OK
+
+    def _on_packet(self, sink: Any) -> Any:
+        """The same for packets. All are decoded, since each picture follows from those before."""
+        if sample := sink.try_pull_sample(0):
+            assert self._coded is not None
+            try:
+                for frame in self._coded.push(sample):
+                    self._put(frame)
+            except SourceError as error:
+                self._packet_fault = error
+                return self._gst.Gst.FlowReturn.ERROR
+        return self._gst.Gst.FlowReturn.OK
+
+    def _put(self, sample: Any) -> None:
+        """Replace a frame that was not fetched by the newest."""
+        with self._arrival:
+            self.dropped += self._newest is not None
+            self._newest = _Arrival(self.received, sample, time.monotonic())
+            self.received += 1
+            self._arrival.notify()
 
     def _pull(self, timeout_s: float) -> _Arrival | None:
         """The next frame within `timeout_s`, or None."""
@@ -258,6 +313,8 @@ class GStreamerSource:
             over = pipeline.ended or pipeline.fault is not None
             if arrival := self._pull(0.0 if over else _POLL_S):
                 return arrival
+            if self._packet_fault is not None:
+                raise self._packet_fault
             if self.received == 0 and pipeline.answer and http_refusal(pipeline.answer):
                 pipeline.fault = pipeline.fault or "not MJPEG"
             if pipeline.fault is not None and (self.live or self.received == 0):
@@ -285,7 +342,15 @@ class GStreamerSource:
         if self._address.location.lower().startswith("https:"):
             # souphttpsrc does not say why it gave up
             return f"{name}: {fault}; {_REMEDY_TLS}"
+        if self._coded is not None and self._address.kind != "rtsp":
+            return f"{name}: {fault}; {_REMEDY_CODED}"
         return f"{name}: {fault}; {_REMEDY[self._address.kind]}"
+
+    def _take_format(self, arrival: _Arrival) -> None:
+        if self._coded is None:
+            self._take_caps(arrival.sample.get_caps(), arrival.number)
+        else:
+            self.size_hw, self.frame_rate = self._coded.size_hw, self._coded.frame_rate
 
     def _take_caps(self, caps: Any, index: int) -> None:
         decoded = self._decoded.get_current_caps() or caps
@@ -313,6 +378,8 @@ class GStreamerSource:
 
     def _frame(self, arrival: _Arrival) -> Frame:
         layout, index, sample = self._layout, arrival.number, arrival.sample
+        if isinstance(sample, Frame):
+            return replace(sample, index=index, arrived_s=arrival.arrived_s)
         assert layout is not None
         buffer = sample.get_buffer()
         planes = i420_planes(self._map(buffer), layout_of_buffer(buffer, layout))

@@ -12,6 +12,8 @@ NVIDIA_TRIAL = (
     "nvvidconv ! video/x-raw(memory:NVMM),format=NV12 ! nvvidconv ! video/x-raw,format=I420"
 )
 
+CODED_KINDS = ("rtsp", "v4l2", "pipeline")  # whose packets can be had before they are decoded
+
 
 def _size_and_rate(width: int | None, height: int | None, rate: Fraction | None) -> str:
     """Caps fields for the given values, with leading commas."""
@@ -44,12 +46,7 @@ def pipeline_description(address: Address, *, nvidia: bool) -> str:
     """
     converter = "nvvidconv" if nvidia else "videoconvert"
     if address.kind == "rtsp":
-        # TCP, since a lost UDP packet smears the picture for up to a second. Timeout in us.
-        protocol = "udp" if address.location.lower().startswith("rtspu:") else "tcp"
-        head = (
-            f"rtspsrc name=origin protocols={protocol} latency=100 drop-on-latency=true "
-            "tcp-timeout=5000000 ! application/x-rtp,media=video ! decodebin"
-        )
+        head = f"{_rtp_video(address)} ! decodebin"
     elif address.kind == "http":
         # Every failure is ours to report and to try again. Decoded in software, and converted so:
         # nvvidconv does not take all of a JPEG's formats.
@@ -89,4 +86,30 @@ def pipeline_description(address: Address, *, nvidia: bool) -> str:
     return (
         f"{head} ! {converter} name=to_i420 ! video/x-raw,format={formats} "
         f"! videoflip video-direction=auto ! appsink name=frames sync=false {queue}"
+    )
+
+
+def packet_description(address: Address) -> str:
+    """The text for gst_parse_launch, from the element `origin` to the appsink `frames`, which gets
+    compressed pictures, one a buffer. (That of v4l2 has not run on a camera.)"""
+    if address.kind == "rtsp":
+        head = _rtp_video(address)
+    elif address.kind == "pipeline":
+        head = address.location
+    else:
+        fields = _size_and_rate(address.width, address.height, address.rate)
+        head = f"v4l2src name=origin do-timestamp=true ! video/x-h264{fields}"
+    return (
+        f"{head} ! parsebin ! appsink name=frames sync=false emit-signals=true "
+        "caps=video/x-h264,alignment=au;video/mpeg;video/x-h265;image/jpeg;video/x-vp8;video/x-vp9"
+    )
+
+
+def _rtp_video(address: Address) -> str:
+    """The video of a network camera. TCP, since a lost UDP packet smears the picture for up to a
+    second. Timeout in us."""
+    protocol = "udp" if address.location.lower().startswith("rtspu:") else "tcp"
+    return (
+        f"rtspsrc name=origin protocols={protocol} latency=100 drop-on-latency=true "
+        "tcp-timeout=5000000 ! application/x-rtp,media=video"
     )

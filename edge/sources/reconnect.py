@@ -85,15 +85,17 @@ class ReconnectingSource:
         open_s: float = 10.0,
         name: str = "",
         packets: PacketRing | None = None,
+        vectors: bool = False,
     ) -> None:
         """on_state: called at each change of state, from the thread that reads. open_s: how long a
         camera may take to give its first frame. name: for messages, instead of the address.
-        packets: gets its compressed pictures, if it sends H.264 or H.265.
+        packets: gets its compressed pictures, if it sends H.264 or H.265. vectors: frames have the
+        motion vectors of their codec.
 
         Raises SourceError if the address is malformed or names a device that does not exist.
         """
         self._uri, self._policy, self._on_state, self._open_s = uri, policy, on_state, open_s
-        self.packets = packets
+        self.packets, self._vectors = packets, vectors
         self._stop = threading.Event()
         self._source: GStreamerSource | None = None
         self._before = _Counts()
@@ -173,7 +175,9 @@ class ReconnectingSource:
             logger.warning("%s", text)
 
     def _connect(self) -> None:
-        source = self._source = open_camera(self._uri, timeout_s=self._open_s, packets=self.packets)
+        source = self._source = open_camera(
+            self._uri, timeout_s=self._open_s, packets=self.packets, vectors=self._vectors
+        )
         source.told.update(self.warnings)
         if self._stop.is_set():
             source.stop()

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from edge.sources.gst_source import GStreamerSource
+from edge.sources.gst_source import open_camera
 from edge.sources.uri import parse_address
 from edge.video.clip import open_clip
 from edge.video.frames import Frame
@@ -60,14 +60,15 @@ class Source(Protocol):
         """End the iteration soon, also while waiting for a frame. Thread-safe."""
 
 
-def open_source(uri: str, *, timeout_s: float = 10.0) -> Source:
+def open_source(uri: str, *, timeout_s: float = 10.0, vectors: bool = False) -> Source:
     """A source to use in `with`; see `edge.sources.uri` for the syntax of `uri`.
 
     timeout_s: a source other than a file raises SourceError if no frame comes for this long, at the
-    start or later. Raises SourceError if the address is malformed or names something that is not
-    there.
+    start or later. vectors: frames have the motion vectors of their codec. Raises SourceError, here
+    or in `with`, if the address is malformed or names something that is not there, or if it has no
+    vectors.
     """
     address = parse_address(uri)
     if address.kind == "file":
-        return open_clip(Path(address.location), address.orientation, address.view)
-    return GStreamerSource(address, timeout_s)
+        return open_clip(Path(address.location), address.orientation, address.view, vectors=vectors)
+    return open_camera(uri, timeout_s=timeout_s, vectors=vectors)

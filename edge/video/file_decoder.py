@@ -10,6 +10,7 @@ import av
 import cv2
 
 from edge.errors import SourceError
+from edge.video.coded_picture import coding_order, export_vectors
 from edge.video.frames import SQUARE, pixel_aspect
 from edge.video.jpeg import lacks_end
 from edge.video.whole import is_cut_short
@@ -35,11 +36,14 @@ class FileDecoder:
     picture at all. fault: why the file ended too early; None: it did not, as far as is known yet.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raises SourceError if it is no video that can be read."""
-        self._path, self._container = path, _open(path)
+    def __init__(self, path: Path, vectors: bool = False) -> None:
+        """vectors: decode motion vectors, too, see edge.video.vector_reader. Raises SourceError if
+        it is no video that can be read, or has no vectors."""
+        self._path, self._container, self._vectors = path, _open(path), vectors
         try:
             self._stream = _video_stream(path, self._container)
+            if vectors:
+                export_vectors(self._stream.codec_context, str(path))
         except SourceError:
             self._container.close()
             raise
@@ -78,13 +82,15 @@ class FileDecoder:
         # that FFmpeg makes up for B-frames go back and forth. The n-th picture has the n-th count.
         counts: deque[float] | None = deque() if self._container.format.name == "avi" else None
         jpegs = [0, 0]  # whole ones, and those that lack their end, which the decoder does not say
-        for packet in self._packets():
+        for place, packet in enumerate(self._packets()):
             if packet.dts is not None and not packet.size:  # the picture before is shown for longer
                 continue
             if counts is not None and packet.dts is not None:
                 counts.append(float(packet.dts * packet.time_base))
             if self._stream.codec_context.name == "mjpeg" and packet.size:
                 jpegs[lacks_end(bytes(packet))] += 1
+            if self._vectors and packet.size:
+                packet.opaque = coding_order(packet, self._stream.codec_context, place)
             try:
                 pictures = packet.decode()
             except (av.FFmpegError, ValueError):

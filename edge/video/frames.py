@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from edge.spec import Spec
+from edge.video.motion_vectors import MotionVectors
 
 Plane = NDArray[np.uint8]
 Matrix = Literal["bt601", "bt709"]
@@ -83,6 +84,7 @@ class Frame:
     pixel_aspect: width : height of one pixel as it is shown.
     discontinuity: the camera was lost between the frame before and this one.
     arrived_s: time.monotonic() when it came out of the decoder.
+    vectors: of its codec; None: its source was not asked for them.
     """
 
     y: Plane
@@ -95,6 +97,7 @@ class Frame:
     pixel_aspect: tuple[int, int] = SQUARE
     discontinuity: bool = False
     arrived_s: float = field(default_factory=time.monotonic)
+    vectors: MotionVectors | None = None
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -177,7 +180,9 @@ def resize_to_model(frame: Frame, geometry: Geometry) -> Frame:
     if frame.full_range:
         y = cv2.LUT(y, _LUMA_TO_LIMITED)  # type: ignore[assignment]
         u, v = cv2.LUT(u, _CHROMA_TO_LIMITED), cv2.LUT(v, _CHROMA_TO_LIMITED)  # type: ignore[assignment]
-    return Frame(y, u, v, frame.time_s, frame.index, frame.matrix, full_range=False)
+    view = (top, left, view_h, view_w)
+    vectors = None if frame.vectors is None else frame.vectors.resized(view, geometry.size_hw)
+    return Frame(y, u, v, frame.time_s, frame.index, frame.matrix, False, vectors=vectors)
 
 
 # (Kr, Kb), the weights of red and blue in luma (ITU-R BT.601, BT.709).

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import cv2
 
 from edge.video.frames import Frame, Plane
+from edge.video.motion_vectors import MotionVectors
 
 _TURNS = {
     1: cv2.ROTATE_90_CLOCKWISE,
@@ -57,4 +58,18 @@ def turn(frame: Frame, orientation: Orientation) -> Frame:
     width, height = frame.pixel_aspect
     aspect = (height, width) if orientation.quarter_turns % 2 else (width, height)
     y, u, v = turned(frame.y), turned(frame.u), turned(frame.v)
-    return replace(frame, y=y, u=u, v=v, pixel_aspect=aspect)
+    return replace(
+        frame, y=y, u=u, v=v, pixel_aspect=aspect, vectors=_turned_vectors(frame, orientation)
+    )
+
+
+def _turned_vectors(frame: Frame, orientation: Orientation) -> MotionVectors | None:
+    vectors, (height, width) = frame.vectors, frame.size_hw
+    if vectors is None:
+        return None
+    if orientation.mirrored:
+        vectors = vectors.mirrored(width)
+    for _ in range(orientation.quarter_turns):
+        vectors = vectors.turned_clockwise(height)
+        height, width = width, height
+    return vectors

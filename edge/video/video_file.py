@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -18,8 +19,10 @@ from edge.errors import SourceError
 from edge.video.clock import StreamClock
 from edge.video.file_decoder import FileDecoder
 from edge.video.frames import Frame, default_matrix
+from edge.video.motion_vectors import MotionVectors
 from edge.video.orientation import UPRIGHT, Orientation, turn
 from edge.video.picture import colour_fault, orientation_of, read_picture, states_its_matrix
+from edge.video.vector_reader import VectorReader
 from edge.video.view import WHOLE, View, ViewCutter
 from edge.video.whole import is_cut_short
 
@@ -50,9 +53,11 @@ class VideoFile:
         view: View = WHOLE,
         *,
         quiet: bool = False,
+        vectors: bool = False,
     ) -> None:
         """orientation: how to turn the frames after the file's own orientation. view: what is used
-        of them then. quiet: warnings are not logged."""
+        of them then. quiet: warnings are not logged. vectors: the frames have the motion vectors of
+        their codec."""
         self.path = path
         self.size_hw = (0, 0)
         self.frame_rate: float | None = None
@@ -61,11 +66,12 @@ class VideoFile:
         self.warnings: list[str] = []
         self._orientation, self._quiet = orientation, quiet
         self._cut = ViewCutter(view, str(path))
+        self._vectors = VectorReader() if vectors else None
         self._first: Frame | None = None
         self._stopped = False
 
     def __enter__(self) -> VideoFile:
-        self._decoder = FileDecoder(self.path)
+        self._decoder = FileDecoder(self.path, self._vectors is not None)
         try:
             self._read_first()
         except BaseException:
@@ -116,7 +122,18 @@ class VideoFile:
 
     def _read(self) -> Generator[Frame]:
         clock = StreamClock(self.frame_rate or _RATE_FPS)
-        size_hw, end_s = (0, 0), 0.0
+        end_s = 0.0
+        for index, (picture, end_s, vectors) in enumerate(self._with_vectors(self._timed(clock))):
+            frame = read_picture(picture, end_s, index, self._decoder.pixel_aspect)
+            if vectors is not None:
+                frame = replace(frame, vectors=vectors)
+            yield self._cut(turn(frame, orientation_of(picture).then(self._orientation)))
+        if not self._stopped:
+            self._note_end(clock, end_s)
+
+    def _timed(self, clock: StreamClock) -> Iterator[tuple[av.VideoFrame, float]]:
+        """The pictures, all of one size, and their times."""
+        size_hw = (0, 0)
         for index, (stamp_s, picture) in enumerate(self._decoder.pictures()):
             if self._stopped:
                 return
@@ -129,10 +146,19 @@ class VideoFile:
                     f"{self.path}: the size changes from {old} to {new} at frame {index}; convert "
                     "the file to one size"
                 )
-            end_s = clock.time_s(index, stamp_s)
-            frame = read_picture(picture, end_s, index, self._decoder.pixel_aspect)
-            yield self._cut(turn(frame, orientation_of(picture).then(self._orientation)))
-        self._note_end(clock, end_s)
+            yield picture, clock.time_s(index, stamp_s)
+
+    def _with_vectors(
+        self, pictures: Iterator[tuple[av.VideoFrame, float]]
+    ) -> Iterator[tuple[av.VideoFrame, float, MotionVectors | None]]:
+        reader = self._vectors
+        for picture, time_s in pictures:
+            if reader is None:
+                yield picture, time_s, None
+            else:
+                yield from reader.push(picture, time_s)
+        if reader is not None:
+            yield from reader.flush()
 
     def _note_colours(self, picture: av.VideoFrame) -> None:
         if not states_its_matrix(picture):

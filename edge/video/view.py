@@ -131,9 +131,10 @@ class _Rectangle(NamedTuple):
 
 
 class _Blackout(NamedTuple):
-    """What is done to the planes of a masked picture. keep: 255 where a sample stays, else 0; fill:
-    0 where it stays. Of luma, then of chroma."""
+    """What is done to the planes of a masked picture. hidden: of the whole picture. keep: 255 where
+    a sample of the region stays, else 0; fill: 0 where it stays. Of luma, then of chroma."""
 
+    hidden: NDArray[np.bool_]
     keep: tuple[Plane, Plane]
     fill: tuple[Plane, Plane]
 
@@ -163,10 +164,16 @@ class ViewCutter:
         luma = np.s_[top:bottom, left:right]
         chroma = np.s_[top // 2 : (bottom + 1) // 2, left // 2 : (right + 1) // 2]
         planes = frame.y[luma], frame.u[chroma], frame.v[chroma]
+        vectors = frame.vectors
         if self._view.mask:
-            planes = self._blacked_out(planes, frame, luma, chroma)
+            blackout = self._blackout_of(frame, luma, chroma)
+            planes = _filled(planes, blackout)
+            vectors = vectors and vectors.hidden(blackout.hidden)
+        if vectors is not None:
+            size_hw = bottom - top, right - left
+            vectors = vectors.resized((top, left, *size_hw), size_hw)
         y, u, v = planes
-        return replace(frame, y=y, u=u, v=v)
+        return replace(frame, y=y, u=u, v=v, vectors=vectors)
 
     def _rectangle(self, size_hw: tuple[int, int]) -> _Rectangle:
         height, width = size_hw
@@ -185,13 +192,9 @@ class ViewCutter:
             )
         return found
 
-    def _blacked_out(
-        self,
-        planes: tuple[Plane, Plane, Plane],
-        frame: Frame,
-        luma: tuple[slice, slice],
-        chroma: tuple[slice, slice],
-    ) -> tuple[Plane, Plane, Plane]:
+    def _blackout_of(
+        self, frame: Frame, luma: tuple[slice, slice], chroma: tuple[slice, slice]
+    ) -> _Blackout:
         known = frame.size_hw, frame.full_range
         if self._blackout is None or self._known != known:
             black = 0 if frame.full_range else 16
@@ -199,16 +202,18 @@ class ViewCutter:
             parts = (hidden[luma], black), (_any_of_four(hidden)[chroma], _NO_COLOUR)
             keep_y, keep_uv = (np.where(part, 0, 255).astype(np.uint8) for part, _ in parts)
             fill_y, fill_uv = (np.where(part, level, 0).astype(np.uint8) for part, level in parts)
-            self._blackout = _Blackout((keep_y, keep_uv), (fill_y, fill_uv))
+            self._blackout = _Blackout(hidden, (keep_y, keep_uv), (fill_y, fill_uv))
             self._known = known
+        return self._blackout
 
-        def fill(plane: Plane, number: int) -> Plane:
-            assert self._blackout is not None
-            kept = cv2.bitwise_and(plane, self._blackout.keep[number])
-            return cv2.bitwise_or(kept, self._blackout.fill[number], dst=kept)  # type: ignore[return-value]
 
-        y, u, v = planes
-        return fill(y, 0), fill(u, 1), fill(v, 1)
+def _filled(planes: tuple[Plane, Plane, Plane], blackout: _Blackout) -> tuple[Plane, Plane, Plane]:
+    def fill(plane: Plane, number: int) -> Plane:
+        kept = cv2.bitwise_and(plane, blackout.keep[number])
+        return cv2.bitwise_or(kept, blackout.fill[number], dst=kept)  # type: ignore[return-value]
+
+    y, u, v = planes
+    return fill(y, 0), fill(u, 1), fill(v, 1)
 
 
 def _even(share: float, side: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from export.parity import make_parity
 
 CLASSES = ("Diving", "Drumming", "Surfing")
 SIDE = 64
+PARITY_HW = (96, 128)
 FAST = PRESETS["fast"]
 GENTLE = FAST.model_copy(update={"warps": 1})  # another method of motion, as far as keys go
 RGB = RGBInput(kind="rgb", frames=1, interval_s=FAST.interval_s)
@@ -103,9 +105,11 @@ def write_bundle(
     fusion: FusionSpec = ARITHMETIC,
     fusion_file: bytes | None = None,
     window_s: float = 1.0,
+    frames: Sequence[Frame] | None = None,
 ) -> Bundle:
     """A bundle of these streams, with parity samples that this machine's CPU device gives.
-    fusion_file: the network of a recurrent fusion. window_s: of what is shown and what decides."""
+    fusion_file: the network of a recurrent fusion. window_s: of what is shown and what decides.
+    frames: of the parity samples, PARITY_HW each; None: `noise_frames`."""
     folder.mkdir()
     streams, files = {}, {}
     if isinstance(fusion, RecurrentLogits) and fusion_file is not None:
@@ -141,11 +145,12 @@ def write_bundle(
             test=None,
             footage=None,
         ),
-        parity=ParitySpec(file="parity.npz", size_hw=(96, 128), tolerance=0.05),
+        parity=ParitySpec(file="parity.npz", size_hw=PARITY_HW, tolerance=0.05),
         accepted_loss=None,
         files=files | {"parity.npz": "0" * 64},
     )
-    run = make_parity(Bundle(folder, manifest), noise_frames(manifest.history + 4, (96, 128)))
+    frames = frames or noise_frames(manifest.history + 4, PARITY_HW)
+    run = make_parity(Bundle(folder, manifest), frames)
     write_parity(folder / "parity.npz", run)
     known = files | {"parity.npz": sha256((folder / "parity.npz").read_bytes())}
     write_manifest(folder, manifest.model_copy(update={"files": known}))

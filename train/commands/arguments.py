@@ -10,8 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from edge.bundle.manifest import StreamName
 from edge.errors import DataError
-from edge.motion.spec import PRESETS, TVL1Spec
-from edge.spec import first_fault
+from edge.motion.codec import CODEC
+from edge.motion.spec import PRESETS
+from edge.spec import Spec, first_fault
 from edge.text import ClassName, same_name
 from train.streams import FUSED, STREAMS
 
@@ -27,7 +28,15 @@ Changes = Annotated[
 ]
 
 
-Flow = Annotated[str, typer.Option(help="TV-L1 preset for the flow: fast or accurate.")]
+Motion = Annotated[
+    str,
+    typer.Option(
+        "--motion",
+        "--flow",
+        help="How motion is measured: fast or accurate (TV-L1), or codec (motion vectors of the "
+        "video's codec).",
+    ),
+]
 
 
 Networks = Annotated[
@@ -71,11 +80,12 @@ def named_as_trained(file: Path, stream: str, name: str) -> None:
         raise DataError(f"{file}: is a {stream} checkpoint, not a {name} one")
 
 
-def flow_preset(name: str) -> TVL1Spec:
-    """The TV-L1 preset of this name. Raises DataError if there is none."""
-    if name not in PRESETS:
-        raise DataError(f"flow preset {name!r} does not exist; presets: {', '.join(PRESETS)}")
-    return PRESETS[name]
+def motion_spec(name: str) -> Spec:
+    """The motion method of this name. Raises DataError if there is none."""
+    methods: dict[str, Spec] = {**PRESETS, "codec": CODEC}
+    if name not in methods:
+        raise DataError(f"--motion {name}: does not exist; give {', '.join(methods)}")
+    return methods[name]
 
 
 def class_list(text: str, known: set[str]) -> tuple[str, ...]:

@@ -13,10 +13,10 @@ from train.commands.arguments import (
     Changes,
     Classes,
     Data,
-    Flow,
+    Motion,
     RecipeName,
     class_list,
-    flow_preset,
+    motion_spec,
 )
 from train.streams import STREAMS
 
@@ -31,7 +31,7 @@ def crossval_command(
     ] = 1,
     recipe: RecipeName = "default",
     changes: Changes = None,
-    flow: Flow = "fast",
+    motion: Motion = "fast",
     out: Annotated[
         Path, typer.Option(help="Folder in which the folds' run folders are created.")
     ] = Path("work/crossval"),
@@ -47,7 +47,7 @@ def crossval_command(
     from train.recipe import load_recipe
 
     recipes = {stream: load_recipe(recipe, stream, tuple(changes or ())) for stream in STREAMS}
-    spec = flow_preset(flow)
+    spec = motion_spec(motion)
     dataset = open_dataset(data, 1)
     names = class_list(classes, {clip.label for clip in dataset.train})
     from train.json_file import write_json

@@ -17,10 +17,10 @@ from edge.text import print_line
 from train.commands.arguments import (
     Classes,
     Data,
-    Flow,
+    Motion,
     RecipeName,
     class_list,
-    flow_preset,
+    motion_spec,
 )
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def flow_command(
     data: Data,
     out: Annotated[Path, typer.Argument(help="Output folder; an unfinished one is continued.")],
     split: Split = 1,
-    flow: Flow = "fast",
+    motion: Motion = "fast",
     short_side: Annotated[
         int | None,
         typer.Option(
@@ -106,7 +106,7 @@ def flow_command(
         typer.Option(help="Run on a Ray cluster: local, auto or HOST:PORT."),
     ] = None,
 ) -> None:
-    """Write the TV-L1 flow of a data set as images, in the layout of other two-stream projects.
+    """Write the flow of a data set as images, in the layout of other two-stream projects.
 
     A run that was stopped continues when it is called again. Exit code 1 if a clip cannot be read.
     """
@@ -118,7 +118,7 @@ def flow_command(
         open_flow_folder,
     )
 
-    spec, geometry = flow_preset(flow), _flow_size(short_side)
+    spec, geometry = motion_spec(motion), _flow_size(short_side)
     dataset = open_dataset(data, split)
     clips = [*dataset.train, *dataset.test]
     open_flow_folder(out, geometry, spec)

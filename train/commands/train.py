@@ -17,10 +17,10 @@ from train.commands.arguments import (
     Changes,
     Classes,
     Data,
-    Flow,
+    Motion,
     RecipeName,
     class_list,
-    flow_preset,
+    motion_spec,
     named_as_trained,
 )
 from train.streams import STREAMS
@@ -46,7 +46,7 @@ def train_command(
     resume: Annotated[
         str, typer.Option(help="auto: resume the run if there is one; or the run folder to resume.")
     ] = "",
-    flow: Flow = "fast",
+    motion: Motion = "fast",
     qat: Annotated[
         Path | None,
         typer.Option(help="Checkpoint or run folder to fine-tune quantisation-aware, for INT8."),
@@ -76,17 +76,17 @@ def train_command(
         silence()
     if stream not in STREAMS:
         raise DataError(f"stream {stream!r} does not exist; give {' or '.join(STREAMS)}")
-    preset: Spec = flow_preset(flow)
+    method: Spec = motion_spec(motion)
     if qat is None:
         settings = load_recipe(recipe, stream, tuple(changes or ()))
     else:
-        settings, preset, classes = _fine_tuning(context, qat, stream, preset, changes or [])
+        settings, method, classes = _fine_tuning(context, qat, stream, method, changes or [])
     dataset = open_dataset(data, split)  # before the slow imports, to report a wrong path at once
     names = class_list(classes, {clip.label for clip in dataset.train})
     train, validation = hold_out(dataset.train, names, settings.validation.fraction)
     from train.training.job import Job, JobOptions, run_job
 
-    job = Job(stream, names, split, train, validation, settings, preset)
+    job = Job(stream, names, split, train, validation, settings, method)
     _log_clips(job, len(dataset.missing))
     for lack in missing_for_bundle(train, validation, dataset.test, names):
         logger.warning("no bundle can be made of these clips: %s", lack)
@@ -96,7 +96,7 @@ def train_command(
 
 def _refuse_ignored(context: typer.Context) -> None:
     """Raises DataError for an option that --qat would ignore."""
-    for name in ("recipe", "flow", "classes"):
+    for name in ("recipe", "motion", "classes"):
         source = context.get_parameter_source(name)
         if source is not None and source.name != "DEFAULT":
             raise DataError(
@@ -118,7 +118,7 @@ def _log_clips(job: Job, missing: int) -> None:
 
 
 def _fine_tuning(
-    context: typer.Context, trained: Path, stream: str, preset: Spec, changes: list[str]
+    context: typer.Context, trained: Path, stream: str, method: Spec, changes: list[str]
 ) -> tuple[Recipe, Spec, str]:
     """The recipe, motion method and classes of a quantisation-aware fine-tuning of a checkpoint."""
     _refuse_ignored(context)
@@ -133,7 +133,7 @@ def _fine_tuning(
         recipe = quantisation_aware(parse_recipe(metadata["recipe"]), file, tuple(changes))
     except (KeyError, ValueError) as error:
         raise DataError(f"{file}: its recipe cannot be used for fine-tuning ({error})") from None
-    motion = spec.input.motion or preset
+    motion = spec.input.motion or method
     if STREAMS[stream](recipe.sampling.stack, motion).channels != spec.channels:
         raise DataError(
             f"{file}: was trained on stacks of {spec.input.stack} flows; do not set sampling.stack"

@@ -6,10 +6,11 @@
     CACHE/content/                          hashes of files, see content.py
 
 frames.npy: (T, 3/2 H W) uint8, the I420 planes of each resized frame; flow-*.npy: (T-1, 2, H, W)
-uint8, measured on these frames. Where they would take much of the room that is free, they are
-compressed without loss (see rows.py). An input costs what it reads. The hashes make frames of
-another geometry another cache and flow of another kind another file, and clips are known by what is
-in them: they can never be mixed up, and a clip is decoded once for all of them.
+uint8, measured on these frames, or of the motion vectors that the video has for them. Where they
+would take much of the room that is free, they are compressed without loss (see rows.py). An input
+costs what it reads. The hashes make frames of another geometry another cache and flow of another
+kind another file, and clips are known by what is in them: they can never be mixed up, and frames
+are decoded once for all of them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from edge.bundle.network import NetworkSpec
 from edge.errors import DataError, SourceError
 from edge.files import make_private, why, write_atomic
 from edge.inputs.builder import motions_of
-from edge.motion.method import open_motion
+from edge.motion.method import need_vectors, open_motion
 from edge.motion.preprocessor import Step
 from edge.spec import Spec
 from edge.terminal import track
@@ -237,7 +238,7 @@ class ClipCache:
             cached = cached or self._make_frames(clip, sha256, compressed)
             for spec in self.motions:
                 if not self._has_flow(cached, spec):
-                    _write_flow(cached, spec, compressed)
+                    self._make_flow(cached, spec, compressed)
         except DataError as error:
             return Unusable(clip, str(error))
         except OSError as error:
@@ -245,6 +246,27 @@ class ClipCache:
                 f"{self.root}: cannot be written ({why(error)}); give another --cache"
             ) from None
         return cached
+
+    def _make_flow(self, cached: CachedClip, spec: Spec, compressed: bool) -> None:
+        """Compute the flow of a clip from its cached frames, which are the same as in a live run;
+        motion vectors are not cached, and decoded again. Raises DataError if there are none."""
+        frames = cached.frames()
+        if need_vectors([spec]):
+            frames = self._frames(cached.clip, vectors=True)
+        motion = open_motion(spec, cached.size_hw)
+        name, width_px = cached.folder / flow_file(spec), cached.size_hw[1]
+        with write_rows(name, (2, *cached.size_hw), width_px, compressed) as out:
+            for previous, current in pairwise(frames):
+                out.append(motion(previous, current))
+
+    def _frames(
+        self, clip: Clip, vectors: bool = False, pacer: Pacer | None = None
+    ) -> Iterator[Frame]:
+        """The frames of a clip that are used, resized. pacer: chooses them; None: a new one."""
+        pacer = pacer or Pacer(self._interval_s)
+        for frame in read_frames(clip.path, vectors):
+            if pacer.take(frame):
+                yield resize_to_model(frame, self.geometry)
 
     def _make_frames(self, clip: Clip, sha256: str, compressed: bool) -> CachedClip:
         """Decode a clip into its own folder. Raises DataError if it cannot be used."""
@@ -280,10 +302,8 @@ class ClipCache:
         matrix: Matrix = "bt601"
         size_hw = self.geometry.size_hw
         with write_rows(folder / _FRAMES, _packed(size_hw), size_hw[1], compressed) as out:
-            for frame in read_frames(clip.path):
-                if not pacer.take(frame):
-                    continue
-                out.append(pack_i420(resize_to_model(frame, self.geometry)))
+            for frame in self._frames(clip, pacer=pacer):
+                out.append(pack_i420(frame))
                 matrix = frame.matrix
         entry = {"matrix": matrix} | asdict(pacer.timeline())
         with write_atomic(folder / _NOTE) as file:
@@ -298,15 +318,6 @@ def flow_file(spec: Spec) -> str:
 def _packed(size_hw: tuple[int, int]) -> tuple[int]:
     """The shape of a frame's planes in a row."""
     return (size_hw[0] * size_hw[1] * 3 // 2,)
-
-
-def _write_flow(cached: CachedClip, spec: Spec, compressed: bool) -> None:
-    """Compute the flow of a clip from its cached frames, which are the same as in a live run."""
-    motion = open_motion(spec, cached.size_hw)
-    name, width_px = cached.folder / flow_file(spec), cached.size_hw[1]
-    with write_rows(name, (2, *cached.size_hw), width_px, compressed) as out:
-        for previous, current in pairwise(cached.frames()):
-            out.append(motion(previous, current))
 
 
 def _digest(parts: object) -> str:

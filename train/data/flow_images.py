@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from edge.errors import DataError
+from edge.motion.method import need_vectors
 from edge.motion.preprocessor import Preprocessor
 from edge.spec import Spec
 from edge.video.frames import Geometry
@@ -164,7 +165,7 @@ def extract_clip(
 def _flows(clip: Clip, geometry: Geometry | ShortSide, flow: Spec) -> Iterator[NDArray[np.uint8]]:
     """(2, H, W) for each frame but the first."""
     preprocessor: Preprocessor | None = None
-    for frame in read_frames(clip.path):
+    for frame in read_frames(clip.path, need_vectors([flow])):
         if preprocessor is None:
             view = geometry
             if isinstance(view, ShortSide):

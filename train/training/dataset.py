@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +19,15 @@ from train.data.transforms import draw_crop
 from train.recipe import Recipe
 
 Draw = tuple[int, int]  # (epoch, from 1; number of a sample in it, from 0)
-Item = tuple[torch.Tensor, torch.Tensor]  # inputs (K, channels, H, W), target scores (C,)
+
+
+class Item(NamedTuple):
+    """A sample. inputs: (K, channels, H, W); target: scores (C,); shown: the inputs of the teacher
+    for the same snippets, (K, its channels, H, W), or (0,) if there is none."""
+
+    inputs: torch.Tensor
+    target: torch.Tensor
+    shown: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +49,15 @@ class TrainingSet(Dataset[Item]):
     the classes, is equal scores, so that a threshold separates unknown actions.
     """
 
-    def __init__(self, clips: list[CachedClip], spec: NetworkSpec, recipe: Recipe) -> None:
-        self.clips, self.spec, self.recipe = clips, spec, recipe
+    def __init__(
+        self,
+        clips: list[CachedClip],
+        spec: NetworkSpec,
+        recipe: Recipe,
+        teacher: NetworkSpec | None = None,
+    ) -> None:
+        """teacher: of the network that teaches, if there is one."""
+        self.clips, self.spec, self.recipe, self.teacher = clips, spec, recipe, teacher
         sampling = recipe.sampling
         sizes = {label: sum(c.clip.label == label for c in clips) for label in spec.classes}
         largest = max(sizes.values())
@@ -58,7 +74,7 @@ class TrainingSet(Dataset[Item]):
         return len(self.samples)
 
     def __getitem__(self, draw: Draw) -> Item:
-        """Augmented inputs of K snippets, one per segment, (K, channels, H, W), and the target."""
+        """Augmented inputs of K snippets, one per segment, and the target."""
         epoch, number = draw
         sample = self.samples[number]
         clip = self.clips[sample.clip]
@@ -67,12 +83,19 @@ class TrainingSet(Dataset[Item]):
         augmentation = self.recipe.augmentation
         crop = draw_crop(rng, clip.size_hw, augmentation)
         size_hw = self._size_hw(epoch)
-        tensors = [
-            augmented_tensor(clip, index, self.spec, crop, size_hw, rng, augmentation.colour)
-            for index in self.snippet_frames(draw)
-        ]
-        target = torch.from_numpy(target_scores(clip.clip.label, self.spec))
-        return torch.from_numpy(np.stack(tensors)), target
+        snippets = self.snippet_frames(draw)
+
+        def tensors(spec: NetworkSpec) -> torch.Tensor:
+            colour = augmentation.colour
+            rows = [
+                augmented_tensor(clip, index, spec, crop, size_hw, rng, colour)
+                for index in snippets
+            ]
+            return torch.from_numpy(np.stack(rows))
+
+        inputs, target = tensors(self.spec), target_scores(clip.clip.label, self.spec)
+        shown = torch.empty(0) if self.teacher is None else tensors(self.teacher)
+        return Item(inputs, torch.from_numpy(target), shown)
 
     def _size_hw(self, epoch: int) -> tuple[int, int]:
         augmentation, epochs = self.recipe.augmentation, self.recipe.schedule.epochs

@@ -21,6 +21,7 @@ from train.training.leave_one_out import LeftOut, leave_one_out
 from train.training.loop import RunConfig, train_network
 from train.training.resume import STATE_FILE
 from train.training.run_folder import open_folder, run_name
+from train.training.teacher import open_teacher
 
 logger = logging.getLogger(__name__)
 
@@ -73,16 +74,18 @@ def run_job(job: Job, options: JobOptions) -> Path:
         folder = options.out / run_name(job.recipe, spec)
         state = _state_to_resume(folder, options.resume) if ranks.leads else None
         state = ranks.from_leader(state)
+        teacher = open_teacher(job.recipe, spec)
         store = open_cache(options.cache, spec)
+        shown = store if teacher is None else open_cache(options.cache, spec, teacher.spec)
         of_classes = [clip for clip in job.validation if clip.label in job.classes]
         with ranks.one_a_machine_first():
-            train = fill_cache(store, job.train, job.recipe.sampling.stack)
+            train = fill_cache(shown, job.train, job.recipe.sampling.stack)
             validation = fill_cache(store, of_classes, job.recipe.sampling.stack)
         if job.recipe.optimiser.kind == "lbfgs":
             return train_head(HeadRun(spec, job.recipe, folder), train, validation, ranks)
         workers = _workers(ranks) if options.workers is None else options.workers
         config = RunConfig(folder, state, workers, options.save_every_s, options.keep)
-        return train_network(train, validation, spec, job.recipe, config, ranks)
+        return train_network(train, validation, spec, job.recipe, config, ranks, teacher)
 
 
 def run_leave_one_out(job: Job, options: JobOptions) -> LeftOut:

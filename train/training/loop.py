@@ -29,6 +29,7 @@ from train.training.optim import class_weights
 from train.training.resume import Progress, restore
 from train.training.run_folder import RunFolder, best_epoch
 from train.training.step import Stepper
+from train.training.teacher import Teacher
 from train.training.validation import Validation
 
 logger = logging.getLogger(__name__)
@@ -65,15 +66,16 @@ def train_network(
     recipe: Recipe,
     config: RunConfig,
     ranks: Ranks,
+    teacher: Teacher | None = None,
 ) -> Path:
     """Train, in each process of the run, and return the best checkpoint.
 
     train: clips of the network's classes, and of other classes as negatives. validation: clips of
-    its classes alone. Raises TrainingError if the loss is not finite or a batch does not fit into
-    memory, CheckpointError if a checkpoint cannot be written or resumed from, and Interrupted
-    after SIGINT or SIGTERM.
+    its classes alone. teacher: teaches by its scores. Raises TrainingError if the loss is not
+    finite or a batch does not fit into memory, CheckpointError if a checkpoint cannot be written or
+    resumed from, and Interrupted after SIGINT or SIGTERM.
     """
-    training = _Training(train, validation, spec, recipe, config, ranks)
+    training = _Training(train, validation, spec, recipe, config, ranks, teacher)
     training.run()
     return ranks.from_leader(find_checkpoint(config.folder) if ranks.leads else config.folder)
 
@@ -89,9 +91,10 @@ class _Training:
         recipe: Recipe,
         config: RunConfig,
         ranks: Ranks,
+        teacher: Teacher | None,
     ) -> None:
         self.recipe, self.config, self.ranks = recipe, config, ranks
-        self.samples = TrainingSet(train, spec, recipe)
+        self.samples = TrainingSet(train, spec, recipe, None if teacher is None else teacher.spec)
         self.batches = _batches(self.samples, recipe, ranks)
         self.validate = Validation(validation, spec, recipe, ranks)
         self.learner = build_learner(spec, recipe, ranks)
@@ -100,7 +103,8 @@ class _Training:
         self.folder = RunFolder(config.folder, spec, origin, choose_by, config.keep)
         self.progress = Progress() if config.resume_from is None else self._resume()
         weights = class_weights(self.samples.counts, recipe.loss.class_weights)
-        self.stepper = Stepper(self.learner, recipe, weights, ranks)
+        network = None if teacher is None else teacher.network
+        self.stepper = Stepper(self.learner, recipe, weights, ranks, network)
 
     def run(self) -> None:
         """Train to the last epoch, or until early stopping."""

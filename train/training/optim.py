@@ -119,6 +119,24 @@ def mix(
     )
 
 
+def distillation_loss(
+    logits: torch.Tensor, taught: torch.Tensor, segments: int, temperature: float
+) -> torch.Tensor:
+    """How far scores are from a teacher's (Hinton et al., 2015): the Kullback-Leibler divergence of
+    the softmax of both logits (B K, C), averaged over the K segments and divided by `temperature`.
+
+    It is multiplied by temperature**2, so that its gradients are as large as those of the labels.
+    """
+    ours, theirs = (
+        nn.functional.log_softmax(
+            each.float().unflatten(0, (-1, segments)).mean(dim=1) / temperature, dim=1
+        )
+        for each in (logits, taught)
+    )
+    divergence = nn.functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+    return divergence * temperature**2
+
+
 def consensus_loss(
     logits: torch.Tensor, targets: torch.Tensor, segments: int, weights: torch.Tensor
 ) -> torch.Tensor:

@@ -36,7 +36,9 @@ def run_name(recipe: Recipe, spec: NetworkSpec) -> str:
     if weights.endswith((".safetensors", ".pth", ".pt")):
         weights = ("qat-" if recipe.network.quantise else "") + Path(weights).stem
     kind, rate = recipe.optimiser.kind, f"{recipe.optimiser.rate:.0e}"
-    return "-".join([recipe.augmentation.name, spec.stream, spec.backbone, kind, rate, weights])
+    method = "tvl1" if spec.input.motion is None else spec.input.motion.method
+    stream = spec.stream if method == "tvl1" else f"{spec.stream}_{method}"
+    return "-".join([recipe.augmentation.name, stream, spec.backbone, kind, rate, weights])
 
 
 def best_epoch(history: History, choose_by: str) -> int:

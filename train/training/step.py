@@ -17,6 +17,7 @@ from train.training.distributed import Ranks
 from train.training.learner import Learner
 from train.training.optim import (
     consensus_loss,
+    distillation_loss,
     mix,
     mixed_type,
     rate_factor,
@@ -35,12 +36,21 @@ class Stepper:
     """
 
     def __init__(
-        self, learner: Learner, recipe: Recipe, weights: torch.Tensor, ranks: Ranks
+        self,
+        learner: Learner,
+        recipe: Recipe,
+        weights: torch.Tensor,
+        ranks: Ranks,
+        teacher: nn.Module | None = None,
     ) -> None:
+        """teacher: a network in evaluation mode that teaches by its scores."""
         self.learner, self.recipe = learner, recipe
         self.ranks, self.weights = ranks, weights.to(ranks.device)
         mixed = recipe.optimiser.precision == "mixed"
         self.autocast_type = mixed_type(ranks.device) if mixed else None
+        self.teacher = teacher
+        if teacher is not None:
+            teacher.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         network = learner.network
         self.model = network if ranks.world == 1 else _data_parallel(network, ranks)
 
@@ -51,8 +61,8 @@ class Stepper:
             module.eval()
 
     def __call__(self, item: Item, epoch: int, step: int, steps: int) -> float:
-        """Take a step on this process's share of a batch: inputs (B, K, channels, H, W) and targets
-        (B, C). step: of `steps` in the epoch, from 0.
+        """Take a step on this process's share of a batch: inputs (B, K, channels, H, W), targets
+        (B, C) and the teacher's inputs. step: of `steps` in the epoch, from 0.
 
         Returns the loss, averaged over all processes. If it is not finite, the weights stay
         unchanged. Raises TrainingError if the batch does not fit into memory.
@@ -79,19 +89,33 @@ class Stepper:
         return mean
 
     def _loss(self, item: Item, rng: np.random.Generator) -> torch.Tensor:
-        inputs, targets = item
+        inputs, targets, shown = item
         segments, device = inputs.shape[1], self.ranks.device
         inputs = inputs.to(device, non_blocking=True)  # (B, K, channels, H, W)
+        shown = shown.to(device, non_blocking=True)
         targets = smooth(targets.to(device, non_blocking=True), self.recipe.loss.smoothing)
         alpha = self.recipe.loss.mixup
         if alpha:
-            inputs, targets = mix(inputs, targets, float(rng.beta(alpha, alpha)))
+            share = float(rng.beta(alpha, alpha))
+            shown, _ = mix(shown, targets, share)
+            inputs, targets = mix(inputs, targets, share)
+        logits = self._logits(self.model, inputs)
+        loss = consensus_loss(logits, targets, segments, self.weights)
+        if self.teacher is None:
+            return loss
+        with torch.no_grad():
+            taught = self._logits(self.teacher, shown)
+        recipe = self.recipe.teacher
+        divergence = distillation_loss(logits, taught, segments, recipe.temperature)
+        return (1 - recipe.weight) * loss + recipe.weight * divergence
+
+    def _logits(self, network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+        """(B, K, channels, H, W) -> (B K, C)"""
         inputs = inputs.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         with torch.autocast(
-            device.type, self.autocast_type, enabled=self.autocast_type is not None
+            inputs.device.type, self.autocast_type, enabled=self.autocast_type is not None
         ):
-            logits = self.model(inputs)  # (B K, C)
-        return consensus_loss(logits, targets, segments, self.weights)
+            return network(inputs)  # type: ignore[no-any-return]
 
     @contextmanager
     def _enough_memory(self) -> Iterator[None]:

@@ -32,6 +32,7 @@ from edge.devices import Device, open_device
 from edge.devices.fusion_network import open_fusion_network
 from edge.errors import SourceError, TwostreamError
 from edge.log import Level, configure
+from edge.motion.method import need_vectors
 from edge.outputs.records import label_record
 from edge.sources.multiplexer import CameraMultiplexer
 from edge.sources.named import SourceSpec, parse_sources
@@ -180,7 +181,7 @@ def _read(
     while meter.labels < frames or time.monotonic() < until_s:
         before = meter.labels
         context.clear()
-        with open_source(spec.uri) as source:
+        with open_source(spec.uri, vectors=need_vectors(bundle.manifest.motions)) as source:
             recognizer.statistics.began_s = time.monotonic()
             label_video(source, recognizer, meter.show)
         spent_s += recognizer.statistics.seconds
@@ -199,9 +200,13 @@ def _watch(
     recognizer = Recognizer(bundle.manifest, context, RunConfig(), spec.name, network)
     until_s = time.monotonic() + seconds
     with CameraMultiplexer() as cameras:
-        cameras.add(
-            spec.name, ReconnectingSource(spec.uri, ReconnectPolicy(retries=0), cameras.on_state)
+        camera = ReconnectingSource(
+            spec.uri,
+            ReconnectPolicy(retries=0),
+            cameras.on_state,
+            vectors=need_vectors(bundle.manifest.motions),
         )
+        cameras.add(spec.name, camera)
         while cameras.any_left() and (meter.labels < frames or time.monotonic() < until_s):
             arrival = cameras.next(0.2)
             if arrival is not None:

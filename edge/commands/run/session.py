@@ -20,6 +20,7 @@ from edge.decision.recognizer import Recognizer, RunConfig, label_frame, label_v
 from edge.devices import Device
 from edge.devices.inference import StatefulNetwork
 from edge.errors import SourceError, TwostreamError
+from edge.motion.method import need_vectors
 from edge.outputs.base import Output, SourceInfo
 from edge.sources.first_frames import crashes
 from edge.sources.multiplexer import CameraMultiplexer
@@ -63,6 +64,11 @@ class Session:
     running: dict[str, SourceRun] = field(default_factory=dict)
     summaries: list[dict[str, Any]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def vectors(self) -> bool:
+        """Whether sources have to give motion vectors."""
+        return need_vectors(self.manifest.motions)
 
     @property
     def done(self) -> bool:
@@ -182,7 +188,7 @@ def read(session: Session, specs: Iterable[SourceSpec]) -> None:
 
 
 def _read_one(session: Session, spec: SourceSpec) -> None:
-    with open_source(spec.uri) as source:
+    with open_source(spec.uri, vectors=session.vectors) as source:
         run = session.begin(spec, source)
 
         def frames() -> Iterator[Frame]:
@@ -232,7 +238,14 @@ def _begin_camera(
     # or cut first is encoded again
     as_is = spec.address.orientation == UPRIGHT and spec.address.view == WHOLE
     packets = PacketRing() if session.packets and as_is else None
-    camera = ReconnectingSource(spec.uri, policy, cameras.on_state, name=spec.name, packets=packets)
+    camera = ReconnectingSource(
+        spec.uri,
+        policy,
+        cameras.on_state,
+        name=spec.name,
+        packets=packets,
+        vectors=session.vectors,
+    )
     session.begin(spec, camera)
     cameras.add(spec.name, camera)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edge.errors import SourceError
 from edge.video.frames import Frame
+from edge.video.motion_vectors import MotionVectors
 from edge.video.view import (
     WHOLE,
     Polygon,
@@ -238,3 +239,20 @@ def test_a_mask_follows_a_change_of_size_and_range() -> None:
     for frame in (noise((48, 64)), noise((96, 128)), noise((96, 128), full_range=True)):
         assert_same_planes(cutter(frame), cut(frame, View(mask=(SQUARE,))))
         assert_same_planes(frame, noise(frame.size_hw))  # it is not written to
+
+
+def test_motion_vectors_are_those_of_what_is_seen() -> None:
+    """In px of the region, and none whose block is under the mask."""
+    boxes = np.array([[100, 60, 116, 76], [200, 60, 216, 76]], np.float32)
+    velocities = np.array([[25, 0], [0, 50]], np.float32)
+    vectors = MotionVectors(boxes, velocities, 1.0)
+    frame = replace(noise((240, 320)), vectors=vectors)
+    region, right = Region(0.25, 0.25, 0.5, 0.5), ((0.6, 0.0), (1.0, 0.0), (1.0, 1.0), (0.6, 1.0))
+    seen = cut(frame, View(region)).vectors
+    assert seen is not None
+    np.testing.assert_array_equal(seen.boxes, [[20, 0, 36, 16], [120, 0, 136, 16]])
+    np.testing.assert_array_equal(seen.velocities, velocities)
+    masked = cut(frame, View(region, (right,))).vectors
+    assert masked is not None
+    np.testing.assert_array_equal(masked.boxes, [[20, 0, 36, 16]])
+    np.testing.assert_array_equal(masked.velocities, velocities[:1])

@@ -91,7 +91,7 @@ def test_a_fine_tuned_checkpoint_has_no_rounding_buffers(tmp_path: Path) -> None
     assert recipe.optimiser.rate == pytest.approx(original.optimiser.rate / 10)
     assert recipe.network.quantise
     assert recipe.schedule.epochs == 1
-    for ignored in (("--recipe", "default"), ("--flow", "fast"), ("--classes", "Diving,Archery")):
+    for ignored in (("--recipe", "default"), ("--motion", "fast"), ("--classes", "Diving,Archery")):
         refused = twostream("train", "spatial", data, "--qat", trained, *ignored)
         assert_refused(refused, f"{ignored[0]}: --qat takes it from the checkpoint")
     refused = twostream("train", "temporal", data, "--qat", trained, "--out", tmp_path / "other")

@@ -17,7 +17,7 @@ from edge.errors import OutputError
 from edge.outputs.base import Output, SourceInfo
 from edge.outputs.listen_address import ListenAddress
 from edge.outputs.overlay import Picture
-from edge.outputs.video_writer import ENCODERS, choose_encoder
+from edge.outputs.picture_encoder import ENCODERS, choose_encoder
 from edge.video.gstreamer import load_gstreamer, load_rtsp_server
 
 VIEWER = "viewer"  # the user name; the token is its password

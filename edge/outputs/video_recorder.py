@@ -15,8 +15,9 @@ from edge.errors import OutputError
 from edge.outputs.base import Output, SourceInfo
 from edge.outputs.health import OutputHealth
 from edge.outputs.overlay import Picture
+from edge.outputs.picture_encoder import choose_encoder
 from edge.outputs.rotation import Segments
-from edge.outputs.video_writer import VideoWriter, check_video, choose_encoder
+from edge.outputs.video_writer import VideoWriter, check_video
 from edge.outputs.write_faults import WriteFaults
 from edge.sources.reconnect import SourceState
 

@@ -17,10 +17,11 @@ import av
 import numpy as np
 import pytest
 
-import edge.outputs.video_writer
+import edge.outputs.picture_encoder
 from edge.errors import OutputError
 from edge.outputs.json_lines import JsonLines
-from edge.outputs.video_writer import VideoWriter, choose_encoder
+from edge.outputs.picture_encoder import choose_encoder
+from edge.outputs.video_writer import VideoWriter
 from edge.sources.source import open_source
 from tests.support.paths import REPOSITORY
 from tests.support.pictures import picture
@@ -296,24 +297,24 @@ def test_a_full_disk_while_recording(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_encoder_that_stops_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge.outputs.video_writer, "_STALL_S", 0.3)
-    monkeypatch.setattr(edge.outputs.video_writer, "choose_encoder", lambda size_hw: "stuck")
+    monkeypatch.setattr(edge.outputs.picture_encoder, "STALL_S", 0.3)
+    monkeypatch.setattr(edge.outputs.picture_encoder, "choose_encoder", lambda size_hw: "stuck")
     monkeypatch.setitem(
-        edge.outputs.video_writer.ENCODERS, "stuck", "identity sleep-time=1500000 ! x264enc"
+        edge.outputs.picture_encoder.ENCODERS, "stuck", "identity sleep-time=1500000 ! x264enc"
     )
     with pytest.raises(OutputError, match=r"has accepted no picture for 0\.3 s"):
         record(tmp_path / "out.mkv", [number / 25 for number in range(20)])
 
 
 def test_the_encoder_is_the_first_that_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    works = edge.outputs.video_writer.ENCODERS["openh264enc"]
+    works = edge.outputs.picture_encoder.ENCODERS["openh264enc"]
     candidates = {
         "nvh264enc": "nvh264enc-of-another-machine",  # not installed
         "identity": "identity error-after=2 ! x264enc",  # present, but fails at work
         "openh264enc": works,
     }
     choose_encoder.cache_clear()
-    monkeypatch.setattr(edge.outputs.video_writer, "ENCODERS", candidates)
+    monkeypatch.setattr(edge.outputs.picture_encoder, "ENCODERS", candidates)
     assert choose_encoder((240, 320)) == "openh264enc"
     choose_encoder.cache_clear()
     del candidates["openh264enc"]
@@ -327,6 +328,6 @@ def test_the_encoder_is_the_first_that_encodes(monkeypatch: pytest.MonkeyPatch) 
 def test_each_software_encoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str
 ) -> None:
-    monkeypatch.setattr(edge.outputs.video_writer, "choose_encoder", lambda size_hw: encoder)
+    monkeypatch.setattr(edge.outputs.picture_encoder, "choose_encoder", lambda size_hw: encoder)
     times_s = [number / 25 for number in range(30)]
     assert len(decoded(record(tmp_path / "out.mp4", times_s))) == 30

@@ -51,16 +51,18 @@ class RunStatistics:
         self.decisions += 1
 
 
+# From a stage on a GPU to a frame that waits for a slow processor.
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """The times of a stage. count: how often it ran. total_s: of all runs together. p50_s, p95_s,
-    p99_s: quantiles of a single run."""
+    """The times of a stage. count: how often it ran. total_s: of all runs together. at_most: how
+    many runs took at most each of BUCKETS_S, in order."""
 
     count: int
     total_s: float
-    p50_s: float
-    p95_s: float
-    p99_s: float
+    at_most: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +108,12 @@ class Histogram:
         return self.total / max(int(self.counts.sum()), 1)
 
     def times(self) -> StageTimes:
-        """A summary, in seconds."""
-        p50_s, p95_s, p99_s = (self.quantile(share) / 1e3 for share in (0.5, 0.95, 0.99))
-        return StageTimes(int(self.counts.sum()), self.total / 1e3, p50_s, p95_s, p99_s)
+        """A summary, in seconds. Times within 2 % of a bucket's bound may be in the next one."""
+        cumulative = np.cumsum(self.counts)
+        # the bins whose upper edge is no later than the bound
+        bins = np.searchsorted(self.EDGES, np.multiply(BUCKETS_S, 1e3), side="right")
+        at_most = tuple(int(cumulative[index - 1]) for index in bins)
+        return StageTimes(int(cumulative[-1]), self.total / 1e3, at_most)
 
     def quantile(self, share: float) -> float:
         """The time in milliseconds below which `share` (0..1) of the entries are; 0 if there are

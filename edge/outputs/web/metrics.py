@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
+    HistogramMetricFamily,
     Metric,
-    SummaryMetricFamily,
 )
 
-from edge.decision.statistics import SourceStatistics
+from edge.decision.statistics import BUCKETS_S, SourceStatistics
 
 _COUNTS = {
     "received": "Frames from the decoder",
@@ -62,12 +62,12 @@ def _of_sources(sources: list[SourceMetrics]) -> Iterable[Metric]:
     actions = CounterMetricFamily(
         "twostream_actions", "Actions that have started", labels=["camera", "action"]
     )
-    stages = SummaryMetricFamily(
+    stages = HistogramMetricFamily(
         "twostream_stage_seconds", "Time of each stage for a frame", labels=["camera", "stage"]
     )
     lost = CounterMetricFamily(
         "twostream_output_lost",
-        "Frames, lines or messages of a camera that an output could not write or deliver",
+        "Frames, lines, messages or events of a camera that an output could not write or deliver",
         labels=["camera", "output"],
     )
     for source in sources:
@@ -78,11 +78,14 @@ def _of_sources(sources: list[SourceMetrics]) -> Iterable[Metric]:
         for action, count in sorted(source.starts.items()):
             actions.add_metric([source.name, action], count)
         for stage, times in source.statistics.stages.items() if source.statistics else ():
-            of = {"camera": source.name, "stage": stage}
-            quantiles = {"0.5": times.p50_s, "0.95": times.p95_s, "0.99": times.p99_s}
-            for share, seconds in quantiles.items():
-                stages.add_sample("twostream_stage_seconds", of | {"quantile": share}, seconds)
-            stages.add_metric([source.name, stage], times.count, times.total_s)
+            buckets = [
+                *(
+                    (str(bound), float(n))
+                    for bound, n in zip(BUCKETS_S, times.at_most, strict=True)
+                ),
+                ("+Inf", float(times.count)),
+            ]
+            stages.add_metric([source.name, stage], buckets, times.total_s)
     yield from (up, losses, actions, stages, lost)
     for name, help_text in _COUNTS.items():
         family = CounterMetricFamily(f"twostream_{name}", help_text, labels=["camera"])

@@ -150,6 +150,7 @@ def test_an_output(example: Callable[[str], Any], tmp_path: Path) -> None:
             RunConfig(),
             EventRules(),
             False,
+            False,
             [counter],
             None,
             SignalRequests(),
@@ -164,7 +165,7 @@ def test_an_output(example: Callable[[str], Any], tmp_path: Path) -> None:
 def test_an_output_has_one_line_of_registration() -> None:
     (line,) = re.findall(r"^opened\.append\(.*LabelCounter.*\)$", PAGE, re.MULTILINE)
     run = (REPOSITORY / "edge" / "commands" / "run" / "run.py").read_text()
-    assert line.replace("LabelCounter()", "MQTTOutput(outputs.mqtt)") in run
+    assert line.replace("LabelCounter()", "SystemdNotifier()") in run
 
 
 @pytest.mark.slow

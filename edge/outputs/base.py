@@ -11,6 +11,7 @@ from edge.decision.label import Label
 from edge.decision.statistics import SourceStatistics
 from edge.outputs.health import OutputHealth, OutputState
 from edge.sources.reconnect import SourceState
+from edge.video.packets import PacketRing
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,9 @@ class SourceInfo:
     """What outputs know of a source.
 
     slug: its name in letters, digits, - and _, for files, topics and paths. frame_rate: nominal,
-    frames a second; None: not known yet, since a camera's rate comes with its first state.
+    frames a second; None: not known yet, since a camera's rate comes with its first state. device:
+    what computes its labels. packets: the last seconds of its own compressed stream, on the clock
+    of `Frame.arrived_s`, if it sends one and an output asked for it.
     """
 
     name: str
@@ -26,6 +29,8 @@ class SourceInfo:
     live: bool
     frame_rate: float | None = None
     expected_frames: int | None = None
+    device: str = ""
+    packets: PacketRing | None = None
 
 
 class Output:

@@ -4,6 +4,10 @@
     PREFIX/camera/NAME   the camera's state as JSON, retained
     PREFIX/output/NAME   whether an output works (video, json, webhook, mqtt), as JSON, retained
     PREFIX/event         the start or end of an action as JSON, exactly once (QoS 2)
+    PREFIX/camera/NAME/action     the action that goes on, or "none", as JSON, retained
+    PREFIX/camera/NAME/available  "online" while the camera is read, else "offline", retained
+    PREFIX/camera/NAME/picture    the frame at which the last action started, JPEG, retained; with
+                                  discovery alone
 
 While the broker is unreachable, events wait in a bounded buffer; further ones are lost and counted.
 Each event has a unique `id`, so that receivers can detect duplicates.
@@ -19,6 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from edge.decision.events import Event
@@ -26,12 +31,14 @@ from edge.errors import OutputError
 from edge.installation import install_line
 from edge.outputs.base import Output, SourceInfo
 from edge.outputs.health import OutputHealth, OutputState
+from edge.outputs.mqtt_discovery import Discovery
 from edge.outputs.records import event_record, output_record, state_record
 from edge.sources.reconnect import SourceState
 
 BUFFER = 1000  # events that wait for the broker
 _END_S, _GOODBYE_S = 0.5, 0.3  # at the end, for sending waiting events and the "offline" status
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
+_NO_ACTION = {"label": "none", "index": None}
 _SCHEME_HINT = "give mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC, or mqtts://"
 
 
@@ -90,7 +97,7 @@ class _Connection:
         except ImportError:
             raise OutputError(f"--mqtt needs paho-mqtt; run: {install_line('mqtt')}") from None
         self._broker, self._health, self._on_connected = broker, health, on_connected
-        self._states: dict[str, str] = {}  # by topic
+        self._retained: dict[str, str | bytes] = {}  # by topic
         # the same client name in each run: the broker keeps the session and what it received
         name = hashlib.sha256(broker.prefix.encode()).hexdigest()[:12]
         client = self._client = mqtt.Client(
@@ -116,7 +123,7 @@ class _Connection:
         """Publish "offline" and disconnect."""
         if self._client.is_connected():
             with suppress(RuntimeError):  # just disconnected: the last will is published instead
-                self._retain("status", "offline").wait_for_publish(_GOODBYE_S)
+                self._publish(self._topic("status"), "offline").wait_for_publish(_GOODBYE_S)
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -128,14 +135,18 @@ class _Connection:
         """Publish exactly once; returns the message's id."""
         return int(self._client.publish(self._topic("event"), text, qos=2).mid)
 
-    def set_state(self, topic: str, text: str) -> None:
-        """Publish now and after each reconnect; the broker keeps it."""
-        self._states[topic] = text
-        if self.is_open:
-            self._retain(topic, text)
+    def set_state(self, topic: str, text: str | bytes) -> None:
+        """Retain a text under the prefix."""
+        self.retain(self._topic(topic), text)
 
-    def _retain(self, topic: str, text: str):  # type: ignore[no-untyped-def]
-        return self._client.publish(self._topic(topic), text, qos=1, retain=True)
+    def retain(self, topic: str, text: str | bytes) -> None:
+        """Publish now and after each reconnect; the broker keeps it. topic: the whole one."""
+        self._retained[topic] = text
+        if self.is_open:
+            self._publish(topic, text)
+
+    def _publish(self, topic: str, text: str | bytes):  # type: ignore[no-untyped-def]
+        return self._client.publish(topic, text, qos=1, retain=True)
 
     def _topic(self, name: str) -> str:
         return f"{self._broker.prefix}/{name}"
@@ -146,9 +157,9 @@ class _Connection:
             self._fail(str(reason).lower())
             return
         self._health.recover()
-        self._retain("status", "online")
-        for topic, text in list(self._states.items()):
-            self._retain(topic, text)
+        self._publish(self._topic("status"), "online")
+        for topic, text in list(self._retained.items()):
+            self._publish(topic, text)
         self._on_connected()
 
     def _disconnected(self, *arguments) -> None:  # type: ignore[no-untyped-def]
@@ -164,8 +175,16 @@ class MQTTOutput(Output):
 
     health: OutputHealth
 
-    def __init__(self, broker: BrokerAddress) -> None:
+    def __init__(
+        self,
+        broker: BrokerAddress,
+        discovery: Discovery | None = None,
+        picture: Callable[[Event], bytes] | None = None,
+    ) -> None:
+        """discovery: announce the cameras to Home Assistant, and send it pictures of actions.
+        picture: gives the JPEG of an action that has just started."""
         self.health = OutputHealth("mqtt", "events not sent")
+        self._prefix, self._discovery, self._picture = broker.prefix, discovery, picture
         self._slugs: dict[str, str] = {}  # names of the sources in topics
         self._lock = threading.RLock()
         self._waiting: deque[tuple[str, str]] = deque()  # source and text of each event
@@ -189,16 +208,27 @@ class MQTTOutput(Output):
 
     def begin(self, source: SourceInfo) -> None:
         self._slugs[source.name] = source.slug
+        if self._discovery is not None:
+            for topic, message in self._discovery.messages(self._prefix, source).items():
+                self._connection.retain(topic, json.dumps(message))
+        self._set(source.name, "available", "offline" if source.live else "online")
+        self._set(source.name, "action", json.dumps(_NO_ACTION))
+
+    def end(self, source: str, summary: dict[str, Any] | None) -> None:
+        self._set(source, "available", "offline")
 
     def on_source_state(self, state: SourceState) -> None:
         topic = f"camera/{self._slugs[state.name]}"
         self._connection.set_state(topic, json.dumps(state_record(state)))
+        self._set(state.name, "available", "online" if state.state == "running" else "offline")
 
     def on_output_state(self, state: OutputState) -> None:
         self._connection.set_state(f"output/{state.name}", json.dumps(output_record(state)))
 
     def on_event(self, event: Event) -> None:
         record = event_record(event) | {"clock": round(time.time(), 3)}
+        if event.source in self._slugs:
+            self._show(event, record)
         with self._lock:
             if len(self._waiting) < BUFFER:
                 self._waiting.append((event.source, json.dumps(record)))
@@ -206,6 +236,22 @@ class MQTTOutput(Output):
                 return
         self.health.lose(event.source)
         self.health.fail(f"{BUFFER} events are waiting; further events are lost")
+
+    def _show(self, event: Event, record: dict[str, Any]) -> None:
+        """Retain what goes on. The picture comes first, so that it is there when the action is."""
+        if event.kind == "end":
+            self._set(event.source, "action", json.dumps(_NO_ACTION | {"id": event.id}))
+            return
+        discovery, picture = self._discovery, self._picture
+        index = None
+        if discovery is not None:
+            index = discovery.classes.index(event.label)
+            if picture is not None:
+                self._set(event.source, "picture", picture(event))
+        self._set(event.source, "action", json.dumps(record | {"index": index}))
+
+    def _set(self, source: str, topic: str, text: str | bytes) -> None:
+        self._connection.set_state(f"camera/{self._slugs[source]}/{topic}", text)
 
     def _send_next(self) -> None:
         """Give paho one event at a time. After a reconnect it sends all queued messages at once,

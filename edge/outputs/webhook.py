@@ -1,12 +1,15 @@
-"""Posts actions and camera states as JSON to a URL, in order."""
+"""Posts actions and camera states to a URL, in order: as JSON, or with the picture of an action as
+multipart/form-data (RFC 7578)."""
 
 from __future__ import annotations
 
 import base64
 import json
+import secrets
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -19,7 +22,7 @@ from edge.outputs.http_post import FAULTS, fault_text, post
 from edge.outputs.records import event_record, state_record
 from edge.sources.reconnect import SourceState
 
-BUFFER = 1000  # messages that wait
+BUFFER, BUFFER_BYTES = 1000, 16 << 20  # messages that wait, and all their bytes
 GIVE_UP_S = 300.0  # a message is tried for so long, counted from its first try
 END_S = 10.0  # at the end of the run, for delivering what waits
 _FIRST_S, _LONGEST_S = 0.5, 30.0  # pauses after failures: doubled each time
@@ -58,8 +61,10 @@ class Webhook(Output):
 
     health: OutputHealth
 
-    def __init__(self, url: str) -> None:
-        """Raises OutputError if `url` is not a web address."""
+    def __init__(self, url: str, picture: Callable[[Event], bytes] | None = None) -> None:
+        """picture: gives the JPEG of an action that has just started; None: send no pictures.
+        Raises OutputError if `url` is not a web address."""
+        self._picture = picture
         # of the address only the host is shown: path and query may hold tokens
         self._url, self._headers, self._host = parse_webhook(url)
         self.health = OutputHealth("webhook", "messages not delivered")
@@ -92,20 +97,27 @@ class Webhook(Output):
             return len(self._waiting)
 
     def on_event(self, event: Event) -> None:
-        self._enqueue(event.source, event_record(event))
+        wanted = self._picture is not None and event.kind == "start"
+        picture = self._picture(event) if wanted and self._picture is not None else None
+        self._enqueue(event.source, event_record(event), picture)
 
     def on_source_state(self, state: SourceState) -> None:
         self._enqueue(state.name, state_record(state))
 
-    def _enqueue(self, source: str, record: dict[str, Any]) -> None:
+    def _enqueue(self, source: str, record: dict[str, Any], picture: bytes | None = None) -> None:
         data = json.dumps(record | {"clock": round(time.time(), 3)}).encode()
-        message = _Message(source, data, self._headers | {"Idempotency-Key": record["id"]})
+        headers = self._headers | {"Idempotency-Key": record["id"]}
+        if picture is not None:
+            data, headers["Content-Type"] = form_data(data, picture, record["id"])
+        message = _Message(source, data, headers)
         with self._news:
-            if len(self._waiting) < BUFFER:
+            waiting = sum(len(each.data) for each in self._waiting)
+            if len(self._waiting) < BUFFER and waiting + len(data) <= BUFFER_BYTES:
                 self._waiting.append(message)
                 self._news.notify_all()
                 return
-        self._lose(message, f"{BUFFER} messages are waiting")
+            count = len(self._waiting)
+        self._lose(message, f"{count} messages are waiting")
 
     def _deliver_all(self) -> None:
         while (message := self._next()) is not None:
@@ -163,6 +175,23 @@ class Webhook(Output):
     def _lose(self, message: _Message, reason: str) -> None:
         self.health.lose(message.source)
         self.health.fail(f"{self._host}: {reason}; a message is lost, and more are counted")
+
+
+def form_data(record: bytes, picture: bytes, event_id: str) -> tuple[bytes, str]:
+    """A body with the parts `event`, JSON, and `picture`, a JPEG; and its Content-Type."""
+    boundary = f"twostream-{secrets.token_hex(16)}"
+    parts = (
+        ('name="event"', "application/json", record),
+        (f'name="picture"; filename="{event_id}.jpg"', "image/jpeg", picture),
+    )
+    body = b"".join(
+        f"--{boundary}\r\nContent-Disposition: form-data; {name}\r\n"
+        f"Content-Type: {kind}\r\n\r\n".encode()
+        + data
+        + b"\r\n"
+        for name, kind, data in parts
+    )
+    return body + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
 
 
 def parse_webhook(url: str) -> tuple[str, dict[str, str], str]:

@@ -21,6 +21,7 @@ from edge.errors import SourceError
 from edge.sources.cut_pictures import drop_cut_pictures
 from edge.sources.decoders import DecoderSetup
 from edge.sources.http_refusal import http_refusal
+from edge.sources.packet_tap import PacketTap
 from edge.sources.pipeline import NVIDIA_TRIAL, pipeline_description
 from edge.sources.uri import Address, parse_address
 from edge.video.clock import StreamClock
@@ -28,6 +29,7 @@ from edge.video.frames import Frame, Plane, default_matrix
 from edge.video.gstreamer import Pipeline, element_fault, load_gstreamer, trial_fault
 from edge.video.i420_buffer import I420Layout, i420_planes, layout_of_buffer, layout_of_caps
 from edge.video.orientation import turn
+from edge.video.packets import PacketRing
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +53,12 @@ _REMEDY_TLS = (
 )
 
 
-def open_camera(uri: str, *, timeout_s: float = 10.0) -> GStreamerSource:
-    """A source to use in `with`, of any kind but a file; see edge.sources.source.open_source."""
-    return GStreamerSource(parse_address(uri), timeout_s)
+def open_camera(
+    uri: str, *, timeout_s: float = 10.0, packets: PacketRing | None = None
+) -> GStreamerSource:
+    """A source to use in `with`, of any kind but a file; see edge.sources.source.open_source.
+    packets: gets its compressed pictures, if it sends H.264 or H.265."""
+    return GStreamerSource(parse_address(uri), timeout_s, packets)
 
 
 class _Arrival(NamedTuple):
@@ -81,7 +86,9 @@ class GStreamerSource:
     four frames, further frames are copies.
     """
 
-    def __init__(self, address: Address, timeout_s: float) -> None:
+    def __init__(
+        self, address: Address, timeout_s: float, packets: PacketRing | None = None
+    ) -> None:
         self.live = address.live
         self.size_hw = (0, 0)
         self.frame_rate: float | None = None
@@ -90,7 +97,7 @@ class GStreamerSource:
         self.dropped = 0
         self.warnings: list[str] = []
         self.told: set[str] = set()
-        self._address = address
+        self._address, self._packets = address, packets
         self._decoders = DecoderSetup(live=address.kind == "rtsp")
         self._corrupted = 0
         self.timeout_s = timeout_s
@@ -174,6 +181,8 @@ class GStreamerSource:
         """Prepare for decoders, and set paths and addresses as properties, since the parser treats
         some characters in them as special."""
         self._decoders.attach(self._pipeline)
+        if self._packets is not None:
+            PacketTap(self._packets).attach(self._pipeline)
         element = self._pipeline.element("origin")  # None for a user's own pipeline
         if self._address.kind == "rtsp":
             element.set_property("location", self._address.location)

@@ -25,6 +25,7 @@ from edge.event_id import new_event_id
 from edge.sources.gst_source import GStreamerSource, open_camera
 from edge.sources.uri import parse_address
 from edge.video.frames import Frame
+from edge.video.packets import PacketRing
 
 logger = logging.getLogger(__name__)
 
@@ -83,13 +84,16 @@ class ReconnectingSource:
         on_state: Callable[[SourceState], None],
         open_s: float = 10.0,
         name: str = "",
+        packets: PacketRing | None = None,
     ) -> None:
         """on_state: called at each change of state, from the thread that reads. open_s: how long a
         camera may take to give its first frame. name: for messages, instead of the address.
+        packets: gets its compressed pictures, if it sends H.264 or H.265.
 
         Raises SourceError if the address is malformed or names a device that does not exist.
         """
         self._uri, self._policy, self._on_state, self._open_s = uri, policy, on_state, open_s
+        self.packets = packets
         self._stop = threading.Event()
         self._source: GStreamerSource | None = None
         self._before = _Counts()
@@ -169,7 +173,7 @@ class ReconnectingSource:
             logger.warning("%s", text)
 
     def _connect(self) -> None:
-        source = self._source = open_camera(self._uri, timeout_s=self._open_s)
+        source = self._source = open_camera(self._uri, timeout_s=self._open_s, packets=self.packets)
         source.told.update(self.warnings)
         if self._stop.is_set():
             source.stop()

@@ -17,6 +17,7 @@ from paho.mqtt import client as mqtt
 
 from tests.support.waiting import BOUND_S, wait_until
 
+_TOPICS = [("yard/#", 2), ("homeassistant/#", 2)]
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
 
 
@@ -54,12 +55,15 @@ class Broker:
 class Listener:
     """Somebody who wants all messages and keeps a session with the broker."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, name: str = "listener") -> None:
+        """name: of its session with the broker."""
         self.messages: list[tuple[str, str]] = []
+        self.pictures: list[tuple[str, bytes]] = []
+        self.retained: set[str] = set()
         subscribed = threading.Event()
-        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "listener", clean_session=False)
+        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, name, clean_session=False)
         self.client.on_message = self._take
-        self.client.on_connect = lambda *a: self.client.subscribe("yard/#", qos=2)
+        self.client.on_connect = lambda *a: self.client.subscribe(_TOPICS)
         self.client.on_subscribe = lambda *a: subscribed.set()
         self.client.reconnect_delay_set(1, 1)
         self.client.connect("127.0.0.1", port)
@@ -67,7 +71,12 @@ class Listener:
         assert subscribed.wait(BOUND_S)
 
     def _take(self, client: Any, data: Any, message: Any) -> None:
-        self.messages.append((message.topic, message.payload.decode()))
+        if message.retain:
+            self.retained.add(message.topic)
+        if message.topic.endswith("/picture"):
+            self.pictures.append((message.topic, message.payload))
+        else:
+            self.messages.append((message.topic, message.payload.decode()))
 
     def of(self, topic: str) -> list[str]:
         return [text for name, text in self.messages if name == f"yard/{topic}"]

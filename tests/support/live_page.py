@@ -13,6 +13,7 @@ import numpy as np
 from edge.bundle.manifest import load_bundle
 from edge.decision.label import RUNNING, Label
 from edge.outputs.base import SourceInfo
+from edge.outputs.events.event_store import EventStore
 from edge.outputs.listen_address import parse_listen
 from edge.outputs.web.server import WebServer
 from edge.outputs.web.state import LiveState
@@ -87,10 +88,10 @@ def is_closed(opened: socket.socket) -> bool:
 
 
 @contextmanager
-def page(token: str = "", side_px: int = 64) -> Iterator[Page]:
+def page(token: str = "", side_px: int = 64, store: EventStore | None = None) -> Iterator[Page]:
     manifest = load_bundle(REPOSITORY / "edge/bundles/ucf101-mini").manifest
     noise = np.random.default_rng(0).integers(0, 255, (side_px, side_px, 3), np.uint8)
-    state = LiveState(manifest, lambda label: noise)
+    state = LiveState(manifest, lambda label: noise, store)
     with WebServer(parse_listen("--web", "0", token), state) as server:
         running = Page(server.url, state)
         state.begin(SourceInfo("yard", "yard", live=True))

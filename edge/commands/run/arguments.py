@@ -74,15 +74,29 @@ class RunArguments:
             metavar="MINUTES", min=0.05, help="Split --video and --json into files this long."
         ),
     ] = None
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Record each action in a folder here: a clip, a picture, scores."
+        ),
+    ] = None
+    before: Annotated[
+        float,
+        typer.Option(min=0, max=60, metavar="SECONDS", help="Length of a clip before its action."),
+    ] = 5.0
+    after: Annotated[
+        float,
+        typer.Option(min=0, max=60, metavar="SECONDS", help="Length of a clip after its action."),
+    ] = 5.0
     keep_gb: Annotated[
         float | None,
         typer.Option(
-            metavar="GB", min=0.001, help="Delete the oldest files above this total size."
+            metavar="GB", min=0.001, help="Delete the oldest files or events above this size."
         ),
     ] = None
     keep_days: Annotated[
         float | None,
-        typer.Option(metavar="DAYS", min=0.001, help="Delete files older than this."),
+        typer.Option(metavar="DAYS", min=0.001, help="Delete files and events older than this."),
     ] = None
     every: Annotated[int, typer.Option(min=1, help="Run the networks on every N-th frame.")] = 1
     max_fps: Annotated[
@@ -114,7 +128,7 @@ class RunArguments:
     ] = None
     web: Annotated[
         str | None,
-        typer.Option(metavar="[ADDRESS:]PORT", help="Serve a live page, /metrics and /healthz."),
+        typer.Option(metavar="[ADDRESS:]PORT", help="Serve a live page, metrics and health."),
     ] = None
     rtsp: Annotated[
         str | None,
@@ -130,9 +144,20 @@ class RunArguments:
         str | None,
         typer.Option(metavar="MQTT://HOST/TOPIC", help="Publish actions to a broker; or mqtts://."),
     ] = None
+    mqtt_discovery: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PREFIX",
+            help="Announce the cameras to Home Assistant, whose prefix is usually homeassistant.",
+        ),
+    ] = None
     webhook: Annotated[
         str | None, typer.Option(metavar="URL", help="POST actions to this URL as JSON.")
     ] = None
+    webhook_pictures: Annotated[
+        bool,
+        typer.Option("--webhook-pictures", help="POST a picture with each action that starts."),
+    ] = False
 
 
 def takes(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from edge.bundle.manifest import Bundle, load_bundle
-from edge.commands.run.options import RunOptions
+from edge.bundle.manifest import Bundle, Manifest, load_bundle
+from edge.commands.run.options import Outputs, RunOptions
 from edge.commands.run.session import Session, read, watch
 from edge.commands.run.signals import SignalRequests
 from edge.commands.self_check.choice import choose_way
@@ -19,8 +19,11 @@ from edge.errors import OutputError
 from edge.outputs.annotator import Annotator
 from edge.outputs.base import Output
 from edge.outputs.console import ConsoleLog, ProgressBar
+from edge.outputs.event_pictures import EventPictures
+from edge.outputs.events.event_recorder import EventRecorder
 from edge.outputs.json_lines import JsonLinesOutput
 from edge.outputs.mqtt import MQTTOutput
+from edge.outputs.mqtt_discovery import Discovery
 from edge.outputs.records import stage_lines, summary_lines
 from edge.outputs.rtsp_server import RTSPOutput
 from edge.outputs.systemd import SystemdNotifier
@@ -90,28 +93,9 @@ def _open(
     several = len(options.sources) > 1 or reload is not None
     opened: list[Output] = [ConsoleLog(), annotator]
     stack.callback(_report_losses, opened)  # once all are closed
-    if outputs.json is not None:
-        lines = JsonLinesOutput(outputs.json, outputs.segments, manifest, options.live)
-        opened.append(stack.enter_context(lines))
-    if outputs.video is not None:
-        default_rate = 1 / manifest.interval_s
-        recorder = VideoRecorder(
-            outputs.video, outputs.segments, several, default_rate, annotator, options.live
-        )
-        opened.append(stack.enter_context(recorder))
-    if outputs.mqtt is not None:
-        opened.append(stack.enter_context(MQTTOutput(outputs.mqtt)))
-    if outputs.webhook is not None:
-        opened.append(stack.enter_context(Webhook(outputs.webhook)))
-    if outputs.rtsp is not None:
-        relay = stack.enter_context(RTSPOutput(outputs.rtsp, annotator))
-        opened.append(relay)
-        logger.info("annotated video: %s", relay.url)
-    if outputs.web is not None:
-        state = LiveState(manifest, annotator)
-        server = stack.enter_context(WebServer(outputs.web, state))
-        opened.append(state)
-        logger.info("live page: %s", server.url)
+    opened += _open_files(options, bundle, annotator, several, stack)
+    opened += _open_messages(options, manifest, annotator, stack)
+    opened += _open_servers(outputs, manifest, annotator, stack)
     flow_wanted = (
         outputs.pictured or options.config.standby_after_s is not None or reload is not None
     )
@@ -129,10 +113,62 @@ def _open(
         options.config,
         options.rules,
         outputs.pictured,
+        outputs.events is not None,
         opened,
         reload,
         requests,
     )
+
+
+def _open_files(
+    options: RunOptions, bundle: Bundle, annotator: Annotator, several: bool, stack: ExitStack
+) -> Iterator[Output]:
+    """What writes to the disk. several: whether there may be more than one source."""
+    outputs, manifest, live = options.outputs, bundle.manifest, options.live
+    if outputs.json is not None:
+        lines = JsonLinesOutput(outputs.json, outputs.segments, manifest, live)
+        yield stack.enter_context(lines)
+    if outputs.video is not None:
+        rate = 1 / manifest.interval_s
+        yield stack.enter_context(
+            VideoRecorder(outputs.video, outputs.segments, several, rate, annotator, live)
+        )
+    if outputs.events is not None:
+        recorder = EventRecorder(outputs.events, outputs.margins, bundle, annotator, live)
+        yield stack.enter_context(recorder)
+
+
+def _open_messages(
+    options: RunOptions, manifest: Manifest, annotator: Annotator, stack: ExitStack
+) -> Iterator[Output]:
+    """What sends messages."""
+    outputs, discovery = options.outputs, None
+    pictures = EventPictures(annotator)
+    if outputs.discovery is not None or outputs.webhook_pictures:
+        yield pictures
+    if outputs.mqtt is not None:
+        if outputs.discovery is not None:
+            ignored = options.rules.ignored
+            discovery = Discovery(outputs.discovery, manifest.name, manifest.classes, ignored)
+        yield stack.enter_context(MQTTOutput(outputs.mqtt, discovery, pictures))
+    if outputs.webhook is not None:
+        picture = pictures if outputs.webhook_pictures else None
+        yield stack.enter_context(Webhook(outputs.webhook, picture))
+
+
+def _open_servers(
+    outputs: Outputs, manifest: Manifest, annotator: Annotator, stack: ExitStack
+) -> Iterator[Output]:
+    """What others connect to."""
+    if outputs.rtsp is not None:
+        relay = RTSPOutput(outputs.rtsp, annotator)
+        yield stack.enter_context(relay)
+        logger.info("annotated video: %s", relay.url)
+    if outputs.web is not None:
+        state = LiveState(manifest, annotator, outputs.events)
+        server = stack.enter_context(WebServer(outputs.web, state))
+        yield state
+        logger.info("live page: %s", server.url)
 
 
 def _report_losses(outputs: Sequence[Output]) -> None:

@@ -29,6 +29,8 @@ from edge.sources.source import Source, open_source
 from edge.text import counted
 from edge.video.frames import Frame
 from edge.video.image_folder import ImageFolder
+from edge.video.orientation import UPRIGHT
+from edge.video.packets import PacketRing
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +43,10 @@ class Session:
     """The sources of a run and what they share.
 
     network: of the bundle's fusion; None if its fusion has none.
-    pictured: an output draws on frames, so they are copied until their label is there. running: the
-    open sources, by name; failed: why a source was not read to its end, by name. reload: reads the
-    options again at SIGHUP; without it, SIGHUP stops the run. requests: made by signals so far.
+    pictured: an output draws on frames, so they are copied until their label is there. packets: an
+    output wants the compressed streams of cameras. running: the open sources, by name; failed: why
+    a source was not read to its end, by name. reload: reads the options again at SIGHUP; without
+    it, SIGHUP stops the run. requests: made by signals so far.
     """
 
     manifest: Manifest
@@ -52,6 +55,7 @@ class Session:
     config: RunConfig
     rules: EventRules
     pictured: bool
+    packets: bool
     outputs: list[Output]
     reload: Callable[[], RunOptions] | None
     requests: SignalRequests
@@ -75,7 +79,15 @@ class Session:
         recognizer = Recognizer(manifest, context, self.config, name, self.network)
         run = self.running[name] = SourceRun(source, recognizer, tracker, self.outputs)
         self.failed.pop(name, None)
-        info = SourceInfo(name, spec.slug, source.live, source.frame_rate, source.expected_frames)
+        info = SourceInfo(
+            name,
+            spec.slug,
+            source.live,
+            source.frame_rate,
+            source.expected_frames,
+            self.device.description,
+            source.packets if isinstance(source, ReconnectingSource) else None,
+        )
         for output in self.outputs:
             output.begin(info)
         return run
@@ -215,7 +227,9 @@ def watch(session: Session, options: RunOptions) -> None:
 def _begin_camera(
     session: Session, cameras: CameraMultiplexer, spec: SourceSpec, policy: ReconnectPolicy
 ) -> None:
-    camera = ReconnectingSource(spec.uri, policy, cameras.on_state, name=spec.name)
+    # a clip shows what is labelled: a stream that is turned first is encoded again
+    packets = PacketRing() if session.packets and spec.address.orientation == UPRIGHT else None
+    camera = ReconnectingSource(spec.uri, policy, cameras.on_state, name=spec.name, packets=packets)
     session.begin(spec, camera)
     cameras.add(spec.name, camera)
 

@@ -1,1 +1,1 @@
-"""A live page of a run, with /metrics and /healthz for monitoring."""
+"""A live page of a run, with /metrics, /healthz and /readyz for monitoring."""

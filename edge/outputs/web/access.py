@@ -23,7 +23,9 @@ from edge.outputs.listen_address import ListenAddress
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
-OPEN_PATH = "/healthz"  # answered without a token: it shows nothing of the video
+# answered without a token: they show nothing of the video
+LIVE_PATH, READY_PATH = "/healthz", "/readyz"
+_OPEN_PATHS = (LIVE_PATH, READY_PATH)
 _HOST = re.compile(r"(localhost|[0-9.]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 _GUESSERS_MAX = 1024
 _DELAY_FIRST_S, _DELAY_MAX_S = 0.2, 5.0
@@ -78,14 +80,14 @@ class Access:
             return Refusal(
                 HTTPStatus.FORBIDDEN, "cross_site", "the request comes from another site's page"
             )
-        if not self._token or asked.path == OPEN_PATH or self._has_cookie(asked):
+        if not self._token or asked.path in _OPEN_PATHS or self._has_cookie(asked):
             return None
         return self._judge(asked)
 
     def earns_cookie(self, asked: Asked) -> bool:
         """Whether an allowed request has the token in its URL, as from a browser."""
         token = asked.query.get("token", "")
-        return bool(self._token) and asked.path != OPEN_PATH and _same(token, self._token)
+        return bool(self._token) and asked.path not in _OPEN_PATHS and _same(token, self._token)
 
     def _has_cookie(self, asked: Asked) -> bool:
         name, value = self.cookie

@@ -17,9 +17,11 @@ from aiohttp import web
 
 import edge.outputs.web.access
 import edge.outputs.web.connections
-from edge.outputs.web.access import OPEN_PATH, Access, Asked
+from edge.outputs.web.access import LIVE_PATH, READY_PATH, Access, Asked
 from edge.outputs.web.answers import HEADERS, plain, whole
 from edge.outputs.web.connections import Connection
+from edge.outputs.web.event_files import PREFIX as EVENTS_PREFIX
+from edge.outputs.web.event_files import send_event_file
 from edge.outputs.web.metrics import metrics_text
 from edge.outputs.web.state import LiveState
 
@@ -61,7 +63,8 @@ class Routes:
         self._state, self._access, self._counts = state, access, counts
         self._executor, self._viewers_max, self._viewers = executor, viewers_max, 0
         self._routes: dict[str, Callable[[Asked], Awaitable[web.Response]]] = {
-            OPEN_PATH: self._health,
+            LIVE_PATH: self._live,
+            READY_PATH: self._ready,
             "/state.json": self._record,
             "/metrics": self._metrics,
             "/still.jpg": self._still,
@@ -90,6 +93,8 @@ class Routes:
             return answer
         if path == "/live.mjpg":
             return await self._stream(request, connection, asked)
+        if path.startswith(EVENTS_PREFIX):
+            return await send_event_file(request, connection, self._state.store, path)
         route = self._routes.get(path)
         if route is None:
             answer = plain(HTTPStatus.NOT_FOUND, "there is no such page")
@@ -129,8 +134,13 @@ class Routes:
     async def _file(self, kind: str, data: bytes, _: Asked) -> web.Response:
         return whole(kind, data)
 
-    async def _health(self, _: Asked) -> web.Response:
-        if self._state.healthy():
+    async def _live(self, _: Asked) -> web.Response:
+        if self._state.alive():
+            return plain(HTTPStatus.OK, "ok")
+        return plain(HTTPStatus.SERVICE_UNAVAILABLE, "the run hangs; start it again")
+
+    async def _ready(self, _: Asked) -> web.Response:
+        if self._state.ready():
             return plain(HTTPStatus.OK, "ok")
         return plain(HTTPStatus.SERVICE_UNAVAILABLE, "no labels come")
 

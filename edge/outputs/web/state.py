@@ -9,15 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
-
 from edge.bundle.manifest import Manifest
 from edge.decision.events import Event
 from edge.decision.fusion import top_scores
 from edge.decision.label import Label
 from edge.decision.statistics import SourceStatistics
 from edge.outputs.base import Output, SourceInfo
+from edge.outputs.events.event_store import EventStore
 from edge.outputs.health import OutputState
+from edge.outputs.jpeg import jpeg_bytes
 from edge.outputs.overlay import Picture
 from edge.outputs.records import (
     event_record,
@@ -30,7 +30,7 @@ from edge.sources.reconnect import SourceState
 
 EVENTS_KEPT = 200
 STALE_S = 5.0  # a source without a label for this long is not healthy
-_QUALITY = 80
+HANGS_S = 30.0  # a run of which nothing was heard for this long; counts come twice a second
 _TOP = 5
 
 
@@ -60,17 +60,25 @@ class LiveState(Output):
     A picture is drawn and compressed only if there are viewers, and once for all of them.
     """
 
-    def __init__(self, manifest: Manifest, draw: Callable[[Label], Picture]) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        draw: Callable[[Label], Picture],
+        store: EventStore | None = None,
+    ) -> None:
+        """draw: returns (H, W, 3) BGR. store: of the recorded events; None: none are recorded."""
+        self.store = store
+        self._heard_s: float | None = None  # when the run last reported; None: it has not begun
         self._classes, self._streams, self._draw = manifest.classes, tuple(manifest.streams), draw
         self._news = threading.Condition()
         self._drawing = threading.Lock()
         self._sources: dict[str, _SourceView] = {}
         self._outputs: dict[str, OutputState] = {}  # by name
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
-        self._began_s = time.monotonic()
 
     def begin(self, source: SourceInfo) -> None:
         with self._news:
+            self._heard_s = time.monotonic()
             self._sources[source.name] = _SourceView(
                 source.name, SourceState(source.name, "running")
             )
@@ -79,6 +87,7 @@ class LiveState(Output):
         with self._news:
             view = self._sources[label.source]
             view.label, view.number, view.seen_s = label, view.number + 1, time.monotonic()
+            self._heard_s = view.seen_s
             self._news.notify_all()
 
     def on_event(self, event: Event) -> None:
@@ -103,6 +112,7 @@ class LiveState(Output):
     def on_statistics(self, statistics: SourceStatistics) -> None:
         with self._news:
             self._sources[statistics.source].statistics = statistics
+            self._heard_s = time.monotonic()
 
     def end(self, source: str, summary: dict[str, Any] | None) -> None:
         with self._news:
@@ -130,18 +140,19 @@ class LiveState(Output):
             number, label = view.number, view.label
         with self._drawing:
             if view.packed[0] < number:
-                encoded, data = cv2.imencode(
-                    ".jpg", self._draw(label), (cv2.IMWRITE_JPEG_QUALITY, _QUALITY)
-                )
-                view.packed = (number, data.tobytes() if encoded else b"")
+                view.packed = (number, jpeg_bytes(self._draw(label)))
             return view.packed
 
-    def healthy(self) -> bool:
-        """Whether every source gave a label in the last STALE_S (or has just begun)."""
+    def alive(self) -> bool:
+        """Whether the run goes on: it reports, or is still loading what it needs."""
         with self._news:
-            if not self._sources:
-                return time.monotonic() - self._began_s < STALE_S
-            return all(view.healthy for view in self._sources.values())
+            return self._heard_s is None or time.monotonic() - self._heard_s < HANGS_S
+
+    def ready(self) -> bool:
+        """Whether there are sources, and each gave a label in the last STALE_S."""
+        with self._news:
+            views = self._sources.values()
+            return bool(views) and all(view.number and view.healthy for view in views)
 
     def record(self) -> dict[str, Any]:
         """The content of /state.json."""
@@ -151,9 +162,14 @@ class LiveState(Output):
         return {
             "sources": [self._record(view) for view in sources],
             "outputs": [output_record(state) for state in outputs],
-            "events": events,
+            "events": [self._with_recorded(event) for event in events],
             "clock": time.time(),
         }
+
+    def _with_recorded(self, event: dict[str, Any]) -> dict[str, Any]:
+        """The event, and whether there is a folder of it."""
+        recorded = self.store is not None and event["id"] in self.store.written
+        return event | {"recorded": True} if recorded else event
 
     def _record(self, view: _SourceView) -> dict[str, Any]:
         label, classes = view.label, self._classes

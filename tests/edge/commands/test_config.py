@@ -161,7 +161,7 @@ def test_sighup_reloads_the_file(tmp_path: Path, demo_bundle: Path) -> None:
 
         def is_healthy() -> bool:
             with suppress(urllib.error.HTTPError):
-                return get("healthz") == b"ok\n"
+                return get("readyz") == b"ok\n"
             return False
 
         for name in ("gate", "yard"):

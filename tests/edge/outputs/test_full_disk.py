@@ -77,7 +77,7 @@ def fails_and_recovers(
         before = page.counts()["labelled"]
         run.wait_until(lambda: page.counts()["labelled"] > before + 20)  # recognition goes on
         run.wait_until(lambda: page.counts().get("lost_video", 0) > 20)
-        assert page.ask("healthz") == "ok\n"
+        assert page.ask("readyz") == "ok\n"
         assert 'twostream_output_lost_total{camera="yard",output="video"}' in page.ask("metrics")
         mend_it()
         run.wait_until(lambda: recordings() == {"json": "working", "video": "working"})

@@ -7,13 +7,16 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
+from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edge.decision.events import Event
 from edge.errors import OutputError
+from edge.outputs import webhook
 from edge.outputs.base import SourceInfo
 from edge.outputs.mqtt import MQTTOutput, parse_broker
 from edge.outputs.webhook import Webhook
@@ -113,19 +116,36 @@ def test_a_broker_s_password_is_not_shown() -> None:
         assert "hunter2" not in str(caught.value)
 
 
+def _parts(kind: str, data: bytes) -> tuple[dict[str, Any], list[tuple[str | None, str, Any]]]:
+    """The JSON of a message, and its pictures as (name, type, bytes)."""
+    if kind == "application/json":
+        return json.loads(data), []
+    form = message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + data)
+    event, *pictures = form.get_payload()
+    assert event.get_param("name", header="content-disposition") == "event"
+    assert event.get_content_type() == "application/json"
+    return json.loads(event.get_payload(decode=True)), [
+        (each.get_filename(), each.get_content_type(), each.get_payload(decode=True))
+        for each in pictures
+    ]
+
+
 class Hook(ThreadingHTTPServer):
     """Answers what it is told to, 200 when there is nothing left of that."""
 
     def __init__(self, answers: list[int]) -> None:
         self.answers, self.bodies = answers, list[dict[str, Any]]()
+        self.pictures: list[tuple[str | None, str, Any]] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                data = self.rfile.read(int(self.headers["Content-Length"]))
+                body, pictures = _parts(self.headers["Content-Type"], data)
                 code = outer.answers.pop(0) if outer.answers else 200
                 if code == 200:
                     outer.bodies.append(body)
+                    outer.pictures += pictures
                 self.send_response(code)
                 self.end_headers()
 
@@ -138,6 +158,29 @@ class Hook(ThreadingHTTPServer):
 
     def wait_for(self, count: int) -> None:
         wait_until(lambda: len(self.bodies) >= count)
+
+
+def test_a_picture_comes_with_an_action_that_starts() -> None:
+    """Parsed by the standard library, as a form that a browser sends."""
+    hook, picture = Hook([500]), bytes(range(256)) * 40
+    event = make_event(0)
+    with Webhook(hook.url, lambda event: picture) as sink:
+        sink.on_event(event)
+        sink.on_event(Event("cam", "end", "Diving", 0.0, 2.0, 0.9))
+        hook.wait_for(2)
+    first, second = hook.bodies
+    assert (first["id"], first["event"], second["event"]) == (event.id, "start", "end")
+    assert hook.pictures == [(f"{event.id}.jpg", "image/jpeg", picture)]
+    hook.shutdown()
+
+
+def test_pictures_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "BUFFER_BYTES", 5000)
+    with Webhook("http://127.0.0.1:9/hook", lambda event: bytes(2000)) as sink:
+        for number in range(5):
+            sink.on_event(make_event(number))
+        assert sink.health.lost("cam") == 3
+        assert "2 messages are waiting" in sink.health.changes()[1].reason
 
 
 def test_a_delivery_that_fails_is_tried_again_in_order() -> None:

@@ -200,7 +200,7 @@ def test_a_kill_loses_a_second_at_most(ending: str, tmp_path: Path, demo_bundle:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--keep-gb", 1], "--keep-gb deletes old segments; it needs --segment"),
+        (["--keep-gb", 1], "--keep-gb deletes old segments and events; it needs --segment"),
         (["--keep-days", 1, "--json", "o.jsonl"], "--keep-days deletes old segments"),
         (["--segment", 1], "--segment splits files; it needs --video FILE or --json FILE"),
         (["--segment", 1, "--json", "-"], "it needs --video FILE or --json FILE"),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import socket
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,13 +16,11 @@ import pytest
 
 from edge.errors import OutputError
 from edge.outputs.listen_address import parse_listen
+from tests.support.browser import BROWSER, BROWSERS, screenshot
 from tests.support.command import Running, assert_refused, twostream
 from tests.support.live_page import TOKEN
 from tests.support.rtsp import RtspServer
 from tests.support.waiting import BOUND_S
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 class PageRun(Running):
@@ -123,7 +119,15 @@ def test_metrics_are_prometheus_text(run: PageRun) -> None:
     values = {row.rpartition(" ")[0].split("{")[0]: float(row.rpartition(" ")[2]) for row in rows}
     assert values["twostream_up"] == 1
     assert values["twostream_labelled_total"] >= 1
-    assert 'quantile="0.95",stage="latency"' in text.decode()
+    buckets = [row for row in rows if row.startswith("twostream_stage_seconds_bucket")]
+    counts = [float(row.rpartition(" ")[2]) for row in buckets if 'stage="latency"' in row]
+    assert counts == sorted(counts)
+    assert values["twostream_stage_seconds_count"] >= 1
+    described = set(re.findall(r"^# HELP (\w+) \S", text.decode(), re.MULTILINE))
+    typed = dict(re.findall(r"^# TYPE (\w+) (\w+)", text.decode(), re.MULTILINE))
+    assert described == set(typed)
+    assert all(name.endswith("_total") for name, kind in typed.items() if kind == "counter")
+    assert typed["twostream_stage_seconds"] == "histogram"
 
 
 def test_no_password_is_told_and_no_other_file_given(run: PageRun) -> None:
@@ -131,17 +135,6 @@ def test_no_password_is_told_and_no_other_file_given(run: PageRun) -> None:
         assert b"hunter2" not in run.get(path)[1]
     for path in ("../../etc/passwd", "page.html", "state.json/..", "%2e%2e/setup.cfg"):
         assert run.get(path)[0] == 404
-
-
-def screenshot(url: str, shot: Path, size: str) -> list[str]:
-    """What a browser shows there; gives what it complained of."""
-    words = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-    words += [f"--window-size={size}", "--virtual-time-budget=4000", "--timeout=8000"]
-    words += [f"--screenshot={shot}", "--enable-logging=stderr", url]
-    done = subprocess.run(words, check=True, capture_output=True, timeout=BOUND_S, text=True)
-    return [
-        line for line in done.stderr.splitlines() if "CONSOLE" in line and "favicon" not in line
-    ]
 
 
 @pytest.mark.slow
@@ -178,7 +171,8 @@ def test_a_lost_camera_is_shown_and_the_run_ends_well(run: PageRun, server: Rtsp
     server.process.wait()
     run.wait_until(lambda: run.state()["source_state"]["state"] == "lost")
     assert b'twostream_up{camera="rtsp://***@127.0.0.1' in run.get("metrics")[1]
-    run.wait_until(lambda: run.get("healthz")[0] == 503)
+    run.wait_until(lambda: run.get("readyz")[0] == 503)
+    assert run.get("healthz")[0] == 200  # a restart would not bring the camera back
     assert "hunter2" not in run.stop()
 
 
@@ -191,7 +185,8 @@ def test_a_token_is_asked_for(demo_bundle: Path) -> None:
         assert run.get("metrics", Authorization=bearer)[0] == 200
         assert run.get("state.json", Cookie=f"twostream={TOKEN}")[0] == 401
         assert run.get("state.json", Cookie="twostream=\x01;;=")[0] == 400
-        assert run.get("healthz")[0] in (200, 503)
+        assert run.get("healthz")[0] == 200
+        assert run.get("readyz")[0] in (200, 503)
         assert run.get("state.json?token=wrong")[0] == 401
         run.labelled(TOKEN)
         run.stop()

@@ -1,0 +1,89 @@
+"""A real browser, without a screen."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.support.waiting import BOUND_S
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def screenshot(url: str, shot: Path, size: str) -> list[str]:
+    """What a browser shows there; gives what it complained of."""
+    words = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    words += [f"--window-size={size}", "--virtual-time-budget=4000", "--timeout=8000"]
+    words += [f"--screenshot={shot}", "--enable-logging=stderr", url]
+    done = subprocess.run(words, check=True, capture_output=True, timeout=BOUND_S, text=True)
+    return [
+        line for line in done.stderr.splitlines() if "CONSOLE" in line and "favicon" not in line
+    ]
+
+
+class Tab:
+    """A page in a browser, over the DevTools protocol: presses keys, asks JavaScript."""
+
+    def __init__(self, wire: aiohttp.ClientWebSocketResponse) -> None:
+        self._wire, self._number = wire, 0
+
+    async def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self._number += 1
+        await self._wire.send_json({"id": self._number, "method": method, "params": parameters})
+        while True:
+            answer = await self._wire.receive_json(timeout=BOUND_S)
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return dict(answer["result"])
+
+    async def evaluate(self, expression: str) -> Any:
+        result = await self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    async def wait_for(self, expression: str) -> None:
+        """Until the expression is true."""
+        deadline_s = time.monotonic() + BOUND_S
+        while not await self.evaluate(expression):
+            assert time.monotonic() < deadline_s, f"it has not come to {expression}"
+            await asyncio.sleep(0.05)
+
+    async def press(self, key: str) -> None:
+        code = {"Tab": 9, "Enter": 13, "Escape": 27}[key]
+        text = {"text": "\r"} if key == "Enter" else {}
+        for kind in ("keyDown", "keyUp"):
+            event = {"key": key, "code": key, "windowsVirtualKeyCode": code, "type": kind} | text
+            await self.ask("Input.dispatchKeyEvent", **event)
+
+
+@asynccontextmanager
+async def open_tab(url: str, folder: Path) -> AsyncIterator[Tab]:
+    """folder: for the browser's own files."""
+    words = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    words += ["--remote-debugging-port=0", f"--user-data-dir={folder}", url]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        port = next(
+            match[1] for line in process.stderr if (match := re.search(r"ws://[^:]+:(\d+)/", line))
+        )
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
+                pages = [each for each in await answer.json() if each["type"] == "page"]
+            async with session.ws_connect(pages[0]["webSocketDebuggerUrl"]) as wire:
+                yield Tab(wire)
+    finally:
+        process.kill()
+        process.wait(BOUND_S)

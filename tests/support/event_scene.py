@@ -1,0 +1,60 @@
+"""A source whose actions are recorded, without networks: its labels are made by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edge.bundle.manifest import Bundle
+from edge.decision.events import Event
+from edge.decision.label import Label
+from edge.outputs.annotator import Annotator
+from edge.outputs.base import SourceInfo
+from edge.outputs.events.event_recorder import EventRecorder, Margins
+from edge.outputs.events.event_store import EventStore
+from tests.support.labels import frame_at, make_label
+from tests.support.waiting import wait_until
+
+RATE = 10
+
+
+class Scene:
+    """A source `yard` that an EventRecorder follows, label by label."""
+
+    def __init__(self, folder: Path, bundle: Bundle, *, live: bool = True) -> None:
+        self.bundle, self.store = bundle, EventStore(folder)
+        draw = Annotator(bundle.manifest)
+        margins = Margins(2.0, 1.0)
+        self.recorder = EventRecorder(self.store, margins, bundle, draw, live).__enter__()
+        self.recorder.begin(SourceInfo("yard", "yard", live, device="a device"))
+        self.number = 0
+
+    def run(self, seconds: float, score: float = 0.1, action: str = "Diving") -> Label:
+        for _ in range(round(seconds * RATE)):
+            frame = frame_at(self.number, RATE)
+            label = make_label(self.bundle.manifest, frame, action, score)
+            self.recorder.on_label(label)
+            self.number += 1
+        return label
+
+    def start(self, action: str = "Diving", began_s: float = 0.3) -> Event:
+        now_s = (self.number - 1) / RATE
+        event = Event("yard", "start", action, now_s - began_s, now_s, 0.6)
+        self.recorder.on_event(event)
+        return event
+
+    def stop(self, event: Event, score: float = 0.9) -> None:
+        now_s = (self.number - 1) / RATE
+        self.recorder.on_event(Event("yard", "end", event.label, event.started_s, now_s, score))
+
+    def finish(self) -> None:
+        self.recorder.end("yard", {})
+        self.recorder.finish()
+        self.recorder.close()
+
+    def folder_of(self, event: Event) -> Path:
+        return wait_until(lambda: self.store.find(event.id))
+
+    def record_of(self, event: Event) -> dict[str, Any]:
+        return dict(json.loads((self.folder_of(event) / "event.json").read_text()))

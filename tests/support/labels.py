@@ -1,0 +1,38 @@
+"""Labels that no network gave."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from edge.bundle.manifest import Manifest
+from edge.decision.decide import UNKNOWN, Decision
+from edge.decision.label import RUNNING, Label
+from edge.video.frames import Frame
+from tests.support.frames import street
+
+
+def make_label(
+    manifest: Manifest,
+    frame: Frame,
+    action: str = "Diving",
+    score: float = 0.1,
+    source: str = "yard",
+) -> Label:
+    """The score is that of the action, in all streams and fused."""
+    classes = manifest.classes
+    index = classes.index(action)
+    scores = np.full(len(classes), (1 - score) / (len(classes) - 1), np.float32)
+    scores[index] = score
+    shown = action if score >= 0.5 else UNKNOWN
+    decision = Decision(shown, index, scores, 2 * scores, 1.0)
+    streams = {name: scores for name in manifest.streams}
+    return Label(source, frame, RUNNING, decision, streams, None, 12.5)
+
+
+def frame_at(
+    number: int, rate: float, arrived_s: float = 0.0, size_hw: tuple[int, int] = (48, 64)
+) -> Frame:
+    frame = street(number % 100, size_hw)
+    return replace(frame, index=number, time_s=number / rate, arrived_s=arrived_s + number / rate)

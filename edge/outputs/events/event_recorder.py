@@ -109,6 +109,8 @@ class EventRecorder(Output):
         camera.last = label
         if camera.own is None:
             self._encode(camera, label)
+        else:
+            camera.end_encoder()
         if (moment := moment_of(label)) is not None:
             camera.moments.append(moment)
         for recording in camera.recordings:

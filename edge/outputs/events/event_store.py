@@ -111,9 +111,9 @@ class EventStore:
             return None
         with suppress(OSError, ValueError, OverflowError):
             day = self.path / time_of(event_id).strftime("%Y-%m-%d")
-            for entry in _folders(day):
-                if entry.name.endswith(event_id) and _NAME.fullmatch(entry.name):
-                    return entry
+            for name in os.listdir(day):
+                if name.endswith(event_id) and _NAME.fullmatch(name) and _is_folder(day / name):
+                    return day / name
         return None
 
     def prune(self) -> int:
@@ -171,10 +171,13 @@ def _in_a_name(action: str) -> str:
 def _folders(path: Path) -> list[Path]:
     """The folders in a folder, in order; links are left out. Empty if it is gone."""
     with suppress(OSError):
-        return sorted(
-            entry for entry in path.iterdir() if (s := _status(entry)) and stat.S_ISDIR(s.st_mode)
-        )
+        return sorted(entry for entry in path.iterdir() if _is_folder(entry))
     return []
+
+
+def _is_folder(entry: Path) -> bool:
+    status = _status(entry)
+    return status is not None and stat.S_ISDIR(status.st_mode)
 
 
 def _status(entry: Path) -> os.stat_result | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from edge.outputs.health import OutputHealth
 from edge.video.packets import Packet
 
 WAITING_MAX = 4  # events that wait to be written
+_CHECK_S = 1.0  # how often it is seen that the writing has ended
 _END_S = 30.0  # at the end of the run, for writing what waits
 
 
@@ -37,7 +39,7 @@ class EventWriter:
     def __init__(self, store: EventStore, health: OutputHealth, goes_on: bool) -> None:
         self._store, self._health, self._goes_on = store, health, goes_on
         self._waiting: queue.Queue[EventFiles | None] = queue.Queue(WAITING_MAX)
-        self._fault: OutputError | None = None
+        self._fault: Exception | None = None
         self._thread = threading.Thread(target=self._write_all, daemon=True)
 
     def start(self) -> None:
@@ -46,11 +48,16 @@ class EventWriter:
     def put(self, files: EventFiles) -> None:
         """Write an event soon. A run of cameras does not wait where too many are waiting: the event
         is lost and counted. Raises OutputError."""
-        self.check()
-        try:
-            self._waiting.put(files, block=not self._goes_on)
-        except queue.Full:
-            self._lose(files, f"{WAITING_MAX} events wait to be written; the disk is too slow")
+        while True:
+            self.check()
+            try:
+                self._waiting.put(files, block=not self._goes_on, timeout=_CHECK_S)
+            except queue.Full:
+                if self._goes_on:
+                    self._lose(files, f"{WAITING_MAX} events wait to be written; it is too slow")
+                    return
+            else:
+                return
 
     def finish(self) -> None:
         """Wait until all are written. Raises OutputError."""
@@ -58,30 +65,41 @@ class EventWriter:
         self.check()
 
     def close(self) -> None:
-        """Write what waits, within _END_S."""
-        if self._thread.is_alive():
-            try:
-                self._waiting.put(None, timeout=_END_S)
-            except queue.Full:
-                return
-            self._thread.join(_END_S)
+        """Write what waits, within _END_S; what is left then is lost."""
+        if not self._thread.is_alive():
+            return
+        with suppress(queue.Full):
+            self._waiting.put(None, timeout=_END_S)
+        self._thread.join(_END_S)
+        with suppress(queue.Empty):
+            while self._thread.is_alive():
+                if (files := self._waiting.get_nowait()) is not None:
+                    self._lose(files, f"it was not written within {_END_S:g} s")
 
     def check(self) -> None:
-        """Raises OutputError if an event of a run of files could not be written."""
+        """Raises what ended the writing: OutputError where an event of a run of files could not be
+        written."""
         if self._fault is not None:
             raise self._fault
 
     def _write_all(self) -> None:
-        while (files := self._waiting.get()) is not None:
-            try:
-                self._write(files)
-                if files.packets:
-                    self._health.recover()
-                self._store.prune()
-            except OutputError as fault:
-                if not self._goes_on:
-                    self._fault = self._fault or fault
-                self._lose(files, str(fault))
+        try:
+            while (files := self._waiting.get()) is not None:
+                self._write_or_lose(files)
+        except Exception as bug:  # for the run's thread
+            self._fault = bug
+
+    def _write_or_lose(self, files: EventFiles) -> None:
+        try:
+            self._write(files)
+        except OutputError as fault:
+            if not self._goes_on:
+                self._fault = self._fault or fault
+            self._lose(files, str(fault))
+            return
+        if files.packets:
+            self._health.recover()
+        self._store.prune()
 
     def _write(self, files: EventFiles) -> None:
         record = files.record

@@ -75,6 +75,7 @@ def test_home_assistant_reads_what_goes_on(broker: Broker) -> None:
     address = parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard")
     listener = Listener(broker.port)
     with MQTTOutput(address, DISCOVERY, lambda event: JPEG) as sink:
+        listener.wait_for("status", 1)  # what changes before that is not sent
         sink.begin(CAMERA)
         sink.on_source_state(SourceState("the yard", "running"))
         event = start(1)
@@ -110,6 +111,7 @@ def test_without_discovery_no_picture_is_sent(broker: Broker) -> None:
     with MQTTOutput(
         parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard"), None, lambda event: JPEG
     ) as sink:
+        listener.wait_for("status", 1)
         sink.begin(CAMERA)
         sink.on_event(start())
         listener.wait_for("event", 1)

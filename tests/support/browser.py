@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import re
 import shutil
 import subprocess
@@ -33,19 +35,39 @@ def screenshot(url: str, shot: Path, size: str) -> list[str]:
 
 
 class Tab:
-    """A page in a browser, over the DevTools protocol: presses keys, asks JavaScript."""
+    """A page in a browser, over the DevTools protocol: presses keys, asks JavaScript.
+
+    complaints: what the browser's console has said since `load`.
+    """
 
     def __init__(self, wire: aiohttp.ClientWebSocketResponse) -> None:
         self._wire, self._number = wire, 0
+        self.complaints: list[str] = []
 
     async def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1
         await self._wire.send_json({"id": self._number, "method": method, "params": parameters})
         while True:
             answer = await self._wire.receive_json(timeout=BOUND_S)
+            if answer.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown"):
+                text = json.dumps(answer["params"])
+                self.complaints += [] if "favicon" in text else [text]
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer
                 return dict(answer["result"])
+
+    async def load(self, url: str, width: int, height: int) -> None:
+        """Open a page in a window of that size, in px."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        await self.ask("Emulation.setDeviceMetricsOverride", **size)
+        for domain in ("Log", "Runtime", "Page"):
+            await self.ask(f"{domain}.enable")
+        await self.ask("Page.navigate", url=url)
+
+    async def capture(self, path: Path) -> None:
+        """Write what is shown as a PNG."""
+        answer = await self.ask("Page.captureScreenshot", format="png")
+        path.write_bytes(base64.b64decode(answer["data"]))
 
     async def evaluate(self, expression: str) -> Any:
         result = await self.ask("Runtime.evaluate", expression=expression, returnByValue=True)

@@ -32,7 +32,7 @@ class Scene:
 
     def run(self, seconds: float, score: float = 0.1, action: str = "Diving") -> Label:
         for _ in range(round(seconds * RATE)):
-            frame = frame_at(self.number, RATE)
+            frame = frame_at(self.number, RATE, size_hw=(240, 320))
             label = make_label(self.bundle.manifest, frame, action, score)
             self.recorder.on_label(label)
             self.number += 1

@@ -20,14 +20,14 @@ def make_label(
     score: float = 0.1,
     source: str = "yard",
 ) -> Label:
-    """The score is that of the action, in all streams and fused."""
+    """The score is that of the action, fused; each stream after the first is less sure."""
     classes = manifest.classes
     index = classes.index(action)
     scores = np.full(len(classes), (1 - score) / (len(classes) - 1), np.float32)
     scores[index] = score
     shown = action if score >= 0.5 else UNKNOWN
-    decision = Decision(shown, index, scores, 2 * scores, 1.0)
-    streams = {name: scores for name in manifest.streams}
+    decision = Decision(shown, index, scores, 1.6 * scores, 1.0)
+    streams = {name: scores * 0.8**n for n, name in enumerate(manifest.streams)}
     return Label(source, frame, RUNNING, decision, streams, None, 12.5)
 
 

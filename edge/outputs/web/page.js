@@ -150,10 +150,10 @@ const show_event = async id => {
     at("event-facts").textContent = parts.join(" · ");
     chart(at("why"), all, lines);
     at("legend").replaceChildren(...lines.flatMap(([name, colour]) => {
-      const one = make("span", "━ " + name + "  ");
+      const one = make("span", `━ ${name}, `);
       one.style.color = colour;
       return one;
-    }), make("span", "grey: the action; dashed: what the line that decides has to reach"));
+    }), make("span", "grey: the action, dashed: what the line that decides has to reach"));
     at("why-table").replaceChildren(table(all.scores, lines));
     at("clip").hidden = !all.clip;
     at("best").hidden = false;

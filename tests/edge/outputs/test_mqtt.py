@@ -175,7 +175,7 @@ def test_a_picture_comes_with_an_action_that_starts() -> None:
 
 
 def test_pictures_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook, "BUFFER_BYTES", 5000)
+    monkeypatch.setattr(webhook, "BUFFER_BYTES", 6000)
     with Webhook("http://127.0.0.1:9/hook", lambda event: bytes(2000)) as sink:
         for number in range(5):
             sink.on_event(make_event(number))

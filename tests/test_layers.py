@@ -28,6 +28,7 @@ GATES = {
     "aiohttp": {
         "edge/outputs/web/answers.py",
         "edge/outputs/web/connections.py",
+        "edge/outputs/web/event_files.py",
         "edge/outputs/web/routes.py",
     },
 }

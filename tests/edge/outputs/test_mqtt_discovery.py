@@ -140,7 +140,8 @@ def test_home_assistant_s_own_schema_takes_the_messages() -> None:
     messages = DISCOVERY.messages("home/cams", CAMERA)
     assert _validate(messages).returncode == 0
     topic, message = next((t, m) for t, m in messages.items() if "/image/" in t)
-    assert _validate({topic: message | {"image_topic": "a/#"}}).returncode != 0
+    del message["image_topic"]  # the schemas do look
+    assert _validate({topic: message}).returncode != 0
 
 
 def _validate(messages: dict[str, Any]) -> subprocess.CompletedProcess[str]:

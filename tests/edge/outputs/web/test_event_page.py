@@ -121,7 +121,7 @@ def test_the_timeline_says_what_is_recorded(shown: Page, folder: tuple[Scene, Pa
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is on the PATH")
-@pytest.mark.parametrize(("width", "height"), [(1000, 900), (390, 900)])
+@pytest.mark.parametrize(("width", "height"), [(1000, 1300), (390, 900)])
 def test_a_browser_shows_it(
     width: int, height: int, shown: Page, folder: tuple[Scene, Path], tmp_path: Path
 ) -> None:

@@ -62,6 +62,9 @@ def export_vectors(context: av.VideoCodecContext, name: str) -> None:
     check_codec(context.name, name)
     context.options = {"flags2": "+export_mvs"}
     context.flags |= Flags.copy_opaque
+    # not several pictures at the same time: FFmpeg would now and then export vectors of H.264 that
+    # are not written yet, and hold pictures back
+    context.thread_type = "SLICE"
 
 
 def check_codec(codec: str, name: str) -> None:

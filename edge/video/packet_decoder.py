@@ -24,7 +24,6 @@ class PacketDecoder:
         assert isinstance(context, av.VideoCodecContext)
         self._context = context
         export_vectors(context, name)
-        context.thread_type = "SLICE"  # threads for each picture would hold pictures back
         if extradata:
             context.extradata = extradata
         self.damaged = 0

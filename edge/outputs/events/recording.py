@@ -125,7 +125,7 @@ class Recording:
             "ended": None if self.ended_s is None else round(self.ended_s, 4),
             "clock": clock.isoformat(timespec="milliseconds"),
             "score": round(self.score, 4),
-            "threshold": round(decision.threshold, 4),
+            "threshold": None if decision.threshold is None else round(decision.threshold, 4),
             "best": {"time": round(self.best_s, 4), "score": round(self.best_score, 4)},
             "latency_ms": round(self.latency_ms, 2),
             "clip": clip,

@@ -139,7 +139,7 @@ def test_a_password_is_never_shown(meant: str, password: str) -> None:
         shown = str(fault)
     for form in (secret, repr(secret)[1:-1]):
         assert form not in shown
-    assert not password or len(password) < 3 or password not in shown
+    assert len(password) < 3 or password in meant or password not in shown
 
 
 @given(st.sampled_from(["rtsp://", "rtsp:/", "srt://", "RTSP:///"]), st.text(max_size=12))

@@ -21,6 +21,7 @@ import onnx
 
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.bundle.tensor_names import INPUT, OUTPUT
+from edge.commands.self_check.choice import choose_way
 from edge.devices import open_device
 from edge.devices.inference import NetworkFile
 from edge.devices.openvino import compile_network
@@ -83,7 +84,7 @@ def predict(board: Board, networks: dict[str, list[Layer]]) -> dict[str, float]:
 
 def this_cpu(bundle: Bundle, networks: dict[str, list[Layer]]) -> dict[str, dict[str, float]]:
     """Predicted and measured ms of each network on one core of this machine."""
-    device = open_device("cpu", bundle)
+    device = open_device("cpu", bundle, choose=choose_way)
     bandwidth, rate = _copy_rate(), _int8_rate()
     print(f"this core: {bandwidth / 1e9:.1f} GB/s, {rate / 1e9:.0f} G INT8 operations a second")
     found = {}

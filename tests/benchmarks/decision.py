@@ -24,6 +24,7 @@ from sklearn.metrics import roc_auc_score
 
 from calibration.onnx_file import load_model
 from edge.bundle.manifest import Bundle, load_bundle
+from edge.commands.self_check.choice import choose_way
 from edge.decision.fusion import ScoreWindow, fuse, softmax
 from edge.decision.open_set import raw_scores, summed
 from edge.decision.recognizer import Recognizer, RunConfig
@@ -78,7 +79,7 @@ def split_clips(bundle: Bundle, data: Path) -> dict[str, list[Clip]]:
 
 def collect(bundle: Bundle, precision: str, clips: Iterable[Clip]) -> list[Logits]:
     """The logits of all frames that a run would label. Clips that give none are left out."""
-    device = open_device("cpu", bundle, precision=precision)  # type: ignore[arg-type]
+    device = open_device("cpu", bundle, precision=precision, choose=choose_way)  # type: ignore[arg-type]
     found = []
     for clip in clips:
         context = device.open_context()

@@ -24,6 +24,7 @@ from calibration.quantise import quantise_model
 from edge.bundle.float_onnx import float_onnx, load_model
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.commands.bench.clip import write_bench_clip
+from edge.commands.self_check.choice import choose_way
 from edge.decision.decide import DecisionWindow
 from edge.decision.fuser import open_fuser
 from edge.decision.recognizer import Recognizer, RunConfig, label_frame
@@ -141,7 +142,7 @@ def by_classes(bundle: Bundle) -> dict[int, Work]:
 
 def by_cameras(bundle: Bundle) -> dict[int, Work]:
     """Cameras on one pair of networks -> 15 frames of each, labelled in turn."""
-    device = open_device("cpu", bundle)
+    device = open_device("cpu", bundle, choose=choose_way)
     chroma = np.full((120, 160), 128, np.uint8)
     lumas = [picture(240, 320, 2 * k) for k in range(15)]
 

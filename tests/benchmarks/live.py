@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.bundle.manifest import load_bundle
+from edge.commands.self_check.choice import choose_way
 from edge.decision.label import RUNNING, Label
 from edge.decision.recognizer import Recognizer, RunConfig, label_frame
 from edge.devices import Device, open_device
@@ -151,7 +152,7 @@ def main() -> None:
     parser.add_argument("--slow-seconds", type=float, default=300)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    device = open_device("cpu", load_bundle(arguments.bundle))
+    device = open_device("cpu", load_bundle(arguments.bundle), choose=choose_way)
     found: dict[str, object] = {}
 
     def quantiles(ages: list[float]) -> dict[str, float]:

@@ -27,6 +27,7 @@ import torch
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.bundle.tensor_names import INPUT
 from edge.commands.bench.clip import write_bench_clip
+from edge.commands.self_check.choice import choose_way
 from edge.devices import open_device
 from edge.sources.source import open_source
 from tests.benchmarks.flow import methods
@@ -83,7 +84,7 @@ def decoders(path: Path) -> dict[str, Work]:
 def networks(bundle: Bundle) -> dict[str, Work]:
     """All streams, one after the other."""
     manifest = bundle.manifest
-    device = open_device("cpu", bundle)
+    device = open_device("cpu", bundle, choose=choose_way)
     shapes = {name: stream.input.channels for name, stream in manifest.streams.items()}
     tensors = {
         s: np.random.default_rng(0).standard_normal((c, *manifest.geometry.size_hw), np.float32)

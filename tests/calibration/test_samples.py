@@ -120,9 +120,9 @@ def test_clips_cached_by_training_are_not_decoded_again(
     (damaged,) = (tmp_path / "kept").glob(f"*/{content}/frames.npy")
     damaged.write_bytes(damaged.read_bytes()[:10_000])
 
-    def read_damaged_alone(path: Path) -> Iterator[Frame]:
+    def read_damaged_alone(path: Path, vectors: bool = False) -> Iterator[Frame]:
         assert path == clips[0].path
-        return read_frames(path)
+        return read_frames(path, vectors)
 
     monkeypatch.setattr("train.data.cache.read_frames", read_damaged_alone)
     again = draw(spec, clips, 4, tmp_path)

@@ -20,11 +20,13 @@ from train.models.checkpoint import read_contents, read_metadata
 @dataclass(frozen=True, slots=True)
 class Seen:
     """The clips of a network's training, and those held out of it: their names and, if
-    `by_content`, their hashes."""
+    `by_content`, their hashes. unhashed: the names of those without one: clips of other classes
+    that are held out are not read in training."""
 
     trained: frozenset[str]
     validation: frozenset[str]
     by_content: bool
+    unhashed: frozenset[str] = frozenset()
 
     def trained_on(self, clip: Clip, contents: Mapping[str, str]) -> bool:
         """contents: hashes of clips by name; one that is not in it is known by its name."""
@@ -37,7 +39,8 @@ class Seen:
         return key in self.validation and key not in self.trained
 
     def _key(self, clip: Clip, contents: Mapping[str, str]) -> str:
-        return contents.get(clip.name, clip.name) if self.by_content else clip.name
+        by_name = not self.by_content or clip.name in self.unhashed
+        return clip.name if by_name else contents.get(clip.name, clip.name)
 
 
 def seen_by(checkpoint: Path, spec: NetworkSpec) -> Seen:
@@ -47,7 +50,8 @@ def seen_by(checkpoint: Path, spec: NetworkSpec) -> Seen:
     def keys(names: tuple[str, ...]) -> frozenset[str]:
         return frozenset(names) | {contents[name] for name in names if name in contents}
 
-    return Seen(keys(spec.train_clips), keys(spec.validation_clips), bool(contents))
+    unhashed = frozenset({*spec.train_clips, *spec.validation_clips}.difference(contents))
+    return Seen(keys(spec.train_clips), keys(spec.validation_clips), bool(contents), unhashed)
 
 
 @dataclass(frozen=True, slots=True)

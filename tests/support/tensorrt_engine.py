@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import json
+import platform
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -156,14 +158,21 @@ def _host_array(address: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(kind.from_address(address), np.float32).reshape(shape)
 
 
+def _is_right_in_int8() -> bool:
+    """Whether this processor multiplies bytes without saturation: x86 does with VNNI alone."""
+    return platform.machine() != "x86_64" or "vnni" in Path("/proc/cpuinfo").read_text()
+
+
 @lru_cache(maxsize=4)
 def _cpu_network(data: bytes, shape: tuple[int, ...], classes: int) -> Callable[..., Any]:
     """Q/DQ networks on OpenVINO, the variants without on onnxruntime."""
     if b"QuantizeLinear" in data:
         from edge.devices.inference import NetworkFile
-        from edge.devices.openvino import compile_network
+        from edge.devices.openvino import INT8, LITERAL, compile_network
 
-        return compile_network(NetworkFile(data, "the double's network", shape, classes)).infer
+        # a GPU's INT8 is right
+        way = INT8 if _is_right_in_int8() else LITERAL
+        return compile_network(NetworkFile(data, "the double's network", shape, classes), way).infer
     import onnxruntime
 
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])

@@ -144,7 +144,7 @@ def test_the_command_line_takes_precedence(tmp_path: Path, demo_bundle: Path) ->
         ("retries = -1", "retries: Input should be greater than or equal to 0"),
         ("wait_for_cameras = 'perhaps'", "wait-for-cameras: "),
         ("keep_gb = inf", "keep-gb: "),
-        ("keep_days = 3", "keep-days: deletes old segments; it needs --segment"),
+        ("keep_days = 3", "keep-days: deletes old segments and events; it needs --segment"),
         ("segment = 1", "segment: splits files"),
         ("web = 'x'", "web: x: give a port"),
         ("mqtt = 'http://host'", "mqtt: not a broker's address"),

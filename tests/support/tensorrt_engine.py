@@ -160,7 +160,8 @@ def _host_array(address: int, shape: tuple[int, ...]) -> np.ndarray:
 
 def _is_right_in_int8() -> bool:
     """Whether this processor multiplies bytes without saturation: x86 does with VNNI alone."""
-    return platform.machine() != "x86_64" or "vnni" in Path("/proc/cpuinfo").read_text()
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    return platform.machine() != "x86_64" or "vnni" in flags
 
 
 @lru_cache(maxsize=4)

@@ -21,8 +21,9 @@ from calibration.sensitivity import compare_scores, run_model
 from edge.bundle.tensor_names import INPUT
 from edge.decision.fusion import softmax
 from edge.devices.inference import NetworkFile
-from edge.devices.openvino import LITERAL, compile_network
+from edge.devices.openvino import compile_network
 from edge.errors import ExportError
+from tests.support.int8 import right_int8
 from tests.support.networks import CLASSES, STREAMS, moving_patterns, residual_network
 
 Model = onnx.ModelProto
@@ -39,7 +40,7 @@ def test_int8_stays_close_to_fp32_in_both_runtimes(
     wanted = softmax(run_model(reference, samples), 1.0)
     shape = (1, spec.channels, 224, 224)
     file = NetworkFile(quantised.SerializeToString(), stream, shape, len(CLASSES))
-    openvino = compile_network(file, LITERAL)  # INT8 kernels are wrong on some processors
+    openvino = compile_network(file, right_int8())
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", "1")  # no sums that saturate
     session = onnxruntime.InferenceSession(quantised.SerializeToString(), options)

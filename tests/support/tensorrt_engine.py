@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import json
-import platform
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -158,22 +156,16 @@ def _host_array(address: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(kind.from_address(address), np.float32).reshape(shape)
 
 
-def _is_right_in_int8() -> bool:
-    """Whether this processor multiplies bytes without saturation: x86 does with VNNI alone."""
-    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    return platform.machine() != "x86_64" or "vnni" in flags
-
-
 @lru_cache(maxsize=4)
 def _cpu_network(data: bytes, shape: tuple[int, ...], classes: int) -> Callable[..., Any]:
     """Q/DQ networks on OpenVINO, the variants without on onnxruntime."""
     if b"QuantizeLinear" in data:
         from edge.devices.inference import NetworkFile
-        from edge.devices.openvino import INT8, LITERAL, compile_network
+        from edge.devices.openvino import compile_network
+        from tests.support.int8 import right_int8
 
-        # a GPU's INT8 is right
-        way = INT8 if _is_right_in_int8() else LITERAL
-        return compile_network(NetworkFile(data, "the double's network", shape, classes), way).infer
+        file = NetworkFile(data, "the double's network", shape, classes)
+        return compile_network(file, right_int8()).infer
     import onnxruntime
 
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])

@@ -20,11 +20,12 @@ from calibration.placement import place
 from edge.bundle.float_onnx import activation_scales, float_onnx
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.devices.inference import NetworkFile
-from edge.devices.openvino import LITERAL, compile_network
+from edge.devices.openvino import compile_network
 from edge.devices.tensorrt.builder import BuildConfig, build_engine
 from edge.devices.tensorrt.dla import calibration_cache, tensor_scales
 from edge.errors import BundleError, DeviceError
 from tests.support.engines import STREAMS, inputs_of, network_of, softmax
+from tests.support.int8 import right_int8
 from tests.support.tensorrt_surface import Surface
 
 # Four parity samples, the largest difference of a score.
@@ -57,7 +58,7 @@ def test_variants_score_as_the_int8_network(stream: str, bundle: Bundle) -> None
     data, inputs = bundle.read(f"{stream}.onnx"), inputs_of(bundle, stream)
     classes = len(bundle.manifest.classes)
     file = NetworkFile(data, stream, (1, *inputs.shape[1:]), classes)
-    network = compile_network(file, LITERAL)  # INT8 kernels are wrong on some processors
+    network = compile_network(file, right_int8())
     int8 = softmax(np.concatenate([network.infer(batch[None]) for batch in inputs]))
     fp32 = softmax(run(float_onnx(data, "fp32"), inputs))
     fp16 = softmax(run(float_onnx(data, "fp16"), inputs))

@@ -111,7 +111,9 @@ def test_the_service_command_runs(demo_bundle: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     done = twostream("run", "--config", config)
     assert done.returncode == 0, done.stderr
-    assert "warning: " not in done.stderr
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    # processors whose INT8 is wrong are told of
+    assert [line for line in warnings if "the networks run as " not in line] == []
     assert out.is_file()
 
 

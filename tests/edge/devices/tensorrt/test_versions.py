@@ -21,6 +21,7 @@ from edge.devices.tensorrt.layers import convolutions, float_convolutions
 from edge.devices.tensorrt.version import begin_log, capabilities
 from edge.errors import BundleError, DeviceError
 from tests.support.engines import ORIN, copy_bundle, inputs_of, network_of, softmax
+from tests.support.int8 import right_int8
 from tests.support.tensorrt_surface import VERSIONS, Surface
 
 pytestmark = pytest.mark.slow
@@ -47,7 +48,8 @@ def batch(demo_bundle: Path) -> np.ndarray:
 @pytest.fixture(scope="module")
 def expected(spatial: bytes, batch: np.ndarray) -> np.ndarray:
     """(1, C), its logits by OpenVINO."""
-    return compile_network(NetworkFile(spatial, "net", SHAPE, CLASSES)).infer(batch)
+    file = NetworkFile(spatial, "net", SHAPE, CLASSES)
+    return compile_network(file, right_int8()).infer(batch)
 
 
 def plan_of(trt: Surface, data: bytes, precision: Any = "int8") -> bytes:

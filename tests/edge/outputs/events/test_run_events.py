@@ -11,7 +11,7 @@ import pytest
 
 from edge.bundle.manifest import load_bundle
 from tests.support.clips import write_clip
-from tests.support.command import Running, assert_refused, twostream
+from tests.support.command import Running, assert_refused, growing, twostream
 from tests.support.rtsp import RtspServer
 
 pytestmark = pytest.mark.slow
@@ -58,11 +58,12 @@ def test_a_clip_of_a_masked_camera_shows_nothing_of_what_is_masked(
     """Its own stream, which has no mask, is not what is kept."""
     classes = load_bundle(demo_bundle).manifest.classes
     anything = [word for name in classes for word in ("--threshold", f"{name}=0.001")]
-    words = ["--events", tmp_path / "events", "--before", 1, "--after", 0, *anything]
+    lines = tmp_path / "o.jsonl"
+    words = ["--events", tmp_path / "events", "--before", 1, "--json", lines, *anything]
     with RtspServer() as camera:
         address = f"{camera.url}?mask=0.1,0,1,0,1,1,0.1,1"  # all but a strip
         with Running("run", demo_bundle, address, *words, "--device", "cpu") as run:
-            run.wait_until(lambda: list((tmp_path / "events").glob("*/[0-9]*/picture.jpg")))
+            run.wait_until(lambda: '"event":"start"' in growing(lines))
             run.stop()
     where, _ = records(tmp_path / "events")[0]
     with av.open(str(where / "clip.mp4")) as video:

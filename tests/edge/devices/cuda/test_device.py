@@ -43,6 +43,7 @@ from tests.support.cuda.gpu import (
 )
 from tests.support.engines import copy_bundle
 from tests.support.frames import street
+from tests.support.int8 import choose_right_int8
 from tests.support.logged import logged
 from tests.support.parity import check_here, copy_with_parity, little_flow
 from tests.support.recurrent import recurrent_bundle
@@ -71,7 +72,7 @@ def on_gpu(gpu: GPU, bundle: Bundle, flow: bool = True) -> Iterator[Device]:
 
 
 def cpu_answers(bundle: Bundle, frames: list[Frame]) -> list[Answer]:
-    with closing(open_device("cpu", bundle, flow_wanted=True)) as cpu:
+    with closing(open_device("cpu", bundle, flow_wanted=True, choose=choose_right_int8)) as cpu:
         return infer(cpu.open_context(), frames)
 
 

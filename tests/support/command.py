@@ -138,10 +138,12 @@ def growing(path: Path) -> str:
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], *says: object) -> None:
-    """Exit code 2 and one line on stderr that has all of `says`; nothing on stdout."""
+    """Exit code 2 and one line on stderr that has all of `says`; nothing on stdout. On processors
+    whose INT8 is wrong a run may have said so before."""
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     lines = done.stderr.strip().splitlines()
+    lines = [line for line in lines if "the networks run as " not in line]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("twostream: ")
     for text in says:

@@ -18,9 +18,10 @@ import numpy as np
 from edge.bundle.manifest import Bundle, Manifest, load_bundle, sha256, write_manifest
 from edge.bundle.parity import load_parity, write_parity
 from edge.commands.self_check.parity import check_device
-from edge.devices import open_device
+from edge.devices import open_device, take_first
 from edge.video.frames import Frame
 from export.parity import make_parity
+from tests.support.int8 import choose_right_int8
 from tests.support.paths import REPOSITORY
 
 SIZE_HW = (240, 320)
@@ -86,7 +87,8 @@ def copy_with_parity(
 def check_here(bundle: Bundle, name: str) -> list[str]:
     """What `twostream verify` finds out in a process of its own, in this one: with its patches and
     doubles. Raises DeviceError where the device is wrong."""
-    with closing(open_device(name, bundle, flow_wanted=True)) as device:
+    choose = choose_right_int8 if name == "cpu" else take_first
+    with closing(open_device(name, bundle, flow_wanted=True, choose=choose)) as device:
         return check_device(bundle, load_parity(bundle), device)
 
 

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.focus --data DIR [--json FILE]
 
-Cropping at inference where the motion is, without training, is MoCrop's idea (Huang et al., 2025).
+Cropping at inference where the motion is, without training, is MoCrop's idea (2025).
 Here the window is causal: its centre and size come from the mean and the spread of the flow so far,
 with a decaying memory, less the median flow, which is the camera's. Every eighth moment of the
 first five seconds of the validation and test clips of the bundle's split is labelled by the live

@@ -91,7 +91,8 @@ class _Connection:
         on_connected: Callable[[], None],
         on_published: Callable[[int], None],
     ) -> None:
-        """on_connected, on_published: called from paho's thread; the latter with a message's id."""
+        """on_connected, on_published: called from paho's thread; the latter with a message's id, and
+        while paho holds a lock that `send_event` and `retain` wait for."""
         try:
             from paho.mqtt import client as mqtt
         except ImportError:
@@ -186,13 +187,15 @@ class MQTTOutput(Output):
         self.health = OutputHealth("mqtt", "events not sent")
         self._prefix, self._discovery, self._picture = broker.prefix, discovery, picture
         self._slugs: dict[str, str] = {}  # names of the sources in topics
-        self._lock = threading.RLock()
         self._waiting: deque[tuple[str, str]] = deque()  # source and text of each event
-        self._under_way: int | None = None  # paho's message id of the event in flight
-        self._connection = _Connection(broker, self.health, self._send_next, self._on_published)
+        self._published: deque[int] = deque()  # ids of messages that the broker has
+        self._changed, self._closing = threading.Event(), False
+        self._connection = _Connection(broker, self.health, self._changed.set, self._on_published)
+        self._sender = threading.Thread(target=self._send_events, name="mqtt-events", daemon=True)
 
     def __enter__(self) -> MQTTOutput:
         self._connection.open()
+        self._sender.start()
         return self
 
     def close(self) -> None:
@@ -200,11 +203,13 @@ class MQTTOutput(Output):
         deadline_s = time.monotonic() + _END_S
         while self._waiting and self._connection.is_open and time.monotonic() < deadline_s:
             time.sleep(0.01)
+        self._closing = True
+        self._changed.set()
+        self._sender.join()
         self._connection.close()
-        with self._lock:
-            for source, _ in self._waiting:
-                self.health.lose(source)
-            self._waiting.clear()
+        for source, _ in self._waiting:
+            self.health.lose(source)
+        self._waiting.clear()
 
     def begin(self, source: SourceInfo) -> None:
         self._slugs[source.name] = source.slug
@@ -229,11 +234,10 @@ class MQTTOutput(Output):
         record = event_record(event) | {"clock": round(time.time(), 3)}
         if event.source in self._slugs:
             self._show(event, record)
-        with self._lock:
-            if len(self._waiting) < BUFFER:
-                self._waiting.append((event.source, json.dumps(record)))
-                self._send_next()
-                return
+        if len(self._waiting) < BUFFER:
+            self._waiting.append((event.source, json.dumps(record)))
+            self._changed.set()
+            return
         self.health.lose(event.source)
         self.health.fail(f"{BUFFER} events are waiting; further events are lost")
 
@@ -253,18 +257,23 @@ class MQTTOutput(Output):
     def _set(self, source: str, topic: str, text: str | bytes) -> None:
         self._connection.set_state(f"camera/{self._slugs[source]}/{topic}", text)
 
-    def _send_next(self) -> None:
+    def _send_events(self) -> None:
         """Give paho one event at a time. After a reconnect it sends all queued messages at once,
         and a broker that accepts fewer (mosquitto: 20) closes the connection each time.
+
+        In a thread of its own: neither the run's thread nor paho's may wait for the other.
         """
-        with self._lock:
-            if self._waiting and self._under_way is None and self._connection.is_open:
-                self._under_way = self._connection.send_event(self._waiting[0][1])
+        under_way: int | None = None  # paho's id of the event in flight
+        while not self._closing:
+            self._changed.wait()
+            self._changed.clear()
+            while self._published:
+                if self._published.popleft() == under_way:
+                    under_way = None
+                    self._waiting.popleft()
+            if under_way is None and self._waiting and self._connection.is_open:
+                under_way = self._connection.send_event(self._waiting[0][1])
 
     def _on_published(self, number: int) -> None:
-        with self._lock:
-            if number == self._under_way:
-                self._under_way = None
-                if self._waiting:  # not counted as lost meanwhile
-                    self._waiting.popleft()
-            self._send_next()
+        self._published.append(number)
+        self._changed.set()

@@ -22,9 +22,10 @@ from edge.outputs.mqtt import MQTTOutput, parse_broker
 from edge.outputs.webhook import Webhook
 from edge.sources.reconnect import SourceState
 from tests.support.broker import Broker, Listener, running_broker
+from tests.support.bundles import thresholds_that_anything_reaches
 from tests.support.command import Running, assert_refused, twostream
 from tests.support.events import make_event
-from tests.support.waiting import wait_until
+from tests.support.waiting import BOUND_S, wait_until
 
 
 @pytest.fixture
@@ -52,6 +53,26 @@ def test_events_come_once_and_status_is_kept(broker: Broker) -> None:
         assert listener.wait_for("status", 1) == ["online"]
     # said in time or by the broker, from the last will
     assert listener.wait_for("status", 2) == ["online", "offline"]
+    listener.close()
+
+
+def test_an_event_never_waits_for_the_one_that_is_confirmed(broker: Broker) -> None:
+    """Events and states that come while paho confirms others, whose locks it holds meanwhile."""
+    listener = Listener(broker.port)
+    with MQTTOutput(parse_broker(f"mqtt://127.0.0.1:{broker.port}/yard")) as sink:
+        sink.begin(SourceInfo("cam", "cam", live=True))
+        wait_until(lambda: sink._connection.is_open)
+
+        def send_all() -> None:
+            for number in range(500):
+                wait_until(lambda: len(sink._waiting) < 10)
+                send(sink, range(number, number + 1))
+
+        sender = threading.Thread(target=send_all, daemon=True)
+        sender.start()
+        sender.join(BOUND_S)
+        assert not sender.is_alive()
+        listener.wait_for("event", 500)
     listener.close()
 
 
@@ -101,7 +122,7 @@ def test_without_a_broker_what_does_not_fit_is_counted() -> None:
     "uri",
     ["", "host/topic", "mqtt://host", "mqtt://host/#", "mqtt://:1/t", "mqtt://h:x/t", "http://h/t"],
 )
-def test_what_is_no_broker_is_refused(uri: str, demo_bundle: Path) -> None:
+def test_what_is_no_broker_is_refused(uri: str, light_bundle: Path) -> None:
     with pytest.raises(OutputError, match="--mqtt"):
         parse_broker(uri)
 
@@ -210,9 +231,9 @@ def test_what_is_refused_for_good_is_counted_and_no_token_shown() -> None:
 
 
 @pytest.mark.slow
-def test_a_source_that_fails_for_good_is_heard(broker: Broker, demo_bundle: Path) -> None:
+def test_a_source_that_fails_for_good_is_heard(broker: Broker, light_bundle: Path) -> None:
     hook, subscriber = Hook([]), Listener(broker.port)
-    words = ["run", demo_bundle, "away=rtsp://127.0.0.1:9/none", "here=test://?live=1"]
+    words = ["run", light_bundle, "away=rtsp://127.0.0.1:9/none", "here=test://?live=1"]
     words += ["--wait-for-cameras", "--retries", 1, "--webhook", hook.url]
 
     def told() -> list[tuple[str, str]]:
@@ -231,10 +252,11 @@ def test_a_source_that_fails_for_good_is_heard(broker: Broker, demo_bundle: Path
 
 @pytest.mark.slow
 def test_an_event_has_the_same_id_everywhere(
-    broker: Broker, demo_bundle: Path, tmp_path: Path
+    broker: Broker, light_bundle: Path, tmp_path: Path
 ) -> None:
     hook, subscriber = Hook([]), Listener(broker.port)
-    words = ["run", demo_bundle, "yard=test://?live=1", "--threshold", "JugglingBalls=0.2"]
+    words = ["run", light_bundle, "yard=test://?live=1"]
+    words += thresholds_that_anything_reaches(light_bundle)
     words += ["--json", tmp_path / "o.jsonl", "--webhook", hook.url, "--web", "0"]
     with Running(*words, "--mqtt", f"mqtt://127.0.0.1:{broker.port}/yard") as run:
         page = run.said(r"live page: (\S+)")[1]
@@ -257,6 +279,6 @@ def test_an_event_has_the_same_id_everywhere(
     hook.shutdown()
 
 
-def test_an_address_that_is_none_is_refused(demo_bundle: Path) -> None:
-    done = twostream("run", demo_bundle, "test://", "--webhook", "ftp://host/x")
+def test_an_address_that_is_none_is_refused(light_bundle: Path) -> None:
+    done = twostream("run", light_bundle, "test://", "--webhook", "ftp://host/x")
     assert_refused(done, "--webhook: give an address that begins with http")

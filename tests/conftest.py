@@ -82,6 +82,17 @@ def demo_bundle() -> Path:
 
 
 @pytest.fixture(scope="session")
+def light_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For tests of what is around the networks: streams and classes of the shipped bundle, whose
+    networks are so small that most of a run is not theirs."""
+    from tests.support.bundles import DEMO_CLASSES, RGB, flow_input, write_bundle
+
+    inputs = {"spatial": RGB, "temporal": flow_input(10)}
+    folder = tmp_path_factory.mktemp("bundles") / "light"
+    return write_bundle(folder, inputs, classes=DEMO_CLASSES).path
+
+
+@pytest.fixture(scope="session")
 def fp32_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Exported networks with ImageNet weights, by stream."""
     from export.graph import export_graph

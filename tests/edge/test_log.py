@@ -63,9 +63,9 @@ def warnings_of(records: list[logging.LogRecord]) -> list[tuple[str, str]]:
 
 
 def test_a_program_with_a_handler_of_its_own_gets_records(
-    demo_bundle: Path, broken_clip: Path, caplog: pytest.LogCaptureFixture
+    light_bundle: Path, broken_clip: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bundle, labels = load_bundle(demo_bundle), list[Label]()
+    bundle, labels = load_bundle(light_bundle), list[Label]()
     device = open_device("cpu", bundle)
     with open_source(str(broken_clip)) as source:
         recognizer = Recognizer(bundle.manifest, device.open_context(), RunConfig(), "clip")
@@ -79,11 +79,11 @@ def test_a_program_with_a_handler_of_its_own_gets_records(
 
 
 def test_a_program_that_sets_nothing_up_is_left_as_it_is(
-    demo_bundle: Path, broken_clip: Path
+    light_bundle: Path, broken_clip: Path
 ) -> None:
     """Python itself then shows warnings, and nothing else, on stderr."""
     done = subprocess.run(
-        [sys.executable, "-c", EMBEDDED, demo_bundle, broken_clip],
+        [sys.executable, "-c", EMBEDDED, light_bundle, broken_clip],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -96,8 +96,8 @@ def test_a_program_that_sets_nothing_up_is_left_as_it_is(
     assert "its container announces 2.4 s" in line
 
 
-def run_words(demo_bundle: Path, clip: Path, *more: str) -> list[str]:
-    return [str(TWOSTREAM), "run", str(demo_bundle), str(clip), "--device", "cpu", *more]
+def run_words(light_bundle: Path, clip: Path, *more: str) -> list[str]:
+    return [str(TWOSTREAM), "run", str(light_bundle), str(clip), "--device", "cpu", *more]
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ def run_words(demo_bundle: Path, clip: Path, *more: str) -> list[str]:
     [("info", True, True), ("warning", False, True), ("error", False, False)],
 )
 def test_levels(
-    level: str, informs: bool, warns: bool, demo_bundle: Path, broken_clip: Path
+    level: str, informs: bool, warns: bool, light_bundle: Path, broken_clip: Path
 ) -> None:
-    words = run_words(demo_bundle, broken_clip, "--json", "-", "--log-level", level)
+    words = run_words(light_bundle, broken_clip, "--json", "-", "--log-level", level)
     done = twostream(*words[1:])
     assert done.returncode == 0, done.stderr
     assert [json.loads(line) for line in done.stdout.splitlines()][-1]["summary"]["warnings"]
@@ -119,30 +119,30 @@ def test_levels(
 
 
 def test_debug_tells_time_and_logger_and_comes_from_the_configuration_file(
-    demo_bundle: Path, broken_clip: Path, tmp_path: Path
+    light_bundle: Path, broken_clip: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "run.toml"
     config.write_text('log-level = "debug"\ndevice = "cpu"\n')
-    done = twostream("run", demo_bundle, broken_clip, "--config", config)
+    done = twostream("run", light_bundle, broken_clip, "--config", config)
     assert done.returncode == 0, done.stderr
     (warning,) = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
     assert warning.split()[2] == "edge.video.video_file:"
     config.write_text('log_level = "warning"\n')
-    done = twostream("run", demo_bundle, broken_clip, "--config", config)
+    done = twostream("run", light_bundle, broken_clip, "--config", config)
     assert "whole clip" not in done.stderr
     config.write_text('log_level = "loud"\n')
-    assert_refused(twostream("run", demo_bundle, broken_clip, "--config", config), "loud", "debug")
+    assert_refused(twostream("run", light_bundle, broken_clip, "--config", config), "loud", "debug")
 
 
 def test_in_the_journal_each_line_has_its_priority(
-    demo_bundle: Path, broken_clip: Path, tmp_path: Path
+    light_bundle: Path, broken_clip: Path, tmp_path: Path
 ) -> None:
     """A file in the place of the journal's socket: systemd names its device and inode."""
     log = tmp_path / "journal"
     with log.open("wb") as file:
         status = os.fstat(file.fileno())
         there = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
-        words = run_words(demo_bundle, broken_clip, "--max-frames", "9")
+        words = run_words(light_bundle, broken_clip, "--max-frames", "9")
         subprocess.run(words, stderr=file, env=os.environ | there, timeout=BOUND_S, check=True)
         code = "import edge.log, logging; edge.log.configure('debug'); "
         code += "logging.getLogger('edge.x').warning('one\\n<0>two')"
@@ -162,12 +162,12 @@ def test_in_the_journal_each_line_has_its_priority(
     assert_refused(done)
 
 
-def test_on_a_terminal_a_warning_is_yellow(demo_bundle: Path, broken_clip: Path) -> None:
+def test_on_a_terminal_a_warning_is_yellow(light_bundle: Path, broken_clip: Path) -> None:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "300"}
     environment.pop("NO_COLOR", None)
     with subprocess.Popen(
-        run_words(demo_bundle, broken_clip), stderr=theirs, env=environment
+        run_words(light_bundle, broken_clip), stderr=theirs, env=environment
     ) as process:
         os.close(theirs)
         shown = b""
@@ -193,10 +193,10 @@ def test_every_command_has_the_option() -> None:
 
 
 def test_a_service_takes_the_level_of_its_run(
-    demo_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    light_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    done = twostream("service", "yard", demo_bundle, "test://", "--log-level", "warning")
+    done = twostream("service", "yard", light_bundle, "test://", "--log-level", "warning")
     assert done.returncode == 0, done.stderr
     (config,) = tmp_path.rglob("yard.toml")
     assert 'log_level = "warning"' in config.read_text()

@@ -136,18 +136,18 @@ def test_a_pipeline_that_cannot_be_built_hides_its_secrets() -> None:
         ["service", "a", "BUNDLE", "--nosuch", "rtsp://bob:hunter2@cam/s"],
     ],
 )
-def test_no_refusal_shows_a_password(words: list[str], demo_bundle: Path, tmp_path: Path) -> None:
+def test_no_refusal_shows_a_password(words: list[str], light_bundle: Path, tmp_path: Path) -> None:
     config = tmp_path / "run.toml"
     config.write_text('[sources]\n"rtsp://bob:hunter2@cam/s" = "yard"\n')
     config.chmod(0o600)
-    places = {"BUNDLE": str(demo_bundle), "CONFIG": str(config)}
+    places = {"BUNDLE": str(light_bundle), "CONFIG": str(config)}
     done = twostream(*(places.get(word, word) for word in words))
     assert done.returncode == 2
     assert "hunter2" not in done.stderr + done.stdout
 
 
 @pytest.mark.slow
-def test_no_page_shows_a_password(demo_bundle: Path, tmp_path: Path) -> None:
+def test_no_page_shows_a_password(light_bundle: Path, tmp_path: Path) -> None:
     config = tmp_path / "run.toml"
     config.write_text(
         'source = ["rtsp://bob:hunter2@127.0.0.1:9/user=a_password=hunter2_channel=1"]\n'
@@ -156,7 +156,7 @@ def test_no_page_shows_a_password(demo_bundle: Path, tmp_path: Path) -> None:
         'webhook = "http://bob:hunter2@127.0.0.1:9/?token=hunter2"\njson = "o.jsonl"\n'
     )
     config.chmod(0o600)
-    with Running("run", demo_bundle, "--config", config) as run:
+    with Running("run", light_bundle, "--config", config) as run:
         page = run.said(r"live page: (\S+)")[1]
 
         def shown() -> str:

@@ -51,20 +51,20 @@ SOURCES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SOURCES)
-def test_a_source_that_cannot_be_used(kind: str, tmp_path: Path, demo_bundle: Path) -> None:
+def test_a_source_that_cannot_be_used(kind: str, tmp_path: Path, light_bundle: Path) -> None:
     make, says = SOURCES[kind]
     source = make(tmp_path)
     out = tmp_path / "out"
     out.mkdir()
     video, lines = out / "o.mp4", out / "o.jsonl"
-    done = twostream("run", demo_bundle, source, "--video", video, "--json", lines)
+    done = twostream("run", light_bundle, source, "--video", video, "--json", lines)
     assert_refused(done, *says)
     assert not video.exists()
     assert not lines.exists()
 
 
-def copied(demo_bundle: Path, folder: Path) -> Path:
-    return shutil.copytree(demo_bundle, folder / "bundle")
+def copied(light_bundle: Path, folder: Path) -> Path:
+    return shutil.copytree(light_bundle, folder / "bundle")
 
 
 def edit(bundle: Path, key: str, value: object) -> None:
@@ -74,19 +74,19 @@ def edit(bundle: Path, key: str, value: object) -> None:
 
 
 @pytest.mark.slow
-def test_a_bundle_that_cannot_be_used(tmp_path: Path, demo_bundle: Path) -> None:
+def test_a_bundle_that_cannot_be_used(tmp_path: Path, light_bundle: Path) -> None:
     clip = write_clip(tmp_path / "clip.avi", frames=20)
     assert_refused(twostream("run", tmp_path / "none", clip), tmp_path / "none", "no such bundle")
     assert_refused(twostream("run", clip, clip), clip, "not a readable bundle")
-    bundle = copied(demo_bundle, tmp_path)
+    bundle = copied(light_bundle, tmp_path)
     edit(bundle, "schema_version", 99)
     assert_refused(twostream("run", bundle, clip), "schema_version 99", "reads 4")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", ["spatial", "temporal"])
-def test_a_changed_network_is_refused(stream: str, tmp_path: Path, demo_bundle: Path) -> None:
-    bundle = copied(demo_bundle, tmp_path)
+def test_a_changed_network_is_refused(stream: str, tmp_path: Path, light_bundle: Path) -> None:
+    bundle = copied(light_bundle, tmp_path)
     clip = write_clip(tmp_path / "clip.avi", frames=20)
     file = bundle / f"{stream}.onnx"
     content = bytearray(file.read_bytes())
@@ -98,18 +98,18 @@ def test_a_changed_network_is_refused(stream: str, tmp_path: Path, demo_bundle: 
 
 
 @pytest.mark.slow
-def test_a_device_that_is_not_there(tmp_path: Path, demo_bundle: Path) -> None:
+def test_a_device_that_is_not_there(tmp_path: Path, light_bundle: Path) -> None:
     clip = write_clip(tmp_path / "clip.avi", frames=20)
     assert_refused(
-        twostream("run", demo_bundle, clip, "--device", "tpu"), "tpu", "'auto', 'cpu', 'cuda'"
+        twostream("run", light_bundle, clip, "--device", "tpu"), "tpu", "'auto', 'cpu', 'cuda'"
     )
-    assert_refused(twostream("run", demo_bundle, clip, "--device", "cuda"), "cuda")
+    assert_refused(twostream("run", light_bundle, clip, "--device", "cuda"), "cuda")
 
 
 @pytest.mark.slow
-def test_outputs_that_cannot_be_written(tmp_path: Path, demo_bundle: Path) -> None:
+def test_outputs_that_cannot_be_written(tmp_path: Path, light_bundle: Path) -> None:
     clip = write_clip(tmp_path / "clip.avi", frames=20)
-    run = ("run", demo_bundle, clip)
+    run = ("run", light_bundle, clip)
     assert_refused(twostream(*run, "--video", tmp_path / "o.gif"), "o.gif", ".mp4 or .mkv")
     assert_refused(twostream(*run, "--video", tmp_path / "no/o.mp4"), tmp_path / "no")
     assert_refused(twostream(*run, "--json", tmp_path / "no/o.jsonl"), tmp_path / "no")
@@ -145,15 +145,15 @@ def test_a_checkpoint_is_never_unpickled(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_output_never_takes_the_place_of_the_source(tmp_path: Path, demo_bundle: Path) -> None:
+def test_an_output_never_takes_the_place_of_the_source(tmp_path: Path, light_bundle: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", frames=20, codec="h264")
     before = clip.read_bytes()
     again = tmp_path / "." / "clip.mp4"
-    done = twostream("run", demo_bundle, clip, "--video", again)
+    done = twostream("run", light_bundle, clip, "--video", again)
     assert_refused(done, "clip.mp4", "is already the source", "--video")
     assert clip.read_bytes() == before
     both = ("--video", tmp_path / "o.mp4", "--json", tmp_path / "o.mp4")
-    assert_refused(twostream("run", demo_bundle, clip, *both), "o.mp4", "--json")
+    assert_refused(twostream("run", light_bundle, clip, *both), "o.mp4", "--json")
 
 
 @pytest.mark.slow

@@ -33,13 +33,13 @@ CONFIGS = {
 @pytest.mark.parametrize("command", ["run", "service"])
 @pytest.mark.parametrize("case", CONFIGS)
 def test_a_file_that_no_run_can_use(
-    case: str, command: str, demo_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: str, command: str, light_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A service is refused what its run would be."""
     text, says = CONFIGS[case]
     (tmp_path / "loop").symlink_to("loop")
     config = tmp_path / "run.toml"
-    config.write_text(f'bundle = "{demo_bundle}"\nsource = ["test://?frames=3"]\n{text}\n')
+    config.write_text(f'bundle = "{light_bundle}"\nsource = ["test://?frames=3"]\n{text}\n')
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     words = ("service", "r1") if command == "service" else ("run", "--device", "cpu")
     before = sorted(tmp_path.rglob("*"))
@@ -50,11 +50,11 @@ def test_a_file_that_no_run_can_use(
 @pytest.mark.parametrize("length", [250, 252, 256, 300])
 @pytest.mark.parametrize("option", ["--video", "--json"])
 def test_a_name_that_is_too_long_with_what_is_added(
-    option: str, length: int, demo_bundle: Path, tmp_path: Path
+    option: str, length: int, light_bundle: Path, tmp_path: Path
 ) -> None:
     """The end of a name is for .part, and with --segment for a time."""
     name = tmp_path / ("n" * (length - 4) + ".mp4")
-    words = ("--device", "cpu", demo_bundle, "test://?frames=20", option, name, "--segment", 1)
+    words = ("--device", "cpu", light_bundle, "test://?frames=20", option, name, "--segment", 1)
     assert_refused(twostream("run", *words, "--log-level", "error"), "File name too long")
     if length > 250:
         words = ("--device", "cpu", "--log-level", "error", *words[2:6])
@@ -69,10 +69,10 @@ def test_a_path_that_can_be_none(tmp_path: Path) -> None:
             assert_refused(twostream(*words), says)
 
 
-def test_an_output_that_is_a_link_to_itself(demo_bundle: Path, tmp_path: Path) -> None:
+def test_an_output_that_is_a_link_to_itself(light_bundle: Path, tmp_path: Path) -> None:
     for option, name in (("--video", "o.mp4"), ("--json", "o.jsonl")):
         (tmp_path / name).symlink_to(name)
-        done = twostream("run", "--device", "cpu", demo_bundle, "test://", option, tmp_path / name)
+        done = twostream("run", "--device", "cpu", light_bundle, "test://", option, tmp_path / name)
         assert_refused(done, "Too many levels of symbolic links")
 
 
@@ -87,15 +87,17 @@ def ascii_only(*arguments: object, **environment: str) -> subprocess.CompletedPr
     )
 
 
-def test_a_standard_output_that_is_not_utf_8(demo_bundle: Path, tmp_path: Path) -> None:
+def test_a_standard_output_that_is_not_utf_8(light_bundle: Path, tmp_path: Path) -> None:
     folder = tmp_path / "d\u00fc\u65e5"
-    done = ascii_only("service", "r1", demo_bundle, "test://", XDG_CONFIG_HOME=str(folder))
+    done = ascii_only("service", "r1", light_bundle, "test://", XDG_CONFIG_HOME=str(folder))
     assert done.returncode == 0, done.stderr
     assert rb"d\xfc\u65e5" in done.stdout
 
 
-def test_lines_of_json_stay_json_where_it_is_not_utf_8(demo_bundle: Path, tmp_path: Path) -> None:
-    bundle = with_network(demo_bundle, tmp_path / "b", (demo_bundle / "spatial.onnx").read_bytes())
+def test_lines_of_json_stay_json_where_it_is_not_utf_8(light_bundle: Path, tmp_path: Path) -> None:
+    bundle = with_network(
+        light_bundle, tmp_path / "b", (light_bundle / "spatial.onnx").read_bytes()
+    )
     content = json.loads((bundle / "bundle.json").read_text())
     content["classes"] = [f"{name} \u00f3\u65e5" for name in content["classes"]]
     (bundle / "bundle.json").write_text(json.dumps(content))
@@ -137,8 +139,8 @@ def test_one_class_is_none() -> None:
         ("videotestsrc ! ! videoconvert", "syntax error"),
     ],
 )
-def test_a_pipeline_that_cannot_be_built(elements: str, fault: str, demo_bundle: Path) -> None:
+def test_a_pipeline_that_cannot_be_built(elements: str, fault: str, light_bundle: Path) -> None:
     """GStreamer itself is there: its packages are not the remedy."""
-    done = twostream("run", "--device", "cpu", demo_bundle, "--pipeline", elements)
+    done = twostream("run", "--device", "cpu", light_bundle, "--pipeline", elements)
     assert_refused(done, fault, "gst-inspect-1.0")
     assert "apt install" not in done.stderr

@@ -23,17 +23,6 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-def screenshot(url: str, shot: Path, size: str) -> list[str]:
-    """What a browser shows there; gives what it complained of."""
-    words = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-    words += [f"--window-size={size}", "--virtual-time-budget=4000", "--timeout=8000"]
-    words += [f"--screenshot={shot}", "--enable-logging=stderr", url]
-    done = subprocess.run(words, check=True, capture_output=True, timeout=BOUND_S, text=True)
-    return [
-        line for line in done.stderr.splitlines() if "CONSOLE" in line and "favicon" not in line
-    ]
-
-
 class Tab:
     """A page in a browser, over the DevTools protocol: presses keys, asks JavaScript.
 

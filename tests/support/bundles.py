@@ -32,6 +32,16 @@ from edge.video.frames import Frame, Geometry, Normalisation
 from export.parity import make_parity
 
 CLASSES = ("Diving", "Drumming", "Surfing")
+DEMO_CLASSES = (
+    "Biking",
+    "Diving",
+    "Drumming",
+    "JugglingBalls",
+    "JumpRope",
+    "SkyDiving",
+    "Surfing",
+    "Swing",
+)
 SIDE = 64
 PARITY_HW = (96, 128)
 FAST = PRESETS["fast"]
@@ -50,17 +60,17 @@ STREAMS: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny_network(channels: int, seed: int) -> bytes:
-    """(1, channels, SIDE, SIDE) -> (1, C): means of the channels through one layer, with Q/DQ."""
+def tiny_network(channels: int, seed: int, count: int = len(CLASSES)) -> bytes:
+    """(1, channels, SIDE, SIDE) -> (1, count): means of the channels through a layer with Q/DQ."""
     random = np.random.default_rng(seed)
-    weights = random.integers(-127, 128, (len(CLASSES), channels, 1, 1), np.int8)
+    weights = random.integers(-127, 128, (count, channels, 1, 1), np.int8)
     tensors = {
         "scale": np.float32(0.05),
         "zero": np.int8(0),
-        "weight_scale": np.full(len(CLASSES), 0.01, np.float32),
-        "weight_zero": np.zeros(len(CLASSES), np.int8),
+        "weight_scale": np.full(count, 0.01, np.float32),
+        "weight_zero": np.zeros(count, np.int8),
         "weights": weights,
-        "shape": np.array([1, len(CLASSES)], np.int64),
+        "shape": np.array([1, count], np.int64),
     }
     nodes = [
         helper.make_node("QuantizeLinear", [INPUT, "scale", "zero"], ["q"], "q"),
@@ -76,7 +86,7 @@ def tiny_network(channels: int, seed: int) -> bytes:
         nodes,
         "tiny",
         [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, (1, channels, SIDE, SIDE))],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, (1, len(CLASSES)))],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, (1, count))],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in tensors.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -106,6 +116,7 @@ def write_bundle(
     fusion_file: bytes | None = None,
     window_s: float = 1.0,
     frames: Sequence[Frame] | None = None,
+    classes: tuple[str, ...] = CLASSES,
 ) -> Bundle:
     """A bundle of these streams, with parity samples that this machine's CPU device gives.
     fusion_file: the network of a recurrent fusion. window_s: of what is shown and what decides.
@@ -116,7 +127,7 @@ def write_bundle(
         (folder / fusion.file).write_bytes(fusion_file)
         files[fusion.file] = sha256(fusion_file)
     for seed, (name, spec) in enumerate(inputs.items()):
-        data = tiny_network(spec.channels, seed)
+        data = tiny_network(spec.channels, seed, len(classes))
         (folder / f"{name}.onnx").write_bytes(data)
         files[f"{name}.onnx"] = sha256(data)
         normalisation = Normalisation(mean=(0.5,) * spec.means, std=(0.25,) * spec.means)
@@ -131,7 +142,7 @@ def write_bundle(
     manifest = Manifest(
         schema_version=4,
         name="tiny",
-        classes=CLASSES,
+        classes=classes,
         geometry=Geometry(aspect=(4, 3), size_hw=(SIDE, SIDE), interpolation="area"),
         streams=streams,
         fusion=fusion,
@@ -155,3 +166,9 @@ def write_bundle(
     known = files | {"parity.npz": sha256((folder / "parity.npz").read_bytes())}
     write_manifest(folder, manifest.model_copy(update={"files": known}))
     return load_bundle(folder)
+
+
+def thresholds_that_anything_reaches(bundle: Path) -> list[str]:
+    """Options of `run`: one of the bundle's actions is reported, whatever there is to see."""
+    classes = load_bundle(bundle).manifest.classes
+    return [word for name in classes for word in ("--threshold", f"{name}=0.001")]

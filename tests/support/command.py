@@ -16,14 +16,18 @@ from typing import IO, Any
 
 from tests.support.paths import REPOSITORY
 from tests.support.waiting import BOUND_S, Found, wait_until
+from tests.support.warm_command import can_fork, run_forked
 
 TWOSTREAM = Path(sys.executable).with_name("twostream")
 
 
 def twostream(*arguments: object, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
     """Run it to the end; timeout_s ends one that hangs."""
+    words = [str(TWOSTREAM), *map(str, arguments)]
+    if can_fork():
+        return run_forked(words, timeout_s)
     return subprocess.run(
-        [str(TWOSTREAM), *map(str, arguments)],
+        words,
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

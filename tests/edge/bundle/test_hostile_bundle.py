@@ -6,7 +6,6 @@ import io
 import json
 import os
 import struct
-import subprocess
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -23,9 +22,8 @@ from edge.bundle.manifest import MANIFEST, Bundle, load_bundle, sha256
 from edge.bundle.parity import load_parity
 from edge.errors import BundleError, ExportError
 from edge.text import LineConsole, is_printable, printable
-from tests.support.command import TWOSTREAM, assert_refused, twostream
+from tests.support.command import assert_refused, twostream
 from tests.support.manifests import MOTION, manifest, set_key, write
-from tests.support.waiting import BOUND_S
 
 # what steers a terminal, forges a line, or shows one name as another
 HOSTILE = [
@@ -57,13 +55,8 @@ FINE = ["Springen", "跳水", "شیرجه‌رفتن", "क्‍ष", "e\u0301"
 
 
 def stderr_of(*words: object) -> tuple[int, bytes]:
-    done = subprocess.run(
-        [os.fsencode(TWOSTREAM), *(w if isinstance(w, bytes) else str(w).encode() for w in words)],
-        capture_output=True,
-        timeout=5 * BOUND_S,
-        check=False,
-    )
-    return done.returncode, done.stderr
+    done = twostream(*(os.fsdecode(w) if isinstance(w, bytes) else w for w in words))
+    return done.returncode, done.stderr.encode()
 
 
 def assert_harmless(errors: bytes) -> None:
@@ -146,15 +139,15 @@ def test_the_command_escapes_what_a_bundle_says(tmp_path: Path, text: str) -> No
 
 
 @pytest.mark.slow
-def test_the_command_escapes_names_of_files_and_sources(tmp_path: Path, demo_bundle: Path) -> None:
+def test_the_command_escapes_names_of_files_and_sources(tmp_path: Path, light_bundle: Path) -> None:
     odd = os.fsencode(tmp_path) + b"/\x1b[31m\n\xe2\x80\xae\xff.mp4"
     for words in (
         ("run", odd, "test://"),
-        ("run", demo_bundle, odd),
-        ("run", demo_bundle, b"cam\x1b[31m=" + odd),
-        ("run", demo_bundle, b"rtsp://\x1b]0;owned\x07/\n"),
+        ("run", light_bundle, odd),
+        ("run", light_bundle, b"cam\x1b[31m=" + odd),
+        ("run", light_bundle, b"rtsp://\x1b]0;owned\x07/\n"),
         ("verify", odd),
-        ("run", demo_bundle, "test://", "--threshold", b"\x1b[2J\xe2\x80\xae=2"),
+        ("run", light_bundle, "test://", "--threshold", b"\x1b[2J\xe2\x80\xae=2"),
     ):
         code, errors = stderr_of(*words)
         assert code == 2, errors
@@ -163,7 +156,7 @@ def test_the_command_escapes_names_of_files_and_sources(tmp_path: Path, demo_bun
         assert len(lines) == 1
         assert_harmless(errors)
     Path(os.fsdecode(odd)).write_bytes(b"no video")
-    code, errors = stderr_of("run", demo_bundle, odd, odd.replace(b".mp4", b"2.mp4"))
+    code, errors = stderr_of("run", light_bundle, odd, odd.replace(b".mp4", b"2.mp4"))
     assert code == 2
     assert_harmless(errors)
 
@@ -378,9 +371,9 @@ def header(text: str) -> bytes:
     ],
 )
 def test_parity_samples_as_they_must_be_or_not_at_all(
-    demo_bundle: Path, tmp_path: Path, entry: bytes
+    light_bundle: Path, tmp_path: Path, entry: bytes
 ) -> None:
-    demo = load_bundle(demo_bundle)
+    demo = load_bundle(light_bundle)
     file = tmp_path / "parity.npz"
     packed = io.BytesIO(demo.read("parity.npz"))
     with zipfile.ZipFile(packed) as old, zipfile.ZipFile(file, "w") as new:
@@ -414,7 +407,7 @@ def test_a_network_that_names_itself_with_escapes(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", ["nan", "inf"])
-def test_options_are_finite(tmp_path: Path, demo_bundle: Path, number: str) -> None:
+def test_options_are_finite(tmp_path: Path, light_bundle: Path, number: str) -> None:
     for words in (
         ("--segment", "1", "--keep-gb", number),
         ("--segment", "1", "--keep-days", number),
@@ -422,9 +415,9 @@ def test_options_are_finite(tmp_path: Path, demo_bundle: Path, number: str) -> N
         ("--max-fps", number),
         ("--threshold", f"Diving={number}"),
     ):
-        code, errors = stderr_of("run", demo_bundle, "test://?frames=2", *words)
+        code, errors = stderr_of("run", light_bundle, "test://?frames=2", *words)
         assert code == 2, errors
         assert errors.count(b"\n") == 1
     config = tmp_path / "run.toml"
     config.write_text(f"max-fps = {number}\n")
-    assert stderr_of("run", demo_bundle, "test://?frames=2", "--config", config)[0] == 2
+    assert stderr_of("run", light_bundle, "test://?frames=2", "--config", config)[0] == 2

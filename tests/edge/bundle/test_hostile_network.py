@@ -106,9 +106,9 @@ def unheard_of() -> bytes:
     ids=["unheard of", "shapeless", "unfit", "endless", "numberless"],
 )
 def test_a_strange_network_is_one_line(
-    data: bytes, says: str, demo_bundle: Path, tmp_path: Path
+    data: bytes, says: str, light_bundle: Path, tmp_path: Path
 ) -> None:
-    bundle = with_network(demo_bundle, tmp_path / "b", data)
+    bundle = with_network(light_bundle, tmp_path / "b", data)
     done = twostream(
         "run", "--device", "cpu", "--log-level", "error", bundle, "test://?frames=20", "--json",
         tmp_path / "o.jsonl",
@@ -117,7 +117,7 @@ def test_a_strange_network_is_one_line(
 
 
 @pytest.mark.slow
-def test_bench_tells_it_in_one_line_too(demo_bundle: Path, tmp_path: Path) -> None:
-    bundle = with_network(demo_bundle, tmp_path / "b", shapeless())
+def test_bench_tells_it_in_one_line_too(light_bundle: Path, tmp_path: Path) -> None:
+    bundle = with_network(light_bundle, tmp_path / "b", shapeless())
     words = ("--device", "cpu", "--precision", "int8", "--log-level", "error")
     assert_refused(twostream("bench", bundle, *words), "spatial.onnx: gives [")

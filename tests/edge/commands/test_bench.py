@@ -35,11 +35,11 @@ from tests.support.command import assert_refused, twostream
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory, demo_bundle: Path) -> tuple[str, Any, Path]:
+def measured(tmp_path_factory: pytest.TempPathFactory, light_bundle: Path) -> tuple[str, Any, Path]:
     """What is shown, the JSON, the picture."""
     folder = tmp_path_factory.mktemp("bench")
     done = twostream(
-        "bench", demo_bundle, "--precision", "int8,fp32", "--frames", 60,
+        "bench", light_bundle, "--precision", "int8,fp32", "--frames", 60,
         "--json", folder / "b.json", "--picture", folder / "b.png",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -65,7 +65,7 @@ def test_every_stage_is_measured_and_they_add_up(measured: tuple[str, Any, Path]
         assert row["frames_per_second"] == pytest.approx(1e3 / stages["end_to_end"]["mean"], 0.01)
     assert "frames a second" in shown
     assert "decisions a second" in shown
-    assert shown.count("| ucf101-mini |") == 2
+    assert shown.count("| tiny |") == 2
 
 
 @pytest.mark.slow
@@ -142,27 +142,27 @@ def test_a_soak_is_plotted_over_time(measured: tuple[str, Any, Path], tmp_path: 
 
 @pytest.mark.slow
 def test_two_bundles_and_a_comparison_with_faster_results(
-    measured: tuple[str, Any, Path], tmp_path: Path, demo_bundle: Path
+    measured: tuple[str, Any, Path], tmp_path: Path, light_bundle: Path
 ) -> None:
     _, found, _ = measured
     for row in found["measurements"]:
         row["yardstick_ms"] *= 10  # as if everything but the yardstick had taken a tenth
     (tmp_path / "past.json").write_text(json.dumps(found))
-    other = shutil.copytree(demo_bundle, tmp_path / "other")
+    other = shutil.copytree(light_bundle, tmp_path / "other")
     done = twostream(
-        "bench", demo_bundle, "--compare", other, "--precision", "int8", "--frames", 20,
+        "bench", light_bundle, "--compare", other, "--precision", "int8", "--frames", 20,
         "--against", tmp_path / "past.json",
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "int8 flow:" in done.stdout
     assert "SLOWER" in done.stdout
-    assert done.stdout.count("| ucf101-mini |") == 2
+    assert done.stdout.count("| tiny |") == 2
 
 
 @pytest.mark.slow
-def test_a_soak_has_rows_and_a_camera_is_measured(tmp_path: Path, demo_bundle: Path) -> None:
+def test_a_soak_has_rows_and_a_camera_is_measured(tmp_path: Path, light_bundle: Path) -> None:
     done = twostream(
-        "bench", demo_bundle, "test://?live=1", "--precision", "int8", "--frames", 20,
+        "bench", light_bundle, "test://?live=1", "--precision", "int8", "--frames", 20,
         "--soak", 0.2, "--json", tmp_path / "b.json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -174,12 +174,12 @@ def test_a_soak_has_rows_and_a_camera_is_measured(tmp_path: Path, demo_bundle: P
 
 
 @pytest.mark.slow
-def test_user_errors_are_one_line(tmp_path: Path, demo_bundle: Path) -> None:
+def test_user_errors_are_one_line(tmp_path: Path, light_bundle: Path) -> None:
     short = write_bench_clip(tmp_path / "short.mp4", frames=8)
     for words, says in (
-        ((demo_bundle, "nowhere.mp4"), "nowhere.mp4"),
-        ((demo_bundle, short, "--precision", "int8"), "needs 11"),
-        ((demo_bundle, "--precision", "int4"), "int8, fp16, fp32"),
+        ((light_bundle, "nowhere.mp4"), "nowhere.mp4"),
+        ((light_bundle, short, "--precision", "int8"), "needs 11"),
+        ((light_bundle, "--precision", "int4"), "int8, fp16, fp32"),
         ((tmp_path,), "bundle.json"),
     ):
         done = twostream("bench", *words)

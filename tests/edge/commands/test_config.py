@@ -123,9 +123,9 @@ def test_any_file_is_parsed_or_refused(tmp_path_factory: pytest.TempPathFactory,
 
 
 @pytest.mark.slow
-def test_the_command_line_takes_precedence(tmp_path: Path, demo_bundle: Path) -> None:
+def test_the_command_line_takes_precedence(tmp_path: Path, light_bundle: Path) -> None:
     (tmp_path / "run.toml").write_text(
-        f"bundle = '{demo_bundle}'\nmax-frames = 30\njson = 'o.jsonl'\n"
+        f"bundle = '{light_bundle}'\nmax-frames = 30\njson = 'o.jsonl'\n"
         "[sources]\nyard = 'test://?live=1'\n"
     )
     done = twostream("run", "--config", tmp_path / "run.toml", "--max-frames", 12)
@@ -155,21 +155,21 @@ def test_the_command_line_takes_precedence(tmp_path: Path, demo_bundle: Path) ->
     ],
 )
 def test_a_wrong_value_is_named_with_file_and_key(
-    text: str, reason: str, tmp_path: Path, demo_bundle: Path
+    text: str, reason: str, tmp_path: Path, light_bundle: Path
 ) -> None:
     file = tmp_path / "run.toml"
     file.write_text(text)
-    words = ("run", demo_bundle, *([] if "[sources]" in text else ["test://?frames=3"]))
+    words = ("run", light_bundle, *([] if "[sources]" in text else ["test://?frames=3"]))
     assert_refused(twostream(*words, "--config", file), f"{file}: {reason}")
 
 
 @pytest.mark.slow
 def test_a_wrong_value_on_the_command_line_is_not_blamed_on_the_file(
-    tmp_path: Path, demo_bundle: Path
+    tmp_path: Path, light_bundle: Path
 ) -> None:
     file = tmp_path / "run.toml"
     file.write_text("every = 2\nweb = '8080'")
-    words = ("run", demo_bundle, "test://?frames=3", "--config", file)
+    words = ("run", light_bundle, "test://?frames=3", "--config", file)
     for option, value in (("--web", "x"), ("--every", "often"), ("--retries", -1)):
         done = twostream(*words, option, value)
         assert_refused(done, option)
@@ -178,10 +178,10 @@ def test_a_wrong_value_on_the_command_line_is_not_blamed_on_the_file(
 
 @pytest.mark.slow
 def test_a_reload_during_the_start_is_done_once_the_run_is_ready(
-    tmp_path: Path, demo_bundle: Path
+    tmp_path: Path, light_bundle: Path
 ) -> None:
     file = tmp_path / "run.toml"
-    file.write_text(f"bundle = '{demo_bundle}'\nweb = '0'\n[sources]\nyard = 'test://?live=1'\n")
+    file.write_text(f"bundle = '{light_bundle}'\nweb = '0'\n[sources]\nyard = 'test://?live=1'\n")
     with Running("run", "--config", file) as run:
         run.said("live page")  # before the networks are loaded
         run.process.send_signal(signal.SIGHUP)
@@ -190,9 +190,9 @@ def test_a_reload_during_the_start_is_done_once_the_run_is_ready(
 
 
 @pytest.mark.slow
-def test_sighup_reloads_the_file(tmp_path: Path, demo_bundle: Path) -> None:
+def test_sighup_reloads_the_file(tmp_path: Path, light_bundle: Path) -> None:
     file, out = tmp_path / "run.toml", tmp_path / "o.jsonl"
-    head = f"bundle = '{demo_bundle}'\njson = '{out}'\nweb = '0'\n"
+    head = f"bundle = '{light_bundle}'\njson = '{out}'\nweb = '0'\n"
 
     def sources(*names: str) -> str:
         return "[sources]\n" + "".join(f"{n} = 'test://?live=1&pattern=ball'\n" for n in names)

@@ -268,13 +268,13 @@ def test_a_bundle_that_is_damaged_here_is_not_sent(board: Board, bundle: Path) -
     assert not board.bundles.exists()
 
 
-def test_the_real_command_on_the_remote(board: Board, tmp_path: Path, demo_bundle: Path) -> None:
+def test_the_real_command_on_the_remote(board: Board, tmp_path: Path, light_bundle: Path) -> None:
     """`build --remote` here, `build` and `verify` there, on doubles of GPU and TensorRT."""
     board.command.write_text(
         f"#!/bin/sh\nexport PYTHONPATH={shlex.quote(str(REPOSITORY))}\n"
         f'exec {shlex.quote(sys.executable)} -m tests.support.cuda.twostream_on_standins "$@"\n'
     )
-    folder = shutil.copytree(demo_bundle, tmp_path / "bundle")
+    folder = shutil.copytree(light_bundle, tmp_path / "bundle")
     done = twostream("build", folder, "--remote", board.target, "--workspace", 64)
     assert done.returncode == 0, done.stderr
     assert "board: spatial: int8 " in done.stderr

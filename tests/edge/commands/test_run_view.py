@@ -52,7 +52,7 @@ def without_times(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_a_clip_in_a_region_has_the_labels_of_the_clip_alone(
-    tmp_path: Path, demo_bundle: Path, ucf101: Path
+    tmp_path: Path, light_bundle: Path, ucf101: Path
 ) -> None:
     clip = next((ucf101 / "UCF-101" / "Surfing").glob("*.avi"))
     with open_source(str(clip)) as source:
@@ -63,7 +63,7 @@ def test_a_clip_in_a_region_has_the_labels_of_the_clip_alone(
     found = {}
     for name, place in (("alone", alone), ("region", f"{picture}?{region}")):
         out = tmp_path / f"{name}.jsonl"
-        done = twostream("run", demo_bundle, place, "--json", out, "--device", "cpu")
+        done = twostream("run", light_bundle, place, "--json", out, "--device", "cpu")
         assert done.returncode == 0, done.stderr
         found[name] = without_times(read_lines(out)[0])
     assert len(found["alone"]) == 16
@@ -71,12 +71,12 @@ def test_a_clip_in_a_region_has_the_labels_of_the_clip_alone(
     assert {line["state"] for line in found["region"]} == {"warming up", "running"}
 
 
-def test_what_is_masked_is_black_in_the_recording(tmp_path: Path, demo_bundle: Path) -> None:
+def test_what_is_masked_is_black_in_the_recording(tmp_path: Path, light_bundle: Path) -> None:
     """A white clip: its right half is masked, but for what is drawn upon it."""
     clip = write_clip(tmp_path / "clip.avi", frames=20, size_hw=(480, 640), pattern="white")
     out = tmp_path / "out.mp4"
     mask = "mask=0.5,0,1,0,1,1,0.5,1"
-    done = twostream("run", demo_bundle, f"{clip}?{mask}", "--video", out, "--device", "cpu")
+    done = twostream("run", light_bundle, f"{clip}?{mask}", "--video", out, "--device", "cpu")
     assert done.returncode == 0, done.stderr
     with av.open(str(out)) as container:
         pictures = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
@@ -88,9 +88,9 @@ def test_what_is_masked_is_black_in_the_recording(tmp_path: Path, demo_bundle: P
         assert (picture[:, 330:] > 200).mean() < 0.1
 
 
-def test_a_reload_applies_changed_regions_and_masks(tmp_path: Path, demo_bundle: Path) -> None:
+def test_a_reload_applies_changed_regions_and_masks(tmp_path: Path, light_bundle: Path) -> None:
     file, out = tmp_path / "run.toml", tmp_path / "o.jsonl"
-    head = f"bundle = '{demo_bundle}'\njson = '{out}'\ndevice = 'cpu'\n"
+    head = f"bundle = '{light_bundle}'\njson = '{out}'\ndevice = 'cpu'\n"
 
     def sources(**views: str) -> str:
         place = "address = 'test://?live=1&pattern=ball'"
@@ -118,8 +118,8 @@ def test_a_reload_applies_changed_regions_and_masks(tmp_path: Path, demo_bundle:
     assert text.count('"summary":{"source":"gate"') == 1
 
 
-def test_a_wrong_view_is_refused_in_one_line(tmp_path: Path, demo_bundle: Path) -> None:
+def test_a_wrong_view_is_refused_in_one_line(tmp_path: Path, light_bundle: Path) -> None:
     file = tmp_path / "run.toml"
-    file.write_text(f"bundle = '{demo_bundle}'\n[sources.yard]\naddress = 'test://'\nmask = 1\n")
+    file.write_text(f"bundle = '{light_bundle}'\n[sources.yard]\naddress = 'test://'\nmask = 1\n")
     reason = "sources.yard: mask must be polygons, each a list of corners"
     assert_refused(twostream("run", "--config", file), f"{file}: {reason}")

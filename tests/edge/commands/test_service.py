@@ -103,10 +103,10 @@ def test_options_are_in_a_private_file_and_not_on_the_command_line(
 
 
 @pytest.mark.slow
-def test_the_service_command_runs(demo_bundle: Path, tmp_path: Path) -> None:
+def test_the_service_command_runs(light_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "o.jsonl"
     _, _, config = service(
-        tmp_path, demo_bundle, "test://?live=1&pattern=ball", "--json", out, "--max-frames", 12,
+        tmp_path, light_bundle, "test://?live=1&pattern=ball", "--json", out, "--max-frames", 12,
         "--threshold", "Diving=0.9",
     )  # fmt: skip
     done = twostream("run", "--config", config)
@@ -119,10 +119,10 @@ def test_the_service_command_runs(demo_bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_config_given_alone_is_used_and_other_files_are_kept(
-    demo_bundle: Path, tmp_path: Path
+    light_bundle: Path, tmp_path: Path
 ) -> None:
     mine = tmp_path / "mine.toml"
-    mine.write_text(f"bundle = '{demo_bundle}'\nsource = ['rtsp://a:hunter2@h/']\n")
+    mine.write_text(f"bundle = '{light_bundle}'\nsource = ['rtsp://a:hunter2@h/']\n")
     mine.chmod(0o644)
     said, unit, config = service(tmp_path, "--config", mine)
     assert f'"run" "--config" "{mine}"' in unit.read_text()
@@ -130,7 +130,7 @@ def test_a_config_given_alone_is_used_and_other_files_are_kept(
     assert f"others can read it; run: chmod 600 {mine}" in said
     said, unit, config = service(tmp_path, "--config", mine, "--every", 3)
     assert tomllib.loads(config.read_text()) == {
-        "bundle": str(demo_bundle), "source": ["rtsp://a:hunter2@h/"], "every": 3
+        "bundle": str(light_bundle), "source": ["rtsp://a:hunter2@h/"], "every": 3
     }  # fmt: skip
     service(tmp_path, "--config", mine, "--every", 4)  # what it wrote itself it may write again
     config.write_text("# mine\n")
@@ -143,12 +143,12 @@ def test_a_config_given_alone_is_used_and_other_files_are_kept(
 
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir], ids=["pipe", "folder"])
 def test_a_configuration_that_is_no_plain_file_is_refused(
-    make: Callable[[Path], None], demo_bundle: Path, tmp_path: Path
+    make: Callable[[Path], None], light_bundle: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "twostream" / "yard.toml"
     config.parent.mkdir()
     make(config)
-    words = [str(TWOSTREAM), "service", "yard", str(demo_bundle), "test://"]
+    words = [str(TWOSTREAM), "service", "yard", str(light_bundle), "test://"]
     environment = os.environ | {"XDG_CONFIG_HOME": str(tmp_path)}
     done = subprocess.run(
         words, env=environment, capture_output=True, text=True, check=False, timeout=120
@@ -187,8 +187,8 @@ def test_a_full_notify_socket_does_not_block_the_run(
 
 
 @pytest.mark.slow
-def test_a_run_warns_of_secrets_that_others_can_read(demo_bundle: Path, tmp_path: Path) -> None:
-    run = ("run", demo_bundle, "test://?frames=12", "--web", "0")
+def test_a_run_warns_of_secrets_that_others_can_read(light_bundle: Path, tmp_path: Path) -> None:
+    run = ("run", light_bundle, "test://?frames=12", "--web", "0")
     done = twostream(*run, "--token", "t0ken-0123456789")
     assert "can read the command line, and a secret in it (--token); put it" in done.stderr
     config = tmp_path / "c.toml"
@@ -260,14 +260,14 @@ def test_systemd_parses_quoted_arguments_unchanged(open_folder: Path) -> None:
 
 
 def test_systemd_verifies_the_unit(
-    demo_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    light_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     analyse = shutil.which("systemd-analyze")
     if analyse is None:
         pytest.skip("systemd-analyze is not installed")
     folder = tmp_path / "a b\\t%h"
     folder.mkdir()
-    _, unit, config = service(folder, demo_bundle, "test://", "--wait-for-cameras")
+    _, unit, config = service(folder, light_bundle, "test://", "--wait-for-cameras")
     monkeypatch.chdir(folder)
     unit.write_text(unit_text("yard", config))
     words = [analyse, "verify", "--user", str(unit)]
@@ -276,14 +276,14 @@ def test_systemd_verifies_the_unit(
 
 
 @pytest.mark.slow
-def test_names_and_arguments_are_checked(demo_bundle: Path, tmp_path: Path) -> None:
+def test_names_and_arguments_are_checked(light_bundle: Path, tmp_path: Path) -> None:
     for name in ("../x", "", "caf\u00e9", "\u0663", "a b", "a@b", "a\n", "x" * 65):
         with pytest.raises(OutputError, match="up to 64 ASCII letters"):
             check_name(name)
     check_name("x" * 64)
-    assert_refused(twostream("service", "../x", demo_bundle, "test://"), "ASCII letters")
-    assert_refused(twostream("service", "yard", demo_bundle), "no source")
-    assert_refused(twostream("service", "yard", demo_bundle, "test://", "--wob"), "--wob")
+    assert_refused(twostream("service", "../x", light_bundle, "test://"), "ASCII letters")
+    assert_refused(twostream("service", "yard", light_bundle), "no source")
+    assert_refused(twostream("service", "yard", light_bundle, "test://", "--wob"), "--wob")
 
 
 def test_a_folder_name_cannot_add_unit_directives(
@@ -301,11 +301,11 @@ def test_a_folder_name_cannot_add_unit_directives(
 
 
 @pytest.mark.slow
-def test_systemd_gets_ready_watchdog_and_status(demo_bundle: Path, tmp_path: Path) -> None:
+def test_systemd_gets_ready_watchdog_and_status(light_bundle: Path, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, RtspServer(25) as server:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(BOUND_S)
-        words = [str(TWOSTREAM), "run", str(demo_bundle), server.url]
+        words = [str(TWOSTREAM), "run", str(light_bundle), server.url]
         environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
         process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
         assert manager.recv(4096) == b"READY=1"
@@ -318,14 +318,14 @@ def test_systemd_gets_ready_watchdog_and_status(demo_bundle: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_run_that_waits_for_a_camera_is_ready(demo_bundle: Path, tmp_path: Path) -> None:
+def test_a_run_that_waits_for_a_camera_is_ready(light_bundle: Path, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(BOUND_S)
         words = [
             str(TWOSTREAM),
             "run",
-            str(demo_bundle),
+            str(light_bundle),
             "rtsp://127.0.0.1:9/none",
             "--wait-for-cameras",
         ]

@@ -118,8 +118,8 @@ def test_a_short_pause_says_nothing() -> None:
 
 
 @pytest.mark.slow
-def test_labels_and_the_end_say_why(demo_bundle: Path) -> None:
-    loaded = load_bundle(demo_bundle)
+def test_labels_and_the_end_say_why(light_bundle: Path) -> None:
+    loaded = load_bundle(light_bundle)
     device = open_device("cpu", loaded, flow_wanted=False)
     recognizer = Recognizer(loaded.manifest, device.open_context(), RunConfig())
     labels: list[Label] = []
@@ -142,9 +142,9 @@ def test_labels_and_the_end_say_why(demo_bundle: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_without_a_label_says_so(demo_bundle: Path, tmp_path: Path) -> None:
+def test_a_run_without_a_label_says_so(light_bundle: Path, tmp_path: Path) -> None:
     lines = tmp_path / "out.jsonl"
-    done = twostream("run", demo_bundle, "yard=test://?rate=3&frames=40", "--json", lines)
+    done = twostream("run", light_bundle, "yard=test://?rate=3&frames=40", "--json", lines)
     assert done.returncode == 0
     reason = "it gives 3 frames a second; at least 4 are needed"
     assert done.stderr.count(f"yard: no labels: {reason}") == 1
@@ -157,12 +157,12 @@ def test_a_run_without_a_label_says_so(demo_bundle: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_live_camera_that_states_another_rate(demo_bundle: Path) -> None:
+def test_a_live_camera_that_states_another_rate(light_bundle: Path) -> None:
     """Half of its frames are lost before they reach the source."""
     elements = (
         "videotestsrc is-live=true ! video/x-raw,framerate=15/1 "
         "! capssetter caps=video/x-raw,framerate=30/1"
     )
-    with Running("run", demo_bundle, "--pipeline", elements) as run:
+    with Running("run", light_bundle, "--pipeline", elements) as run:
         run.said("it gives 15 frames a second, but states 30")
         run.stop()

@@ -87,11 +87,11 @@ def fails_and_recovers(
 @pytest.mark.slow
 @pytest.mark.parametrize("segments", [[], ["--segment", "0.05"]])
 def test_a_full_disk_stops_the_recordings_of_cameras_alone(
-    segments: list[str], tmp_path: Path, demo_bundle: Path
+    segments: list[str], tmp_path: Path, light_bundle: Path
 ) -> None:
     with small_disk(tmp_path / "disk", SIZE_MIB) as disk, running_broker(tmp_path) as broker:
         listener = Listener(broker.port)
-        words = ["run", demo_bundle, "yard=test://?live=1", "--video", disk / "o.mp4"]
+        words = ["run", light_bundle, "yard=test://?live=1", "--video", disk / "o.mp4"]
         words += ["--json", disk / "o.jsonl", *segments]
         words += ["--mqtt", f"mqtt://127.0.0.1:{broker.port}/yard"]
         filler = Filler(disk)
@@ -119,11 +119,11 @@ def test_a_full_disk_stops_the_recordings_of_cameras_alone(
 
 @pytest.mark.slow
 def test_a_folder_that_goes_and_comes_back_is_recorded_to_again(
-    tmp_path: Path, demo_bundle: Path
+    tmp_path: Path, light_bundle: Path
 ) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
-    words = ["run", demo_bundle, "yard=test://?live=1", "--video", folder / "o.mkv"]
+    words = ["run", light_bundle, "yard=test://?live=1", "--video", folder / "o.mkv"]
     words += ["--json", folder / "o.jsonl"]
     said = fails_and_recovers(words, lambda: shutil.rmtree(folder), folder.mkdir)
     assert "was deleted or replaced while it was written" in said
@@ -136,11 +136,11 @@ def test_a_folder_that_goes_and_comes_back_is_recorded_to_again(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("option", ["--video", "--json"])
-def test_a_full_disk_ends_a_run_of_files(option: str, tmp_path: Path, demo_bundle: Path) -> None:
+def test_a_full_disk_ends_a_run_of_files(option: str, tmp_path: Path, light_bundle: Path) -> None:
     clip = write_clip(tmp_path / "a.avi", frames=2000)
     with small_disk(tmp_path / "disk", SIZE_MIB) as disk:
         name = disk / ("o.mkv" if option == "--video" else "o.jsonl")
-        with Running("run", demo_bundle, clip, option, name) as run:
+        with Running("run", light_bundle, clip, option, name) as run:
             part = name.with_name(f"{name.name}.part")
             run.wait_until(lambda: part.exists() and part.stat().st_size > 1000)
             with Filler(disk):
@@ -152,10 +152,10 @@ def test_a_full_disk_ends_a_run_of_files(option: str, tmp_path: Path, demo_bundl
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_at_the_start_is_refused(tmp_path: Path, demo_bundle: Path) -> None:
+def test_a_disk_that_is_full_at_the_start_is_refused(tmp_path: Path, light_bundle: Path) -> None:
     with small_disk(tmp_path / "disk", 8) as disk:
         for option, name in (("--video", "o.mp4"), ("--json", "o.jsonl")):
-            done = twostream("run", demo_bundle, "test://?live=1", option, disk / name)
+            done = twostream("run", light_bundle, "test://?live=1", option, disk / name)
             assert_refused(done, "MiB free on its disk; make room first")
         assert list(disk.iterdir()) == []
 
@@ -164,8 +164,8 @@ def test_a_disk_that_is_full_at_the_start_is_refused(tmp_path: Path, demo_bundle
 @pytest.mark.parametrize(
     ("source", "code"), [("test://?frames=20", 2), ("test://?live=1&frames=20", 0)]
 )
-def test_a_standard_output_that_is_full(source: str, code: int, demo_bundle: Path) -> None:
-    words = [str(TWOSTREAM), "run", str(demo_bundle), source, "--json", "-"]
+def test_a_standard_output_that_is_full(source: str, code: int, light_bundle: Path) -> None:
+    words = [str(TWOSTREAM), "run", str(light_bundle), source, "--json", "-"]
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == code, done.stderr

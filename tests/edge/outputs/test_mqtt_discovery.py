@@ -161,8 +161,8 @@ def test_what_is_no_prefix_is_refused(prefix: str) -> None:
     assert parse_discovery("ha/discovery") == "ha/discovery"
 
 
-def test_options_that_need_others(demo_bundle: Path) -> None:
-    source = ("run", demo_bundle, "test://?live=1")
+def test_options_that_need_others(light_bundle: Path) -> None:
+    source = ("run", light_bundle, "test://?live=1")
     done = twostream(*source, "--mqtt-discovery", "homeassistant")
     assert_refused(done, "--mqtt-discovery needs --mqtt")
     assert_refused(twostream(*source, "--webhook-pictures"), "--webhook-pictures needs --webhook")

@@ -133,9 +133,9 @@ def test_a_name_that_a_dangling_link_has_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_is_cut_into_whole_files(tmp_path: Path, demo_bundle: Path) -> None:
+def test_a_run_is_cut_into_whole_files(tmp_path: Path, light_bundle: Path) -> None:
     out = ["--json", tmp_path / "o.jsonl", "--video", tmp_path / "o.mp4"]
-    with Running("run", demo_bundle, "test://?live=1", *out, "--segment", SEGMENT_S / 60) as run:
+    with Running("run", light_bundle, "test://?live=1", *out, "--segment", SEGMENT_S / 60) as run:
         for ending in (".mp4", ".jsonl"):
             run.wait_until(lambda e=ending: len(list(tmp_path.glob(f"*{e}"))) >= 2)
         run.stop()
@@ -175,7 +175,7 @@ def last_picture_s(path: Path) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [".mp4", ".mkv"])
-def test_a_kill_loses_a_second_at_most(ending: str, tmp_path: Path, demo_bundle: Path) -> None:
+def test_a_kill_loses_a_second_at_most(ending: str, tmp_path: Path, light_bundle: Path) -> None:
     labels, video = tmp_path / "o.jsonl", tmp_path / f"o{ending}"
     part = video.with_name(video.name + ".part")
 
@@ -184,7 +184,7 @@ def test_a_kill_loses_a_second_at_most(ending: str, tmp_path: Path, demo_bundle:
         return found[-1] - found[0] if found else 0.0
 
     with RtspServer(rate=25) as camera:
-        words = ["run", demo_bundle, camera.url, "--json", labels, "--video", video]
+        words = ["run", light_bundle, camera.url, "--json", labels, "--video", video]
         with Running(*words, "--wait-for-cameras") as run:
             run.wait_until(lambda: span_s() > 4)
             camera.process.kill()  # so that nothing more comes, and what is under way is written
@@ -208,9 +208,9 @@ def test_a_kill_loses_a_second_at_most(ending: str, tmp_path: Path, demo_bundle:
     ],
 )
 def test_limits_are_for_segments_and_segments_for_files(
-    words: list[object], reason: str, demo_bundle: Path
+    words: list[object], reason: str, light_bundle: Path
 ) -> None:
-    assert_refused(twostream("run", demo_bundle, "test://", *words), reason)
+    assert_refused(twostream("run", light_bundle, "test://", *words), reason)
 
 
 @pytest.mark.slow

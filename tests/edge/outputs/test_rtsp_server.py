@@ -50,8 +50,8 @@ def has_bar_and_motion(picture: Picture, first: Picture) -> bool:
 
 
 @pytest.mark.slow
-def test_viewers_come_go_and_come_again(demo_bundle: Path) -> None:
-    with relay(demo_bundle) as (run, url):
+def test_viewers_come_go_and_come_again(light_bundle: Path) -> None:
+    with relay(light_bundle) as (run, url):
         for _ in range(2):
             assert watch(run, f"{url}/yard", has_bar_and_motion).shape == (480, 640, 3)
         with pytest.raises(av.error.HTTPNotFoundError):
@@ -60,8 +60,8 @@ def test_viewers_come_go_and_come_again(demo_bundle: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_token_is_the_viewer_s_password(demo_bundle: Path) -> None:
-    with relay(demo_bundle, "--token", "sesame") as (run, url):
+def test_a_token_is_the_viewer_s_password(light_bundle: Path) -> None:
+    with relay(light_bundle, "--token", "sesame") as (run, url):
         assert "viewer:TOKEN@" in url
         right = f"{url.replace('TOKEN', 'sesame')}/yard"
         watch(run, right, lambda picture, first: picture is not first)

@@ -43,7 +43,7 @@ def damage(data: bytes, way: int, random: np.random.Generator) -> bytes:
 
 @pytest.mark.slow
 def test_sixty_damaged_files_give_labels_or_one_line_each(
-    tmp_path: Path, demo_bundle: Path
+    tmp_path: Path, light_bundle: Path
 ) -> None:
     random = np.random.default_rng(7)
     clips, out = tmp_path / "clips", tmp_path / "o.jsonl"
@@ -53,7 +53,7 @@ def test_sixty_damaged_files_give_labels_or_one_line_each(
         for number in range(PER_CLIP):
             spoilt = damage(data, number % 6, random)
             (clips / f"{Path(name).stem}{number:02d}{Path(name).suffix}").write_bytes(spoilt)
-    done = twostream("run", demo_bundle, clips, "--json", out, timeout_s=1800)
+    done = twostream("run", light_bundle, clips, "--json", out, timeout_s=1800)
     assert done.returncode in (0, 2), done.stderr[-2000:]
     assert "Traceback" not in done.stderr
     lines = [json.loads(line) for line in out.read_text().splitlines()]

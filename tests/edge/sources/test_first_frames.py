@@ -15,14 +15,14 @@ from tests.support.pictures import fill
 
 @pytest.mark.slow
 def test_a_file_that_kills_its_reader_is_named_and_the_others_are_read(
-    tmp_path: Path, demo_bundle: Path
+    tmp_path: Path, light_bundle: Path
 ) -> None:
     folder = tmp_path / "clips"
     write_video(folder / "a.mp4", frames=20)
     write_video(folder / "b.mkv", size_hw=(3072, 4096))  # large: it is open for long enough
     write_video(folder / "c.mp4", frames=20, first_level=60)
     out = tmp_path / "o.jsonl"
-    with Running("run", demo_bundle, folder, "--json", out) as run:
+    with Running("run", light_bundle, folder, "--json", out) as run:
         kill_reader(run, folder / "b.mkv")
         said = run.finished(code=2)
     assert f"not read any further: {folder / 'b.mkv'}: the process that read it was killed" in said

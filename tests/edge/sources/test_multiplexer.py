@@ -157,10 +157,10 @@ def test_one_that_ends_and_one_that_is_given_up() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_labels_all_of_them(tmp_path: Path, demo_bundle: Path) -> None:
+def test_the_command_labels_all_of_them(tmp_path: Path, light_bundle: Path) -> None:
     names, out = ("yard", "gate", "roof"), tmp_path / "o.jsonl"
     cameras = [f"{name}=test://?live=1&rate=20" for name in names]
-    words = ["run", demo_bundle, *cameras[:2], "--source", cameras[2]]
+    words = ["run", light_bundle, *cameras[:2], "--source", cameras[2]]
     with Running(*words, "--json", out, "--video", tmp_path / "o.mkv") as run:
         for name in names:
             form = f'"source":"{name}","frame":\\d+,"time":[0-9.]+,"state":"running"'
@@ -181,11 +181,11 @@ def test_the_command_labels_all_of_them(tmp_path: Path, demo_bundle: Path) -> No
 
 
 @pytest.mark.slow
-def test_one_that_has_failed_does_not_end_the_others(tmp_path: Path, demo_bundle: Path) -> None:
+def test_one_that_has_failed_does_not_end_the_others(tmp_path: Path, light_bundle: Path) -> None:
     words = ["away=rtsp://127.0.0.1:9/none", "here=test://?live=1&frames=40"]
     out = tmp_path / "o.jsonl"
     done = twostream(
-        "run", demo_bundle, *words, "--wait-for-cameras", "--retries", 1, "--json", out
+        "run", light_bundle, *words, "--wait-for-cameras", "--retries", 1, "--json", out
     )
     assert done.returncode == 2, done.stderr
     assert "1 source could not be read: away" in done.stderr.splitlines()[-1]
@@ -195,14 +195,14 @@ def test_one_that_has_failed_does_not_end_the_others(tmp_path: Path, demo_bundle
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     (here,) = (row["summary"] for row in lines if row.get("summary", {}).get("source") == "here")
     assert here["frames"] + here["dropped"] == 40
-    done = twostream("run", demo_bundle, *words)  # not waited for, it is an error at once
+    done = twostream("run", light_bundle, *words)  # not waited for, it is an error at once
     assert_refused(done, "rtsp://127.0.0.1:9/none")
 
 
 @pytest.mark.slow
-def test_one_that_has_failed_stays_to_be_seen(demo_bundle: Path) -> None:
+def test_one_that_has_failed_stays_to_be_seen(light_bundle: Path) -> None:
     words = ["away=rtsp://127.0.0.1:9/none", "here=test://?live=1", "--wait-for-cameras"]
-    with Running("run", demo_bundle, *words, "--retries", 1, "--web", 0) as run:
+    with Running("run", light_bundle, *words, "--retries", 1, "--web", 0) as run:
         page = run.said(r"live page: (\S+)")[1]
         run.said("not read any further")
 

@@ -94,7 +94,7 @@ def test_any_text_is_sources_or_refused(texts: list[str]) -> None:
 
 @pytest.mark.slow
 def test_a_folder_is_read_file_by_file_and_a_bad_one_is_skipped(
-    tmp_path: Path, demo_bundle: Path
+    tmp_path: Path, light_bundle: Path
 ) -> None:
     clips = tmp_path / "clips"
     clips.mkdir()
@@ -103,7 +103,7 @@ def test_a_folder_is_read_file_by_file_and_a_bad_one_is_skipped(
     write_clip(clips / "c.mp4", frames=24, size_hw=(120, 160), codec="h264")
     write_clip(clips / "d.avi", frames=5)
     out = ["--json", tmp_path / "o.jsonl", "--video", tmp_path / "o.mp4"]
-    done = twostream("run", demo_bundle, clips, *out)
+    done = twostream("run", light_bundle, clips, *out)
     assert done.returncode == 2, done.stderr
     last = done.stderr.splitlines()[-1]
     assert "2 sources could not be read" in last
@@ -123,12 +123,12 @@ def test_a_folder_is_read_file_by_file_and_a_bad_one_is_skipped(
 @pytest.mark.slow
 @pytest.mark.parametrize(("codec", "scheme"), [("265", "rtsp"), ("264", "rtspu"), ("265", "rtspu")])
 def test_network_cameras_in_both_codecs_over_tcp_and_udp(
-    codec: str, scheme: str, tmp_path: Path, demo_bundle: Path
+    codec: str, scheme: str, tmp_path: Path, light_bundle: Path
 ) -> None:
     with RtspServer(rate=25, codec=codec) as server:
         url = server.url.replace("rtsp", scheme)
         out = tmp_path / "o.jsonl"
-        with Running("run", demo_bundle, url, "--json", out) as run:
+        with Running("run", light_bundle, url, "--json", out) as run:
             run.wait_until(lambda: growing(out).count('"running","label"') >= 10)
             run.stop()
     labels, summary = read_lines(out)
@@ -137,15 +137,15 @@ def test_network_cameras_in_both_codecs_over_tcp_and_udp(
 
 
 @pytest.mark.slow
-def test_elements_of_one_s_own(tmp_path: Path, demo_bundle: Path) -> None:
+def test_elements_of_one_s_own(tmp_path: Path, light_bundle: Path) -> None:
     elements = "videotestsrc is-live=true pattern=ball ! jpegenc ! jpegdec"
     out = tmp_path / "o.jsonl"
-    done = twostream("run", demo_bundle, "--pipeline", elements, "--max-frames", 20, "--json", out)
+    done = twostream("run", light_bundle, "--pipeline", elements, "--max-frames", 20, "--json", out)
     assert done.returncode == 0, done.stderr
     labels, _ = read_lines(out)
     assert [line["source"] for line in labels] == ["pipeline1"] * 20
     bad = 'rtspsrc location=rtsp://a:secret@h user-pw="other" ! nosuchelement'
-    refused = twostream("run", demo_bundle, "--pipeline", bad, "--log-level", "error")
+    refused = twostream("run", light_bundle, "--pipeline", bad, "--log-level", "error")
     assert_refused(refused, "nosuchelement")
     assert "secret" not in refused.stderr
     assert "other" not in refused.stderr

@@ -96,12 +96,12 @@ def test_what_a_list_names_is_not_fetched(
 
 @pytest.mark.slow
 def test_the_command_says_so_in_one_line(
-    server: tuple[str, list[str]], demo_bundle: Path, tmp_path: Path
+    server: tuple[str, list[str]], light_bundle: Path, tmp_path: Path
 ) -> None:
     url, asked = server
     file = tmp_path / "video.mp4"
     file.write_text(LISTS["hls"].format(url=url))
-    done = twostream("run", "--device", "cpu", demo_bundle, file)
+    done = twostream("run", "--device", "cpu", light_bundle, file)
     assert_refused(done, "it is text; if it is a playlist", "give the video itself")
     assert asked == []
 

@@ -186,8 +186,8 @@ def states_of(lines: list[str]) -> str:
 
 
 @pytest.mark.slow
-def test_the_command_goes_on_after_a_restart(server: RtspServer, demo_bundle: Path) -> None:
-    with Running("run", demo_bundle, server.url, "--json", "-") as run:
+def test_the_command_goes_on_after_a_restart(server: RtspServer, light_bundle: Path) -> None:
+    with Running("run", light_bundle, server.url, "--json", "-") as run:
         run.wait_until(lambda: states_of(run.lines) == "warming up, running")
         server.process.kill()
         server.process.wait()
@@ -201,14 +201,14 @@ def test_the_command_goes_on_after_a_restart(server: RtspServer, demo_bundle: Pa
 
 @pytest.mark.slow
 def test_a_camera_may_come_back_with_another_size(
-    server: RtspServer, demo_bundle: Path, tmp_path: Path
+    server: RtspServer, light_bundle: Path, tmp_path: Path
 ) -> None:
     video, labels = tmp_path / "o.mkv", tmp_path / "o.jsonl"
 
     def labelled() -> int:
         return growing(labels).count('"running","label"')
 
-    with Running("run", demo_bundle, server.url, "--video", video, "--json", labels) as run:
+    with Running("run", light_bundle, server.url, "--video", video, "--json", labels) as run:
         run.wait_until(lambda: labelled() >= 10)
         server.process.kill()
         server.process.wait()
@@ -226,11 +226,11 @@ def test_a_camera_may_come_back_with_another_size(
 
 @pytest.mark.slow
 def test_a_stalled_camera_does_not_hold_up_the_end(
-    server: RtspServer, demo_bundle: Path, tmp_path: Path
+    server: RtspServer, light_bundle: Path, tmp_path: Path
 ) -> None:
     """How soon it ends is measured by tests.benchmarks.cameras."""
     labels = tmp_path / "o.jsonl"
-    with Running("run", demo_bundle, server.url, "--json", labels) as run:
+    with Running("run", light_bundle, server.url, "--json", labels) as run:
         run.wait_until(lambda: '"running","label"' in growing(labels))
         os.kill(server.process.pid, signal.SIGSTOP)
         run.said("lost")

@@ -9,14 +9,12 @@ from typing import Any
 import av
 import pytest
 
-from edge.bundle.manifest import load_bundle
+from tests.support.bundles import thresholds_that_anything_reaches
 from tests.support.clips import write_clip
 from tests.support.command import Running, assert_refused, growing, twostream
 from tests.support.rtsp import RtspServer
 
 pytestmark = pytest.mark.slow
-
-ACTION = ["--threshold", "JugglingBalls=0.2"]  # a ball that moves
 
 
 def records(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
@@ -26,43 +24,44 @@ def records(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     ]
 
 
-def starts(lines: Path) -> list[str]:
+def starts(lines: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
-    return [row["id"] for row in rows if row.get("event") == "start"]
+    return [row for row in rows if row.get("event") == "start"]
 
 
-def test_a_file_has_events_in_its_own_time(tmp_path: Path, demo_bundle: Path) -> None:
+def test_a_file_has_events_in_its_own_time(tmp_path: Path, light_bundle: Path) -> None:
     clip, folder = write_clip(tmp_path / "a.avi", frames=40), tmp_path / "events"
-    words = ["run", demo_bundle, clip, "--events", folder, *ACTION]
+    words = ["run", light_bundle, clip, "--events", folder]
+    words += thresholds_that_anything_reaches(light_bundle)
     done = twostream(*words, "--json", tmp_path / "o.jsonl", "--keep-gb", 1)
     assert done.returncode == 0, done.stderr
     ((where, record),) = records(folder)
-    assert [record["id"]] == starts(tmp_path / "o.jsonl")
+    started = starts(tmp_path / "o.jsonl")
+    assert [record["id"]] == [row["id"] for row in started]
     assert 0 < record["started"] < record["reported"] < 1.6
     assert record["clip"]["codec"] == "h264"
     assert record["clip"]["begins"] <= record["started"]
-    assert where.name.split("-")[1:3] == ["a", "JugglingBalls"]
+    assert where.name.split("-")[1:3] == ["a", started[0]["label"]]
 
 
-def test_limits_need_something_to_limit(tmp_path: Path, demo_bundle: Path) -> None:
-    done = twostream("run", demo_bundle, "test://?live=1", "--keep-gb", 1)
+def test_limits_need_something_to_limit(tmp_path: Path, light_bundle: Path) -> None:
+    done = twostream("run", light_bundle, "test://?live=1", "--keep-gb", 1)
     assert_refused(done, "--keep-gb", "--segment MINUTES or --events DIR")
-    done = twostream("run", demo_bundle, "test://?live=1", "--events", tmp_path, "--before", 100)
+    done = twostream("run", light_bundle, "test://?live=1", "--events", tmp_path, "--before", 100)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 
 def test_a_clip_of_a_masked_camera_shows_nothing_of_what_is_masked(
-    tmp_path: Path, demo_bundle: Path
+    tmp_path: Path, light_bundle: Path
 ) -> None:
     """Its own stream, which has no mask, is not what is kept."""
-    classes = load_bundle(demo_bundle).manifest.classes
-    anything = [word for name in classes for word in ("--threshold", f"{name}=0.001")]
+    anything = thresholds_that_anything_reaches(light_bundle)
     lines = tmp_path / "o.jsonl"
     words = ["--events", tmp_path / "events", "--before", 1, "--json", lines, *anything]
     with RtspServer() as camera:
         address = f"{camera.url}?mask=0.1,0,1,0,1,1,0.1,1"  # all but a strip
-        with Running("run", demo_bundle, address, *words, "--device", "cpu") as run:
+        with Running("run", light_bundle, address, *words, "--device", "cpu") as run:
             run.wait_until(lambda: '"event":"start"' in growing(lines))
             run.stop()
     where, _ = records(tmp_path / "events")[0]

@@ -356,8 +356,10 @@ def test_a_file_is_brought_to_the_disk_when_handles_are_back(
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_under_a_thousand_idle_connections(demo_bundle: Path, tmp_path: Path) -> None:
-    words = ["run", demo_bundle, "yard=test://?live=1&pattern=ball", "--web", "0"]
+def test_a_run_goes_on_under_a_thousand_idle_connections(
+    light_bundle: Path, tmp_path: Path
+) -> None:
+    words = ["run", light_bundle, "yard=test://?live=1&pattern=ball", "--web", "0"]
     words += ["--json", tmp_path / "labels.jsonl", "--segment", "0.05"]
     limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))  # noqa: E731
     with Running(*words, preexec=limit) as run:

@@ -40,6 +40,7 @@ from tests.support.cuda.on_gpu import flow_on_gpu, read, run
 from tests.support.engines import copy_bundle
 from tests.support.flows import FLOW_ROOT, PAIRS, moving_pair, read_luma
 from tests.support.frames import noise_frame, street
+from tests.support.int8 import choose_right_int8
 from tests.support.logged import logged
 from tests.support.parity import copy_with_parity
 
@@ -298,7 +299,7 @@ def test_the_device_says_what_the_cpu_says(
 ) -> None:
     bundle = copy_bundle(demo_bundle, tmp_path / "bundle")
     frames = [street(index) for index in range(STACK + 5)]
-    cpu = open_device("cpu", bundle, flow_wanted=True)
+    cpu = open_device("cpu", bundle, flow_wanted=True, choose=choose_right_int8)
     with logged() as lines, closing(open_device("cuda", bundle, flow_wanted=True)) as device:
         found = infer(device.open_context(), frames)
     refused = [line for line in lines if "CUDA graphs" in line]

@@ -26,8 +26,9 @@ class Trained:
     video: Path
     work: Path
 
-    def arguments(self, out: Path, *more: object) -> list[str]:
+    def arguments(self, out: Path, *more: object, ranges: str = "mse") -> list[str]:
         words = ["export", self.data, out, "--parity-video", self.video, "--clips", 8]
+        words += ["--ranges", ranges]
         words += ["--network", f"spatial={self.spatial}"]
         words += ["--network", f"temporal={self.temporal}"]
         words += ["--negatives", self.video.parent / "street"]
@@ -51,7 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def bundle(trained: Trained) -> Path:
     """With networks of two epochs, which guess."""
     out = trained.work / "first" / "tiny"
-    done = twostream(*trained.arguments(out, "--accept-loss"))
+    done = twostream(*trained.arguments(out, "--accept-loss", ranges="auto"))
     assert done.returncode == 0, done.stderr
     return out
 
@@ -62,7 +63,8 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def test_the_same_inputs_give_the_same_bytes(trained: Trained, bundle: Path) -> None:
     out = trained.work / "second" / "tiny"
-    done = twostream(*trained.arguments(out, "--accept-loss", "--beside", bundle), timeout_s=300)
+    words = trained.arguments(out, "--accept-loss", "--beside", bundle, ranges="auto")
+    done = twostream(*words)
     assert done.returncode == 0, done.stderr
     assert hashes(out) == hashes(bundle)
     page = out.with_name("tiny.html").read_text()

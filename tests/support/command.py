@@ -38,14 +38,7 @@ def twostream(*arguments: object, timeout_s: float = 600) -> subprocess.Complete
 
 def twostream_after(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run it to the end in a process that has run `code` first, such as a change of a constant."""
-    return subprocess.run(
-        [sys.executable, "-c", f"{code}\nfrom edge.cli import main; main()", *map(str, arguments)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=600,
-        check=False,
-    )
+    return run_forked([str(TWOSTREAM), *map(str, arguments)], 600, code)
 
 
 class Running:

@@ -25,11 +25,14 @@ def can_fork() -> bool:
     return all(os.environ.get(name) == _ENVIRONMENT.get(name) for name in names)
 
 
-def run_forked(words: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end. Raises TimeoutExpired, and has then ended it."""
+def run_forked(
+    words: list[str], timeout_s: float, before: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end. before: Python that the process runs first. Raises
+    TimeoutExpired, and has then ended it."""
     with tempfile.TemporaryDirectory() as folder:
         shown, errors = Path(folder, "shown"), Path(folder, "errors")
-        process = _CONTEXT.Process(target=_run, args=(words, shown, errors))
+        process = _CONTEXT.Process(target=_run, args=(words, shown, errors, before))
         process.start()
         process.join(timeout_s)
         if process.exitcode is None:
@@ -40,7 +43,7 @@ def run_forked(words: list[str], timeout_s: float) -> subprocess.CompletedProces
         return subprocess.CompletedProcess(words, process.exitcode, *texts)
 
 
-def _run(words: list[str], shown: Path, errors: Path) -> None:
+def _run(words: list[str], shown: Path, errors: Path, before: str) -> None:
     """In the fork."""
     from edge.cli import main
 
@@ -49,6 +52,7 @@ def _run(words: list[str], shown: Path, errors: Path) -> None:
         with path.open("wb") as file:
             os.dup2(file.fileno(), descriptor)
     sys.argv = words
+    exec(before, {})
     try:
         main()
     finally:

@@ -3,17 +3,27 @@ the kernels that it loads."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import entry_points
 
-import av  # noqa: F401
-import openvino  # noqa: F401
-
-import edge.devices.cpu  # noqa: F401
 from edge.motion.preprocessor import Preprocessor
 from edge.motion.spec import PRESETS
 from edge.video.frames import Geometry
 
-GEOMETRY = Geometry(aspect=(4, 3), size_hw=(64, 64), interpolation="area")
+for name in (
+    "av",
+    "openvino",
+    "edge.cli",
+    "edge.commands.bench.command",
+    "edge.commands.doctor.report",
+    "edge.commands.run.run",
+    "edge.commands.verify",
+    "edge.devices.cpu",
+    "export.package",
+    "train.training.job",
+):
+    import_module(name)
 for entry in entry_points(group="twostream.commands"):
     entry.load()
+GEOMETRY = Geometry(aspect=(4, 3), size_hw=(64, 64), interpolation="area")
 Preprocessor(GEOMETRY, [PRESETS["fast"]]).warm_up()

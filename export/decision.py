@@ -15,7 +15,13 @@ from edge.devices.inference import StatefulNetwork
 from export.confidence import Bin, calibration_error, reliability
 from export.measure import PRECISIONS, Moments, SnippetScores
 from export.recurrent import RecurrentCandidate
-from export.threshold import choose_threshold, count_events, reached, replays
+from export.threshold import (
+    choose_threshold,
+    count_events,
+    raise_threshold,
+    reached,
+    replays,
+)
 from train.evaluation.fusion_fit import Clips, choose_among
 from train.evaluation.metrics import Truth
 from train.streams import FUSED
@@ -114,6 +120,7 @@ def _fit_threshold(data: FitData, false_alarms: float) -> DecisionSpec:
     )
     threshold = choose_threshold(spec, others, footage, classes)
     spec = spec.model_copy(update={"threshold": threshold})
+    spec = spec.model_copy(update={"threshold": raise_threshold(spec, own)})
     measured = {
         "validation": reached(own, others, spec),
         "footage": count_events(footage, spec, classes) if footage else None,

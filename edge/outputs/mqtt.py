@@ -91,7 +91,7 @@ class _Connection:
         on_connected: Callable[[], None],
         on_published: Callable[[int], None],
     ) -> None:
-        """on_connected, on_published: called from paho's thread; the latter with a message's id, and
+        """on_connected, on_published: called from paho's thread; the latter with a message's id,
         while paho holds a lock that `send_event` and `retain` wait for."""
         try:
             from paho.mqtt import client as mqtt

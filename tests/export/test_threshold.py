@@ -15,6 +15,7 @@ from export.threshold import (
     choose_threshold,
     count_events,
     events,
+    raise_threshold,
     rate,
     reached,
     replays,
@@ -85,6 +86,25 @@ def test_the_threshold_is_the_lowest_that_does() -> None:
     assert choose_threshold(strict, others, [], CLASSES) == pytest.approx(5.001)
     none = SPEC.model_copy(update={"false_alarm_rate": 0.0})
     assert choose_threshold(none, others, [], CLASSES) == pytest.approx(7.001)
+
+
+def test_it_is_raised_to_the_middle_where_that_costs_no_right_label() -> None:
+    low = SPEC.model_copy(update={"threshold": 2.0})
+    own = [clip(8, 9, 9, truth=0), clip(1, 12, 7, truth=0), clip(30, truth=2)]
+    # 7 is held from 12 on while that is at least 0.6 of the threshold: 8 is what bounds it
+    assert raise_threshold(low, own) == pytest.approx(5.0)
+    assert raise_threshold(low, [*own, clip(2, 2, truth=0)]) == pytest.approx(2.0)
+    assert raise_threshold(low, [clip(9, 9, truth=1)]) == 2.0  # no label is right
+    assert raise_threshold(low, [clip(1, 1, truth=0)]) == 2.0
+
+
+@given(st.lists(st.lists(st.floats(0, 50), min_size=1, max_size=12), min_size=1, max_size=5))
+def test_raising_it_changes_no_right_label(clips: list[list[float]]) -> None:
+    own = [clip(*margins, truth=0) for margins in clips]
+    raised = SPEC.model_copy(update={"threshold": raise_threshold(SPEC, own)})
+    assert raised.threshold is not None
+    assert raised.threshold >= 3.0
+    assert all((shown(each, raised) == shown(each, SPEC)).all() for each in own)
 
 
 def test_nothing_is_reported_in_footage_at_the_threshold() -> None:

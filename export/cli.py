@@ -91,6 +91,8 @@ def export_command(
     Networks are calibrated on training clips, the decision is fitted on validation clips, and test
     clips are only reported on.
     """
+    if not parity_video.is_file():  # before the slow imports, to report it at once
+        raise DataError(f"{parity_video}: no such video; give one that may be published")
     from export.package import ExportOptions, check_target, load_networks, write_bundle
     from export.page import read_figures, write_page
     from export.recurrent import load_for
@@ -98,8 +100,6 @@ def export_command(
     from train.models.checkpoint import find_checkpoint
     from train.training.run_folder import only_run
 
-    if not parity_video.is_file():
-        raise DataError(f"{parity_video}: no such video; give one that may be published")
     check_target(out)
     earlier = None if beside is None else read_figures(beside)
     if no_unknown and (negatives is not None or false_alarms is not None):
@@ -175,7 +175,7 @@ def _export_data(
     from export.package import ExportData
     from train.data.cache import fill_cache, open_cache
     from train.data.dataset import open_dataset
-    from train.data.enough import missing_for_bundle
+    from train.data.enough import missing_for_bundle, unjudged_classes
     from train.data.folders import footage_clips
     from train.evaluation.held_out import hash_contents, validation_parts
 
@@ -193,6 +193,8 @@ def _export_data(
     )
     if lacks:
         raise DataError(f"{data}: no bundle can be made of it: {'; '.join(lacks)}")
+    for doubt in unjudged_classes(train, usable["validation"], usable["test"], spec.classes):
+        logger.warning("%s", doubt)
     positives = {n: [c for c in cs if c.clip.label in spec.classes] for n, cs in cached.items()}
     others = {n: [c for c in cs if c.clip.label not in spec.classes] for n, cs in cached.items()}
     footage = [] if negatives is None else fill_cache(store, footage_clips(negatives), history)

@@ -13,7 +13,7 @@ import typer
 
 from edge.errors import DataError
 from edge.terminal import track
-from edge.text import print_line
+from edge.text import counted, print_line
 from train.commands.arguments import (
     Classes,
     Data,
@@ -25,6 +25,7 @@ from train.commands.arguments import (
 
 if TYPE_CHECKING:
     from edge.video.frames import Geometry
+    from train.data.check import Checked
     from train.data.clips import Clip
     from train.data.flow_images import ShortSide
 
@@ -57,33 +58,54 @@ def data_command(
     """
     from edge.motion.spec import PRESETS
     from train.data.check import check_dataset
-    from train.data.enough import missing_for_bundle
-    from train.data.splits import hold_out
     from train.recipe import load_recipe
 
     settings = load_recipe(recipe, "temporal")
-    dataset, findings = check_dataset(
+    checked = check_dataset(
         data, split, settings.sampling.stack, PRESETS["fast"].interval_s, workers or _cores()
     )
+    dataset = checked.split
     print_line(
         f"{data}: {len(dataset.train)} clips to train on, {len(dataset.test)} to test on, "
         f"{len({clip.label for clip in (*dataset.train, *dataset.test)})} classes"
     )
-    for finding in findings:
+    for finding in checked.findings:
         print_line(f"{finding.kind}: {len(finding.names)}")
         listed = finding.names if every else finding.names[:LISTED]
         for name in listed:
             print_line(f"  {name}")
         if len(listed) < len(finding.names):
             print_line(f"  and {len(finding.names) - len(listed)} more (--all)")
-    faults = [finding for finding in findings if not finding.harmless]
-    known = {clip.label for clip in dataset.train}
-    names = class_list(classes, known) if classes else tuple(sorted(known))
-    train, validation = hold_out(dataset.train, names, settings.validation.fraction)
-    for lack in missing_for_bundle(train, validation, dataset.test, names):
-        print_line(f"no bundle can be made of it: {lack}")
-    print_line(f"{sum(len(f.names) for f in faults)} faults" if faults else "nothing is wrong")
+    faults = sum(len(finding.names) for finding in checked.findings if not finding.harmless)
+    try:
+        names = class_list(classes, {clip.label for clip in dataset.train})
+    except DataError as error:
+        if classes:
+            raise
+        print_line(f"it cannot be trained on: {error}")
+        sys.exit(1)
+    lacks = _lacks(checked, names, settings.validation.fraction)
+    if faults:
+        print_line(counted(faults, "fault"))
+    else:
+        print_line("no clip has a fault" if lacks else "nothing is wrong")
     sys.exit(1 if faults else 0)
+
+
+def _lacks(checked: Checked, names: tuple[str, ...], fraction: float) -> bool:
+    """Whether something would be lacking for a bundle of the clips that can be used; it is told."""
+    from train.data.enough import missing_for_bundle, unjudged_classes
+    from train.data.splits import hold_out
+
+    parts = *hold_out(checked.split.train, names, fraction), checked.split.test
+    train, validation, test = map(checked.usable, parts)
+    lacks = missing_for_bundle(train, validation, test, names)
+    for lack in lacks:
+        print_line(f"no bundle can be made of it: {lack}")
+    doubts = unjudged_classes(train, validation, test, names)
+    for doubt in doubts:
+        print_line(doubt)
+    return bool(lacks or doubts)
 
 
 def flow_command(

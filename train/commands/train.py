@@ -68,7 +68,7 @@ def train_command(
     list. Test clips are not read. With --classes, clips of all other classes are negatives.
     """
     from train.data.dataset import open_dataset
-    from train.data.enough import missing_for_bundle
+    from train.data.enough import missing_for_bundle, unjudged_classes
     from train.data.splits import hold_out
     from train.recipe import load_recipe
 
@@ -90,6 +90,8 @@ def train_command(
     _log_clips(job, len(dataset.missing))
     for lack in missing_for_bundle(train, validation, dataset.test, names):
         logger.warning("no bundle can be made of these clips: %s", lack)
+    for doubt in unjudged_classes(train, validation, dataset.test, names):
+        logger.warning("%s", doubt)
     options = JobOptions(out, resume, workers, save_every, keep, cache)
     logger.info("best checkpoint: %s", run_job(job, options))
 

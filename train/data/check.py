@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,8 @@ from train.data.dataset import folder_of, is_official, read_dataset
 from train.data.timeline import timeline_of
 from train.data.ucf101 import canonical, clips_folder, leaks, read_split
 
-FEWEST_GROUPS = 2  # of a class: one to train on, one to validate on
+_UNREADABLE, _TOO_SHORT = "unreadable", "too short"
+_UNUSABLE = (_UNREADABLE, _TOO_SHORT)  # kinds of fault for which training leaves a clip out
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,22 @@ class Finding:
     harmless: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A data set and its faults. unusable: the names of clips that training leaves out."""
+
+    split: Split
+    findings: list[Finding]
+    unusable: frozenset[str]
+
+    def usable(self, clips: Iterable[Clip]) -> list[Clip]:
+        """Those of the clips that training does not leave out."""
+        return [clip for clip in clips if clip.name not in self.unusable]
+
+
 def check_dataset(
     root: Path, number: int, history: int, interval_s: float, workers: int
-) -> tuple[Split, list[Finding]]:
+) -> Checked:
     """The data set at `root` and its faults; every clip is decoded.
 
     history: frames that an input needs before the newest. interval_s: between them. Raises
@@ -46,12 +60,15 @@ def check_dataset(
     verdicts = list(track(map_apart(examine, clips, workers), "clips", total=len(clips)))
     faults: dict[str, list[str]] = {}
     copies: dict[str, dict[Path, Clip]] = {}
+    unusable: set[str] = set()
     for clip, verdict in zip(clips, verdicts, strict=True):
         if isinstance(verdict, Death):
-            verdict = Verdict(f"unreadable: {verdict.reason}")
+            verdict = Verdict(f"{_UNREADABLE}: {verdict.reason}")
         if verdict.fault:
             kind, _, detail = verdict.fault.partition(": ")
             faults.setdefault(kind, []).append(f"{clip.name} ({detail})")
+            if kind in _UNUSABLE:
+                unusable.add(clip.name)
         if verdict.sha256 is not None:
             # a clip that is listed twice is one file
             copies.setdefault(verdict.sha256, {})[clip.path] = clip
@@ -62,8 +79,9 @@ def check_dataset(
     findings.append(Finding("group in training and in test", both))
     if official:
         findings += _on_disk(root, clips)
-    findings.append(Finding("class with too few groups to train on", _small_classes(split)))
-    return split, [finding for finding in findings if finding.names]
+    findings.append(_tested_alone(split))
+    there = [finding for finding in findings if finding.names]
+    return Checked(split, there, frozenset(unusable))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +100,14 @@ def judge(clip: Clip, history: int, interval_s: float) -> Verdict:
         with open_clip(path, quiet=True) as video:
             timeline = timeline_of(video, interval_s)
     except SourceError as error:
-        return Verdict(f"unreadable: {str(error).removeprefix(f'{path}: ')}")
+        return Verdict(f"{_UNREADABLE}: {str(error).removeprefix(f'{path}: ')}")
     except OSError as error:  # of a folder, one of its pictures
         name = Path(error.filename or path)
         where = "" if name == path else f"{name}: "
-        return Verdict(f"unreadable: {where}{error.strerror}")
+        return Verdict(f"{_UNREADABLE}: {where}{error.strerror}")
     fault = ""
     if (reason := timeline.fault(history)) is not None:
-        fault = f"too short: {reason}"
+        fault = f"{_TOO_SHORT}: {reason}"
     elif video.fault is not None:
         fault = f"broken off: {video.fault}"
     elif video.damaged:
@@ -156,12 +174,7 @@ def _listed(root: Path, number: int) -> list[Clip]:
     return [*split.train, *split.test]
 
 
-def _small_classes(split: Split) -> tuple[str, ...]:
-    groups: dict[str, set[str]] = {clip.label: set() for clip in (*split.train, *split.test)}
-    for clip in split.train:
-        groups[clip.label].add(clip.group)
-    return tuple(
-        f"{label} ({len(own)} in training)"
-        for label, own in sorted(groups.items())
-        if len(own) < FEWEST_GROUPS
-    )
+def _tested_alone(split: Split) -> Finding:
+    """Classes that cannot be learnt; their clips test what is shown for other actions."""
+    names = {clip.label for clip in split.test} - {clip.label for clip in split.train}
+    return Finding("class without a clip to train on", tuple(sorted(names)), harmless=True)

@@ -9,6 +9,7 @@ from train.data.clips import Clip
 
 # Of so many, one is for testing (see folders.py), and one of the others is held out (see splits.py)
 _ENOUGH_GROUPS = 5
+_LISTED = 5  # classes, by name; others are counted
 _REMEDY = "; or always show the best class: twostream export --no-unknown"
 
 
@@ -25,9 +26,7 @@ def missing_for_bundle(
     and test clips of both say how good it is. unknown: False asks for a bundle that always shows
     its best class, and needs no other actions.
     """
-    groups: dict[str, set[str]] = {}
-    for clip in (*train, *validation, *test):
-        groups.setdefault(clip.label, set()).add(clip.group)
+    groups = _groups(train, validation, test)
     others = groups.keys() - set(classes)
     lacks = [
         f"{label} has no clip to train on; add some, or leave it out of --classes"
@@ -48,8 +47,43 @@ def missing_for_bundle(
         if unknown and others and all(clip.label in classes for clip in part):
             count = sum(len(groups[label]) for label in others)
             lacks.append(
-                f"no {name} clip is of other actions, of which there are "
-                f"{counted(count, 'group')}; put {_ENOUGH_GROUPS} or more into one folder, or add "
-                f"more classes{_REMEDY}"
+                f"no {name} clip is of other actions, of which there "
+                f"{'is' if count == 1 else 'are'} {counted(count, 'group')}; put {_ENOUGH_GROUPS} "
+                f"or more into one folder, or add more classes{_REMEDY}"
             )
     return lacks
+
+
+def unjudged_classes(
+    train: Sequence[Clip],
+    validation: Sequence[Clip],
+    test: Sequence[Clip],
+    classes: Collection[str],
+) -> list[str]:
+    """The classes that a bundle would have although no clip says how well they are recognised, in
+    one line for each part; empty if there are none. A part without a clip of any class is told by
+    `missing_for_bundle`."""
+    groups = _groups(train, validation, test)
+    lines = []
+    for name, part in (("validation", validation), ("test", test)):
+        judged = {clip.label for clip in part} & set(classes)
+        without = sorted((set(classes) & groups.keys()) - judged)
+        if judged and without:
+            listed = ", ".join(
+                f"{label} ({counted(len(groups[label]), 'group')})" for label in without[:_LISTED]
+            )
+            more = f" and {len(without) - _LISTED} more" if len(without) > _LISTED else ""
+            lines.append(
+                f"no {name} clip says how well {listed}{more} will be recognised; "
+                f"{_ENOUGH_GROUPS} groups of clips are enough"
+            )
+    return lines
+
+
+def _groups(*parts: Sequence[Clip]) -> dict[str, set[str]]:
+    """The groups of each class."""
+    groups: dict[str, set[str]] = {}
+    for part in parts:
+        for clip in part:
+            groups.setdefault(clip.label, set()).add(clip.group)
+    return groups

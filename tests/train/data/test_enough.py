@@ -10,7 +10,7 @@ from tests.support import tiny
 from tests.support.av_clips import write_video
 from tests.support.command import twostream
 from train.data.clips import Clip
-from train.data.enough import missing_for_bundle
+from train.data.enough import missing_for_bundle, unjudged_classes
 from train.data.folders import load_folders
 from train.data.splits import hold_out
 
@@ -62,6 +62,29 @@ def test_a_class_that_lost_its_clips_is_named() -> None:
     clips = [Clip(f"{label}/{n}", Path(label), label, str(n)) for label in "ab" for n in range(3)]
     (first, *_) = missing_for_bundle(clips, clips, clips, ("a", "swim"))
     assert first == "swim has no clip to train on; add some, or leave it out of --classes"
+
+
+@pytest.mark.parametrize(
+    ("wave", "unjudged"), [(1, ["validation", "test"]), (3, ["validation"]), (5, [])]
+)
+def test_a_class_that_no_clip_judges_is_named(wave: int, unjudged: list[str]) -> None:
+    clips = [Clip(f"jump/{n}", Path(), "jump", str(n)) for n in range(6)]
+    few = [Clip(f"wave/{n}", Path(), "wave", str(n)) for n in range(wave)]
+    train, test = [*clips[:5], *few[:1], *few[2:]], [*clips[5:], *few[1:2]]
+    train, validation = hold_out(train, CLASSES, 0.15)
+    groups = f"{wave} group" + "s" * (wave > 1)
+    assert unjudged_classes(train, validation, test, CLASSES) == [
+        f"no {part} clip says how well wave ({groups}) will be recognised; 5 groups of clips are "
+        "enough"
+        for part in unjudged
+    ]
+    assert unjudged_classes(train, validation, test, ("jump",)) == []
+
+
+def test_many_classes_that_no_clip_judges_are_counted() -> None:
+    clips = [Clip(f"{label}/1", Path(), label, "1") for label in "abcdefgh"]
+    (line,) = unjudged_classes(clips, clips[:1], clips, tuple("abcdefgh"))
+    assert "f (1 group) and 2 more will be recognised" in line
 
 
 @pytest.mark.slow

@@ -86,13 +86,10 @@ class _Graph:
 
 
 def float_layers(model: onnx.ModelProto) -> list[str]:
-    """Convolutions and matrix products with neither input nor weights quantised: first outputs."""
+    """Convolutions and matrix products that are not wholly quantised, so that TensorRT runs them in
+    float: first outputs."""
     graph = _Graph(model)
-    return [
-        node.output[0]
-        for node in weighted_nodes(model)
-        if all(graph.before_pair(name) is None for name in node.input[:2])
-    ]
+    return [node.output[0] for node in weighted_nodes(model) if _weighted_faults(node, graph)]
 
 
 def layer_precisions(model: onnx.ModelProto) -> list[tuple[str, str, str]]:

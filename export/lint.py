@@ -36,7 +36,7 @@ def lint_command(
     for hint in found.hints:
         print_line(f"hint: {hint}")
     by_export = f", {len(kept)} kept in float by the export" if kept else ""
-    print_line(f"{len(layers) - len(floats)} of {len(layers)} layers in INT8{by_export}")
+    print_line(f"{len(layers) - len(floats)} of {len(layers)} layers quantised{by_export}")
     if table is not None:
         print_line(f"{table}: {len(read_table(table, model))} scales of this network")
     if found.faults:

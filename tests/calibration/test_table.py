@@ -100,7 +100,7 @@ def test_lint_lists_faults_and_checks_a_table_against_its_network(
 ) -> None:
     done = twostream("lint", network, "--table", table)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "50 of 50 layers in INT8"
+    assert done.stdout.splitlines()[0] == "50 of 50 layers quantised"
     model = onnx.load(network)
     plain = tmp_path / "broken.onnx"
     convolution = next(n for n in model.graph.node if n.op_type == "Conv")

@@ -114,7 +114,8 @@ def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
         try:
             TypeAdapter(ClassName).validate_python(name)
         except ValidationError as error:
-            raise DataError(f"{first_fault(error, f'class {name[:80]!r}')}; rename it") from None
+            fault = first_fault(error, f"class {name[:80]!r}").removesuffix("; rename it")
+            raise DataError(f"{fault}; rename it") from None
         earlier = first_spelling.setdefault(same_name(name), name)
         if earlier != name:
             raise DataError(f"classes {earlier!r} and {name!r} look alike; rename one")

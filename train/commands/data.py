@@ -66,8 +66,8 @@ def data_command(
     )
     dataset = checked.split
     print_line(
-        f"{data}: {len(dataset.train)} clips to train on, {len(dataset.test)} to test on, "
-        f"{len({clip.label for clip in (*dataset.train, *dataset.test)})} classes"
+        f"{data}: {counted(len(dataset.train), 'clip')} to train on, {len(dataset.test)} to test "
+        f"on; classes: {len({clip.label for clip in (*dataset.train, *dataset.test)})}"
     )
     for finding in checked.findings:
         print_line(f"{finding.kind}: {len(finding.names)}")

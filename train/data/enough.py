@@ -9,6 +9,10 @@ from train.data.clips import Clip
 
 # Of so many, one is for testing (see folders.py), and one of the others is held out (see splits.py)
 _ENOUGH_GROUPS = 5
+_TO_DO = {  # where there are enough groups
+    "validation": "; train with --set validation.fraction=0.15, which holds some out",
+    "test": "; add some of those that are listed for testing",
+}
 _LISTED = 5  # classes, by name; others are counted
 _REMEDY = "; or always show the best class: twostream export --no-unknown"
 
@@ -40,16 +44,20 @@ def missing_for_bundle(
     for name, part in (("validation", validation), ("test", test)):
         if not any(clip.label in classes for clip in part):
             most = max((len(groups[label]) for label in classes if label in groups), default=0)
+            few = (
+                f": none of them has more than {counted(most, 'group')} of clips, {_ENOUGH_GROUPS} "
+                "are enough"
+            )
             lacks.append(
-                f"no {name} clip is of the classes: none of them has more than "
-                f"{counted(most, 'group')} of clips, {_ENOUGH_GROUPS} are enough"
+                f"no {name} clip is of the classes{_TO_DO[name] if most >= _ENOUGH_GROUPS else few}"
             )
         if unknown and others and all(clip.label in classes for clip in part):
             count = sum(len(groups[label]) for label in others)
+            more = f"; put {_ENOUGH_GROUPS} or more into one folder, or add more classes"
             lacks.append(
                 f"no {name} clip is of other actions, of which there "
-                f"{'is' if count == 1 else 'are'} {counted(count, 'group')}; put {_ENOUGH_GROUPS} "
-                f"or more into one folder, or add more classes{_REMEDY}"
+                f"{'is' if count == 1 else 'are'} {counted(count, 'group')}"
+                f"{_TO_DO[name] if count >= _ENOUGH_GROUPS * len(others) else more}{_REMEDY}"
             )
     return lacks
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import warnings
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 from edge.decision.fusion import Scores, weighted_mean
 from edge.errors import DataError
 from train.evaluation.metrics import Truth, log_likelihood, top_k
 
+logger = logging.getLogger(__name__)
+
 STEPS = 20  # weights are searched in twentieths
 PENALTIES = (0.1, 1.0, 10.0, 100.0)  # values of the SVM's C
+
+_ITERATIONS = 10_000  # of the SVM's solver
 
 StreamScores = Mapping[str, NDArray[Any]]  # (clips, C) each, by stream
 
@@ -69,21 +76,29 @@ def fit_svm(
     "Two-stream convolutional networks", 2014, section 5.3).
 
     Its penalty is the one of PENALTIES that is best on the validation clips; 1 if there are none.
-    Raises DataError if the training clips have fewer than two classes.
+    One that has not converged is told. Raises DataError if the training clips have fewer than two
+    classes.
     """
     if len(set(truth.tolist())) < 2:
         raise DataError("an SVM needs training clips of two classes or more")
 
     def fitted(penalty: float) -> LinearSVC:
         machine = LinearSVC(
-            C=penalty, multi_class="crammer_singer", random_state=seed, max_iter=10_000
+            C=penalty, multi_class="crammer_singer", random_state=seed, max_iter=_ITERATIONS
         )
-        return machine.fit(inputs, truth)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # told of the one that is chosen
+            return machine.fit(inputs, truth)
 
     machines = [fitted(penalty) for penalty in PENALTIES]
-    if not len(validation_truth):
-        return machines[PENALTIES.index(1.0)]
-    return max(machines, key=lambda machine: float(machine.score(validation, validation_truth)))
+    chosen = machines[PENALTIES.index(1.0)]
+    if len(validation_truth):
+        chosen = max(machines, key=lambda each: float(each.score(validation, validation_truth)))
+    if chosen.n_iter_ >= _ITERATIONS:
+        logger.warning(
+            "the SVM of penalty %g has not converged after %d steps", chosen.C, _ITERATIONS
+        )
+    return chosen
 
 
 def svm_scores(machine: LinearSVC, inputs: NDArray[np.float32], classes: int) -> Scores:

@@ -66,7 +66,7 @@ def test_each_fault_is_named_and_counted(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].endswith("7 clips to train on, 1 to test on, 2 classes")
+    assert lines[0].endswith("7 clips to train on, 1 to test on; classes: 2")
     for kind, name in (
         (
             "class with clips that are listed, not on disk: 1",
@@ -117,7 +117,7 @@ def test_what_training_would_pass_over_is_listed(tmp_path: Path) -> None:
     done = twostream("data", "check", tmp_path)
     assert done.returncode == 1
     lines = done.stdout.splitlines()
-    assert lines[0].endswith("2 clips to train on, 2 to test on, 2 classes")
+    assert lines[0].endswith("2 clips to train on, 2 to test on; classes: 2")
     start = lines.index("left out: 6") + 1
     listed = [line.strip() for line in lines[start : start + 6]]
     for name, reason in (
@@ -236,7 +236,7 @@ def test_a_clip_that_kills_its_reader_is_named_and_the_others_are_checked(tmp_pa
         kill_reader(run, large)
         run.finished(code=1)
     lines = [line.strip() for line in run.lines]
-    assert lines[0].endswith("4 clips to train on, 2 to test on, 2 classes")
+    assert lines[0].endswith("4 clips to train on, 2 to test on; classes: 2")
     start = lines.index("unreadable: 1")
     assert lines[start + 1].startswith("jump/3.mkv (the process that read it was killed")
     assert lines[-1] == "1 fault"

@@ -44,6 +44,20 @@ def test_too_few_groups_are_counted(count: int, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("unknown", [True, False])
+def test_where_clips_are_enough_but_none_is_held_out_the_option_is_named(unknown: bool) -> None:
+    clips = [
+        Clip(f"{label}/{n}", Path(), label, str(n))
+        for label in (*CLASSES, "other")
+        for n in range(6)
+    ]
+    train, validation = hold_out(clips, CLASSES, 0.0)
+    lacks = missing_for_bundle(train, validation, clips, CLASSES, unknown)
+    option = "train with --set validation.fraction=0.15, which holds some out"
+    assert lacks[0] == f"no validation clip is of the classes; {option}"
+    assert [option in lack for lack in lacks] == [True] * (1 + unknown)
+
+
 def test_without_other_actions_there_is_no_unknown(tmp_path: Path) -> None:
     (lack,) = lacks(tmp_path, {"jump": 8, "wave": 8})
     assert lack.startswith("there is no clip of other actions, which teach when to say unknown")

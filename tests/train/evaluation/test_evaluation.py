@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from contextlib import suppress
 from functools import partial
 from itertools import permutations
@@ -22,6 +23,7 @@ from tests.support import tiny
 from tests.support.command import assert_refused, twostream
 from train.data.cache import fill_cache, open_cache
 from train.data.ucf101 import load_split
+from train.evaluation import fusion
 from train.evaluation.fusion import fit_svm, search_weights, stacked, svm_scores
 from train.evaluation.metrics import confusion, log_likelihood, right_by_class, top_k
 from train.evaluation.papers import paper_view
@@ -137,6 +139,19 @@ def test_a_class_without_training_clips_gets_the_lowest_svm_score() -> None:
     assert (scores[:, 1] == -np.inf).all()
     with pytest.raises(DataError, match="two classes"):
         fit_svm(inputs[::2], truth[::2], inputs[:0], truth[:0])
+
+
+def test_an_svm_that_has_not_converged_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 3, 60)
+    inputs = rng.uniform(0, 1, (60, 6)).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monkeypatch.setattr(fusion, "_ITERATIONS", 2)
+        fit_svm(inputs, truth, inputs[:0], truth[:0])
+    assert caplog.messages == ["the SVM of penalty 1 has not converged after 2 steps"]
 
 
 NAMES = ["spatial", "slow_flow", "x_scores"]

@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 _OPENED = 64  # clips whose length is read; the others are taken to be as long
 _ROOM_LOGGED = 10**9  # bytes from which on the need of room is logged
 _ROOM_TAKEN = 0.5  # of what is free, beyond which frames and flow are compressed
-# What is left of them when compressed, on clips of UCF101 (docs/figures.md).
+# What is left of them when compressed, on clips of UCF101 at 224 px (docs/figures.md). Of smaller
+# frames more is left, 0.56 at 96 px; there are few bytes of them.
 _FRAMES_LEFT, _FLOW_LEFT = 0.40, 0.18
 
 
@@ -45,30 +46,37 @@ def needs_compression(folder: Path, room: Room) -> bool:
     the room that is free. Raises DataError if it does not fit even so."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     free = shutil.disk_usage(there).free
-    needed = f"{room.compressed / 1e9:.1f} GB"
+    needed = _size(room.compressed)
     if room.compressed > free:
         raise DataError(
             f"{folder}: the frames and flow of these clips need about {needed}, compressed, "
-            f"{free / 1e9:.1f} GB are free; give another --cache, or train on fewer --classes"
+            f"{_size(free)} are free; give another --cache, or train on fewer --classes"
         )
     compress = room.plain > _ROOM_TAKEN * free
     if compress:
         logger.info(
-            "frames and flow would take about %.1f GB of %.1f GB that are free in %s: they are "
+            "frames and flow would take about %s of %s that are free in %s: they are "
             "compressed without loss, to about %s, and take longer to read",
-            room.plain / 1e9,
-            free / 1e9,
+            _size(room.plain),
+            _size(free),
             folder,
             needed,
         )
     elif room.plain >= _ROOM_LOGGED:
         logger.info(
-            "frames and flow will take about %.0f GB in %s, where %.0f GB are free",
-            room.plain / 1e9,
+            "frames and flow will take about %s in %s, where %s are free",
+            _size(room.plain),
             folder,
-            free / 1e9,
+            _size(free),
         )
     return compress
+
+
+def _size(count: int) -> str:
+    """So many bytes, in the unit that shows them best."""
+    if count >= 100e9:
+        return f"{count / 1e9:.0f} GB"
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{math.ceil(count / 1e6)} MB"
 
 
 def expected_frames(clips: Sequence[Clip], interval_s: float, workers: int) -> int:

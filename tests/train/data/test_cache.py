@@ -199,7 +199,9 @@ def test_what_has_no_room_is_refused_before_it_is_made(
     store = ClipCache(tmp_path / "cache", GEOMETRY, 0.04, [PRESETS["fast"]])
     needed = Room(FRAMES, FLOW).compressed
     leave_free(monkeypatch, needed - 1)
-    with pytest.raises(DataError, match=r"need about 0\.0 GB, compressed.*give another --cache"):
+    with pytest.raises(
+        DataError, match=r"need about 1 MB, compressed, 1 MB are free.*give another --cache"
+    ):
         fill_cache(store, clips, 10)
     assert not store.root.exists()
     leave_free(monkeypatch, needed)

@@ -36,6 +36,7 @@ _BLANK = frozenset(
     )
 )
 NO_CLASS = "unknown"  # the label where no class reaches the threshold
+BACKGROUND = "background"  # the folder of clips that show none of the actions
 
 
 def is_printable(char: str) -> bool:

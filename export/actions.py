@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from edge.commands.record import BACKGROUND
 from edge.errors import DataError
+from edge.text import BACKGROUND
 from export.cli import FALSE_ALARMS
 from train.commands.arguments import Cache, Changes, Classes, class_list
 from train.streams import FUSED, STREAMS

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.commands.record import BACKGROUND
 from edge.decision.fusion import softmax
 from edge.errors import DataError
-from edge.text import counted
+from edge.text import BACKGROUND, counted
 from train.data.cache import CachedClip
 from train.data.clips import Clip, Split
 from train.evaluation.metrics import Truth, confusion, right_by_class

@@ -26,12 +26,11 @@ from edge.outputs.video_writer import VideoWriter
 from edge.sources.source import Source, open_source
 from edge.spec import first_fault
 from edge.terminal import progress_bar, stderr_console
-from edge.text import ClassName, counted, same_name
+from edge.text import BACKGROUND, ClassName, counted, same_name
 from edge.video.frames import Frame
 
 logger = logging.getLogger(__name__)
 
-BACKGROUND = "background"  # the folder of what shows none of the actions
 # People begin and end late: what is seen so soon after each change belongs to neither side of it.
 REACTION_S = 0.7
 _RATE = 25.0  # nominal, of a camera that states none; takes keep the times of their frames

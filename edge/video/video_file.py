@@ -37,8 +37,9 @@ class VideoFile:
     size_hw: px of each frame. frame_rate: nominal frames a second, None if the file does not state
     one. expected_frames: how many there should be, an estimate for progress bars; None if unknown.
     received: frames so far. damaged: those that the decoder could not restore wholly; unlike a
-    camera's they are shown. fault: why the file ended too early; None: it did not. warnings: one
-    line each; complete when the iteration has ended.
+    camera's they are shown. turned: whether the file says that its pictures lie or are mirrored,
+    which is obeyed; known with the first frame. fault: why the file ended too early; None: it did
+    not. warnings: one line each; complete when the iteration has ended.
 
     A frame's planes are views of the decoder's memory, valid as long as they are referenced.
     """
@@ -63,6 +64,7 @@ class VideoFile:
         self.frame_rate: float | None = None
         self.expected_frames: int | None = None
         self.received = 0
+        self.turned = False
         self.warnings: list[str] = []
         self._orientation, self._quiet = orientation, quiet
         self._cut = ViewCutter(view, str(path))
@@ -127,7 +129,9 @@ class VideoFile:
             frame = read_picture(picture, end_s, index, self._decoder.pixel_aspect)
             if vectors is not None:
                 frame = replace(frame, vectors=vectors)
-            yield self._cut(turn(frame, orientation_of(picture).then(self._orientation)))
+            own = orientation_of(picture)
+            self.turned |= own != UPRIGHT
+            yield self._cut(turn(frame, own.then(self._orientation)))
         if not self._stopped:
             self._note_end(clock, end_s)
 

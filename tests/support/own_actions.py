@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from edge.commands.record import BACKGROUND
+from edge.text import BACKGROUND
 from export.generated import write_generated
 
 ACTIONS = {"Jump": "jump", "Wave": "wave", BACKGROUND: "rest"}

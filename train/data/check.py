@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from edge.errors import DataError, SourceError
 from edge.terminal import track
 from edge.video.clip import open_clip
 from edge.video.find import find_videos, relative
+from edge.video.image_folder import ImageFolder
 from edge.video.isolation import Death, map_apart
+from edge.video.video_file import VideoFile
 from train.data.clips import Clip, Split
 from train.data.content import files_of, hash_files
 from train.data.dataset import folder_of, is_official, read_dataset
-from train.data.timeline import timeline_of
+from train.data.timeline import Timeline, timeline_of
 from train.data.ucf101 import canonical, clips_folder, leaks, read_split
 
 _UNREADABLE, _TOO_SHORT = "unreadable", "too short"
+_RATE, _TURNED = "other frame rate than in training", "turned upright, as the file says"
+_MUCH = 1.4  # times the frame rate of training, or a part of it
 _UNUSABLE = (_UNREADABLE, _TOO_SHORT)  # kinds of fault for which training leaves a clip out
 
 
@@ -59,6 +65,7 @@ def check_dataset(
     examine = partial(judge, history=history, interval_s=interval_s)
     verdicts = list(track(map_apart(examine, clips, workers), "clips", total=len(clips)))
     faults: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {}
     copies: dict[str, dict[Path, Clip]] = {}
     unusable: set[str] = set()
     for clip, verdict in zip(clips, verdicts, strict=True):
@@ -69,11 +76,14 @@ def check_dataset(
             faults.setdefault(kind, []).append(f"{clip.name} ({detail})")
             if kind in _UNUSABLE:
                 unusable.add(clip.name)
+        for kind, detail in verdict.notes.items():
+            notes.setdefault(kind, []).append(f"{clip.name} ({detail})")
         if verdict.sha256 is not None:
             # a clip that is listed twice is one file
             copies.setdefault(verdict.sha256, {})[clip.path] = clip
     findings = [_missing(split, official), _left_out(folder_of(root), split.left_out)]
     findings += [Finding(kind, tuple(names)) for kind, names in sorted(faults.items())]
+    findings += [Finding(kind, tuple(names), harmless=True) for kind, names in notes.items()]
     findings += _twice([list(same.values()) for same in copies.values() if len(same) > 1])
     both = tuple(f"{label} {group}" for label, group in leaks(split))
     findings.append(Finding("group in training and in test", both))
@@ -86,10 +96,12 @@ def check_dataset(
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """fault: of a clip as "kind: detail", empty for a good one. sha256: of its content."""
+    """fault: of a clip as "kind: detail", empty for a good one. sha256: of its content. notes: by
+    kind, what is peculiar to it and does no harm."""
 
     fault: str
     sha256: str | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def judge(clip: Clip, history: int, interval_s: float) -> Verdict:
@@ -112,7 +124,21 @@ def judge(clip: Clip, history: int, interval_s: float) -> Verdict:
         fault = f"broken off: {video.fault}"
     elif video.damaged:
         fault = f"damaged: {video.damaged} of its frames"
-    return Verdict(fault, sha256)
+    return Verdict(fault, sha256, {} if fault else _notes(video, timeline, interval_s))
+
+
+def _notes(video: VideoFile | ImageFolder, timeline: Timeline, interval_s: float) -> dict[str, str]:
+    """What training makes of a clip that another camera took."""
+    notes = {}
+    used = 1 / float(np.median(np.diff(timeline.times_s)))
+    thinned = video.received / len(timeline.times_s)
+    if thinned >= _MUCH:
+        notes[_RATE] = f"{thinned * used:.0f} frames a second, of which {used:.0f} are used"
+    elif used * interval_s <= 1 / _MUCH:
+        notes[_RATE] = f"{used:.0f} frames a second; an input spans more time"
+    if isinstance(video, VideoFile) and video.turned:
+        notes[_TURNED] = "{} x {} px then".format(*reversed(video.size_hw))
+    return notes
 
 
 def _missing(split: Split, official: bool) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from edge.text import counted
+from edge.text import BACKGROUND, counted
 from train.data.clips import Clip
 
 # Of so many, one is for testing (see folders.py), and one of the others is held out (see splits.py)
@@ -36,7 +36,12 @@ def missing_for_bundle(
         f"{label} has no clip to train on; add some, or leave it out of --classes"
         for label in sorted(set(classes) - {clip.label for clip in train})
     ]
-    if unknown and not others:
+    if unknown and BACKGROUND in classes and not others:
+        lacks.append(
+            f"{BACKGROUND} would be learnt as an action; name the others with --classes, so that "
+            "it teaches when to say unknown"
+        )
+    elif unknown and not others:
         lacks.append(
             "there is no clip of other actions, which teach when to say unknown; add a folder of "
             f"such clips, or name with --classes only a part of the classes{_REMEDY}"

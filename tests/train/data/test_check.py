@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.av_clips import write_video
-from tests.support.clips import write_clip
+from tests.support.clips import turn_clip, write_clip
 from tests.support.command import Running, assert_refused, twostream
 from tests.support.deaths import kill_reader
 from tests.support.pictures import fill
@@ -58,6 +58,30 @@ def test_a_picture_that_is_gone_is_named(tmp_path: Path) -> None:
     (folder / "2.jpg").symlink_to("nowhere.jpg")
     fault = judge(Clip("clip", folder, "a", "a"), history=10, interval_s=0.04).fault
     assert fault == f"unreadable: {folder / '2.jpg'}: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("rate", "note"),
+    [
+        (10, "10 frames a second; an input spans more time"),
+        (17, "17 frames a second; an input spans more time"),
+        (20, None),
+        (30, None),
+        (60, "60 frames a second, of which 30 are used"),
+        (100, "100 frames a second, of which 33 are used"),
+    ],
+)
+def test_another_frame_rate_is_noted(rate: int, note: str | None, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", frames=60, rate=rate)
+    verdict = judge(Clip("a", path, "a", "a"), history=10, interval_s=0.04)
+    assert verdict.fault == ""
+    assert verdict.notes == ({"other frame rate than in training": note} if note else {})
+
+
+def test_a_video_that_is_turned_is_noted(tmp_path: Path) -> None:
+    path = turn_clip(write_clip(tmp_path / "a.mp4", frames=20, size_hw=(48, 64), codec="h264"))
+    verdict = judge(Clip("a", path, "a", "a"), history=10, interval_s=0.04)
+    assert verdict.notes == {"turned upright, as the file says": "48 x 64 px then"}
 
 
 @pytest.mark.slow

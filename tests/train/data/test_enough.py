@@ -64,6 +64,16 @@ def test_without_other_actions_there_is_no_unknown(tmp_path: Path) -> None:
     assert lack.endswith("always show the best class: twostream export --no-unknown")
 
 
+def test_background_that_is_taken_for_an_action_is_told() -> None:
+    clips = [Clip(f"{label}/1", Path(), label, "1") for label in ("jump", "background")]
+    (lack,) = missing_for_bundle(clips, clips, clips, ("background", "jump"))
+    assert lack.startswith(
+        "background would be learnt as an action; name the others with --classes"
+    )
+    assert missing_for_bundle(clips, clips, clips, ("jump",)) == []
+    assert missing_for_bundle(clips, clips, clips, ("background", "jump"), unknown=False) == []
+
+
 @pytest.mark.parametrize("others", [0, 1, 8])
 def test_without_unknown_the_classes_alone_are_enough(others: int, tmp_path: Path) -> None:
     groups = {"jump": 8, "wave": 8} | ({"other": others} if others else {})

@@ -8,6 +8,7 @@ import logging
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -369,7 +370,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # if it is not UTF-8, escape what it cannot encode, as stderr does
         sys.stdout.reconfigure(errors="backslashreplace")
-    add_commands()
+    add_commands(sys.argv[1:])
     try:
         code = app(standalone_mode=False)
     except TwostreamError as error:
@@ -394,10 +395,16 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def add_commands() -> None:
-    """Add those of other packages. A dot in the name is of a group: `actions.train`."""
+def add_commands(words: Sequence[str] = ()) -> None:
+    """Add those of other packages that the words of a command line may mean: a command does not
+    wait for the imports of others. A dot in the name is of a group: `actions.train`.
+    """
     ours = {(group, c.name) for group, a in _GROUPS.items() for c in a.registered_commands}
-    for entry in entry_points(group="twostream.commands"):
+    entries = entry_points(group="twostream.commands")
+    first = next(iter(words), "")
+    if ("", first) in ours:
+        return
+    for entry in [each for each in entries if each.name == first] or entries:
         group, _, name = entry.name.rpartition(".")
         # no other package takes the place of a command
         if group in _GROUPS and (group, name) not in ours:

@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
-from edge.commands.run.config import read_config
-
 A = TypeVar("A")
 Command = Callable[..., None]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Device to run on.")]
@@ -20,6 +18,8 @@ DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Device
 def read_config_option(context: typer.Context, path: Path | None) -> Path | None:
     """Use the values of the file as the options' defaults."""
     if path is not None:
+        from edge.commands.run.config import read_config  # slow to import
+
         parameters = {p.name: p for p in context.command.params if p.name}
         repeated = [name for name, p in parameters.items() if p.multiple or p.nargs == -1]  # type: ignore[attr-defined]
         context.default_map = read_config(path, list(parameters), repeated)

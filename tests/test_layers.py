@@ -213,3 +213,22 @@ def assert_imports_without(blocked: tuple[str, ...], files: list[Path]) -> None:
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_command_does_not_wait_for_the_imports_of_others() -> None:
+    code = (
+        "import sys\n"
+        "from edge.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    print(*(name for name in ('train', 'export', 'numba', 'cv2') if name in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", "--help"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == ""

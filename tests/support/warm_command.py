@@ -15,14 +15,14 @@ from tests.support.paths import REPOSITORY
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.support.warm_imports"])
-_ENVIRONMENT = dict(os.environ)
-_OF_PYTEST = "PYTEST_CURRENT_TEST"
+# Read once, by what starts or loads Python; a test that sets one needs a new process.
+_AT_START = ("LD_PRELOAD", "ONEDNN_MAX_CPU_ISA", "PYTHONPATH")
+_ENVIRONMENT = {name: os.environ.get(name) for name in _AT_START}
 
 
 def can_fork() -> bool:
-    """Not in another environment than that in which the imports were made."""
-    names = (os.environ.keys() | _ENVIRONMENT) - {_OF_PYTEST}
-    return all(os.environ.get(name) == _ENVIRONMENT.get(name) for name in names)
+    """Whether a fork does what a new process would in this environment."""
+    return {name: os.environ.get(name) for name in _AT_START} == _ENVIRONMENT
 
 
 def run_forked(
@@ -32,7 +32,8 @@ def run_forked(
     TimeoutExpired, and has then ended it."""
     with tempfile.TemporaryDirectory() as folder:
         shown, errors = Path(folder, "shown"), Path(folder, "errors")
-        process = _CONTEXT.Process(target=_run, args=(words, shown, errors, before))
+        arguments = words, dict(os.environ), shown, errors, before
+        process = _CONTEXT.Process(target=_run, args=arguments)
         process.start()
         process.join(timeout_s)
         if process.exitcode is None:
@@ -43,10 +44,14 @@ def run_forked(
         return subprocess.CompletedProcess(words, process.exitcode, *texts)
 
 
-def _run(words: list[str], shown: Path, errors: Path, before: str) -> None:
+def _run(
+    words: list[str], environment: dict[str, str], shown: Path, errors: Path, before: str
+) -> None:
     """In the fork."""
     from edge.cli import main
 
+    os.environ.clear()
+    os.environ.update(environment)
     os.chdir(REPOSITORY)
     for descriptor, path in ((1, shown), (2, errors)):
         with path.open("wb") as file:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import cv2
 
 from tests.support.waiting import BOUND_S
 
@@ -98,3 +99,12 @@ async def open_tab(url: str, folder: Path) -> AsyncIterator[Tab]:
     finally:
         process.kill()
         process.wait(BOUND_S)
+
+
+def stream_pixels(shot: Path) -> tuple[int, int]:
+    """How many pixels of a screenshot have the colour of the first stream (orange), and of the
+    second (blue)."""
+    picture = cv2.imread(str(shot))
+    assert picture is not None
+    blue, _, red = (picture[..., index].astype(int) for index in range(3))
+    return int(((red - blue) > 120).sum()), int(((blue - red) > 120).sum())

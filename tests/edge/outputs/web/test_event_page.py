@@ -9,12 +9,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import pytest
 
 from edge.bundle.manifest import load_bundle
 from edge.decision.events import Event
-from tests.support.browser import BROWSER, BROWSERS, open_tab
+from tests.support.browser import BROWSER, BROWSERS, open_tab, stream_pixels
 from tests.support.event_scene import Scene
 from tests.support.live_page import TOKEN, Page, page
 from tests.support.paths import REPOSITORY
@@ -141,12 +140,8 @@ def test_a_browser_shows_it(
             assert tab.complaints == []
 
     asyncio.run(look())
-    picture = cv2.imread(str(shot))
-    assert picture is not None
-    blue, _, red = (picture[..., index].astype(int) for index in range(3))
     # the lines of both streams, and what the picture and its overlay have of those colours
-    assert ((red - blue) > 120).sum() > 100
-    assert ((blue - red) > 120).sum() > 100
+    assert min(stream_pixels(shot)) > 100
 
 
 @pytest.mark.slow

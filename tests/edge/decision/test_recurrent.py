@@ -95,6 +95,7 @@ def test_it_forgets_when_told_and_no_camera_knows_of_another(opened: Opened) -> 
     assert np.abs(alone - after).max() > 0.01
 
 
+@pytest.mark.slow
 def test_a_run_of_hours_stays_in_range(opened: Opened) -> None:
     fuser, logits = fuser_of(opened), random_logits(50)
     for index in range(20_000):

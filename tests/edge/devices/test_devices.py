@@ -76,6 +76,7 @@ def logits_of(future: InferenceFuture) -> NDArray[np.float32]:
     return np.concatenate(list(inference.logits.values()))
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_what_was_seen_before_a_gap(bundle: Bundle) -> None:
     device = open_device("cpu", bundle)
     context = device.open_context()
@@ -94,6 +95,7 @@ def test_results_do_not_depend_on_what_was_seen_before_a_gap(bundle: Bundle) -> 
     device.close()
 
 
+@pytest.mark.slow
 def test_contexts_that_take_turns_know_nothing_of_each_other(bundle: Bundle) -> None:
     device = open_device("cpu", bundle)
 

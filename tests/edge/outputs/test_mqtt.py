@@ -56,6 +56,7 @@ def test_events_come_once_and_status_is_kept(broker: Broker) -> None:
     listener.close()
 
 
+@pytest.mark.slow
 def test_an_event_never_waits_for_the_one_that_is_confirmed(broker: Broker) -> None:
     """Events and states that come while paho confirms others, whose locks it holds meanwhile."""
     listener = Listener(broker.port)

@@ -222,6 +222,7 @@ def test_frames_that_are_there_need_no_more_room(
     assert sorted(path.suffix for path in made.folder.iterdir()) == [".json", ".magicyuv", ".npy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_where_room_is_short_the_same_steps_are_compressed(
     workers: int,

@@ -64,6 +64,7 @@ def options(folder: Path) -> JobOptions:
     return JobOptions(folder, "auto", None, 0.0, 1, folder / "cache")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["spatial", "temporal"])
 def test_only_the_classifier_is_trained(takes: list[Clip], tmp_path: Path, stream: str) -> None:
     file = run_job(job(takes, stream), options(tmp_path))
@@ -77,6 +78,7 @@ def test_only_the_classifier_is_trained(takes: list[Clip], tmp_path: Path, strea
     assert history[0]["loss"] < np.log(2)
 
 
+@pytest.mark.slow
 def test_a_take_is_judged_by_what_was_learnt_without_it(takes: list[Clip], tmp_path: Path) -> None:
     """The odd take of Ball is bars to whoever has not been told."""
     found = run_leave_one_out(job(takes, "spatial"), options(tmp_path))

@@ -124,14 +124,14 @@ def raise_threshold(spec: DecisionSpec, own: Sequence[Replay]) -> float:
         tried = spec.model_copy(update={"threshold": threshold})
         return sum(int((shown(clip, tried) == clip.truth).sum()) for clip in own)
 
-    asked = right(least)
+    labels = right(least)
     scores = [raw_scores(spec.kind, clip.evidence).max(axis=1) for clip in own]
     candidates = sorted({float(score) for score in np.concatenate(scores) if score >= least})
     low, high = 0, len(candidates)  # of the first that costs a label
     while low < high:
         middle = (low + high) // 2
-        low, high = (middle + 1, high) if right(candidates[middle]) >= asked else (low, middle)
-    if not asked or not low:
+        low, high = (middle + 1, high) if right(candidates[middle]) >= labels else (low, middle)
+    if not labels or not low:
         return least
     return max(least, float(f"{(least + candidates[low - 1]) / 2:.{_DIGITS}g}"))
 

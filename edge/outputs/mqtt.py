@@ -264,13 +264,15 @@ class MQTTOutput(Output):
         In a thread of its own: neither the run's thread nor paho's may wait for the other.
         """
         under_way: int | None = None  # paho's id of the event in flight
-        while not self._closing:
+        while True:
             self._changed.wait()
             self._changed.clear()
             while self._published:
                 if self._published.popleft() == under_way:
                     under_way = None
                     self._waiting.popleft()
+            if self._closing:
+                return  # what still waits is counted as lost
             if under_way is None and self._waiting and self._connection.is_open:
                 under_way = self._connection.send_event(self._waiting[0][1])
 

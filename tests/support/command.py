@@ -38,6 +38,7 @@ def twostream(*arguments: object, timeout_s: float = 600) -> subprocess.Complete
 
 def twostream_after(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run it to the end in a process that has run `code` first, such as a change of a constant."""
+    assert can_fork()
     return run_forked([str(TWOSTREAM), *map(str, arguments)], 600, code)
 
 

@@ -63,16 +63,11 @@ def bundle(tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch) -> Bun
     return copy_bundle(packed, tmp_path / "bundle")
 
 
-@pytest.fixture(scope="module")
-def packed_demo(demo_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_with_parity(demo_bundle, tmp_path_factory.mktemp("demo") / "b", little_flow).path
-
-
 @pytest.fixture
-def shipped(tmp_path: Path, packed_demo: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+def shipped(demo_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     """The demo bundle with little flow to compute."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return copy_bundle(packed_demo, tmp_path / "bundle")
+    return copy_with_parity(demo_bundle, tmp_path / "shipped", little_flow)
 
 
 @contextmanager

@@ -10,13 +10,14 @@ import signal
 import sys
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 import typer.core
 
+from edge.commands.packages import listed_command, load_command
 from edge.commands.run.arguments import DeviceName, RunArguments, takes
 from edge.errors import ConfigError, SourceError, TwostreamError
 from edge.installation import install_line
@@ -395,36 +396,24 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def add_commands(words: Sequence[str] = ()) -> None:
-    """Add those of other packages that the words of a command line may mean: a command does not
-    wait for the imports of others. A dot in the name is of a group: `actions.train`.
+def add_commands(words: Sequence[str] | None = None) -> None:
+    """Add those of other packages. A dot in the name is of a group: `actions.train`.
+
+    words: of a command line, of which only the command that they call is imported, for that may
+    take a second; the others can be listed. None: all can be called.
     """
     ours = {(group, c.name) for group, a in _GROUPS.items() for c in a.registered_commands}
-    entries = entry_points(group="twostream.commands")
-    first = next(iter(words), "")
-    if ("", first) in ours:
+    called = [] if words is None else [word for word in words if word != "--"]
+    if ("", next(iter(called), "")) in ours:
         return
-    for entry in [each for each in entries if each.name == first] or entries:
+    for entry in entry_points(group="twostream.commands"):
         group, _, name = entry.name.rpartition(".")
         # no other package takes the place of a command
         if group in _GROUPS and (group, name) not in ours:
-            _GROUPS[group].command(name, cls=FiniteCommand)(_load(entry))
-
-
-def _load(entry: EntryPoint) -> Any:
-    """The command of another package; where it cannot be imported, one that says so when called."""
-    if entry.dist is not None and entry.dist.name == "twostream-edge":
-        return entry.load()
-    try:
-        return entry.load()
-    except Exception as error:  # whatever its import may raise
-        fault = f"{entry.value} cannot be imported ({type(error).__name__}: {error})"
-
-        def command() -> None:
-            raise ConfigError(f"{entry.name}: {fault}; reinstall or remove its package")
-
-        command.__doc__ = f"Not available: {fault}."
-        return command
+            parts = entry.name.split(".")
+            whole = words is None or called[: len(parts)] == parts
+            function = load_command(entry) if whole else listed_command(entry)
+            _GROUPS[group].command(name, cls=FiniteCommand)(function)
 
 
 def _fail(message: str) -> NoReturn:

@@ -15,10 +15,7 @@ import os
 import sys
 from typing import Literal
 
-from rich.text import Text
-
 from edge.redaction import redact_words
-from edge.terminal import stderr_console
 from edge.text import printable
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -49,6 +46,8 @@ def configure(level: Level) -> None:
 
 def silence() -> None:
     """Show errors alone, and no progress bars: for all processes of a job but the first."""
+    from edge.terminal import stderr_console
+
     configure("error")
     stderr_console().quiet = True
 
@@ -80,14 +79,15 @@ class _StderrHandler(logging.Handler):
         self._process = os.getpid()
 
     def emit(self, record: logging.LogRecord) -> None:
+        from edge.terminal import print_styled, stderr_console  # rich is slow to import
+
         try:
             text = self.format(record)
             console = stderr_console()
             # In a forked worker the console is a copy that draws a bar of its own, and whose lock
             # may be held for ever.
             if console.is_terminal and os.getpid() == self._process and not _in_journal():
-                style = _STYLES.get(_level_of(record), "")
-                console.print(Text(text, style=style), soft_wrap=True)
+                print_styled(text, _STYLES.get(_level_of(record), ""))
             else:
                 _write(text, _level_of(record))
         except Exception:

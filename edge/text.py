@@ -2,8 +2,9 @@
 
 A name in a bundle, a checkpoint or an ONNX file reaches terminals, logs, web pages and pictures.
 Escape sequences would steer the terminal, a newline would forge a line, a bidirectional mark would
-show one name as another. Such characters are refused where a file is read (`Text`), and escaped
-where a line is written, since file names, cameras and libraries can hold them too (`printable`).
+show one name as another. Such characters are refused where a file is read (edge/names.py), and
+escaped where a line is written, since file names, cameras and libraries can hold them too
+(`printable`).
 
 Letters of all scripts, combining marks and symbols are allowed. So are the zero width joiner and
 non-joiner, alone among the invisible format characters: Persian and the scripts of India are
@@ -16,11 +17,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from typing import IO, Annotated, Any
-
-from pydantic import AfterValidator, StringConstraints
-from rich.console import Console
-from rich.text import Text as RichText
+from typing import IO
 
 _JOINERS = "\u200c\u200d"
 # control, format, surrogate, private use, unassigned; line and paragraph separators
@@ -62,7 +59,8 @@ def _without_joiners(text: str) -> str:
     return "".join(char for char in text if char not in _JOINERS)
 
 
-def _check(text: str) -> str:
+def check_text(text: str) -> str:
+    """`text` itself. Raises ValueError if it has a character that does not print."""
     for char in text:
         if not is_printable(char):
             raise ValueError(
@@ -72,26 +70,19 @@ def _check(text: str) -> str:
     return text
 
 
-def _check_name(text: str) -> str:
-    seen = _without_joiners(_check(text))
+def check_name(text: str) -> str:
+    """`text` itself. Raises ValueError if it cannot be seen as what it is."""
+    seen = _without_joiners(check_text(text))
     if not seen or seen != seen.strip():
         raise ValueError("begins or ends with a space, or shows nothing")
     return text
 
 
-def _check_class(text: str) -> str:
-    if same_name(_check_name(text)).casefold() == NO_CLASS:
+def check_class(text: str) -> str:
+    """`text` itself. Raises ValueError if it can be no name of a class."""
+    if same_name(check_name(text)).casefold() == NO_CLASS:
         raise ValueError(f"{NO_CLASS!r} is what a run says where no class is sure; rename it")
     return text
-
-
-Text = Annotated[str, StringConstraints(max_length=1024), AfterValidator(_check)]
-ShortText = Annotated[
-    str, StringConstraints(min_length=1, max_length=128), AfterValidator(_check_name)
-]
-ClassName = Annotated[
-    str, StringConstraints(min_length=1, max_length=64), AfterValidator(_check_class)
-]
 
 
 def counted(count: int, noun: str) -> str:
@@ -102,15 +93,3 @@ def counted(count: int, noun: str) -> str:
 def print_line(text: str, stream: IO[str] | None = None) -> None:
     """One line to a stream; None is the standard output."""
     print(printable(text), file=sys.stdout if stream is None else stream)
-
-
-class LineConsole(Console):
-    """A terminal to which each text is one line, shown as it is: no escape, markup or emoji code in
-    it counts."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(highlight=False, markup=False, emoji=False, **options)
-
-    def render_str(self, text: str, **options: Any) -> RichText:  # type: ignore[override]
-        """Every text that is printed, and every cell of a table, comes through here."""
-        return super().render_str(printable(text), **options)

@@ -47,6 +47,7 @@ ROOMS = {
             "errors",
             "installation",
             "text",
+            "names",
             "files",
             "spec",
             "terminal",

@@ -45,8 +45,9 @@ from edge.bundle.upgrade import upgrade_manifest
 from edge.errors import BundleError
 from edge.files import write_atomic
 from edge.inputs.builder import InputSpec, motions_of
+from edge.names import ClassName, ShortText, Text
 from edge.spec import Spec, first_fault, parse_json
-from edge.text import ClassName, ShortText, Text, printable, same_name
+from edge.text import printable, same_name
 from edge.video.frames import Geometry, Normalisation
 
 SCHEMA = 4

@@ -9,8 +9,8 @@ from pydantic import Field, ValidationError
 from edge.bundle.manifest import StreamName
 from edge.bundle.upgrade import upgrade_network
 from edge.inputs.builder import InputSpec
+from edge.names import ClassName, ShortText
 from edge.spec import Spec, first_fault, parse_json
-from edge.text import ClassName, ShortText
 from edge.video.frames import Geometry, Normalisation
 
 Precision = Literal["int8", "fp16", "fp32"]  # in which a device runs a network

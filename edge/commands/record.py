@@ -21,12 +21,13 @@ from rich.progress import BarColumn, TextColumn
 
 from edge.errors import OutputError, SourceError
 from edge.files import why
+from edge.names import ClassName
 from edge.outputs.overlay import bgr_picture, picture_size
 from edge.outputs.video_writer import VideoWriter
 from edge.sources.source import Source, open_source
 from edge.spec import first_fault
 from edge.terminal import progress_bar, stderr_console
-from edge.text import BACKGROUND, ClassName, counted, same_name
+from edge.text import BACKGROUND, counted, same_name
 from edge.video.frames import Frame
 
 logger = logging.getLogger(__name__)

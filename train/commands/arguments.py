@@ -12,8 +12,9 @@ from edge.bundle.manifest import StreamName
 from edge.errors import DataError
 from edge.motion.codec import CODEC
 from edge.motion.spec import PRESETS
+from edge.names import ClassName
 from edge.spec import Spec, first_fault
-from edge.text import ClassName, same_name
+from edge.text import same_name
 from train.streams import FUSED, STREAMS
 
 Data = Annotated[Path, typer.Argument(help="Data set: UCF101, its frames, class folders or a CSV.")]

@@ -26,7 +26,8 @@ from edge.commands.bench.plot import plot
 from edge.errors import BenchError
 from edge.files import write_atomic
 from edge.sources.named import parse_sources
-from edge.text import LineConsole, print_line
+from edge.terminal import LineConsole
+from edge.text import print_line
 
 logger = logging.getLogger(__name__)
 

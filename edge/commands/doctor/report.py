@@ -9,7 +9,8 @@ from rich.text import Text
 from edge.commands.doctor import board, gpu, networks, python, video
 from edge.commands.doctor.check import BOTH, Check, DeviceName, with_load_order
 from edge.commands.doctor.machine import Machine, look_at_machine
-from edge.text import LineConsole, printable
+from edge.terminal import LineConsole
+from edge.text import printable
 
 # In the order in which to fix faults.
 CHECKS: tuple[Callable[[Machine], Check], ...] = (

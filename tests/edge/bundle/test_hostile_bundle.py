@@ -21,7 +21,8 @@ from rich.table import Table
 from edge.bundle.manifest import MANIFEST, Bundle, load_bundle, sha256
 from edge.bundle.parity import load_parity
 from edge.errors import BundleError, ExportError
-from edge.text import LineConsole, is_printable, printable
+from edge.terminal import LineConsole
+from edge.text import is_printable, printable
 from tests.support.command import assert_refused, twostream
 from tests.support.manifests import MOTION, manifest, set_key, write
 

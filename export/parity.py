@@ -45,7 +45,10 @@ def make_parity(bundle: Bundle, frames: Sequence[Frame]) -> ParityRun:
     stacked = {spec: np.stack(values) for spec, values in flows.items()}  # (T - 1, 2, H, W) each
     run = ParityRun(tuple(frames), stacked, {}, logits)
     streams = bundle.manifest.streams
-    inputs = {stream: input_points(network_inputs(bundle, run, stream)) for stream in streams}
+    inputs = {
+        name: input_points(stream, network_inputs(bundle, run, name))
+        for name, stream in streams.items()
+    }
     return replace(run, inputs=inputs, fused=_fused(bundle, run))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.clips import write_clip
 from tests.support.paths import REPOSITORY
 
 PACKAGES = ("edge", "export", "train", "calibration")
@@ -216,20 +217,32 @@ def assert_imports_without(blocked: tuple[str, ...], files: list[Path]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_command_does_not_wait_for_the_imports_of_others() -> None:
+@pytest.mark.parametrize("words", [["--help"], ["actions", "--help"], ["run", "--help"]])
+def test_help_does_not_wait_for_what_it_does_not_show(words: list[str]) -> None:
+    assert not imported_by(*words) & {*HEAVY, "edge.bundle.manifest", "edge.terminal"}
+
+
+def test_a_run_of_a_file_imports_no_servers(light_bundle: Path, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.avi", frames=12)
+    found = imported_by("run", str(light_bundle), str(clip))
+    assert found & {"numba", "av", "openvino"}
+    assert not found & {"asyncio", "prometheus_client", "aiohttp", "gi", "torch", "train"}
+
+
+# What takes a tenth of a second or more, each.
+HEAVY = ("numba", "numpy", "cv2", "av", "gi", "openvino", "torch")
+
+
+def imported_by(*words: str) -> set[str]:
+    """All modules that a new process has imported when this command has ended."""
     code = (
-        "import sys\n"
-        "from edge.cli import main\n"
-        "try:\n"
-        "    main()\n"
-        "finally:\n"
-        "    print(*(name for name in ('train', 'export', 'numba', 'cv2') if name in sys.modules))"
+        "import sys\nfrom edge.cli import main\ntry:\n    main()\nfinally:\n    print(*sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, "run", "--help"],
+        [sys.executable, "-c", code, *words],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines()[-1] == ""
+    return set(done.stdout.splitlines()[-1].split())

@@ -9,7 +9,7 @@ import pytest
 
 from calibration.samples import SNIPPETS, draw_samples
 from edge.bundle.network import NetworkSpec
-from edge.inputs.builder import motions_of, open_input
+from edge.inputs.builder import input_dtype, motions_of, normalised, open_input
 from edge.motion.preprocessor import Preprocessor
 from edge.motion.spec import PRESETS
 from edge.sources.source import open_source
@@ -45,9 +45,11 @@ def runtime_tensors(clip: Clip, spec: NetworkSpec) -> list[np.ndarray | None]:
     with open_source(str(clip.path)) as source:
         for frame in source:
             builder.push(preprocessor.push(frame))
-            tensors.append(np.empty(builder.shape, np.float32) if builder.ready else None)
-            if tensors[-1] is not None:
-                builder.fill(tensors[-1])
+            tensors.append(None)
+            if builder.ready:
+                filled = np.empty(builder.shape, input_dtype(spec.input))
+                builder.fill(filled)
+                tensors[-1] = normalised(spec.input, spec.normalisation, filled)
     return tensors
 
 

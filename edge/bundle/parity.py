@@ -30,10 +30,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import UNREADABLE_ZIP, Bundle, RecurrentLogits
+from edge.bundle.manifest import UNREADABLE_ZIP, Bundle, RecurrentLogits, StreamSpec
 from edge.errors import BundleError
 from edge.files import write_atomic
-from edge.inputs.builder import open_input
+from edge.inputs.builder import input_dtype, normalised, open_input
 from edge.motion.method import need_vectors
 from edge.motion.preprocessor import Step
 from edge.spec import Spec
@@ -161,13 +161,14 @@ def load_parity(bundle: Bundle) -> ParityRun:
     return ParityRun(tuple(frames), flows, inputs, logits, fused)
 
 
-def network_inputs(bundle: Bundle, run: ParityRun, stream: str) -> NDArray[np.float32]:
-    """The inputs (N, channels, H, W) of one network for the frames with logits, to check the
-    network alone. They are built on the host from the run's frames and flows."""
+def network_inputs(bundle: Bundle, run: ParityRun, stream: str) -> NDArray[Any]:
+    """The inputs (N, channels, H, W) of one network for the frames with logits, as a device takes
+    them, to check the network alone. They are built on the host from the run's frames and flows.
+    """
     manifest = bundle.manifest
     spec = manifest.streams[stream]
     builder = open_input(spec.input, manifest.geometry.size_hw, spec.normalisation)
-    out = np.empty((run.samples, *builder.shape), np.float32)
+    out = np.empty((run.samples, *builder.shape), input_dtype(spec.input))
     for index, frame in enumerate(run.frames):
         flows = {method: flow[index - 1] for method, flow in run.flows.items()} if index else {}
         builder.push(Step(resize_to_model(frame, manifest.geometry), flows))
@@ -176,11 +177,13 @@ def network_inputs(bundle: Bundle, run: ParityRun, stream: str) -> NDArray[np.fl
     return out
 
 
-def input_points(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Select values spread over each input: (N, channels, H, W) -> (N, INPUT_POINTS)."""
+def input_points(stream: StreamSpec, inputs: NDArray[Any]) -> NDArray[np.float32]:
+    """Values spread over each input, normalised: (N, channels, H, W), as `network_inputs` gives
+    them, -> (N, INPUT_POINTS)."""
     flat = inputs.reshape(len(inputs), -1)
     indices = np.arange(INPUT_POINTS, dtype=np.uint64) * 2654435761 % flat.shape[1]
-    return np.ascontiguousarray(flat[:, indices.astype(np.int64)])
+    points = np.ascontiguousarray(flat[:, indices.astype(np.int64)])
+    return normalised(stream.input, stream.normalisation, points)
 
 
 def _read_array(data: bytes, key: str, shape: tuple[int, ...], kind: type) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,8 +94,9 @@ class Device(Protocol):
         frame is valid until `depth` more frames of its source (on the CPU: of any) are submitted.
         """
 
-    def logits(self, stream: str, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run one network alone and wait: (channels, H, W) -> logits (C,)."""
+    def logits(self, stream: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
+        """Run one network alone and wait: (channels, H, W), as `edge.inputs.builder.fill_input`
+        gives it -> logits (C,)."""
 
     def close(self) -> None:
         """Release the device."""

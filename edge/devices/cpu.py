@@ -23,6 +23,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ from edge.bundle.network import Precision
 from edge.devices import Inference
 from edge.devices.expired import ResultExpiredError
 from edge.devices.inference import InferenceBackEnd, NetworkFile, Request, Way
-from edge.inputs.builder import open_input
+from edge.inputs.builder import levels_of, open_input
 from edge.motion.preprocessor import Preprocessor, Step
 from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
@@ -142,6 +143,7 @@ def network_files(bundle: Bundle) -> dict[str, NetworkFile]:
             f"{bundle.path}: {stream.file}",
             (1, stream.input.channels, *manifest.geometry.size_hw),
             len(manifest.classes),
+            levels=levels_of(stream.input, stream.normalisation),
         )
         for name, stream in manifest.streams.items()
     }
@@ -176,7 +178,7 @@ class CPUDevice:
         self._inferred += 1
         return slot
 
-    def logits(self, stream: str, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+    def logits(self, stream: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
         return self._networks[stream].infer(tensor[None])[0]
 
     def close(self) -> None:

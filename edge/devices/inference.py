@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,21 +33,36 @@ class Way:
 class NetworkFile:
     """A network of a bundle. name: of its file, for messages. shape: of its input; classes: C of
     its output (1, C). state: shapes of the tensors that a step hands on to the next, by name; the
-    network of a stream has none."""
+    network of a stream has none. levels: (scale, shift); its input is given as bytes, of which it
+    is to see byte * scale + shift. None: its input is given as float32."""
 
     onnx: bytes
     name: str
     shape: tuple[int, ...]
     classes: int
     state: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    levels: tuple[float, float] | None = None
+
+    @property
+    def dtype(self) -> type[np.uint8 | np.float32]:
+        """What its input is given as."""
+        return np.float32 if self.levels is None else np.uint8
+
+    def as_floats(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """What it is to see of an input, for a back end that cannot take bytes."""
+        if self.levels is None:
+            return batch
+        scale, shift = map(np.float32, self.levels)
+        return batch.astype(np.float32) * scale + shift
 
 
 class Request(Protocol):
     """One asynchronous inference."""
 
     @property
-    def input(self) -> NDArray[np.float32]:
-        """(channels, H, W), to fill in place; waits until the last inference has read it."""
+    def input(self) -> NDArray[Any]:
+        """(channels, H, W) of the file's dtype, to fill in place; waits until the last inference
+        has read it."""
 
     def start(self) -> None:
         """Start with the content of `input`."""
@@ -59,8 +74,8 @@ class Request(Protocol):
 class Network(Protocol):
     """One ONNX file with a fixed input shape."""
 
-    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(1, channels, H, W) -> (1, C) logits, synchronously."""
+    def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """(1, channels, H, W) of the file's dtype -> (1, C) logits, synchronously."""
 
     def open_request(self) -> Request:
         """A new asynchronous request."""

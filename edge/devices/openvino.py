@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 # OpenVINO reports its use to Google Analytics if this module is installed; prevent that.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+# It takes its converter of other formats along if it can, a tenth of a second that nobody needs.
+sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
 try:
     import openvino
+    from openvino import opset13
     from openvino.frontend import FrontEndManager
     from openvino.passes import ConstantFolding, Manager
 except ImportError as error:
@@ -70,7 +73,7 @@ def open_network(file: NetworkFile, way: Way) -> Network:
     """See InferenceBackEnd. What was compiled on this machine before is not compiled again."""
     depends_on = (openvino.__version__, sorted(_SETTINGS.items()), processor())
     digest = sha256(file.onnx).hexdigest()
-    key = key_of([digest, file.shape, file.classes, way.name, *depends_on])
+    key = key_of([digest, file.shape, file.classes, file.levels, way.name, *depends_on])
     if (blob := find(key)) is not None:
         # RuntimeError: it does not like what it has exported itself
         with suppress(RuntimeError):
@@ -102,6 +105,8 @@ def _compile(file: NetworkFile, way: Way, settings: dict[str, Any]) -> openvino.
         check_self_contained(onnx)
         model = read_onnx(onnx)
         _check_model(model, file)
+        if file.levels is not None:
+            model = _taking_bytes(model, file.levels)
         if way == LITERAL:
             # or else float32 times bytes is a kernel of its own, which x86 without AVX-512 lacks
             passes = Manager()
@@ -141,6 +146,20 @@ def _check_model(model: openvino.Model, file: NetworkFile) -> None:
             raise BundleError(f"gives {output.element_type}, not float32")
 
 
+def _taking_bytes(model: openvino.Model, levels: tuple[float, float]) -> openvino.Model:
+    """The model with bytes as its input, which it normalises. OpenVINO does so within the kernel
+    that quantises the input, which then reads a quarter of the bytes."""
+    floats = model.input(INPUT).get_node()
+    given = opset13.parameter(floats.output(0).shape, openvino.Type.u8, name=INPUT)
+    given.output(0).set_names({INPUT})
+    values = opset13.convert(given, openvino.Type.f32)
+    values = opset13.multiply(values, np.float32(levels[0]))
+    values = opset13.add(values, np.float32(levels[1]))
+    for reader in floats.output(0).get_target_inputs():
+        reader.replace_source_output(values.output(0))
+    return openvino.Model(model.get_results(), [given])
+
+
 def describe(way: Way) -> str:
     """See InferenceBackEnd."""
     text = f"OpenVINO {openvino.__version__.split('-')[0]}, {platform.machine()}"
@@ -176,7 +195,7 @@ class Network:
     """See edge.devices.inference.Network."""
 
     def __init__(self, compiled: openvino.CompiledModel, file: NetworkFile) -> None:
-        self._name, self._shape = file.name, file.shape
+        self._name, self._shape, self._dtype = file.name, file.shape, file.dtype
         self._compiled: openvino.CompiledModel | None = compiled
 
     def export(self) -> bytes:
@@ -186,8 +205,8 @@ class Network:
         self._compiled.export_model(stream)
         return stream.getvalue()
 
-    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(1, channels, H, W) -> (1, C) logits, synchronously. Raises BundleError if it fails."""
+    def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """See edge.devices.inference.Network. Raises BundleError if it fails."""
         try:
             return self._compiled({INPUT: batch})[OUTPUT]  # type: ignore[misc]
         except RuntimeError as error:
@@ -195,24 +214,25 @@ class Network:
 
     def open_request(self) -> Request:
         assert self._compiled is not None
-        return Request(self._compiled.create_infer_request(), self._shape, self._name)
+        batch = np.zeros(self._shape, self._dtype)
+        return Request(self._compiled.create_infer_request(), batch, self._name)
 
     def close(self) -> None:
         self._compiled = None
 
 
 class Request:
-    """See edge.devices.inference.Request. The input is filled in place: a stack is 4 MB, and
-    allocating and copying it took as long as computing it. name: of the network, for messages."""
+    """See edge.devices.inference.Request. The input is filled in place: allocating and copying a
+    stack took as long as computing it. batch: (1, channels, H, W), its input from now on. name: of
+    the network, for messages."""
 
-    def __init__(self, request: openvino.InferRequest, shape: tuple[int, ...], name: str) -> None:
-        batch = np.zeros(shape, np.float32)
+    def __init__(self, request: openvino.InferRequest, batch: NDArray[Any], name: str) -> None:
         self._name = name
         self._request, self._input = request, batch[0]
         request.set_input_tensor(openvino.Tensor(batch, shared_memory=True))
 
     @property
-    def input(self) -> NDArray[np.float32]:
+    def input(self) -> NDArray[Any]:
         self._settle()
         return self._input
 

@@ -13,6 +13,7 @@ from pydantic import PlainValidator, SerializeAsAny, ValidationError
 from edge.inputs.flow_stack import FlowInput, FlowStackBuilder
 from edge.inputs.rgb import RGBBuilder, RGBInput
 from edge.motion.preprocessor import Step
+from edge.motion.stack import normalise_bytes, scale_and_shift
 from edge.spec import Spec, first_fault
 from edge.video.frames import Normalisation
 
@@ -32,8 +33,8 @@ class InputBuilder(Protocol):
     def push(self, step: Step) -> None:
         """Add the next step; the builder keeps what it needs of it."""
 
-    def fill(self, out: NDArray[np.float32]) -> None:
-        """Write the normalised input, `shape` float32. Call only if `ready`."""
+    def fill(self, out: NDArray[Any]) -> None:
+        """Write the input, `shape` of `input_dtype`. Call only if `ready`."""
 
     def clear(self) -> None:
         """Forget all steps, after a gap."""
@@ -44,15 +45,17 @@ class InputKind:
     """spec: its entry in a manifest, with `kind`, `channels`, `means` (number of means in its
     normalisation), `history` (frames that it needs before the newest), `interval_s` (between frames
     in training) and `motion` (a spec, or None). open: (spec, size_hw, normalisation) ->
-    InputBuilder."""
+    InputBuilder. as_bytes: its builder writes bytes, a quarter of the memory, and they are
+    normalised, by one mean, where the network is computed; else it writes normalised float32."""
 
     spec: type[Spec]
     open: Callable[[Any, tuple[int, int], Normalisation], InputBuilder]
+    as_bytes: bool = False
 
 
 INPUTS: dict[str, InputKind] = {
     "rgb": InputKind(RGBInput, RGBBuilder),
-    "flow": InputKind(FlowInput, FlowStackBuilder),
+    "flow": InputKind(FlowInput, FlowStackBuilder, as_bytes=True),
 }
 
 
@@ -78,17 +81,42 @@ def open_input(spec: Any, size_hw: tuple[int, int], normalisation: Normalisation
     return INPUTS[spec.kind].open(spec, size_hw, normalisation)
 
 
+def input_dtype(spec: Any) -> type[np.uint8 | np.float32]:
+    """What the builder of an input writes: bytes, or normalised floats."""
+    return np.uint8 if INPUTS[spec.kind].as_bytes else np.float32
+
+
+def levels_of(spec: Any, normalisation: Normalisation) -> tuple[float, float] | None:
+    """(scale, shift): the network is to see byte * scale + shift of what the builder writes. None:
+    it writes what the network is to see."""
+    return scale_and_shift(normalisation) if INPUTS[spec.kind].as_bytes else None
+
+
+def normalised(
+    spec: Any, normalisation: Normalisation, filled: NDArray[Any]
+) -> NDArray[np.float32]:
+    """What the network sees of what the builder of its input has written, of the same shape."""
+    return normalise_bytes(filled, normalisation) if INPUTS[spec.kind].as_bytes else filled
+
+
 def build_input(
     spec: Any, size_hw: tuple[int, int], normalisation: Normalisation, steps: Iterable[Step]
 ) -> NDArray[np.float32]:
-    """The input (channels, H, W) after `steps`, in order: `spec.history` + 1 of them, or for flow
-    `spec.history` that have flow. Raises ValueError if there are too few."""
+    """The normalised input (channels, H, W) after `steps`, in order: `spec.history` + 1 of them, or
+    for flow `spec.history` that have flow. Raises ValueError if there are too few."""
+    return normalised(spec, normalisation, fill_input(spec, size_hw, normalisation, steps))
+
+
+def fill_input(
+    spec: Any, size_hw: tuple[int, int], normalisation: Normalisation, steps: Iterable[Step]
+) -> NDArray[Any]:
+    """Like `build_input`, but as the builder writes it, of `input_dtype`."""
     builder = open_input(spec, size_hw, normalisation)
     for step in steps:
         builder.push(step)
     if not builder.ready:
         raise ValueError(f"too few frames for an input of kind {spec.kind}")
-    out = np.empty(builder.shape, np.float32)
+    out = np.empty(builder.shape, input_dtype(spec))
     builder.fill(out)
     return out
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from edge.motion.method import MotionSpec
 from edge.motion.preprocessor import Step
 from edge.motion.quantise import FlowBytes
-from edge.motion.stack import stack_tensor
+from edge.motion.stack import stack_flows
 from edge.spec import Spec
 from edge.video.frames import Normalisation
 
@@ -47,7 +47,7 @@ class FlowStackBuilder:
         self, spec: FlowInput, size_hw: tuple[int, int], normalisation: Normalisation
     ) -> None:
         self.shape = (spec.channels, *size_hw)
-        self._motion, self._normalisation = spec.motion, normalisation
+        self._motion = spec.motion
         self._flows: deque[FlowBytes] = deque(maxlen=spec.stack)
 
     @property
@@ -61,5 +61,5 @@ class FlowStackBuilder:
     def clear(self) -> None:
         self._flows.clear()
 
-    def fill(self, out: NDArray[np.float32]) -> None:
-        stack_tensor(self._flows, self._normalisation, out)  # (2L, H, W)
+    def fill(self, out: NDArray[np.uint8]) -> None:
+        stack_flows(self._flows, out)  # (2L, H, W)

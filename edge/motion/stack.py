@@ -1,4 +1,4 @@
-"""A network's input from a stack of flows."""
+"""A stack of flows as bytes, and bytes as a network sees them."""
 
 from __future__ import annotations
 
@@ -12,27 +12,33 @@ from edge.motion.quantise import FlowBytes
 from edge.video.frames import Normalisation
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def _normalise(stack, scale, shift, out):  # type: ignore[no-untyped-def]
-    for index in range(stack.size):
-        out[index] = np.float32(stack[index]) * scale + shift
-
-
-def stack_tensor(
-    flows: Sequence[FlowBytes],
-    normalisation: Normalisation,
-    out: NDArray[np.float32] | None = None,
-) -> NDArray[np.float32]:
-    """Normalise and stack L flows (2, H, W) uint8, oldest first, to a network's input (2L, H, W)
-    float32: all u, then all v (Simonyan and Zisserman, 2014).
-
-    normalisation: one mean and one std, of bytes / 255. out: the array to fill; None is a new one.
-    """
-    stacked = np.stack(flows, axis=1)  # (2, L, H, W)
+def stack_flows(
+    flows: Sequence[FlowBytes], out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Stack L flows (2, H, W) uint8, oldest first, to (2L, H, W) uint8: all u, then all v (Simonyan
+    and Zisserman, 2014). out: the array to fill; None is a new one."""
+    length, (_, *size_hw) = len(flows), flows[0].shape
     if out is None:
-        out = np.empty((2 * len(flows), *stacked.shape[2:]), np.float32)
-    (mean,), (std,) = normalisation.mean, normalisation.std
-    _normalise(
-        stacked.reshape(-1), np.float32(1 / (255 * std)), np.float32(-mean / std), out.reshape(-1)
-    )
+        out = np.empty((2 * length, *size_hw), np.uint8)
+    np.stack(flows, axis=1, out=out.reshape(2, length, *size_hw))
     return out  # (2L, H, W)
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def _normalise(values, scale, shift, out):  # type: ignore[no-untyped-def]
+    for index in range(values.size):
+        out[index] = np.float32(values[index]) * scale + shift
+
+
+def scale_and_shift(normalisation: Normalisation) -> tuple[float, float]:
+    """What a normalisation with one mean does to a byte: byte * scale + shift, in float32."""
+    (mean,), (std,) = normalisation.mean, normalisation.std
+    return float(np.float32(1 / (255 * std))), float(np.float32(-mean / std))
+
+
+def normalise_bytes(values: NDArray[np.uint8], normalisation: Normalisation) -> NDArray[np.float32]:
+    """uint8 to float32 of the same shape. normalisation: one mean and one std, of bytes / 255."""
+    out = np.empty(values.shape, np.float32)
+    scale, shift = map(np.float32, scale_and_shift(normalisation))
+    _normalise(values.reshape(-1), scale, shift, out.reshape(-1))
+    return out

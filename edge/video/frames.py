@@ -189,23 +189,39 @@ def resize_to_model(frame: Frame, geometry: Geometry) -> Frame:
 LUMA_WEIGHTS: dict[str, tuple[float, float]] = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def _rgb_planes(y, u, v, red_v, green_u, green_v, blue_u, scale, shift, out):  # type: ignore[no-untyped-def]
-    height, width = y.shape
-    for row in range(height):
-        for column in range(width):
-            luma = (np.float32(y[row, column]) - np.float32(16)) * np.float32(255.0 / 219.0)
-            cb = np.float32(u[row >> 1, column >> 1]) - np.float32(128)
-            cr = np.float32(v[row >> 1, column >> 1]) - np.float32(128)
-            red = luma + red_v * cr
-            green = luma - green_u * cb - green_v * cr
-            blue = luma + blue_u * cb
-            red = min(max(red, np.float32(0)), np.float32(255))
-            green = min(max(green, np.float32(0)), np.float32(255))
-            blue = min(max(blue, np.float32(0)), np.float32(255))
-            out[0, row, column] = red * scale[0] + shift[0]
-            out[1, row, column] = green * scale[1] + shift[1]
-            out[2, row, column] = blue * scale[2] + shift[2]
+_compiled = njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+
+
+@_compiled
+def _chroma_row(u, v, red_v, green_u, green_v, blue_u, out):  # type: ignore[no-untyped-def]
+    """What a row of chroma adds to luma in red, green and blue, (3, 2 x chroma), each twice."""
+    for column in range(u.shape[0]):
+        cb = np.float32(u[column]) - np.float32(128)
+        cr = np.float32(v[column]) - np.float32(128)
+        for half in range(2):
+            out[0, 2 * column + half] = red_v * cr
+            out[1, 2 * column + half] = -green_u * cb - green_v * cr
+            out[2, 2 * column + half] = blue_u * cb
+
+
+@_compiled
+def _colour_row(y, chroma, scale, shift, out):  # type: ignore[no-untyped-def]
+    """One colour of one row: with two arrays to read and one to write it becomes vector code."""
+    for column in range(y.shape[0]):
+        luma = (np.float32(y[column]) - np.float32(16)) * np.float32(255.0 / 219.0)
+        level = min(max(luma + chroma[column], np.float32(0)), np.float32(255))
+        out[column] = level * scale + shift
+
+
+@_compiled
+def _rgb_planes(y, u, v, factors, scale, shift, out):  # type: ignore[no-untyped-def]
+    red_v, green_u, green_v, blue_u = factors
+    chroma = np.empty((3, 2 * u.shape[1]), np.float32)
+    for row in range(y.shape[0]):
+        if row % 2 == 0:
+            _chroma_row(u[row >> 1], v[row >> 1], red_v, green_u, green_v, blue_u, chroma)
+        for colour in range(3):
+            _colour_row(y[row], chroma[colour], scale[colour], shift[colour], out[colour, row])
 
 
 def yuv_coefficients(matrix: Matrix) -> tuple[float, float, float, float]:
@@ -225,7 +241,8 @@ def rgb_tensor(
 
     Chroma is repeated, not interpolated; RGB is clipped to 0..255 and normalised without rounding.
     """
-    red_v, green_u, green_v, blue_u = map(np.float32, yuv_coefficients(frame.matrix))
+    red_v, green_u, green_v, blue_u = yuv_coefficients(frame.matrix)
+    factors = np.float32(red_v), np.float32(green_u), np.float32(green_v), np.float32(blue_u)
     if out is None:
         out = np.empty((3, *frame.size_hw), np.float32)
     std = np.asarray(normalisation.std, np.float64)
@@ -234,10 +251,7 @@ def rgb_tensor(
         frame.y,
         frame.u,
         frame.v,
-        red_v,
-        green_u,
-        green_v,
-        blue_u,
+        factors,
         (1 / (255 * std)).astype(np.float32),
         (-mean / std).astype(np.float32),
         out,

@@ -25,6 +25,7 @@ from edge.commands.self_check.choice import choose_way
 from edge.devices import open_device
 from edge.devices.inference import NetworkFile
 from edge.devices.openvino import compile_network
+from edge.inputs.builder import input_dtype
 from tests.benchmarks.kernels import BOARDS, LAUNCH_S, Board, cost, frame_launches
 from tests.benchmarks.result import write_result
 from tests.support.paths import REPOSITORY
@@ -89,8 +90,8 @@ def this_cpu(bundle: Bundle, networks: dict[str, list[Layer]]) -> dict[str, dict
     print(f"this core: {bandwidth / 1e9:.1f} GB/s, {rate / 1e9:.0f} G INT8 operations a second")
     found = {}
     for stream, parts in networks.items():
-        channels = bundle.manifest.streams[stream].input.channels
-        tensor = np.zeros((channels, *bundle.manifest.geometry.size_hw), np.float32)
+        spec = bundle.manifest.streams[stream].input
+        tensor = np.zeros((spec.channels, *bundle.manifest.geometry.size_hw), input_dtype(spec))
         times = []
         for _ in range(60):
             began_s = time.perf_counter()

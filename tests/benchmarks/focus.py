@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.commands.self_check.choice import choose_way
 from edge.devices import Device, open_device
-from edge.inputs.builder import build_input
+from edge.inputs.builder import fill_input
 from edge.inputs.pace import Pace, pace
 from edge.motion.preprocessor import Preprocessor, Step
 from edge.motion.quantise import FlowBytes, to_pixels
@@ -200,7 +200,7 @@ def label_clip(device: Device, bundle: Bundle, clip: Clip, distance: str) -> Log
             continue
         times_s.append(frame.time_s)
         for name, (stream, view) in views(bundle, frame, step, flows, windows):
-            tensor = build_input(
+            tensor = fill_input(
                 manifest.streams[stream].input,
                 manifest.geometry.size_hw,
                 manifest.streams[stream].normalisation,

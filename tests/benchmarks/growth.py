@@ -33,7 +33,7 @@ from edge.errors import BenchError
 from edge.files import write_atomic
 from edge.motion.quantise import FlowBytes
 from edge.motion.spec import PRESETS
-from edge.motion.stack import stack_tensor
+from edge.motion.stack import stack_flows
 from edge.motion.tvl1 import TVL1
 from edge.sources.source import open_source
 from edge.video.frames import Frame, Geometry, resize_to_model
@@ -104,16 +104,14 @@ def by_model_size() -> dict[int, Work]:
 
 def by_window(bundle: Bundle) -> dict[int, Work]:
     """Flows in a stack -> making a network's input of them, in place, ten times."""
-    streams = bundle.manifest.streams.values()
-    normalisation = next(s.normalisation for s in streams if s.input.motion is not None)
     works: dict[int, Work] = {}
     for length in (5, 10, 20, 40):
         flows = [np.full((2, 224, 224), 120 + k, np.uint8) for k in range(length)]
-        out = np.zeros((2 * length, 224, 224), np.float32)
+        out = np.zeros((2 * length, 224, 224), np.uint8)
 
-        def work(flows: list[FlowBytes] = flows, out: NDArray[np.float32] = out) -> None:
+        def work(flows: list[FlowBytes] = flows, out: NDArray[np.uint8] = out) -> None:
             for _ in range(10):
-                stack_tensor(flows, normalisation, out)
+                stack_flows(flows, out)
 
         works[length] = work
     return works

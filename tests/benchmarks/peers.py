@@ -29,6 +29,7 @@ from edge.bundle.tensor_names import INPUT
 from edge.commands.bench.clip import write_bench_clip
 from edge.commands.self_check.choice import choose_way
 from edge.devices import open_device
+from edge.inputs.builder import input_dtype
 from edge.sources.source import open_source
 from tests.benchmarks.flow import methods
 from tests.benchmarks.growth import picture
@@ -86,10 +87,12 @@ def networks(bundle: Bundle) -> dict[str, Work]:
     manifest = bundle.manifest
     device = open_device("cpu", bundle, choose=choose_way)
     shapes = {name: stream.input.channels for name, stream in manifest.streams.items()}
-    tensors = {
-        s: np.random.default_rng(0).standard_normal((c, *manifest.geometry.size_hw), np.float32)
+    levels = {
+        s: np.random.default_rng(0).integers(0, 256, (c, *manifest.geometry.size_hw))
         for s, c in shapes.items()
     }
+    filled = {s: levels[s].astype(input_dtype(manifest.streams[s].input)) for s in shapes}
+    tensors = {s: (levels[s] / 128 - 1).astype(np.float32) for s in shapes}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     sessions = {
@@ -109,7 +112,7 @@ def networks(bundle: Bundle) -> dict[str, Work]:
                 seed[stream](frames[stream])
 
     return {
-        "twostream (OpenVINO), INT8": lambda: [device.logits(s, tensors[s]) for s in shapes],
+        "twostream (OpenVINO), INT8": lambda: [device.logits(s, filled[s]) for s in shapes],
         "onnxruntime, the same INT8 files": lambda: [
             sessions[s].run(None, {INPUT: tensors[s][None]}) for s in shapes
         ],

@@ -136,32 +136,32 @@ class _BackEnd:
         from edge.devices.openvino import LITERAL, compile_network
 
         self._faults.note("opens", way.name)
-        return _Network(compile_network(file, LITERAL), file.shape, way.name, self._faults)
+        return _Network(compile_network(file, LITERAL), file, way.name, self._faults)
 
     def describe(self, way: Way) -> str:
         return f"faulty, {way.name}"
 
 
 class _Network:
-    def __init__(self, network: Any, shape: tuple[int, ...], kind: str, faults: Faults) -> None:
-        self._network, self._shape, self._kind, self._faults = network, shape, kind, faults
+    def __init__(self, network: Any, file: NetworkFile, kind: str, faults: Faults) -> None:
+        self._network, self._file, self._kind, self._faults = network, file, kind, faults
 
-    def infer(self, batch: NDArray[np.float32]) -> Logits:
+    def infer(self, batch: NDArray[Any]) -> Logits:
         return _act(self._faults, self._kind, np.array(self._network.infer(batch)))
 
     def open_request(self) -> _Request:
-        return _Request(self, self._shape)
+        return _Request(self, self._file)
 
     def close(self) -> None:
         self._network.close()
 
 
 class _Request:
-    def __init__(self, network: _Network, shape: tuple[int, ...]) -> None:
-        self._network, self._batch = network, np.zeros(shape, np.float32)
+    def __init__(self, network: _Network, file: NetworkFile) -> None:
+        self._network, self._batch = network, np.zeros(file.shape, file.dtype)
 
     @property
-    def input(self) -> NDArray[np.float32]:
+    def input(self) -> NDArray[Any]:
         return self._batch[0]
 
     def start(self) -> None:

@@ -31,6 +31,7 @@ from edge.decision.statistics import Histogram
 from edge.devices import Device, open_device
 from edge.devices.fusion_network import open_fusion_network
 from edge.errors import SourceError, TwostreamError
+from edge.inputs.builder import input_dtype
 from edge.log import Level, configure
 from edge.motion.method import need_vectors
 from edge.outputs.records import label_record
@@ -225,7 +226,7 @@ def _alone(device: Device, bundle: Bundle) -> dict[str, Histogram]:
     random = np.random.default_rng(0)
     for stream, section in manifest.streams.items():
         shape = (section.input.channels, *manifest.geometry.size_hw)
-        tensor = random.standard_normal(shape, np.float32)
+        tensor = random.integers(0, 256, shape).astype(input_dtype(section.input))
         for run in range(_ALONE_RUNS + 5):
             began_s = time.monotonic()
             device.logits(stream, tensor)

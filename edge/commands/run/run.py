@@ -25,11 +25,8 @@ from edge.outputs.json_lines import JsonLinesOutput
 from edge.outputs.mqtt import MQTTOutput
 from edge.outputs.mqtt_discovery import Discovery
 from edge.outputs.records import stage_lines, summary_lines
-from edge.outputs.rtsp_server import RTSPOutput
 from edge.outputs.systemd import SystemdNotifier
 from edge.outputs.video_recorder import VideoRecorder
-from edge.outputs.web.server import WebServer
-from edge.outputs.web.state import LiveState
 from edge.outputs.webhook import Webhook
 
 logger = logging.getLogger(__name__)
@@ -159,12 +156,17 @@ def _open_messages(
 def _open_servers(
     outputs: Outputs, manifest: Manifest, annotator: Annotator, stack: ExitStack
 ) -> Iterator[Output]:
-    """What others connect to."""
+    """What others connect to; their libraries are not imported where nobody can."""
     if outputs.rtsp is not None:
+        from edge.outputs.rtsp_server import RTSPOutput
+
         relay = RTSPOutput(outputs.rtsp, annotator)
         yield stack.enter_context(relay)
         logger.info("annotated video: %s", relay.url)
     if outputs.web is not None:
+        from edge.outputs.web.server import WebServer
+        from edge.outputs.web.state import LiveState
+
         state = LiveState(manifest, annotator, outputs.events)
         server = stack.enter_context(WebServer(outputs.web, state))
         yield state

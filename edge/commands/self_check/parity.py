@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,13 +172,12 @@ def compare_inputs(actual: NDArray[np.float32], expected: NDArray[np.float32]) -
     return float((difference / np.sqrt((spread**2).mean(axis=1))).max())
 
 
-def compare_points(
-    bundle: Bundle, run: ParityRun, stream: str, inputs: NDArray[np.float32]
-) -> float:
+def compare_points(bundle: Bundle, run: ParityRun, stream: str, inputs: NDArray[Any]) -> float:
     """The share of the stored input values of one stream that the inputs which this host has built
     of the same frames and flows do not match."""
-    expected, actual = run.inputs[stream], input_points(inputs)
-    levels = 255 * max(bundle.manifest.streams[stream].normalisation.std)
+    section = bundle.manifest.streams[stream]
+    expected, actual = run.inputs[stream], input_points(section, inputs)
+    levels = 255 * max(section.normalisation.std)
     return float((np.abs(actual - expected) * levels > INPUT_LEVELS).mean())
 
 
@@ -208,7 +208,7 @@ def check_motion(bundle: Bundle, run: ParityRun) -> None:
     )
 
 
-def checked_inputs(bundle: Bundle, run: ParityRun) -> dict[str, NDArray[np.float32]]:
+def checked_inputs(bundle: Bundle, run: ParityRun) -> dict[str, NDArray[Any]]:
     """The inputs (N, channels, H, W) of the parity run by stream, with the maker's flow. Raises
     DeviceError if this host does not build what the maker's did."""
     inputs = {}

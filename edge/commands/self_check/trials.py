@@ -74,9 +74,9 @@ def _trial_of_cpu(bundle: Bundle) -> Callable[[Way], Tried]:
     networks are compiled in the other. They take kernels that this process loads anyway."""
     run, files, file = load_parity(bundle), network_files(bundle), fusion_file(bundle)
     fusion = None if file is None else (file, parity_inputs(bundle, run))
-    inputs: dict[str, NDArray[np.float32]] = {}
+    inputs: dict[str, NDArray[Any]] = {}
 
-    def build_inputs() -> dict[str, NDArray[np.float32]]:
+    def build_inputs() -> dict[str, NDArray[Any]]:
         if not inputs:
             check_motion(bundle, run)
             inputs.update(checked_inputs(bundle, run))

@@ -25,6 +25,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +79,7 @@ class CUDADevice:
                 return self._closed_contexts.pop()
             return CUDASourceContext(self._shared, self._closed_contexts)
 
-    def logits(self, stream: str, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+    def logits(self, stream: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
         with self._shared.driver:
             return self._shared.networks[stream].infer(tensor[None])[0]
 

@@ -13,6 +13,7 @@ from edge.bundle.manifest import Bundle
 from edge.devices.cuda.driver import Driver, Stream
 from edge.devices.tensorrt.engine import Engine
 from edge.devices.tensorrt.get_or_build import ReadyEngine
+from edge.inputs.builder import normalised
 
 
 class Request:
@@ -41,7 +42,7 @@ class Network:
         manifest = bundle.manifest
         stream = manifest.streams[engine.stream]
         shape = (1, stream.input.channels, *manifest.geometry.size_hw)
-        self._driver, self._classes = driver, len(manifest.classes)
+        self._stream, self._driver, self._classes = stream, driver, len(manifest.classes)
         self._inputs = int(np.prod(shape))
         self.precision = engine.key.precision
         name, core = f"{bundle.path}: {stream.file}", engine.key.dla_core
@@ -55,8 +56,10 @@ class Network:
     def _alone(self) -> tuple[Request, Stream]:
         return self.open_request(), self._driver.stream()
 
-    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(1, channels, H, W) -> (1, C) logits, synchronously."""
+    def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """(1, channels, H, W), as `edge.inputs.builder.fill_input` gives it, -> (1, C) logits,
+        synchronously."""
+        batch = normalised(self._stream.input, self._stream.normalisation, batch)
         request, stream = self._alone
         out = np.empty((1, self._classes), np.float32)
         self._driver.write(request.input, batch)

@@ -85,14 +85,14 @@ def blue_first(patch: Patch) -> None:
 
 
 def newest_first(patch: Patch) -> None:
-    right = flow_stack.stack_tensor
-    patch.setattr(flow_stack, "stack_tensor", lambda flows, *more: right(list(flows)[::-1], *more))
+    right = flow_stack.stack_flows
+    patch.setattr(flow_stack, "stack_flows", lambda flows, *more: right(list(flows)[::-1], *more))
 
 
 def v_before_u(patch: Patch) -> None:
-    right = flow_stack.stack_tensor
+    right = flow_stack.stack_flows
     patch.setattr(
-        flow_stack, "stack_tensor", lambda flows, *more: right([f[::-1] for f in flows], *more)
+        flow_stack, "stack_flows", lambda flows, *more: right([f[::-1] for f in flows], *more)
     )
 
 

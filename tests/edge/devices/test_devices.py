@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from edge.devices.expired import ResultExpiredError
 from edge.devices.inference import NetworkFile, Way
 from edge.devices.openvino import FP32, compile_network
 from edge.errors import BundleError
-from edge.inputs.builder import build_input
+from edge.inputs.builder import fill_input
 from edge.motion.preprocessor import Preprocessor
 from edge.video.frames import Frame
 from tests.support.bundles import STREAMS, noise_frames, write_bundle
@@ -135,7 +136,7 @@ def test_every_stream_sees_what_it_says(any_streams: Bundle) -> None:
         assert list(inference.logits) == list(manifest.streams)
         assert set(manifest.streams) < set(inference.stages_ms)
         for name, stream in manifest.streams.items():
-            tensor = build_input(
+            tensor = fill_input(
                 stream.input, manifest.geometry.size_hw, stream.normalisation, steps[: index + 1]
             )
             np.testing.assert_array_equal(inference.logits[name], device.logits(name, tensor))
@@ -195,11 +196,11 @@ def test_frames_without_networks_let_no_result_expire(any_streams: Bundle) -> No
 
 
 class OnnxRuntimeRequest:
-    def __init__(self, network: OnnxRuntimeNetwork, shape: tuple[int, ...]) -> None:
-        self._network, self._batch = network, np.zeros(shape, np.float32)
+    def __init__(self, network: OnnxRuntimeNetwork, file: NetworkFile) -> None:
+        self._network, self._batch = network, np.zeros(file.shape, file.dtype)
 
     @property
-    def input(self) -> NDArray[np.float32]:
+    def input(self) -> NDArray[Any]:
         return self._batch[0]
 
     def start(self) -> None:
@@ -210,17 +211,17 @@ class OnnxRuntimeRequest:
 
 
 class OnnxRuntimeNetwork:
-    def __init__(self, onnx: bytes, shape: tuple[int, ...]) -> None:
+    def __init__(self, onnx: bytes, file: NetworkFile) -> None:
         import onnxruntime
 
         providers = ["CPUExecutionProvider"]
-        self._session, self._shape = onnxruntime.InferenceSession(onnx, providers=providers), shape
+        self._session, self._file = onnxruntime.InferenceSession(onnx, providers=providers), file
 
-    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self._session.run([OUTPUT], {INPUT: batch})[0]
+    def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        return self._session.run([OUTPUT], {INPUT: self._file.as_floats(batch)})[0]
 
     def open_request(self) -> OnnxRuntimeRequest:
-        return OnnxRuntimeRequest(self, self._shape)
+        return OnnxRuntimeRequest(self, self._file)
 
     def close(self) -> None:
         """Nothing."""
@@ -233,7 +234,7 @@ class OnnxRuntimeBackEnd:
         return (FP32,)
 
     def open_network(self, file: NetworkFile, way: Way) -> OnnxRuntimeNetwork:
-        return OnnxRuntimeNetwork(float_onnx(file.onnx, "fp32"), file.shape)
+        return OnnxRuntimeNetwork(float_onnx(file.onnx, "fp32"), file)
 
     def describe(self, way: Way) -> str:
         return f"onnxruntime, {way.name}"

@@ -13,7 +13,7 @@ from edge.inputs.rgb import RGBInput
 from edge.motion.preprocessor import Step
 from edge.motion.quantise import quantise
 from edge.motion.spec import PRESETS
-from edge.motion.stack import stack_tensor
+from edge.motion.stack import normalise_bytes, stack_flows
 from edge.video.frames import Frame, Normalisation, rgb_tensor
 
 FAST = PRESETS["fast"]
@@ -58,15 +58,17 @@ PLAIN = Normalisation(mean=(0.0,), std=(1 / 255,))  # tensor = byte
 
 
 def test_all_u_come_before_all_v() -> None:
-    tensor = stack_tensor(ramp(3), PLAIN)
-    assert tensor.shape == (6, 4, 6)
-    assert tensor.dtype == np.float32
-    np.testing.assert_allclose(tensor[:, 0, 0], [0, 10, 20, 5, 15, 25], atol=1e-4)
+    stack = stack_flows(ramp(3))
+    assert stack.shape == (6, 4, 6)
+    assert stack.dtype == np.uint8
+    np.testing.assert_array_equal(stack[:, 0, 0], [0, 10, 20, 5, 15, 25])
 
 
 def test_no_motion_is_exactly_zero_for_the_demo_normalisation() -> None:
     still = [np.full((2, 4, 4), 128, np.uint8)] * 10
-    tensor = stack_tensor(still, Normalisation(mean=(128 / 255,), std=(0.226,)))
+    normalisation = Normalisation(mean=(128 / 255,), std=(0.226,))
+    tensor = normalise_bytes(stack_flows(still), normalisation)
+    assert tensor.dtype == np.float32
     assert np.abs(tensor).max() < 1e-6
 
 
@@ -88,9 +90,9 @@ def test_a_stack_is_the_last_flows_oldest_first(pushed: int) -> None:
     assert builder.shape == (6, 4, 6)
     assert builder.ready == (pushed >= 3)
     if builder.ready:
-        out = np.zeros(builder.shape, np.float32)
+        out = np.zeros(builder.shape, np.uint8)
         builder.fill(out)
-        np.testing.assert_array_equal(out, stack_tensor(ramp(pushed)[-3:], PLAIN))
+        np.testing.assert_array_equal(out, stack_flows(ramp(pushed)[-3:]))
     builder.clear()
     assert not builder.ready
 

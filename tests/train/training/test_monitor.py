@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from edge.errors import TrainingError
 from edge.motion.quantise import quantise
 from edge.motion.spec import PRESETS
-from edge.motion.stack import stack_tensor
+from edge.motion.stack import normalise_bytes, stack_flows
 from tests.support.networks import make_spec
 from train.training.monitor import Monitor, flow_grid, rgb_grid, write_curve
 
@@ -77,7 +77,7 @@ def test_opposite_flow_has_opposite_colours() -> None:
         flow = np.zeros((2, 32, 32), np.float32)
         flow[0, :, 16:] = speed
         stack = [quantise(flow, PRESETS["fast"], PRESETS["fast"].interval_s)] * 10
-        inputs = torch.from_numpy(stack_tensor(stack, spec.normalisation))
+        inputs = torch.from_numpy(normalise_bytes(stack_flows(stack), spec.normalisation))
         grid = (flow_grid(inputs[None], spec) * 255).byte().permute(1, 2, 0).numpy()
         assert grid.shape[1] > 3 * 32  # first, middle and last
         assert grid[16, 8].min() > 250  # where nothing moves it is white

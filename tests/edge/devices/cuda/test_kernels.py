@@ -34,7 +34,7 @@ from edge.devices.cuda.kernels.flow_plan import (
 from edge.errors import DeviceError
 from edge.motion.quantise import quantise
 from edge.motion.spec import PRESETS, TVL1Spec
-from edge.motion.stack import stack_tensor
+from edge.motion.stack import normalise_bytes, stack_flows
 from edge.motion.tvl1 import TVL1
 from edge.video.frames import Frame, Geometry, Normalisation, resize_to_model, rgb_tensor
 from tests.support.cuda.gpu import GPU, KERNELS, Plug
@@ -330,7 +330,7 @@ def test_stacks_are_those_of_the_cpu(newest: int, driver: Driver) -> None:
     for length, plan in plans.items():
         run(driver, [plan.stack(newest_place)])
         found = read(driver, outs[length], (2 * length, *size_hw), np.float32)
-        wanted = stack_tensor(expected[-length:], normalisation)
+        wanted = normalise_bytes(stack_flows(expected[-length:]), normalisation)
         np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 

@@ -350,7 +350,8 @@ class GStreamerSource:
         if self._coded is None:
             self._take_caps(arrival.sample.get_caps(), arrival.number)
         else:
-            self.size_hw, self.frame_rate = self._coded.size_hw, self._coded.frame_rate
+            self.size_hw = self._cut.size_hw(self._coded.size_hw)
+            self.frame_rate = self._coded.frame_rate
 
     def _take_caps(self, caps: Any, index: int) -> None:
         decoded = self._decoded.get_current_caps() or caps
@@ -379,7 +380,7 @@ class GStreamerSource:
     def _frame(self, arrival: _Arrival) -> Frame:
         layout, index, sample = self._layout, arrival.number, arrival.sample
         if isinstance(sample, Frame):
-            return replace(sample, index=index, arrived_s=arrival.arrived_s)
+            return self._cut(replace(sample, index=index, arrived_s=arrival.arrived_s))
         assert layout is not None
         buffer = sample.get_buffer()
         planes = i420_planes(self._map(buffer), layout_of_buffer(buffer, layout))

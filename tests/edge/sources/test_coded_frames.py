@@ -31,6 +31,25 @@ def test_a_network_camera_gives_vectors() -> None:
     assert any(np.abs(vectors.velocities).max() > 20 for vectors in own)
 
 
+def test_its_region_is_cut_and_its_mask_is_black() -> None:
+    view = "region=0.5,0,0.5,1&mask=0.5,0,0.75,0,0.75,1,0.5,1"
+    with RtspServer(rate=25) as server:
+        with open_source(f"{server.url}?{view}", vectors=True) as source:
+            frames = list(islice(source, 3))
+        assert source.size_hw == (240, 160)
+        for frame in frames:
+            assert frame.size_hw == (240, 160)
+            assert (frame.y[:, :80] == 16).all()
+            assert frame.vectors is not None
+            centres = frame.vectors.boxes[:, ::2].mean(axis=1)  # also beyond the region
+            assert not ((centres >= 0) & (centres < 80)).any()
+        with (
+            pytest.raises(SourceError, match="region is 4 x 240 px"),
+            open_source(f"{server.url}?region=0,0,0.01,1", vectors=True),
+        ):
+            pass
+
+
 def test_the_pictures_are_those_of_a_run_without_vectors() -> None:
     """Decoded by FFmpeg in one case and by GStreamer in the other: the same test pattern."""
     levels = []

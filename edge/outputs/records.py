@@ -14,7 +14,8 @@ from edge.decision.fusion import Scores, top_scores
 from edge.decision.label import Label
 from edge.decision.recognizer import Recognizer
 from edge.outputs.health import OutputState
-from edge.sources.reconnect import ReconnectingSource, SourceState
+from edge.sources.camera_view import CameraView
+from edge.sources.reconnect import SourceState
 from edge.sources.source import Source
 from edge.text import counted
 
@@ -101,7 +102,7 @@ def best(scores: Scores | None, classes: tuple[str, ...]) -> tuple[str, float] |
 def summary_record(
     recognizer: Recognizer,
     device: str,
-    source: Source | ReconnectingSource,
+    source: Source | CameraView,
     warnings: list[str],
     lost: Mapping[str, int],
 ) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from edge.video.frames import Frame, Plane, default_matrix
 from edge.video.gstreamer import Pipeline, element_fault, load_gstreamer, trial_fault
 from edge.video.i420_buffer import I420Layout, i420_planes, layout_of_buffer, layout_of_caps
 from edge.video.orientation import turn
-from edge.video.packets import PacketRing
+from edge.video.packets import PacketSink
 from edge.video.view import ViewCutter
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def open_camera(
     uri: str,
     *,
     timeout_s: float = 10.0,
-    packets: PacketRing | None = None,
+    packets: PacketSink | None = None,
     vectors: bool = False,
 ) -> GStreamerSource:
     """A source to use in `with`, of any kind but a file; see edge.sources.source.open_source.
@@ -113,7 +113,7 @@ class GStreamerSource:
         self,
         address: Address,
         timeout_s: float,
-        packets: PacketRing | None = None,
+        packets: PacketSink | None = None,
         vectors: bool = False,
     ) -> None:
         """vectors: frames have motion vectors; for kinds in CODED_KINDS alone."""

@@ -1,14 +1,17 @@
 """Reads several cameras at once: one thread for each, their frames served in turn.
 
     with CameraMultiplexer() as cameras:
-        cameras.add("yard", ReconnectingSource(...))
+        view = cameras.add("yard", "rtsp://camera/stream", ReconnectPolicy())
         while cameras.any_left():
             for state in cameras.states(): ...
             if arrival := cameras.next(0.2):
                 name, frame = arrival
 
-There is a one-frame buffer for each camera, and a newer frame replaces an older one: however slow
-the caller is, a frame is no older than the camera's frame interval when it is served. The camera
+Sources whose addresses differ in region and mask alone share one camera: it is opened and decoded
+once, and each of them has its view of it.
+
+There is a one-frame buffer for each source, and a newer frame replaces an older one: however slow
+the caller is, a frame is no older than the camera's frame interval when it is served. The source
 that has waited longest is served first, so that all get the same share.
 """
 
@@ -21,29 +24,46 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from edge.errors import SourceError
-from edge.sources.reconnect import ReconnectingSource, SourceState
+from edge.event_id import new_event_id
+from edge.sources.camera_view import CameraView
+from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy, SourceState
+from edge.sources.uri import parse_address, without_view
 from edge.video.frames import Frame
+from edge.video.orientation import UPRIGHT
+from edge.video.packets import PacketRing, PacketRings
+from edge.video.view import WHOLE
 
 _END_S = 1.5  # for the threads to end
 
 
 @dataclass(eq=False)
-class _Reader:
-    name: str
-    camera: ReconnectingSource
-    last_served: int  # rank of its last frame among all that were served
-    thread: threading.Thread | None = None
-    newest: Frame | None = None
+class _Camera:
+    """A camera that is read. place: its address without a view. state: the newest; over: it is not
+    read any more, because of `fault`, if it has one."""
+
+    place: str
+    rings: PacketRings
+    views: list[CameraView] = field(default_factory=list)
+    state: SourceState | None = None
     over: bool = False
     fault: SourceError | None = None
+    source: ReconnectingSource = field(init=False)
+    thread: threading.Thread = field(init=False)
 
 
 @dataclass
 class CameraMultiplexer:
-    """Everything except the reading itself happens in the caller's thread."""
+    """Everything except the reading itself happens in the caller's thread.
 
+    packets: keep the last compressed pictures of cameras, for sources that are the whole camera as
+    it is: a clip shows what is labelled, and nothing that is masked. vectors: frames have the
+    motion vectors of their codec.
+    """
+
+    packets: bool = False
+    vectors: bool = False
     _news: threading.Condition = field(default_factory=threading.Condition)
-    _readers: dict[str, _Reader] = field(default_factory=dict)
+    _cameras: list[_Camera] = field(default_factory=list)
     _states: deque[SourceState] = field(default_factory=deque)
     _served: int = 0
 
@@ -56,87 +76,135 @@ class CameraMultiplexer:
         fault: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for reader in self._readers.values():
-            reader.camera.stop()
+        for camera in self._cameras:
+            camera.source.stop()
         deadline_s = time.monotonic() + _END_S
-        for reader in self._readers.values():
-            assert reader.thread is not None
-            reader.thread.join(max(deadline_s - time.monotonic(), 0))
-
-    def on_state(self, state: SourceState) -> None:
-        """Queue a camera's change of state for `states`. Called by cameras, from their threads."""
-        with self._news:
-            self._states.append(state)
-            self._news.notify()
+        for camera in self._cameras:
+            camera.thread.join(max(deadline_s - time.monotonic(), 0))
 
     def states(self) -> list[SourceState]:
-        """The cameras' changes of state since the last call."""
+        """The sources' changes of state since the last call."""
         with self._news:
             states = list(self._states)
             self._states.clear()
         return states
 
-    def add(self, name: str, camera: ReconnectingSource) -> None:
-        """Start reading a camera."""
-        reader = _Reader(name, camera, self._served)
-        self._readers[name] = reader
-        reader.thread = threading.Thread(target=self._read, args=(reader,), daemon=True)
-        reader.thread.start()
+    def add(self, name: str, uri: str, policy: ReconnectPolicy, open_s: float = 10.0) -> CameraView:
+        """Start reading a source: open its camera, or join it where another source reads it
+        already, with the policy that it was opened with. open_s: see ReconnectingSource.
+
+        Raises SourceError if the address is malformed or names a device that does not exist.
+        """
+        address, place = parse_address(uri), without_view(uri)
+        as_is = address.orientation == UPRIGHT and address.view == WHOLE
+        packets = PacketRing() if self.packets and as_is else None
+        with self._news:
+            shared = next((c for c in self._cameras if c.place == place and not c.over), None)
+            camera = shared or self._open(place, policy, open_s)
+            view = CameraView(name, address.view, camera.source, packets)
+            view.last_served = self._served
+            if packets is not None:
+                camera.rings.add(packets)
+            camera.views.append(view)
+            if camera.state is not None:
+                self._states.append(_of(view, camera.state))
+        if shared is None:
+            self._cameras.append(camera)
+            camera.thread.start()
+        return view
 
     def remove(self, name: str) -> None:
-        """Stop reading a camera; its waiting frame is dropped."""
-        reader = self._readers.pop(name)
-        reader.camera.stop()
-        assert reader.thread is not None
-        reader.thread.join(_END_S)
+        """Stop reading a source; its waiting frame is dropped. A camera that no other source reads
+        is closed."""
+        camera, view = next(found for found in self._views() if found[1].name == name)
+        with self._news:
+            camera.views.remove(view)
+        if view.packets is not None:
+            camera.rings.remove(view.packets)
+        if not camera.views:
+            self._cameras.remove(camera)
+            camera.source.stop()
+            camera.thread.join(_END_S)
+        view.end()
 
     def any_left(self) -> bool:
-        """Whether a camera is still read or has a frame waiting."""
+        """Whether a source is still read or has a frame waiting."""
         with self._news:
-            return any(not r.over or r.newest is not None for r in self._readers.values())
+            return any(
+                view.newest is not None or (view.fault is None and not camera.over)
+                for camera, view in self._views()
+            )
 
     def faults(self) -> dict[str, SourceError]:
-        """Why cameras have failed for good, by name."""
+        """Why sources have failed for good, by name."""
         with self._news:
-            return {r.name: r.fault for r in self._readers.values() if r.fault is not None}
+            faults = {view.name: view.fault or camera.fault for camera, view in self._views()}
+        return {name: fault for name, fault in faults.items() if fault is not None}
 
     def next(self, timeout_s: float) -> tuple[str, Frame] | None:
-        """The next frame and its camera's name, or None if none comes within `timeout_s`."""
+        """The next frame and its source's name, or None if none comes within `timeout_s`."""
         with self._news:
             if not self._waiting():
                 self._news.wait(timeout_s)
             waiting = self._waiting()
             if not waiting:
                 return None
-            reader = min(waiting, key=lambda each: each.last_served)
-            frame, reader.newest = reader.newest, None
+            view = min(waiting, key=lambda each: each.last_served)
+            frame, view.newest = view.newest, None
             self._served += 1
-            reader.last_served = self._served
+            view.last_served = self._served
             assert frame is not None
-            return reader.name, frame
+            return view.name, frame
 
-    def _waiting(self) -> list[_Reader]:
-        return [reader for reader in self._readers.values() if reader.newest is not None]
+    def _views(self) -> list[tuple[_Camera, CameraView]]:
+        return [(camera, view) for camera in self._cameras for view in camera.views]
 
-    def _read(self, reader: _Reader) -> None:
+    def _waiting(self) -> list[CameraView]:
+        return [view for _, view in self._views() if view.newest is not None]
+
+    def _open(self, place: str, policy: ReconnectPolicy, open_s: float) -> _Camera:
+        camera = _Camera(place, PacketRings())
+        camera.source = ReconnectingSource(
+            place,
+            policy,
+            lambda state: self._on_state(camera, state),
+            open_s,
+            packets=camera.rings if self.packets else None,
+            vectors=self.vectors,
+        )
+        camera.thread = threading.Thread(target=self._read, args=(camera,), daemon=True)
+        return camera
+
+    def _on_state(self, camera: _Camera, state: SourceState) -> None:
+        """Queue a camera's change of state for each of its sources; called in its thread."""
+        with self._news:
+            camera.state = state
+            self._states += [_of(view, state) for view in camera.views]
+            self._news.notify()
+
+    def _read(self, camera: _Camera) -> None:
         """Read a camera to its end; runs in its thread."""
         try:
-            with reader.camera as camera:
-                for frame in camera:
-                    self._put(reader, frame)
+            with camera.source as frames:
+                for frame in frames:
+                    self._put(camera, frame)
         except SourceError as error:
-            reader.fault = error
+            camera.fault = error
         with self._news:
-            reader.over = True
+            camera.over = True
             self._news.notify()
 
-    def _put(self, reader: _Reader, frame: Frame) -> None:
+    def _put(self, camera: _Camera, frame: Frame) -> None:
         with self._news:
-            if reader.newest is not None:
-                reader.camera.replaced += 1
-                # a gap before a replaced frame is a gap before the next one too
-                frame = replace(
-                    frame, discontinuity=frame.discontinuity or reader.newest.discontinuity
-                )
-            reader.newest = frame
-            self._news.notify()
+            views = list(camera.views)
+        for view in views:
+            seen = view.see(frame)
+            with self._news:
+                if seen is not None:
+                    view.put(seen)
+                self._news.notify()
+
+
+def _of(view: CameraView, state: SourceState) -> SourceState:
+    """A camera's state as that of one of its sources."""
+    return replace(state, name=view.name, id=new_event_id())

@@ -7,25 +7,25 @@ from typing import Any
 
 from edge.errors import SourceError
 from edge.video.gstreamer import Pipeline, load_gstreamer
-from edge.video.packets import Packet, PacketRing
+from edge.video.packets import Packet, PacketSink
 
 _CODECS = ("video/x-h264", "video/x-h265")
 _EIGHT_BITS, _CHROMA = 8, "4:2:0"  # what every player shows
 
 
 class PacketTap:
-    """Fills a ring from one pipeline, with times of the monotonic clock. Streams that many players
-    cannot show (more than eight bits, or other chroma than 4:2:0) are left out."""
+    """Takes the packets of one pipeline, with times of the monotonic clock. Streams that many
+    players cannot show (more than eight bits, or other chroma than 4:2:0) are left out."""
 
-    def __init__(self, ring: PacketRing) -> None:
+    def __init__(self, sink: PacketSink) -> None:
         self._gst = load_gstreamer(SourceError).Gst
-        self._ring = ring
+        self._sink = sink
         self._caps: Any = None  # of the last packet
         self._text = ""  # the same, written out; "" if its packets are not kept
 
     def attach(self, pipeline: Pipeline) -> None:
         """Before it plays."""
-        self._ring.begin_stream()
+        self._sink.begin_stream()
         for element in pipeline.elements():
             self._watch(element)
         pipeline.on_added(self._watch)
@@ -43,7 +43,7 @@ class PacketTap:
             self._caps, self._text = caps, caps.to_string() if _plays_everywhere(caps) else ""
         stamp_ns = buffer.pts if buffer.pts != self._gst.CLOCK_TIME_NONE else buffer.dts
         if self._text and stamp_ns != self._gst.CLOCK_TIME_NONE:
-            self._ring.push(
+            self._sink.push(
                 Packet(
                     buffer.extract_dup(0, buffer.get_size()),
                     self._text,

@@ -10,7 +10,6 @@ frames is right.
 
 from __future__ import annotations
 
-import logging
 import socket
 import threading
 import time
@@ -25,9 +24,7 @@ from edge.event_id import new_event_id
 from edge.sources.gst_source import GStreamerSource, open_camera
 from edge.sources.uri import parse_address
 from edge.video.frames import Frame
-from edge.video.packets import PacketRing
-
-logger = logging.getLogger(__name__)
+from edge.video.packets import PacketSink
 
 _PROBE_S = 0.1  # how often a network camera's port is tried and a request to stop is checked
 _PORTS = {"rtsp": 554, "rtspu": 554, "rtsps": 322, "http": 80, "https": 443}
@@ -71,11 +68,7 @@ class ReconnectingSource:
     """An iterator of frames that ends when it is stopped or its policy gives up.
 
     Counts are the sum over all connections; see edge.sources.source.Source for their meaning.
-    replaced: frames that a newer one replaced in the multiplexer; they count as dropped too.
     """
-
-    live = True
-    expected_frames = None
 
     def __init__(
         self,
@@ -83,19 +76,17 @@ class ReconnectingSource:
         policy: ReconnectPolicy,
         on_state: Callable[[SourceState], None],
         open_s: float = 10.0,
-        name: str = "",
-        packets: PacketRing | None = None,
+        packets: PacketSink | None = None,
         vectors: bool = False,
     ) -> None:
         """on_state: called at each change of state, from the thread that reads. open_s: how long a
-        camera may take to give its first frame. name: for messages, instead of the address.
-        packets: gets its compressed pictures, if it sends H.264 or H.265. vectors: frames have the
-        motion vectors of their codec.
+        camera may take to give its first frame. packets: gets its compressed pictures, if it
+        sends H.264 or H.265. vectors: frames have the motion vectors of their codec.
 
         Raises SourceError if the address is malformed or names a device that does not exist.
         """
         self._uri, self._policy, self._on_state, self._open_s = uri, policy, on_state, open_s
-        self.packets, self._vectors = packets, vectors
+        self._packets, self._vectors = packets, vectors
         self._stop = threading.Event()
         self._source: GStreamerSource | None = None
         self._before = _Counts()
@@ -103,9 +94,7 @@ class ReconnectingSource:
         self._timeline = _Timeline()
         address = parse_address(uri)
         self._ends = address.kind == "test"  # once all of its frames were read
-        self.name = name or address.name
-        self.replaced = 0
-        self.size_hw = (0, 0)
+        self.name = address.name
         self.frame_rate: float | None = None
         self.warnings: list[str] = []
         self.connections = 0
@@ -116,7 +105,7 @@ class ReconnectingSource:
 
     @property
     def dropped(self) -> int:
-        return self.replaced + self._before.dropped + (self._source.dropped if self._source else 0)
+        return self._before.dropped + (self._source.dropped if self._source else 0)
 
     @property
     def damaged(self) -> int:
@@ -165,18 +154,11 @@ class ReconnectingSource:
             except SourceError as error:
                 reason = str(error)
             self._lose(reason)
-        self._note_end()
         raise StopIteration
-
-    def _note_end(self) -> None:
-        text = f"{self.name}: damaged pictures, which were left out: {self.damaged}"
-        if self.damaged and text not in self.warnings:
-            self.warnings.append(text)
-            logger.warning("%s", text)
 
     def _connect(self) -> None:
         source = self._source = open_camera(
-            self._uri, timeout_s=self._open_s, packets=self.packets, vectors=self._vectors
+            self._uri, timeout_s=self._open_s, packets=self._packets, vectors=self._vectors
         )
         source.told.update(self.warnings)
         if self._stop.is_set():
@@ -187,7 +169,7 @@ class ReconnectingSource:
             self._source = None
             raise
         source.timeout_s = self._policy.stall_s
-        self.size_hw, self.frame_rate = source.size_hw, source.frame_rate
+        self.frame_rate = source.frame_rate
         self.connections += 1
         self._timeline.begin_connection()
         self._on_state(SourceState(self.name, "running", frame_rate=self.frame_rate))

@@ -236,6 +236,18 @@ def with_view(uri: str, view: View) -> str:
     return f"{uri}{'&' if has_options else '?'}{view.query()}"
 
 
+def without_view(uri: str) -> str:
+    """The address of the same source with its whole picture. Raises SourceError as `parse_address`
+    does."""
+    address = parse_address(uri)
+    if address.view == WHOLE:
+        return uri
+    network = address.kind in _NETWORK_KINDS.values()
+    place, _, query = uri.partition("?") if network else uri.rpartition("?")
+    rest = [part for part in query.split("&") if part.partition("=")[0] not in VIEW_OPTIONS]
+    return f"{place}?{'&'.join(rest)}" if rest else place
+
+
 def _with_options(address: Address, query: str | None, allowed: tuple[str, ...]) -> Address:
     """`address` with the options of `query` (the text after `?`; None: there is none)."""
     if query is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Protocol
 
 RING_BYTES = 64 << 20  # of one camera
 
@@ -22,6 +23,14 @@ class Packet:
     pts_ns: int
     time_s: float
     key: bool
+
+
+class PacketSink(Protocol):
+    """What gets the packets of a camera, from the thread that reads it."""
+
+    def begin_stream(self) -> None: ...
+
+    def push(self, packet: Packet) -> None: ...
 
 
 @dataclass(slots=True)
@@ -122,3 +131,26 @@ class PacketRing:
         if self._size > limit:
             self._groups.clear()
             self._size = 0
+
+
+class PacketRings:
+    """The rings of all sources that share a camera: each gets all packets while it is one of them.
+    Thread-safe."""
+
+    def __init__(self) -> None:
+        self._rings: tuple[PacketRing, ...] = ()  # replaced as a whole, never changed
+
+    def add(self, ring: PacketRing) -> None:
+        ring.begin_stream()
+        self._rings = (*self._rings, ring)
+
+    def remove(self, ring: PacketRing) -> None:
+        self._rings = tuple(each for each in self._rings if each is not ring)
+
+    def begin_stream(self) -> None:
+        for ring in self._rings:
+            ring.begin_stream()
+
+    def push(self, packet: Packet) -> None:
+        for ring in self._rings:
+            ring.push(packet)

@@ -26,7 +26,7 @@ from edge.decision.label import RUNNING, Label
 from edge.decision.recognizer import Recognizer, RunConfig, label_frame
 from edge.devices import Device, open_device
 from edge.sources.multiplexer import CameraMultiplexer
-from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy
+from edge.sources.reconnect import ReconnectPolicy
 from edge.video.frames import Plane
 from tests.benchmarks.result import write_result
 
@@ -134,9 +134,7 @@ def watch(
         for number, url in enumerate(urls):
             name = f"camera{number + 1}"
             recognisers[name] = Recognizer(manifest, device.open_context(), RunConfig(), name)
-            cameras.add(
-                name, ReconnectingSource(url, ReconnectPolicy(), cameras.on_state, name=name)
-            )
+            cameras.add(name, url, ReconnectPolicy())
         until_s = time.monotonic() + seconds
         while time.monotonic() < until_s:
             arrival = cameras.next(0.2)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from types import TracebackType
 
+import psutil
+
 _SERVER = """
 import sys
 import gi
@@ -58,6 +60,12 @@ server.attach(None)
 print(server.get_bound_port(), flush=True)
 GLib.MainLoop().run()
 """
+
+
+def count_clients(server: RtspServer) -> int:
+    """How many connections it serves now."""
+    found = psutil.Process(server.process.pid).net_connections("tcp")
+    return sum(each.status == psutil.CONN_ESTABLISHED for each in found)
 
 
 class RtspServer:

@@ -37,7 +37,7 @@ from edge.motion.method import need_vectors
 from edge.outputs.records import label_record
 from edge.sources.multiplexer import CameraMultiplexer
 from edge.sources.named import SourceSpec, parse_sources
-from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy
+from edge.sources.reconnect import ReconnectPolicy
 from edge.sources.source import open_source
 
 WARM_UP_FRAMES = 60
@@ -200,14 +200,8 @@ def _watch(
     context, network = device.open_context(), open_fusion_network(bundle)
     recognizer = Recognizer(bundle.manifest, context, RunConfig(), spec.name, network)
     until_s = time.monotonic() + seconds
-    with CameraMultiplexer() as cameras:
-        camera = ReconnectingSource(
-            spec.uri,
-            ReconnectPolicy(retries=0),
-            cameras.on_state,
-            vectors=need_vectors(bundle.manifest.motions),
-        )
-        cameras.add(spec.name, camera)
+    with CameraMultiplexer(vectors=need_vectors(bundle.manifest.motions)) as cameras:
+        cameras.add(spec.name, spec.uri, ReconnectPolicy(retries=0))
         while cameras.any_left() and (meter.labels < frames or time.monotonic() < until_s):
             arrival = cameras.next(0.2)
             if arrival is not None:

@@ -22,17 +22,15 @@ from edge.devices.inference import StatefulNetwork
 from edge.errors import SourceError, TwostreamError
 from edge.motion.method import need_vectors
 from edge.outputs.base import Output, SourceInfo
+from edge.sources.camera_view import CameraView
 from edge.sources.first_frames import crashes
 from edge.sources.multiplexer import CameraMultiplexer
 from edge.sources.named import SourceSpec
-from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy, SourceState
+from edge.sources.reconnect import ReconnectPolicy, SourceState
 from edge.sources.source import Source, open_source
 from edge.text import counted
 from edge.video.frames import Frame
 from edge.video.image_folder import ImageFolder
-from edge.video.orientation import UPRIGHT
-from edge.video.packets import PacketRing
-from edge.video.view import WHOLE
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +73,7 @@ class Session:
         """Whether a signal has asked for a stop, or an output has lost its reader."""
         return self.requests.stop or any(output.done for output in self.outputs)
 
-    def begin(
-        self, spec: SourceSpec, source: Source | ReconnectingSource | ImageFolder
-    ) -> SourceRun:
+    def begin(self, spec: SourceSpec, source: Source | CameraView | ImageFolder) -> SourceRun:
         """Start a source. Raises SourceError if the rules name an action that is not in the
         bundle."""
         name, manifest = spec.name, self.manifest
@@ -93,7 +89,7 @@ class Session:
             source.frame_rate,
             source.expected_frames,
             self.device.description,
-            source.packets if isinstance(source, ReconnectingSource) else None,
+            source.packets if isinstance(source, CameraView) else None,
         )
         for output in self.outputs:
             output.begin(info)
@@ -212,21 +208,23 @@ def watch(session: Session, options: RunOptions) -> None:
     Raises SourceError if a camera cannot be opened at the start and --wait-for-cameras is not set.
     """
     requests = session.requests
-    with _signals(requests, session.reload is not None), CameraMultiplexer() as cameras:
+    multiplexer = CameraMultiplexer(session.packets, session.vectors)
+    with _signals(requests, session.reload is not None), multiplexer as cameras:
         for spec in options.sources:
             _begin_camera(session, cameras, spec, options.reconnect)
+        reloaded = False
         while cameras.any_left() and not session.done:
             if requests.reload:
-                requests.reload = False
+                requests.reload, reloaded = False, True
                 options = _reload(session, cameras, options)
             arrival = cameras.next(_POLL_S)
             _pass_on(session, cameras)  # a camera's state is reported before its first frame
-            _note_failed(session, cameras, options)
+            _note_failed(session, cameras, options, reloaded)
             if arrival is not None:
                 _label(session, cameras, *arrival)
             session.tick()
         _pass_on(session, cameras)
-        _note_failed(session, cameras, options)
+        _note_failed(session, cameras, options, reloaded)
         for name in list(session.running):
             _end_camera(session, cameras, name)
 
@@ -234,20 +232,7 @@ def watch(session: Session, options: RunOptions) -> None:
 def _begin_camera(
     session: Session, cameras: CameraMultiplexer, spec: SourceSpec, policy: ReconnectPolicy
 ) -> None:
-    # a clip shows what is labelled, and nothing that is masked: a stream whose pictures are turned
-    # or cut first is encoded again
-    as_is = spec.address.orientation == UPRIGHT and spec.address.view == WHOLE
-    packets = PacketRing() if session.packets and as_is else None
-    camera = ReconnectingSource(
-        spec.uri,
-        policy,
-        cameras.on_state,
-        name=spec.name,
-        packets=packets,
-        vectors=session.vectors,
-    )
-    session.begin(spec, camera)
-    cameras.add(spec.name, camera)
+    session.begin(spec, cameras.add(spec.name, spec.uri, policy))
 
 
 def _label(session: Session, cameras: CameraMultiplexer, name: str, frame: Frame) -> None:
@@ -273,20 +258,20 @@ def _pass_on(session: Session, cameras: CameraMultiplexer) -> None:
             session.note(state)
 
 
-def _note_failed(session: Session, cameras: CameraMultiplexer, options: RunOptions) -> None:
+def _note_failed(
+    session: Session, cameras: CameraMultiplexer, options: RunOptions, reloaded: bool
+) -> None:
     """Report cameras that have failed. They stay listed until the end of the run or until a reload
-    tries them again. One that never connected ends the run, unless --wait-for-cameras is set."""
+    tries them again. One that gave no frame ends the run, unless --wait-for-cameras is set or the
+    run was reloaded since it began: cameras that work are not stopped for one that is added."""
     specs = {spec.name: spec for spec in options.sources}
     for name, fault in cameras.faults().items():
         if name in session.failed:
             continue
         session.fail(specs[name], str(fault))
-        camera = session.running[name].source
-        if (
-            isinstance(camera, ReconnectingSource)
-            and camera.connections == 0
-            and not options.reconnect.wait
-        ):
+        view = session.running[name].source
+        at_start = isinstance(view, CameraView) and not view.began and not reloaded
+        if at_start and not options.reconnect.wait:
             raise fault
         logger.warning("not read any further: %s", session.failed[name])
 

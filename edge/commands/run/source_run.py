@@ -15,7 +15,7 @@ from edge.decision.statistics import SourceStatistics
 from edge.decision.warm_up import StatedRate
 from edge.outputs.base import Output
 from edge.outputs.records import stage_order, summary_record
-from edge.sources.reconnect import ReconnectingSource
+from edge.sources.camera_view import CameraView
 from edge.sources.source import Source
 from edge.video.frames import Frame
 
@@ -29,7 +29,7 @@ class SourceRun:
     """outputs: they get each label, then the events that start or end with it. warnings: about its
     rate, each once."""
 
-    source: Source | ReconnectingSource
+    source: Source | CameraView
     recognizer: Recognizer
     tracker: EventTracker
     outputs: Sequence[Output]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from edge.sources.source import open_source
 from edge.video.frames import Frame, pack_i420
 from tests.support.clips import write_clip
 from tests.support.command import Running, assert_refused, growing, read_lines, twostream
+from tests.support.rtsp import RtspServer, count_clients
 
 pytestmark = pytest.mark.slow
 
@@ -116,6 +118,41 @@ def test_a_reload_applies_changed_regions_and_masks(tmp_path: Path, light_bundle
     text = out.read_text()
     assert text.count('"summary":{"source":"yard"') == 2
     assert text.count('"summary":{"source":"gate"') == 1
+
+
+def test_regions_of_one_camera_come_and_go_by_reload(tmp_path: Path, light_bundle: Path) -> None:
+    file, out = tmp_path / "run.toml", tmp_path / "o.jsonl"
+    regions = {"left": [0, 0, 0.5, 1], "right": [0.5, 0, 0.5, 1], "tiny": [0, 0, 0.01, 1]}
+
+    def lines(name: str, state: str = "") -> int:
+        return growing(out).count(f'"source":"{name}","{state or "frame"}"')
+
+    with RtspServer(rate=25) as server:
+
+        def write(*names: str) -> None:
+            head = f"bundle = '{light_bundle}'\njson = '{out}'\ndevice = 'cpu'\n[sources]\n"
+            form = "[sources.{0}]\naddress = '{1}'\nregion = {2}\n"
+            views = "".join(form.format(name, server.url, regions[name]) for name in names)
+            file.write_text(f"{head}yard = '{server.url}'\n{views}")
+
+        write("left")
+        with Running("run", "--config", file) as run:
+            run.wait_until(lambda: lines("yard") >= 2 and lines("left") >= 2)
+            write("right", "tiny")
+            run.process.send_signal(signal.SIGHUP)
+            run.said("reloaded: 3 cameras$")
+            run.said("not read any further: tiny: region is 4 x 240 px")  # the others go on
+            run.wait_until(lambda: lines("right") >= 2)
+            before = lines("yard")
+            run.wait_until(lambda: lines("yard") >= before + 2)
+            assert count_clients(server) == 1
+            run.stop(code=2)  # for the one that could not be read
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    states = [(r["source"], r["source_state"]) for r in rows if "source_state" in r]
+    assert [state for name, state in states if name != "tiny"] == ["running"] * 3
+    summaries = [row["summary"]["source"] for row in rows if "summary" in row]
+    assert summaries == ["left", "yard", "right", "tiny"]
+    assert min(row["frame"] for row in rows if row.get("source") == "right" and "frame" in row) == 0
 
 
 def test_a_wrong_view_is_refused_in_one_line(tmp_path: Path, light_bundle: Path) -> None:

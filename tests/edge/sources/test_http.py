@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edge.errors import SourceError
+from edge.sources.multiplexer import CameraMultiplexer
 from edge.sources.reconnect import ReconnectingSource, ReconnectPolicy, SourceState
 from edge.sources.source import open_source
 from tests.support.mjpeg import PASSWORD, USER, MjpegServer
@@ -57,15 +58,13 @@ def test_a_picture_of_which_a_part_was_lost_is_left_out_and_counted() -> None:
 
 
 def test_what_was_left_out_of_a_camera_is_told_at_the_end() -> None:
-    with MjpegServer() as camera:
-        source = ReconnectingSource(camera.url("some-cut"), ReconnectPolicy(), lambda _: None)
-        with source:
-            assert len(list(itertools.islice(source, 5))) == 5
-            source.stop()
-            assert list(source) == []
-    (warning,) = source.warnings
-    assert f"damaged pictures, which were left out: {source.damaged}" in warning
-    assert source.damaged >= 4
+    with MjpegServer() as camera, CameraMultiplexer() as cameras:
+        view = cameras.add("yard", camera.url("some-cut"), ReconnectPolicy())
+        wait_until(lambda: view.received >= 5)
+        cameras.remove("yard")
+    (warning,) = view.warnings
+    assert warning == f"yard: damaged pictures, which were left out: {view.damaged}"
+    assert view.damaged >= 4
 
 
 def test_a_camera_that_never_writes_the_end_is_read() -> None:
@@ -142,7 +141,7 @@ def test_a_camera_that_comes_back() -> None:
     states: list[SourceState] = []
     policy = ReconnectPolicy(first_s=0.1, longest_s=0.5)
     with MjpegServer() as server:
-        camera = ReconnectingSource(server.url(), policy, states.append, name="yard")
+        camera = ReconnectingSource(server.url(), policy, states.append)
         indices: list[int] = []
 
         def read() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -66,7 +67,7 @@ def test_each_connection_has_clips_of_its_own_stream(tmp_path: Path) -> None:
     )
     policy = ReconnectPolicy(stall_s=BOUND_S)
     with RtspServer() as server, recorder:
-        camera = ReconnectingSource(server.url, policy, states.append, BOUND_S, "yard", ring)
+        camera = ReconnectingSource(server.url, policy, states.append, BOUND_S, ring)
         recorder.begin(SourceInfo("yard", "yard", live=True, packets=ring))
         with camera:
             watch = Watch(camera, recorder)
@@ -77,7 +78,7 @@ def test_each_connection_has_clips_of_its_own_stream(tmp_path: Path) -> None:
             server.start_again()
             while len(states) < 3:  # running, lost, running
                 watch.frames(1)
-            recorder.on_source_state(states[1])
+            recorder.on_source_state(replace(states[1], name="yard"))
             watch.frames(30)
             second = watch.event()
         recorder.end("yard", {})

@@ -12,7 +12,7 @@ import pytest
 from tests.support.bundles import thresholds_that_anything_reaches
 from tests.support.clips import write_clip
 from tests.support.command import Running, assert_refused, growing, twostream
-from tests.support.rtsp import RtspServer
+from tests.support.rtsp import RtspServer, count_clients
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +50,29 @@ def test_limits_need_something_to_limit(tmp_path: Path, light_bundle: Path) -> N
     done = twostream("run", light_bundle, "test://?live=1", "--events", tmp_path, "--before", 100)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_sources_that_share_a_camera_have_clips_of_their_own(
+    tmp_path: Path, light_bundle: Path
+) -> None:
+    """The camera's own stream for what is the whole of it, the region alone for what is not."""
+    anything = thresholds_that_anything_reaches(light_bundle)
+    lines = tmp_path / "o.jsonl"
+    words = ["--events", tmp_path / "events", "--before", 1, "--json", lines, *anything]
+    with RtspServer() as camera:
+        sources = [f"yard={camera.url}", f"gate={camera.url}?region=0,0,0.5,1"]
+        with Running("run", light_bundle, *sources, *words, "--device", "cpu") as run:
+            for name in ("yard", "gate"):
+                form = f'"source":"{name}","event":"start"'
+                run.wait_until(lambda form=form: form in growing(lines))
+            assert count_clients(camera) == 1
+            run.stop()
+    sizes = {}
+    for where, record in records(tmp_path / "events"):
+        with av.open(str(where / "clip.mp4")) as video:
+            shown = next(video.decode(video=0))
+        sizes[record["source"]] = shown.height, shown.width
+    assert sizes == {"yard": (240, 320), "gate": (240, 160)}
 
 
 def test_a_clip_of_a_masked_camera_shows_nothing_of_what_is_masked(

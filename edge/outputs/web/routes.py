@@ -37,10 +37,12 @@ _REASONS = (
     "body",
     "viewers",
 )
+_HTML, _CSS, _JS = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript"))
+_SCRIPTS = ("dom.js", "event.js", "page.js")
 _FILES = {
-    "/": ("page.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/": ("page.html", _HTML),
+    "/page.css": ("page.css", _CSS),
+    **{f"/{name}": (name, _JS) for name in _SCRIPTS},
 }
 Result = TypeVar("Result")
 

@@ -12,6 +12,7 @@ from edge.decision.statistics import SourceStatistics
 from edge.outputs.health import OutputHealth, OutputState
 from edge.sources.reconnect import SourceState
 from edge.video.packets import PacketRing
+from edge.video.view import WHOLE, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class SourceInfo:
     slug: its name in letters, digits, - and _, for files, topics and paths. frame_rate: nominal,
     frames a second; None: not known yet, since a camera's rate comes with its first state. device:
     what computes its labels. packets: the last seconds of its own compressed stream, on the clock
-    of `Frame.arrived_s`, if it sends one and an output asked for it.
+    of `Frame.arrived_s`, if it sends one and an output asked for it. view: the part of its picture
+    that its frames are.
     """
 
     name: str
@@ -31,6 +33,7 @@ class SourceInfo:
     expected_frames: int | None = None
     device: str = ""
     packets: PacketRing | None = None
+    view: View = WHOLE
 
 
 class Output:

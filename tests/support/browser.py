@@ -21,11 +21,15 @@ import cv2
 from tests.support.waiting import BOUND_S
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+KEYS = {"Backspace": 8, "Tab": 9, "Enter": 13, "Escape": 27, "Delete": 46} | {
+    f"Arrow{way}": 37 + n for n, way in enumerate(("Left", "Up", "Right", "Down"))
+}
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 class Tab:
-    """A page in a browser, over the DevTools protocol: presses keys, asks JavaScript.
+    """A page in a browser, over the DevTools protocol: presses keys, moves the mouse, asks
+    JavaScript.
 
     complaints: what the browser's console has said since `load`.
     """
@@ -71,12 +75,39 @@ class Tab:
             assert time.monotonic() < deadline_s, f"it has not come to {expression}"
             await asyncio.sleep(0.05)
 
-    async def press(self, key: str) -> None:
-        code = {"Tab": 9, "Enter": 13, "Escape": 27}[key]
+    async def press(self, key: str, times: int = 1, *, shift: bool = False) -> None:
         text = {"text": "\r"} if key == "Enter" else {}
-        for kind in ("keyDown", "keyUp"):
-            event = {"key": key, "code": key, "windowsVirtualKeyCode": code, "type": kind} | text
-            await self.ask("Input.dispatchKeyEvent", **event)
+        event = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]} | text
+        event["modifiers"] = 8 if shift else 0
+        for _ in range(times):
+            for kind in ("keyDown", "keyUp"):
+                await self.ask("Input.dispatchKeyEvent", type=kind, **event)
+
+    async def click(self, selector: str) -> None:
+        """The middle of an element."""
+        await self.drag(selector, (0.5, 0.5))
+
+    async def drag(self, selector: str, *shares: tuple[float, float]) -> None:
+        """Press the mouse at the first place in an element, move it over the others and let go.
+        shares: (x, y) of the element's width and height."""
+        quoted = json.dumps(selector)
+        await self.evaluate(
+            f"document.querySelector({quoted}).scrollIntoView({{block: 'nearest'}})"
+        )
+        left, top, width, height = await self.evaluate(
+            f"(b => [b.x, b.y, b.width, b.height])(document.querySelector({quoted})"
+            ".getBoundingClientRect())"
+        )
+        places = [{"x": left + x * width, "y": top + y * height} for x, y in shares]
+        held = {"button": "left", "clickCount": 1}
+        await self._mouse("mouseMoved", places[0])
+        await self._mouse("mousePressed", places[0] | held)
+        for place in places[1:]:
+            await self._mouse("mouseMoved", place | {"button": "left", "buttons": 1})
+        await self._mouse("mouseReleased", places[-1] | held)
+
+    async def _mouse(self, kind: str, event: dict[str, Any]) -> None:
+        await self.ask("Input.dispatchMouseEvent", type=kind, **event)
 
 
 @asynccontextmanager

@@ -17,9 +17,13 @@ from edge.outputs.events.event_store import EventStore
 from edge.outputs.listen_address import parse_listen
 from edge.outputs.web.server import WebServer
 from edge.outputs.web.state import LiveState
+from edge.video.frames import Frame
+from edge.video.view import WHOLE, View, ViewCutter
+from tests.support.labels import make_label
 from tests.support.paths import REPOSITORY
 from tests.support.waiting import BOUND_S
 
+MANIFEST = load_bundle(REPOSITORY / "edge/bundles/ucf101-mini").manifest
 TOKEN = "open-sesame-0123456789"
 
 
@@ -33,6 +37,11 @@ class Page:
     def label(self, source: str = "yard") -> None:
         frame = cast(Any, None)
         self.state.on_label(Label(source, frame, RUNNING, None, {}, None, 1.0))
+
+    def see(self, frame: Frame, view: View = WHOLE) -> None:
+        """The next picture of `yard`, of which its source gives the view."""
+        cut = ViewCutter(view, "yard")(frame)
+        self.state.on_label(make_label(MANIFEST, cut))
 
     def connect(self, data: bytes = b"", peer: str = "127.0.0.1") -> socket.socket:
         """peer: the loopback address that it comes from."""
@@ -88,12 +97,13 @@ def is_closed(opened: socket.socket) -> bool:
 
 
 @contextmanager
-def page(token: str = "", side_px: int = 64, store: EventStore | None = None) -> Iterator[Page]:
-    manifest = load_bundle(REPOSITORY / "edge/bundles/ucf101-mini").manifest
+def page(
+    token: str = "", side_px: int = 64, store: EventStore | None = None, view: View = WHOLE
+) -> Iterator[Page]:
     noise = np.random.default_rng(0).integers(0, 255, (side_px, side_px, 3), np.uint8)
-    state = LiveState(manifest, lambda label: noise, store)
+    state = LiveState(MANIFEST, lambda label: noise, store)
     with WebServer(parse_listen("--web", "0", token), state) as server:
         running = Page(server.url, state)
-        state.begin(SourceInfo("yard", "yard", live=True))
+        state.begin(SourceInfo("yard", "yard", live=True, view=view))
         running.label()
         yield running

@@ -90,6 +90,7 @@ class Session:
             source.expected_frames,
             self.device.description,
             source.packets if isinstance(source, CameraView) else None,
+            spec.address.view,
         )
         for output in self.outputs:
             output.begin(info)
@@ -107,7 +108,7 @@ class Session:
         self.failed[name] = reason if name in reason else f"{name}: {reason}"
         if name not in self.running:  # it could not even be opened
             for output in self.outputs:
-                output.begin(SourceInfo(name, spec.slug, spec.live))
+                output.begin(SourceInfo(name, spec.slug, spec.live, view=spec.address.view))
         self.note(SourceState(name, "failed", reason))
         if spec.live:
             return

@@ -1,27 +1,24 @@
-"use strict";
 // What all parts of the page use.
-// The token is a cookie by now: it need not stay in the address bar and the history.
-if (location.search) history.replaceState(null, "", location.pathname + location.hash);
-const at = id => document.getElementById(id);
-const make = (tag, text, name) => {
+export const at = id => document.getElementById(id);
+export const make = (tag, text, name) => {
   const one = document.createElement(tag);
   if (text !== undefined) one.textContent = text;
   if (name) one.className = name;
   return one;
 };
 // Puts nodes into a box without touching those that stay: they keep the focus.
-const place = (box, nodes) => {
+export const place = (box, nodes) => {
   const stay = new Set(nodes);
   for (const one of [...box.children]) if (!stay.has(one)) one.remove();
   nodes.forEach((node, n) => {
     if (box.children[n] !== node) box.insertBefore(node, box.children[n] || null);
   });
 };
-const draw = (svg, tag, values, text) => {
+export const draw = (svg, tag, values, text) => {
   const one = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [key, value] of Object.entries(values)) one.setAttribute(key, value);
   if (text) one.textContent = text;
   svg.append(one);
   return one;
 };
-const COLOURS = 5;
+export const COLOURS = 5;

@@ -1,5 +1,5 @@
-"use strict";
 // One event: its clip, and what the networks said around it. The address has its id: a link to it.
+import {COLOURS, at, draw, make} from "./dom.js";
 const seconds = number => number.toFixed(1) + " s";
 const chart = (svg, all, lines) => {
   const moments = all.scores, from = moments[0].time, to = Math.max(moments[moments.length - 1].time, from + .1);

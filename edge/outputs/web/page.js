@@ -1,4 +1,8 @@
-"use strict";
+import {COLOURS, at, draw, make, place} from "./dom.js";
+import "./event.js";
+import {follow_view} from "./view.js";
+// The token is a cookie by now: it need not stay in the address bar and the history.
+if (location.search) history.replaceState(null, "", location.pathname + location.hash);
 const bars = (rows, stream) => rows.map(([name, score]) => {
   const bar = make("div", undefined, "bar"), track = make("div", undefined, "track");
   const fill = make("div", undefined, "fill");
@@ -89,9 +93,11 @@ const show = all => {
   at("outputs").replaceChildren(...all.outputs.filter(o => o.output_state !== "working").map(
     o => make("p", `${o.output}: ${o.reason}`, "lost")));
   cameras(all.sources);
+  follow_view(all.sources);
   if (!all.sources.length) return;
   const s = all.sources.find(one => one.name === chosen) || all.sources[0];
   if (s.name !== chosen) show_live(s.name);
+  at("edit-view").hidden = false;
   const events = all.events.filter(e => e.source === s.name);
   const unknown = s.label === null || s.label === "unknown";
   at("label").textContent = s.label !== null ? s.label : s.reason ? `${s.state}: ${s.reason}` : s.state;
@@ -116,6 +122,10 @@ const show = all => {
   strip(events, all.clock);
   place(at("events"), all.events.slice(-60).reverse().map(
     e => event_row(e, Boolean(e.source) && all.sources.length > 1)));
+};
+at("edit-view").onclick = () => {
+  location.hash = "view=" + encodeURIComponent(chosen);
+  poll_once();
 };
 const poll_once = async () => {
   try {

@@ -38,7 +38,7 @@ _REASONS = (
     "viewers",
 )
 _HTML, _CSS, _JS = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript"))
-_SCRIPTS = ("dom.js", "event.js", "page.js")
+_SCRIPTS = ("dom.js", "event.js", "view.js", "page.js")
 _FILES = {
     "/": ("page.html", _HTML),
     "/page.css": ("page.css", _CSS),
@@ -70,6 +70,7 @@ class Routes:
             "/state.json": self._record,
             "/metrics": self._metrics,
             "/still.jpg": self._still,
+            "/view.jpg": self._view,
         }
         for path, (name, kind) in _FILES.items():
             data = files("edge.outputs.web").joinpath(name).read_bytes()
@@ -165,6 +166,14 @@ class Routes:
         if picture is None:
             return plain(HTTPStatus.NOT_FOUND, "no picture of that source")
         return whole("image/jpeg", picture[1])
+
+    async def _view(self, asked: Asked) -> web.Response:
+        """The newest picture of ?source=NAME without labels, to draw a region or a mask on."""
+        name = self._state.name_of(asked.query.get("source", ""))
+        data = None if name is None else await self._in_thread(self._state.bare_picture, name)
+        if data is None:
+            return plain(HTTPStatus.NOT_FOUND, "no picture of that source")
+        return whole("image/jpeg", data)
 
     async def _stream(
         self, request: web.BaseRequest, connection: Connection, asked: Asked

@@ -18,7 +18,7 @@ from edge.outputs.base import Output, SourceInfo
 from edge.outputs.events.event_store import EventStore
 from edge.outputs.health import OutputState
 from edge.outputs.jpeg import jpeg_bytes
-from edge.outputs.overlay import Picture
+from edge.outputs.overlay import Picture, bgr_picture
 from edge.outputs.records import (
     event_record,
     open_set_record,
@@ -35,11 +35,11 @@ _TOP = 5
 
 
 @dataclass
-class _SourceView:
-    """The latest of one source. number: of labels so far; packed: the number of the label whose
+class _Latest:
+    """What is known of one source. number: of labels so far; packed: the number of the label whose
     picture was compressed last, and that picture as JPEG."""
 
-    name: str
+    info: SourceInfo
     state: SourceState
     label: Label | None = None
     statistics: SourceStatistics | None = None
@@ -72,22 +72,20 @@ class LiveState(Output):
         self._classes, self._streams, self._draw = manifest.classes, tuple(manifest.streams), draw
         self._news = threading.Condition()
         self._drawing = threading.Lock()
-        self._sources: dict[str, _SourceView] = {}
+        self._sources: dict[str, _Latest] = {}
         self._outputs: dict[str, OutputState] = {}  # by name
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
 
     def begin(self, source: SourceInfo) -> None:
         with self._news:
             self._heard_s = time.monotonic()
-            self._sources[source.name] = _SourceView(
-                source.name, SourceState(source.name, "running")
-            )
+            self._sources[source.name] = _Latest(source, SourceState(source.name, "running"))
 
     def on_label(self, label: Label) -> None:
         with self._news:
-            view = self._sources[label.source]
-            view.label, view.number, view.seen_s = label, view.number + 1, time.monotonic()
-            self._heard_s = view.seen_s
+            latest = self._sources[label.source]
+            latest.label, latest.number, latest.seen_s = label, latest.number + 1, time.monotonic()
+            self._heard_s = latest.seen_s
             self._news.notify_all()
 
     def on_event(self, event: Event) -> None:
@@ -97,9 +95,9 @@ class LiveState(Output):
 
     def on_source_state(self, state: SourceState) -> None:
         with self._news:
-            view = self._sources[state.name]
-            view.losses += state.state == "lost" and view.state.state == "running"
-            view.state = state
+            latest = self._sources[state.name]
+            latest.losses += state.state == "lost" and latest.state.state == "running"
+            latest.state = state
             self._events.append(state_record(state) | {"clock": time.time()})
 
     def on_output_state(self, state: OutputState) -> None:
@@ -121,27 +119,35 @@ class LiveState(Output):
     def name_of(self, source: str) -> str | None:
         """The name of an open source, else None. source: "" is the first one."""
         with self._news:
-            view = self._look_up(source)
-            return None if view is None else view.name
+            latest = self._look_up(source)
+            return None if latest is None else latest.info.name
 
     def picture(self, source: str, after: int, timeout_s: float) -> tuple[int, bytes] | None:
         """The newest picture of a source as (number, JPEG), or None if there is none with another
         number than `after` within `timeout_s`. source: "" is the first one."""
 
         def news() -> bool:
-            view = self._look_up(source)
-            return view is not None and view.number != after
+            latest = self._look_up(source)
+            return latest is not None and latest.number != after
 
         with self._news:
             self._news.wait_for(news, timeout_s)
-            view = self._look_up(source)
-            if view is None or view.label is None or view.number == after:
+            latest = self._look_up(source)
+            if latest is None or latest.label is None or latest.number == after:
                 return None
-            number, label = view.number, view.label
+            number, label = latest.number, latest.label
         with self._drawing:
-            if view.packed[0] < number:
-                view.packed = (number, jpeg_bytes(self._draw(label)))
-            return view.packed
+            if latest.packed[0] < number:
+                latest.packed = (number, jpeg_bytes(self._draw(label)))
+            return latest.packed
+
+    def bare_picture(self, source: str) -> bytes | None:
+        """The newest picture of a source as JPEG, without its labels: the part of it that its
+        `view` leaves. None: there is none yet."""
+        with self._news:
+            latest = self._look_up(source)
+            label = None if latest is None else latest.label
+        return None if label is None else jpeg_bytes(bgr_picture(label.frame))
 
     def alive(self) -> bool:
         """Whether the run goes on: it reports, or is still loading what it needs."""
@@ -151,8 +157,8 @@ class LiveState(Output):
     def ready(self) -> bool:
         """Whether there are sources, and each gave a label in the last STALE_S."""
         with self._news:
-            views = self._sources.values()
-            return bool(views) and all(view.number and view.healthy for view in views)
+            known = self._sources.values()
+            return bool(known) and all(latest.number and latest.healthy for latest in known)
 
     def record(self) -> dict[str, Any]:
         """The content of /state.json."""
@@ -160,7 +166,7 @@ class LiveState(Output):
             sources, events = list(self._sources.values()), list(self._events)
             outputs = list(self._outputs.values())
         return {
-            "sources": [self._record(view) for view in sources],
+            "sources": [self._record(latest) for latest in sources],
             "outputs": [output_record(state) for state in outputs],
             "events": [self._with_recorded(event) for event in events],
             "clock": time.time(),
@@ -171,13 +177,13 @@ class LiveState(Output):
         recorded = self.store is not None and event["id"] in self.store.written
         return event | {"recorded": True} if recorded else event
 
-    def _record(self, view: _SourceView) -> dict[str, Any]:
-        label, classes = view.label, self._classes
+    def _record(self, latest: _Latest) -> dict[str, Any]:
+        label, classes = latest.label, self._classes
         decision = label.decision if label is not None else None
         streams = label.streams if label is not None else {}
         return {
-            "name": view.name,
-            "source_state": {"state": view.state.state, "reason": view.state.reason},
+            "name": latest.info.name,
+            "source_state": {"state": latest.state.state, "reason": latest.state.reason},
             "state": label.state if label is not None else "starting",
             "reason": label.reason if label is not None else "",
             "label": decision.label if decision is not None else None,
@@ -189,20 +195,21 @@ class LiveState(Output):
                 for name in self._streams
             },
             "latency_ms": round(label.latency_ms, 1) if label is not None else None,
-            "counts": _counts(view),
+            "counts": _counts(latest),
+            "view": {"region": latest.info.view.region, "mask": latest.info.view.mask},
         }
 
     def metrics(self) -> list[SourceMetrics]:
         with self._news:
             return [
                 SourceMetrics(
-                    view.name,
-                    view.state.state == "running" and view.healthy,
-                    view.losses,
-                    dict(view.starts),
-                    view.statistics,
+                    latest.info.name,
+                    latest.state.state == "running" and latest.healthy,
+                    latest.losses,
+                    dict(latest.starts),
+                    latest.statistics,
                 )
-                for view in self._sources.values()
+                for latest in self._sources.values()
             ]
 
     def working(self) -> dict[str, bool]:
@@ -210,15 +217,15 @@ class LiveState(Output):
         with self._news:
             return {name: state.state == "working" for name, state in self._outputs.items()}
 
-    def _look_up(self, source: str) -> _SourceView | None:
+    def _look_up(self, source: str) -> _Latest | None:
         if not source:
             return next(iter(self._sources.values()), None)
         return self._sources.get(source)
 
 
-def _counts(view: _SourceView) -> dict[str, int]:
+def _counts(latest: _Latest) -> dict[str, int]:
     """lost_NAME: by the output of that name."""
-    statistics = view.statistics
+    statistics = latest.statistics
     if statistics is None:
         return {}
     return {
@@ -228,6 +235,6 @@ def _counts(view: _SourceView) -> dict[str, int]:
         "damaged": statistics.damaged,
         "gaps": statistics.gaps,
         "standby": statistics.standby,
-        "losses": view.losses,
+        "losses": latest.losses,
         **{f"lost_{output}": count for output, count in statistics.lost.items()},
     }

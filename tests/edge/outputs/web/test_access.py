@@ -14,7 +14,8 @@ from edge.outputs.web.server import WebServer
 from tests.support.live_page import TOKEN, Page, page
 from tests.support.waiting import wait_until
 
-PATHS = ["/", "/page.css", "/page.js", "/event.js", "/state.json", "/metrics", "/still.jpg", "/live.mjpg"]
+PATHS = ["/", "/page.css", "/page.js", "/event.js", "/state.json", "/metrics", "/still.jpg"]
+PATHS += ["/view.jpg", "/view.jpg?source=x", "/live.mjpg"]
 PATHS += ["/healthz", "/nothing", "/still.jpg?source=x", "/live.mjpg?source=x"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,14 @@ class Scene:
 
     def folder_of(self, event: Event) -> Path:
         return wait_until(lambda: self.store.find(event.id))
+
+    def copy(self, folder: Path, event_id: str, **changes: Any) -> None:
+        """Write a recorded event once more, as another one. changes: of its record."""
+        record = json.loads((folder / "event.json").read_text()) | {"id": event_id} | changes
+        with self.store.writing("yard", record["label"], event_id) as other:
+            for name in ("clip.mp4", "picture.jpg"):
+                shutil.copy(folder / name, other)
+            (other / "event.json").write_text(json.dumps(record))
 
     def record_of(self, event: Event) -> dict[str, Any]:
         return dict(json.loads((self.folder_of(event) / "event.json").read_text()))

@@ -32,6 +32,7 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _ID = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
 _NAME = re.compile(rf"\d{{6}}-[\w-]+-{_ID}", re.ASCII)
 EVENT_ID = re.compile(_ID)
+_ID_LENGTH = 36
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +117,18 @@ class EventStore:
                     return day / name
         return None
 
+    def newest(self, count: int, before: str = "") -> list[Path]:
+        """The folders of the newest events, also of earlier runs: at most `count`, the newest
+        first. before: only those whose id is less, as text: an id or its beginning; "": all."""
+        found: list[Path] = []
+        for day in reversed(self._days()):
+            for name in sorted(_event_names(day), key=_id_in, reverse=True):
+                if len(found) == count:
+                    return found
+                if (not before or _id_in(name) < before) and _is_folder(day / name):
+                    found.append(day / name)
+        return found
+
     def prune(self) -> int:
         """Delete the oldest events beyond the limits, also those of earlier runs; returns how many.
         Only folders that have the name of an event are deleted. One that cannot be is logged once.
@@ -166,6 +179,17 @@ def time_of(event_id: str) -> datetime:
 
 def _in_a_name(action: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]+", "-", action).strip("-")[:48] or "action"
+
+
+def _event_names(day: Path) -> list[str]:
+    with suppress(OSError):
+        return [name for name in os.listdir(day) if _NAME.fullmatch(name)]
+    return []
+
+
+def _id_in(name: str) -> str:
+    """The id at the end of a folder's name."""
+    return name[-_ID_LENGTH:]
 
 
 def _folders(path: Path) -> list[Path]:

@@ -10,7 +10,7 @@ const chart = (svg, all, lines) => {
   const thin = {"stroke-width": 1, "vector-effect": "non-scaling-stroke", stroke: "currentColor"};
   const begin = at_x(all.started), end = all.ended === null ? 100 : at_x(all.ended);
   draw(svg, "rect", {x: begin, width: Math.max(end - begin, .3), y: 0, height: 100, fill: "var(--line)"});
-  draw(svg, "line", {...thin, x1: 0, x2: 100, y1: 50, y2: 50, "stroke-dasharray": "4 4"});
+  if (all.threshold !== null) draw(svg, "line", {...thin, x1: 0, x2: 100, y1: 50, y2: 50, "stroke-dasharray": "4 4"});
   for (const [, colour, of] of lines) {
     const points = moments.map(m => `${at_x(m.time)},${100 - 100 * Math.min(Math.max(of(m), 0), 1)}`);
     draw(svg, "polyline", {points: points.join(" "), fill: "none", stroke: colour, "stroke-width": 2,
@@ -48,7 +48,7 @@ const show_event = async id => {
     const all = await answer.json();
     const lines = Object.keys(all.scores[0].streams).map(
       (name, n) => [name, `var(--stream${n % COLOURS})`, m => m.streams[name]]);
-    lines.push(["decides", "currentColor", m => m.open_set / all.threshold / 2, 2]);
+    if (all.threshold !== null) lines.push(["decides", "currentColor", m => m.open_set / all.threshold / 2, 2]);
     at("event-title").textContent = `${all.label}, ${all.source}`;
     const parts = [new Date(all.clock).toLocaleString(), all.ended === null ? "its end was not seen" :
       `${seconds(all.ended - all.started)} long`, `highest score ${Math.round(100 * all.score)} %`,
@@ -61,7 +61,8 @@ const show_event = async id => {
       const one = make("span", `━ ${name}, `);
       one.style.color = colour;
       return one;
-    }), make("span", "grey: the action, dashed: what the line that decides has to reach"));
+    }), make("span", all.threshold === null ? "grey: the action"
+      : "grey: the action, dashed: what the line that decides has to reach"));
     at("why-table").replaceChildren(table(all.scores, lines));
     at("clip").hidden = !all.clip;
     at("best").hidden = false;

@@ -6,6 +6,7 @@ import os
 import stat
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 
 from aiohttp import web
 
@@ -77,11 +78,18 @@ def _open_file(store: EventStore, path: str) -> _File | None:
     if folder is None:
         return None
     try:
-        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor, size = open_regular(folder / name)
     except OSError:
         return None
+    return _File(descriptor, size, _KINDS[name])
+
+
+def open_regular(path: Path) -> tuple[int, int]:
+    """The descriptor of a regular file, for reading, and its size in bytes. No link is followed.
+    Raises OSError, also for what is no file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        return None
-    return _File(descriptor, status.st_size, _KINDS[name])
+        raise OSError(f"{path} is no file")
+    return descriptor, status.st_size

@@ -1,5 +1,6 @@
 import {COLOURS, at, draw, make, place} from "./dom.js";
 import "./event.js";
+import {follow_recorded} from "./events.js";
 import {follow_view} from "./view.js";
 // The token is a cookie by now: it need not stay in the address bar and the history.
 if (location.search) history.replaceState(null, "", location.pathname + location.hash);
@@ -94,6 +95,7 @@ const show = all => {
     o => make("p", `${o.output}: ${o.reason}`, "lost")));
   cameras(all.sources);
   follow_view(all.sources);
+  follow_recorded(all);
   if (!all.sources.length) return;
   const s = all.sources.find(one => one.name === chosen) || all.sources[0];
   if (s.name !== chosen) show_live(s.name);

@@ -22,6 +22,7 @@ from edge.outputs.web.answers import HEADERS, plain, whole
 from edge.outputs.web.connections import Connection
 from edge.outputs.web.event_files import PREFIX as EVENTS_PREFIX
 from edge.outputs.web.event_files import send_event_file
+from edge.outputs.web.event_list import BEFORE, event_list
 from edge.outputs.web.metrics import metrics_text
 from edge.outputs.web.state import LiveState
 
@@ -38,7 +39,7 @@ _REASONS = (
     "viewers",
 )
 _HTML, _CSS, _JS = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript"))
-_SCRIPTS = ("dom.js", "event.js", "view.js", "page.js")
+_SCRIPTS = ("dom.js", "event.js", "events.js", "view.js", "page.js")
 _FILES = {
     "/": ("page.html", _HTML),
     "/page.css": ("page.css", _CSS),
@@ -68,6 +69,7 @@ class Routes:
             LIVE_PATH: self._live,
             READY_PATH: self._ready,
             "/state.json": self._record,
+            "/events.json": self._events,
             "/metrics": self._metrics,
             "/still.jpg": self._still,
             "/view.jpg": self._view,
@@ -148,8 +150,16 @@ class Routes:
         return plain(HTTPStatus.SERVICE_UNAVAILABLE, "no labels come")
 
     async def _record(self, _: Asked) -> web.Response:
-        record = await self._in_thread(self._state.record)
-        return whole("application/json", json.dumps(record, separators=(",", ":")).encode())
+        return _json(await self._in_thread(self._state.record))
+
+    async def _events(self, asked: Asked) -> web.Response:
+        """The newest recorded events, or those before ?before=ID."""
+        before, store = asked.query.get("before", ""), self._state.store
+        if store is None:
+            return plain(HTTPStatus.NOT_FOUND, "this run records no events; give --events DIR")
+        if before and not BEFORE.fullmatch(before):
+            return plain(HTTPStatus.BAD_REQUEST, "before: give an event's id, or its beginning")
+        return _json(await self._in_thread(event_list, store, before))
 
     async def _metrics(self, _: Asked) -> web.Response:
         def text() -> bytes:
@@ -215,3 +225,7 @@ class Routes:
             while connection.is_behind:
                 await asyncio.sleep(1 / _PICTURES_PER_S)
             connection.end_within(None)
+
+
+def _json(record: object) -> web.Response:
+    return whole("application/json", json.dumps(record, separators=(",", ":")).encode())

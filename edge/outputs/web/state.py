@@ -169,6 +169,7 @@ class LiveState(Output):
             "sources": [self._record(latest) for latest in sources],
             "outputs": [output_record(state) for state in outputs],
             "events": [self._with_recorded(event) for event in events],
+            "records_events": self.store is not None,
             "clock": time.time(),
         }
 

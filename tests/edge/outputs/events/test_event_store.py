@@ -56,6 +56,28 @@ def test_a_folder_is_named_by_when_where_and_what(tmp_path: Path) -> None:
     assert path.name == f"{moment:%H%M%S}-yard-Throw-Catch-{event_id}"
 
 
+def test_the_newest_come_first_and_a_part_at_a_time(tmp_path: Path) -> None:
+    store = opened(tmp_path / "events")
+    days = [f"0{month}a22b41-4b61-7744-953e-84e15148b83a" for month in range(4)]
+    ids = sorted([*days, *(new_event_id() for _ in range(3))], reverse=True)
+    for event_id in ids[::2] + ids[1::2]:
+        with store.writing("yard", "Diving", event_id):
+            pass
+    (store.path / "2026-01-01").mkdir()
+    (store.path / "2026-01-01" / "notes").mkdir()
+    (store.path / "2026-01-01" / f"000000-yard-Diving-{ids[0]}").symlink_to("/etc")
+
+    def newest(count: int, before: str = "") -> list[str]:
+        return [path.name[-36:] for path in store.newest(count, before)]
+
+    assert newest(100) == ids
+    assert newest(2) == ids[:2]
+    assert newest(3, ids[1]) == ids[2:5]
+    assert newest(100, ids[5][:13]) == ids[6:]
+    assert newest(100, ids[-1]) == []
+    assert opened(tmp_path / "others").newest(1) == []
+
+
 @given(st.text(max_size=60))
 def test_no_text_finds_a_folder_outside(text: str) -> None:
     assert EventStore(REPOSITORY).find(text) is None

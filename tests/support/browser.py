@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,13 @@ class Tab:
 @asynccontextmanager
 async def open_tab(url: str, folder: Path) -> AsyncIterator[Tab]:
     """folder: for the browser's own files."""
+    async with open_tabs(url, folder, 1) as (tab,):
+        yield tab
+
+
+@asynccontextmanager
+async def open_tabs(url: str, folder: Path, count: int) -> AsyncIterator[list[Tab]]:
+    """Pages in one browser."""
     words = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
     words += ["--remote-debugging-port=0", f"--user-data-dir={folder}", url]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
@@ -122,11 +129,17 @@ async def open_tab(url: str, folder: Path) -> AsyncIterator[Tab]:
             match[1] for line in process.stderr if (match := re.search(r"ws://[^:]+:(\d+)/", line))
         )
         threading.Thread(target=process.stderr.read, daemon=True).start()
-        async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
-                pages = [each for each in await answer.json() if each["type"] == "page"]
-            async with session.ws_connect(pages[0]["webSocketDebuggerUrl"]) as wire:
-                yield Tab(wire)
+        async with AsyncExitStack() as stack:
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            tabs: list[Tab] = []
+            while len(tabs) < count:
+                if tabs:  # in a window of its own: a tab behind another one shows nothing
+                    await tabs[0].ask("Target.createTarget", url=url, newWindow=True)
+                async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
+                    pages = [each for each in await answer.json() if each["type"] == "page"]
+                address = pages[0]["webSocketDebuggerUrl"]  # the newest
+                tabs.append(Tab(await stack.enter_async_context(session.ws_connect(address))))
+            yield tabs
     finally:
         process.kill()
         process.wait(BOUND_S)

@@ -6,6 +6,12 @@ export const make = (tag, text, name) => {
   if (name) one.className = name;
   return one;
 };
+// Touches nothing that is so already: screen readers read what is touched.
+export const set = (id, text, name = "") => {
+  const one = at(id);
+  if (one.textContent !== text) one.textContent = text;
+  if (one.className !== name) one.className = name;
+};
 // Puts nodes into a box without touching those that stay: they keep the focus.
 export const place = (box, nodes) => {
   const stay = new Set(nodes);

@@ -1,6 +1,8 @@
-import {COLOURS, at, draw, make, place} from "./dom.js";
+import {COLOURS, at, draw, make, place, set} from "./dom.js";
 import "./event.js";
 import {follow_recorded} from "./events.js";
+import {show_live} from "./live.js";
+import {follow_events, say} from "./said.js";
 import {follow_view} from "./view.js";
 // The token is a cookie by now: it need not stay in the address bar and the history.
 if (location.search) history.replaceState(null, "", location.pathname + location.hash);
@@ -17,9 +19,9 @@ const streams = all => at("streams").replaceChildren(...Object.entries(all).flat
   ([name, rows], stream) => [make("h2", name), ...bars(rows, stream)]));
 const hue = name => [...name].reduce((sum, c) => (31 * sum + c.charCodeAt(0)) % 360, 7);
 let chosen = null;
-const show_live = name => {
+const choose = name => {
   chosen = name;
-  at("live").src = "live.mjpg?source=" + encodeURIComponent(name);
+  show_live(name);
 };
 const still = name => `still.jpg?source=${encodeURIComponent(name)}&t=${Date.now()}`;
 const cameras = sources => {
@@ -32,13 +34,13 @@ const cameras = sources => {
       one = make("button");
       one.dataset.name = s.name;
       one.append(make("img"), make("span", s.name), make("span"));
-      one.firstChild.alt = s.name;
-      one.onclick = () => { show_live(s.name); poll_once(); };
+      one.firstChild.alt = "";  // the name is beside it
+      one.onclick = () => { choose(s.name); poll_once(); };
     }
     one.setAttribute("aria-pressed", s.name === chosen);
     one.lastChild.textContent = s.source_state.state === "running" ? s.label || s.state : s.source_state.state;
     one.lastChild.className = s.source_state.state === "running" ? "" : "lost";
-    if (Date.now() - (one.dataset.at || 0) > 1000) {
+    if (s.state !== "starting" && Date.now() - (one.dataset.at || 0) > 1000) {
       one.dataset.at = Date.now();
       one.firstChild.src = still(s.name);
     }
@@ -75,12 +77,16 @@ const names = {labelled: "labels", received: "frames", standby: "without motion"
   losses: "camera lost", lost_video: "not recorded", lost_json: "lines not written",
   lost_webhook: "not posted", lost_mqtt: "not published", lost_events: "events not recorded"};
 const rows = new Map();  // of the list, by what they show
-const event_row = (e, named) => {
-  const key = `${e.id} ${e.recorded} ${named}`;
-  if (rows.has(key)) return rows.get(key);
-  const row = make("li"), text = e.output ? `${e.output}: ${e.reason || "works again"}` : e.event ? `${e.label} ${e.event === "start" ? "starts" : "ends"}`
+const event_text = (e, several) => {
+  if (e.output) return `${e.output}: ${e.reason || "works again"}`;
+  const text = e.event ? `${e.label} ${e.event === "start" ? "starts" : "ends"}`
     : `source ${e.source_state}${e.reason ? ": " + e.reason : ""}`;
-  const what = make(e.recorded ? "button" : "span", named ? `${e.source}: ${text}` : text);
+  return several ? `${e.source}: ${text}` : text;
+};
+const event_row = (e, several) => {
+  const key = `${e.id} ${e.recorded} ${several}`;
+  if (rows.has(key)) return rows.get(key);
+  const row = make("li"), what = make(e.recorded ? "button" : "span", event_text(e, several));
   if (e.recorded) {
     what.title = "show the clip, the picture and the scores";
     what.onclick = () => { location.hash = "event=" + e.id; };
@@ -91,6 +97,8 @@ const event_row = (e, named) => {
   return row;
 };
 const show = all => {
+  const several = all.sources.length > 1;
+  follow_events(all.events, e => event_text(e, several));
   at("outputs").replaceChildren(...all.outputs.filter(o => o.output_state !== "working").map(
     o => make("p", `${o.output}: ${o.reason}`, "lost")));
   cameras(all.sources);
@@ -98,22 +106,21 @@ const show = all => {
   follow_recorded(all);
   if (!all.sources.length) return;
   const s = all.sources.find(one => one.name === chosen) || all.sources[0];
-  if (s.name !== chosen) show_live(s.name);
+  if (s.name !== chosen) choose(s.name);
   at("edit-view").hidden = false;
   const events = all.events.filter(e => e.source === s.name);
   const unknown = s.label === null || s.label === "unknown";
-  at("label").textContent = s.label !== null ? s.label : s.reason ? `${s.state}: ${s.reason}` : s.state;
-  at("label").className = unknown ? "unknown" : "";
-  at("score").textContent = s.score === null ? "" : `${Math.round(100 * s.score)} %` +
-    (unknown && s.top.length ? `, best guess ${s.top[0][0]}` : "");
+  set("label", s.label !== null ? s.label : s.reason ? `${s.state}: ${s.reason}` : s.state, unknown ? "unknown" : "");
+  set("score", s.score === null ? "" : `${Math.round(100 * s.score)} %` +
+    (unknown && s.top.length ? `, best guess ${s.top[0][0]}` : ""), "n");
   const open = s.open_set;
   const always = s.label === null ? "" : "this bundle always shows its best class, never unknown";
-  at("open-set").textContent = open === null ? always : `open-set score ${open.score.toFixed(2)} of ` +
-    open.threshold.toFixed(2);
+  set("open-set", open === null ? always : `open-set score ${open.score.toFixed(2)} of ` +
+    open.threshold.toFixed(2), "n");
   streams(s.streams);
   const lost = s.source_state.state !== "running";
-  at("camera").textContent = lost ? `${s.name} ${s.source_state.state}: ${s.source_state.reason}` : s.name;
-  at("camera").className = lost ? "lost" : "";
+  set("camera", lost ? `${s.name} ${s.source_state.state}: ${s.source_state.reason}` : s.name, lost ? "lost" : "");
+  at("live").className = lost ? "lost" : "";
   const counts = [["latency", s.latency_ms === null ? "" : s.latency_ms.toFixed(0) + " ms"],
     ...Object.entries(s.counts).map(([key, value]) => [names[key] || key, value])];
   at("counts").replaceChildren(...counts.map(([key, value]) => {
@@ -122,22 +129,23 @@ const show = all => {
     return one;
   }));
   strip(events, all.clock);
-  place(at("events"), all.events.slice(-60).reverse().map(
-    e => event_row(e, Boolean(e.source) && all.sources.length > 1)));
+  place(at("events"), all.events.slice(-60).reverse().map(e => event_row(e, several)));
 };
 at("edit-view").onclick = () => {
   location.hash = "view=" + encodeURIComponent(chosen);
   poll_once();
 };
-const poll_once = async () => {
-  try {
-    const answer = await fetch("state.json");
-    if (answer.ok) show(await answer.json());
-    else throw new Error(answer.status);
-  } catch (error) {
-    at("camera").textContent = "the run does not answer; is it still there?";
-    at("camera").className = "lost";
-  }
+const GONE = "the run does not answer; is it still there?";
+const state = async () => {
+  const answer = await fetch("state.json");
+  if (!answer.ok) throw new Error(answer.status);
+  return answer.json();
 };
-const poll = async () => { await poll_once(); setTimeout(poll, 400); };
+const poll_once = async () => {
+  const all = await state().catch(() => null);
+  if (all) return show(all);
+  if (at("camera").textContent !== GONE) say(GONE);
+  set("camera", GONE, "lost");
+};
+const poll = () => poll_once().finally(() => setTimeout(poll, 400));
 poll();

@@ -39,7 +39,7 @@ _REASONS = (
     "viewers",
 )
 _HTML, _CSS, _JS = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript"))
-_SCRIPTS = ("dom.js", "event.js", "events.js", "view.js", "page.js")
+_SCRIPTS = ("dom.js", "event.js", "events.js", "live.js", "page.js", "said.js", "view.js")
 _FILES = {
     "/": ("page.html", _HTML),
     "/page.css": ("page.css", _CSS),
@@ -170,12 +170,16 @@ class Routes:
         return whole("text/plain; version=0.0.4; charset=utf-8", data)
 
     async def _still(self, asked: Asked) -> web.Response:
-        """The newest picture of ?source=NAME."""
+        """The newest picture of ?source=NAME. Its number is the ETag: who has it gets none."""
         name = self._state.name_of(asked.query.get("source", ""))
         picture = None if name is None else await self._in_thread(self._state.picture, name, 0, 0.0)
         if picture is None:
             return plain(HTTPStatus.NOT_FOUND, "no picture of that source")
-        return whole("image/jpeg", picture[1])
+        tag = f'"{picture[0]}"'
+        has_it = asked.headers.get("If-None-Match") == tag
+        answer = whole("image/jpeg", picture[1]) if not has_it else _unchanged()
+        answer.headers["ETag"] = tag
+        return answer
 
     async def _view(self, asked: Asked) -> web.Response:
         """The newest picture of ?source=NAME without labels, to draw a region or a mask on."""
@@ -225,6 +229,10 @@ class Routes:
             while connection.is_behind:
                 await asyncio.sleep(1 / _PICTURES_PER_S)
             connection.end_within(None)
+
+
+def _unchanged() -> web.Response:
+    return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=HEADERS)
 
 
 def _json(record: object) -> web.Response:

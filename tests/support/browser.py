@@ -59,8 +59,9 @@ class Tab:
         await self.ask("Page.navigate", url=url)
 
     async def capture(self, path: Path) -> None:
-        """Write what is shown as a PNG."""
-        answer = await self.ask("Page.captureScreenshot", format="png")
+        """Write what is shown as a PNG or, by the path's ending, a JPEG."""
+        kind = {"format": "jpeg", "quality": 85} if path.suffix == ".jpg" else {"format": "png"}
+        answer = await self.ask("Page.captureScreenshot", **kind)
         path.write_bytes(base64.b64decode(answer["data"]))
 
     async def evaluate(self, expression: str) -> Any:

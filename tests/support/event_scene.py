@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,43 +13,64 @@ from edge.bundle.manifest import Bundle
 from edge.decision.events import Event
 from edge.decision.label import Label
 from edge.outputs.annotator import Annotator
-from edge.outputs.base import SourceInfo
+from edge.outputs.base import Output, SourceInfo
 from edge.outputs.events.event_recorder import EventRecorder, Margins
 from edge.outputs.events.event_store import EventStore
-from tests.support.labels import frame_at, make_label
+from edge.video.frames import Frame
+from tests.support.frames import street
+from tests.support.labels import make_label
 from tests.support.waiting import wait_until
 
 RATE = 10
 
 
 class Scene:
-    """A source `yard` that an EventRecorder follows, label by label."""
+    """A source `yard` that an EventRecorder follows, label by label.
 
-    def __init__(self, folder: Path, bundle: Bundle, *, live: bool = True) -> None:
-        self.bundle, self.store = bundle, EventStore(folder)
-        draw = Annotator(bundle.manifest)
+    outputs: get its labels and actions; the recorder is the first. picture: the frame of a number.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        bundle: Bundle,
+        *,
+        live: bool = True,
+        picture: Callable[[int], Frame] = lambda number: street(number % 100),
+    ) -> None:
+        self.bundle, self.store, self._picture = bundle, EventStore(folder), picture
+        self.draw = draw = Annotator(bundle.manifest)
         margins = Margins(2.0, 1.0)
         self.recorder = EventRecorder(self.store, margins, bundle, draw, live).__enter__()
         self.recorder.begin(SourceInfo("yard", "yard", live, device="a device"))
+        self.outputs: list[Output] = [self.recorder]
         self.number = 0
 
     def run(self, seconds: float, score: float = 0.1, action: str = "Diving") -> Label:
         for _ in range(round(seconds * RATE)):
-            frame = frame_at(self.number, RATE, size_hw=(240, 320))
+            time_s = self.number / RATE
+            frame = replace(
+                self._picture(self.number), index=self.number, time_s=time_s, arrived_s=time_s
+            )
             label = make_label(self.bundle.manifest, frame, action, score)
-            self.recorder.on_label(label)
+            for output in self.outputs:
+                output.on_label(label)
             self.number += 1
         return label
 
     def start(self, action: str = "Diving", began_s: float = 0.3) -> Event:
         now_s = (self.number - 1) / RATE
         event = Event("yard", "start", action, now_s - began_s, now_s, 0.6)
-        self.recorder.on_event(event)
+        self._tell(event)
         return event
 
     def stop(self, event: Event, score: float = 0.9) -> None:
         now_s = (self.number - 1) / RATE
-        self.recorder.on_event(Event("yard", "end", event.label, event.started_s, now_s, score))
+        self._tell(Event("yard", "end", event.label, event.started_s, now_s, score))
+
+    def _tell(self, event: Event) -> None:
+        for output in self.outputs:
+            output.on_event(event)
 
     def finish(self) -> None:
         self.recorder.end("yard", {})

@@ -27,7 +27,7 @@ def make_label(
     scores[index] = score
     shown = action if score >= 0.5 else UNKNOWN
     decision = Decision(shown, index, scores, 1.6 * scores, 1.0)
-    streams = {name: scores * 0.8**n for n, name in enumerate(manifest.streams)}
+    streams = {name: scores * 0.7**n for n, name in enumerate(manifest.streams)}
     return Label(source, frame, RUNNING, decision, streams, None, 12.5)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from edge.decision.label import RUNNING, Label
 from edge.outputs.base import SourceInfo
 from edge.outputs.events.event_store import EventStore
 from edge.outputs.listen_address import parse_listen
+from edge.outputs.overlay import Picture
 from edge.outputs.web.server import WebServer
 from edge.outputs.web.state import LiveState
 from edge.video.frames import Frame
@@ -98,10 +99,15 @@ def is_closed(opened: socket.socket) -> bool:
 
 @contextmanager
 def page(
-    token: str = "", side_px: int = 64, store: EventStore | None = None, view: View = WHOLE
+    token: str = "",
+    side_px: int = 64,
+    store: EventStore | None = None,
+    view: View = WHOLE,
+    draw: Callable[[Label], Picture] | None = None,
 ) -> Iterator[Page]:
+    """draw: the pictures; None: noise of side_px."""
     noise = np.random.default_rng(0).integers(0, 255, (side_px, side_px, 3), np.uint8)
-    state = LiveState(MANIFEST, lambda label: noise, store)
+    state = LiveState(MANIFEST, draw or (lambda label: noise), store)
     with WebServer(parse_listen("--web", "0", token), state) as server:
         running = Page(server.url, state)
         state.begin(SourceInfo("yard", "yard", live=True, view=view))

@@ -47,6 +47,7 @@ const cameras = sources => {
     return one;
   }));
 };
+const LETTER_PX = 7.5;  // of the timeline's names, about
 const strip = (events, now) => {
   const svg = at("strip"), shown = 120, spans = [];
   let open = null;
@@ -66,9 +67,9 @@ const strip = (events, now) => {
     const span = add("rect", {x: 100 * left + "%", y: "25%", width: Math.max(.4, 100 * (right - left)) + "%",
       height: "36%", rx: 3, fill: colour, class: recorded ? "recorded" : ""});
     if (recorded) span.onclick = () => { location.hash = "event=" + id; };  // by key: from the list below
-    const late = left > .85, reach = late ? right : left + .15;
-    if (reach > free) continue;
-    free = late ? right - .15 : left;
+    const wide = LETTER_PX * name.length / svg.clientWidth, late = left + wide > 1;
+    if ((late ? right : left + wide) > free) continue;
+    free = late ? right - wide : left;
     add("text", {x: 100 * (late ? right : left) + "%", y: "95%", fill: "currentColor",
       "font-size": 11, "text-anchor": late ? "end" : "start"}, name);
   }
@@ -101,12 +102,12 @@ const show = all => {
   follow_events(all.events, e => event_text(e, several));
   at("outputs").replaceChildren(...all.outputs.filter(o => o.output_state !== "working").map(
     o => make("p", `${o.output}: ${o.reason}`, "lost")));
+  const s = all.sources.find(one => one.name === chosen) || all.sources[0];
+  if (s && s.name !== chosen) choose(s.name);
   cameras(all.sources);
   follow_view(all.sources);
   follow_recorded(all);
-  if (!all.sources.length) return;
-  const s = all.sources.find(one => one.name === chosen) || all.sources[0];
-  if (s.name !== chosen) choose(s.name);
+  if (!s) return;
   at("edit-view").hidden = false;
   const events = all.events.filter(e => e.source === s.name);
   const unknown = s.label === null || s.label === "unknown";

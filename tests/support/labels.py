@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from edge.bundle.manifest import Manifest
 from edge.decision.decide import UNKNOWN, Decision
 from edge.decision.label import RUNNING, Label
 from edge.video.frames import Frame
-from tests.support.frames import street
 
 
 def make_label(
@@ -29,10 +26,3 @@ def make_label(
     decision = Decision(shown, index, scores, 1.6 * scores, 1.0)
     streams = {name: scores * 0.7**n for n, name in enumerate(manifest.streams)}
     return Label(source, frame, RUNNING, decision, streams, None, 12.5)
-
-
-def frame_at(
-    number: int, rate: float, arrived_s: float = 0.0, size_hw: tuple[int, int] = (48, 64)
-) -> Frame:
-    frame = street(number % 100, size_hw)
-    return replace(frame, index=number, time_s=number / rate, arrived_s=arrived_s + number / rate)

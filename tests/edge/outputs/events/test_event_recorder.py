@@ -69,7 +69,7 @@ def test_an_event_has_a_clip_a_picture_and_scores(tmp_path: Path, bundle: Bundle
     assert moments[0]["time"] <= event.started_s - 1.9
     assert moments[-1]["time"] >= ended_s + 1
     at_best = next(m for m in moments if m["time"] == record["best"]["time"])
-    assert at_best["streams"] == {"spatial": 0.9, "temporal": 0.72}
+    assert at_best["streams"] == {"spatial": 0.9, "temporal": 0.63}
     picture = cv2.imread(str(folder / "picture.jpg"))
     expected = Annotator(bundle.manifest)(best)
     assert picture is not None

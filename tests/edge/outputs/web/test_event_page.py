@@ -155,7 +155,8 @@ def test_it_is_used_with_the_keyboard_alone(
         polls = (
             "performance.getEntriesByType('resource').filter(e => /state.json/.test(e.name)).length"
         )
-        async with open_tab(shown.url, tmp_path / "browser") as tab:
+        async with open_tab("about:blank", tmp_path / "browser") as tab:
+            await tab.load(shown.url, 1000, 800)
             await tab.wait_for("document.querySelector('#events button') !== null")
             for _ in range(10):
                 await tab.press("Tab")

@@ -219,7 +219,7 @@ def assert_imports_without(blocked: tuple[str, ...], files: list[Path]) -> None:
 
 @pytest.mark.parametrize("words", [["--help"], ["actions", "--help"], ["run", "--help"]])
 def test_help_does_not_wait_for_what_it_does_not_show(words: list[str]) -> None:
-    assert not imported_by(*words) & {*HEAVY, "edge.bundle.manifest", "edge.terminal"}
+    assert not imported_by(*words) & {*HEAVY, "rich", "edge.bundle.manifest"}
 
 
 def test_a_run_of_a_file_imports_no_servers(light_bundle: Path, tmp_path: Path) -> None:

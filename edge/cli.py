@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 import typer.core
 
+from edge.commands.bundle.command_line import install_command, list_command, rollback_command
 from edge.commands.packages import listed_command, load_command
 from edge.commands.run.arguments import DeviceName, RunArguments, takes
 from edge.errors import ConfigError, SourceError, TwostreamError
@@ -44,6 +45,7 @@ _EXTRAS = {
     "ray": "cluster",
     "onnx": "export",
     "onnxruntime": "export",
+    "minisign": "signatures",
 }
 
 _NUMBER_MAX = 1e12  # beyond what any option counts: seconds, bytes, frames
@@ -158,7 +160,14 @@ actions = typer.Typer(
     cls=_Commands, help="Your own actions: record takes, and make a bundle of them."
 )
 app.add_typer(actions, name="actions")
-_GROUPS = {"": app, "actions": actions}
+bundles = typer.Typer(
+    cls=_Commands, help="Bundles on this device: install one, list them, go back to the one before."
+)
+app.add_typer(bundles, name="bundle")
+bundles.command("install", cls=FiniteCommand)(install_command)
+bundles.command("list", cls=FiniteCommand)(list_command)
+bundles.command("rollback", cls=FiniteCommand)(rollback_command)
+_GROUPS = {"": app, "actions": actions, "bundle": bundles}
 
 
 @app.callback(invoke_without_command=True)

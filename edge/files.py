@@ -48,7 +48,7 @@ def write_atomic(
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as fault:
         if error is None:
             raise
@@ -133,6 +133,11 @@ def user_cache() -> Path:
     return _user_folder("XDG_CACHE_HOME", ".cache") / "twostream"
 
 
+def user_data() -> Path:
+    """The folder of what this user has installed; it may not exist yet."""
+    return _user_folder("XDG_DATA_HOME", ".local/share") / "twostream"
+
+
 def user_config() -> Path:
     """The folder of this user's configuration files; it may not exist yet."""
     return _user_folder("XDG_CONFIG_HOME", ".config")
@@ -177,7 +182,7 @@ def _not_plain(path: Path) -> OSError:
     return OSError(errno.EINVAL, "it is not a plain file; remove it or give another name", path)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Sync the folder, so that the new name survives a power cut, where the system allows it."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

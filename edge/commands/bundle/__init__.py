@@ -1,0 +1,1 @@
+"""`twostream bundle`: bundles on a device, installed side by side."""

@@ -144,8 +144,9 @@ def test_an_output(example: Callable[[str], Any], tmp_path: Path) -> None:
     device = open_device("cpu", bundle)
     with example("counter.py").LabelCounter() as counter:
         session = Session(
-            bundle.manifest,
+            bundle,
             device,
+            lambda bundle: device,
             None,
             RunConfig(),
             EventRules(),

@@ -385,12 +385,16 @@ class Bundle:
 
 def load_bundle(path: str | Path) -> Bundle:
     """Open a bundle folder or .zip and check its manifest. Schemas 2 and 3 are upgraded in memory.
+    A path that is a link is followed once, here: its files stay those of one bundle, wherever the
+    link leads later.
 
     Raises BundleError if it cannot be read or is invalid, with the file, key and expected value.
     """
     path = Path(path)
     if not path.exists():
         raise BundleError(f"{path}: no such bundle; give a bundle folder or .zip")
+    if path.is_symlink():
+        path = path.resolve()
     data = _read_member(path, MANIFEST, MAX_MANIFEST_BYTES)
     try:
         raw = parse_json(data)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.bundle.manifest import Manifest
+from edge.bundle.manifest import Bundle, Manifest
 from edge.decision.decide import UNKNOWN
 from edge.decision.fusion import top_scores
 from edge.decision.label import Label
@@ -37,6 +37,10 @@ class Annotator(Output):
             draw_overlay(picture, self._view(label))
             self._drawn[label.source] = (label, picture)
             return picture
+
+    def on_bundle(self, bundle: Bundle) -> None:
+        with self._lock:
+            self._manifest = bundle.manifest
 
     def end(self, source: str, summary: dict[str, Any] | None) -> None:
         with self._lock:

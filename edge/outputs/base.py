@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from edge.bundle.manifest import Bundle
 from edge.decision.events import Event
 from edge.decision.label import Label
 from edge.decision.statistics import SourceStatistics
@@ -63,6 +64,9 @@ class Output:
 
     def on_output_state(self, state: OutputState) -> None:
         """An output of this run, maybe this one, has begun to work, to fail or to work again."""
+
+    def on_bundle(self, bundle: Bundle) -> None:
+        """Labels from now on are of another bundle, which has the same actions and streams."""
 
     def on_statistics(self, statistics: SourceStatistics) -> None:
         """Counts and stage times of a source so far; called about twice a second."""

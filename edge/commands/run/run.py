@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from edge.bundle.manifest import Bundle, Manifest, load_bundle
@@ -13,8 +14,9 @@ from edge.commands.run.options import Outputs, RunOptions
 from edge.commands.run.session import Session, read, watch
 from edge.commands.run.signals import SignalRequests
 from edge.commands.self_check.choice import choose_way
-from edge.devices import open_device
+from edge.devices import Device, DeviceName, open_device
 from edge.devices.fusion_network import open_fusion_network
+from edge.devices.inference import Way
 from edge.errors import OutputError
 from edge.outputs.annotator import Annotator
 from edge.outputs.base import Output
@@ -93,24 +95,44 @@ def _open(
     opened += _open_files(options, bundle, annotator, several, stack)
     opened += _open_messages(options, manifest, annotator, stack)
     opened += _open_servers(outputs, manifest, annotator, stack)
-    flow_wanted = (
-        outputs.pictured or options.config.standby_after_s is not None or reload is not None
-    )
-    device = open_device(
-        options.device, bundle, flow_wanted, choose=choose_way, graphs=options.graphs
-    )
-    stack.callback(device.close)
+    session = _open_session(options, reload, requests, bundle, opened)
+    stack.callback(session.close)
     # before the cameras: waiting for one must not make systemd restart the service
     opened.append(stack.enter_context(SystemdNotifier()))
     opened.append(stack.enter_context(ProgressBar(manifest.classes)))
+    return session
+
+
+def _open_session(
+    options: RunOptions,
+    reload: Callable[[], RunOptions] | None,
+    requests: SignalRequests,
+    bundle: Bundle,
+    opened: list[Output],
+) -> Session:
+    """Open the device, and say how it is opened for another bundle."""
+    flow_wanted = (
+        options.outputs.pictured or options.config.standby_after_s is not None or reload is not None
+    )
+    names: list[DeviceName] = []  # of the device, last
+
+    def choose(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> Way:
+        names.append(name)
+        return choose_way(name, bundle, ways)
+
+    def reopen(bundle: Bundle) -> Device:
+        known = partial(choose_way, only_known=True)
+        return open_device(names[-1], bundle, flow_wanted, choose=known, graphs=options.graphs)
+
     return Session(
-        manifest,
-        device,
+        bundle,
+        open_device(options.device, bundle, flow_wanted, choose=choose, graphs=options.graphs),
+        reopen,
         open_fusion_network(bundle),
         options.config,
         options.rules,
-        outputs.pictured,
-        outputs.events is not None,
+        options.outputs.pictured,
+        options.outputs.events is not None,
         opened,
         reload,
         requests,

@@ -11,15 +11,16 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from edge.bundle.manifest import Manifest
+from edge.bundle.manifest import Bundle, Manifest, load_bundle
 from edge.commands.run.options import RunOptions
 from edge.commands.run.signals import SignalRequests, handle_signals
 from edge.commands.run.source_run import SourceRun
 from edge.decision.events import EventRules, EventTracker
 from edge.decision.recognizer import Recognizer, RunConfig, label_frame, label_video
 from edge.devices import Device
+from edge.devices.fusion_network import open_fusion_network
 from edge.devices.inference import StatefulNetwork
-from edge.errors import SourceError, TwostreamError
+from edge.errors import BundleError, SourceError, TwostreamError
 from edge.motion.method import need_vectors
 from edge.outputs.base import Output, SourceInfo
 from edge.sources.camera_view import CameraView
@@ -42,15 +43,17 @@ _NAMED_MAX = 5  # source names in one message
 class Session:
     """The sources of a run and what they share.
 
-    network: of the bundle's fusion; None if its fusion has none.
-    pictured: an output draws on frames, so they are copied until their label is there. packets: an
-    output wants the compressed streams of cameras. running: the open sources, by name; failed: why
-    a source was not read to its end, by name. reload: reads the options again at SIGHUP; without
-    it, SIGHUP stops the run. requests: made by signals so far.
+    reopen: opens another bundle on the same device, without a check that takes long. network: of
+    the bundle's fusion; None if its fusion has none. pictured: an output draws on frames, so they
+    are copied until their label is there. packets: an output wants the compressed streams of
+    cameras. running: the open sources, by name; failed: why a source was not read to its end, by
+    name. reload: reads the options again at SIGHUP; without it, SIGHUP stops the run. requests:
+    made by signals so far.
     """
 
-    manifest: Manifest
+    bundle: Bundle
     device: Device
+    reopen: Callable[[Bundle], Device]
     network: StatefulNetwork | None
     config: RunConfig
     rules: EventRules
@@ -62,6 +65,10 @@ class Session:
     running: dict[str, SourceRun] = field(default_factory=dict)
     summaries: list[dict[str, Any]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.bundle.manifest
 
     @property
     def vectors(self) -> bool:
@@ -78,8 +85,9 @@ class Session:
         bundle."""
         name, manifest = spec.name, self.manifest
         tracker = EventTracker(name, manifest.classes, manifest.decision, self.rules)
-        context = self.device.open_context()
-        recognizer = Recognizer(manifest, context, self.config, name, self.network)
+        recognizer = Recognizer(
+            manifest, self.device.open_context(), self.config, name, self.network
+        )
         run = self.running[name] = SourceRun(source, recognizer, tracker, self.outputs)
         self.failed.pop(name, None)
         info = SourceInfo(
@@ -95,6 +103,28 @@ class Session:
         for output in self.outputs:
             output.begin(info)
         return run
+
+    def use(self, bundle: Bundle, rules: EventRules, config: RunConfig) -> None:
+        """Go on with another bundle. Raises TwostreamError, and goes on with the one before, if it
+        has other actions or streams, or cannot be opened."""
+        _check_alike(self.bundle, bundle)
+        device = self.reopen(bundle)
+        try:
+            network = open_fusion_network(bundle)
+            recognizers = {
+                name: Recognizer(bundle.manifest, device.open_context(), config, name, network)
+                for name in self.running
+            }
+        except BaseException:
+            device.close()
+            raise
+        for name, recognizer in recognizers.items():
+            self.running[name].use(recognizer, rules)
+        self.device.close()
+        self.bundle, self.device, self.network = bundle, device, network
+        for output in self.outputs:
+            output.on_bundle(bundle)
+        logger.info("the bundle is now %s, %s", bundle.manifest.name, bundle.path)
 
     def end(self, name: str) -> None:
         """Close a source that was read as far as requested, and keep its summary."""
@@ -140,6 +170,10 @@ class Session:
         if not self.pictured:
             return frame
         return replace(frame, y=frame.y.copy(), u=frame.u.copy(), v=frame.v.copy())
+
+    def close(self) -> None:
+        """Release the device."""
+        self.device.close()
 
     def finish(self) -> None:
         """Finish all outputs, at the regular end of a run."""
@@ -278,14 +312,17 @@ def _note_failed(
 
 
 def _reload(session: Session, cameras: CameraMultiplexer, options: RunOptions) -> RunOptions:
-    """Apply changed options: cameras, rules, and which frames are processed."""
+    """Apply changed options: the bundle, cameras, rules, and which frames are processed."""
     try:
         assert session.reload is not None
         new = session.reload()
-        new.rules.check(session.manifest.classes, session.manifest.decision)
-        new.config.check(session.manifest)
+        bundle = load_bundle(new.bundle)
+        new.rules.check(bundle.manifest.classes, bundle.manifest.decision)
+        new.config.check(bundle.manifest)
         if not new.live:
             raise SourceError(f"{new.sources[0].name} is a file; this run reads cameras")
+        if bundle.manifest_bytes() != session.bundle.manifest_bytes():
+            session.use(bundle, new.rules, new.config)
     except TwostreamError as error:
         logger.warning("not reloaded, the run continues unchanged: %s", error)
         return options
@@ -300,10 +337,24 @@ def _reload(session: Session, cameras: CameraMultiplexer, options: RunOptions) -
     for spec in new.sources:
         if spec.name not in session.running:
             _begin_camera(session, cameras, spec, new.reconnect)
-    unchanged = replace(new, sources=options.sources, config=options.config, rules=options.rules)
+    applied = {"bundle", "sources", "config", "rules"}
+    unchanged = replace(new, **{name: getattr(options, name) for name in applied})
     note = "" if unchanged == options else "; other changed options need a restart"
     logger.info("reloaded: %s%s", counted(len(new.sources), "camera"), note)
-    return replace(options, sources=new.sources, config=new.config, rules=new.rules)
+    return replace(options, **{name: getattr(new, name) for name in applied})
+
+
+def _check_alike(old: Bundle, new: Bundle) -> None:
+    """Raises BundleError if a run of one bundle cannot go on with the other: its outputs and
+    cameras are set up for these actions and streams."""
+    one, other = old.manifest, new.manifest
+    for what, differ in (
+        ("actions", one.classes != other.classes),
+        ("streams", list(one.streams) != list(other.streams)),
+        ("needs of its cameras", need_vectors(one.motions) != need_vectors(other.motions)),
+    ):
+        if differ:
+            raise BundleError(f"{new.path}: has other {what}; restart the run to take it")
 
 
 def _signals(requests: SignalRequests, reloads: bool) -> AbstractContextManager[None]:

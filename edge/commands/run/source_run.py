@@ -74,6 +74,14 @@ class SourceRun:
         self.tracker = EventTracker(self.name, manifest.classes, manifest.decision, rules)
         self.recognizer.change(config)
 
+    def use(self, recognizer: Recognizer, rules: EventRules) -> None:
+        """Go on with a recognizer of another bundle. Counts go on; an action that is going on
+        ends."""
+        recognizer.statistics = self.recognizer.statistics
+        self.recognizer.context.close()
+        self.recognizer = recognizer
+        self.change(rules, recognizer.config)
+
     def end(self, device: str, summarise: bool) -> dict[str, Any] | None:
         """Close the source and return its summary, if it is to have one."""
         self._emit(self.tracker.clear())

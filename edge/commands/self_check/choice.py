@@ -16,11 +16,14 @@ from edge.errors import BundleError, DeviceError
 logger = logging.getLogger(__name__)
 
 
-def choose_way(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> Way:
+def choose_way(
+    name: DeviceName, bundle: Bundle, ways: Sequence[Way], only_known: bool = False
+) -> Way:
     """See edge.devices.Choose: the first way that gives the bundle's parity samples, found out
-    once. Says which, unless it is the first of all.
+    once. Says which, unless it is the first of all. only_known: it must have been found out before,
+    since that takes long.
 
-    Raises DeviceError if no way is right, BundleError if the bundle itself cannot be used.
+    Raises DeviceError if no way is right or known, BundleError if the bundle itself cannot be used.
     """
     if bundle.schema < 3:
         way = take_literal(name, bundle, ways)
@@ -36,6 +39,11 @@ def choose_way(name: DeviceName, bundle: Bundle, ways: Sequence[Way]) -> Way:
     key, _ = new_key(name, bundle, list(by_name))
     finding = recall(key)
     if finding is None or finding.way not in (None, *by_name):
+        if only_known:
+            raise DeviceError(
+                f"{bundle.path}: was not checked on this device; run `twostream verify "
+                f"{bundle.path} --device {name}` and try again"
+            )
         finding = find_out(name, bundle, ways)
     if finding.way is None:
         with faults_named(name, bundle):

@@ -82,8 +82,7 @@ class EventRecorder(Output):
         goes_on: bool,
     ) -> None:
         self._store, self._margins, self._draw, self._goes_on = store, margins, draw, goes_on
-        self._manifest = bundle.manifest
-        self._bundle = {"name": bundle.manifest.name, "sha256": sha256(bundle.manifest_bytes())}
+        self._use(bundle)
         self.health = OutputHealth("events", "events not recorded")
         self._writer = EventWriter(store, self.health, goes_on)
         self._cameras: dict[str, _Camera] = {}
@@ -96,6 +95,15 @@ class EventRecorder(Output):
     def begin(self, source: SourceInfo) -> None:
         rate = source.frame_rate or 1 / self._manifest.interval_s
         self._cameras[source.name] = _Camera(source, rate)
+
+    def on_bundle(self, bundle: Bundle) -> None:
+        for camera in self._cameras.values():
+            self._end_all(camera, "the bundle was changed")
+        self._use(bundle)
+
+    def _use(self, bundle: Bundle) -> None:
+        self._manifest = bundle.manifest
+        self._bundle = {"name": bundle.manifest.name, "sha256": sha256(bundle.manifest_bytes())}
 
     def on_source_state(self, state: SourceState) -> None:
         camera = self._cameras[state.name]

@@ -214,7 +214,10 @@ def test_a_full_disk_is_one_line(tmp_path: Path, light_bundle: Path) -> None:
         assert twostream(*install).returncode == 0
 
 
-def test_a_reload_takes_the_new_bundle_and_counts_go_on(tmp_path: Path, light_bundle: Path) -> None:
+def test_a_reload_takes_the_new_bundle_and_counts_go_on(
+    tmp_path: Path, light_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # nothing was checked before
     into, out, config = tmp_path / "bundles", tmp_path / "o.jsonl", tmp_path / "run.toml"
     install = ("bundle", "install", "--into", into, "--device", "cpu")
     assert twostream(*install, light_bundle).returncode == 0

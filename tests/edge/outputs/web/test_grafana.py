@@ -94,6 +94,31 @@ def test_it_is_a_dashboard() -> None:
         assert each["datasource"]["uid"] == "${datasource}"
 
 
+def test_grafana_s_own_models_read_all_of_it() -> None:
+    """With a key that they do not know, or of another type, something would be lost."""
+    pytest.importorskip("grafana_foundation_sdk")
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    register_default_plugins()
+    read = json.loads(json.dumps(Dashboard.from_json(DASHBOARD), cls=JSONEncoder))
+    assert lost(DASHBOARD, read) == []
+
+
+def lost(wanted: Any, found: Any, place: str = "") -> list[str]:
+    """The places of `wanted` that `found` has not, or not so."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        pairs = [(value, found.get(key), f"{place}.{key}") for key, value in wanted.items()]
+    elif isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
+        pairs = [
+            (a, b, f"{place}[{n}]") for n, (a, b) in enumerate(zip(wanted, found, strict=True))
+        ]
+    else:
+        return [] if wanted == found else [place]
+    return [each for pair in pairs for each in lost(*pair)]
+
+
 def test_every_metric_is_on_it_but_what_says_nothing(served: dict[str, set[str]]) -> None:
     shown = set(re.findall(r"twostream_\w+", json.dumps(DASHBOARD)))
     assert set(served) - shown <= {"twostream_received_total", "twostream_standby_total"}

@@ -137,7 +137,7 @@ def test_every_command_parses(number: int) -> None:
 def test_every_option_in_the_prose_exists(page: str) -> None:
     known = OF_OTHERS.union(*parsed()["options"].values())
     for span in re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL)):
-        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", span):
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", span):
             assert option in known, f"{option} in {page}"
 
 

@@ -15,7 +15,12 @@ from edge.outputs.web.event_files import open_regular
 PAGE = 24  # events in one answer
 BEFORE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}[0-9a-f-]{0,23}")
 _RECORD_BYTES = 4 << 20  # of an event.json; the longest clip's has about 1
-_KEYS = {"label": str, "source": str, "clock": str, "score": (int, float)}
+_KEYS: dict[str, type | tuple[type, ...]] = {
+    "label": str,
+    "source": str,
+    "clock": str,
+    "score": (int, float),
+}
 
 
 def event_list(store: EventStore, before: str) -> dict[str, Any]:

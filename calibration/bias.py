@@ -44,7 +44,8 @@ def measure_means(
     for values in collect_activations(model, samples, names):
         count += 1
         for name in names:
-            channels = values[name].reshape(values[name].shape[1], -1)  # (C, H W)
+            channels = np.moveaxis(values[name], 1, 0)
+            channels = channels.reshape(len(channels), -1)  # (C, steps H W)
             scale = np.float32(ranges[name] / LEVELS)
             rounded = np.clip(np.rint(channels / scale), -LEVELS, LEVELS) * scale
             exact_mean, rounded_mean = (

@@ -11,6 +11,7 @@ import onnxruntime
 from numba import njit
 from numpy.typing import NDArray
 
+from calibration.steps import run_steps
 from edge.bundle.tensor_names import INPUT
 from edge.errors import ExportError
 
@@ -84,13 +85,15 @@ def collect_histograms(
 def collect_activations(
     model: onnx.ModelProto, samples: Iterable[NDArray[np.float32]], names: list[str]
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """The named tensors, each with a batch of 1, for each sample (channels, H, W)."""
+    """The named tensors for each sample, each with the sample's steps as its batch; see
+    `run_steps`."""
     session = _session_with_outputs(model, names)
     inner = [name for name in names if name != INPUT]
     for sample in samples:
-        batch = np.ascontiguousarray(sample[None], np.float32)  # (1, channels, H, W)
-        values = dict(zip(inner, session.run(inner, {INPUT: batch}), strict=True))
-        yield values | {INPUT: batch}
+        values = np.ascontiguousarray(sample, np.float32)
+        found = run_steps(session, inner, values)
+        shape = session.get_inputs()[0].shape[1:]
+        yield dict(zip(inner, found, strict=True)) | {INPUT: values.reshape(-1, *shape)}
 
 
 def _session_with_outputs(model: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceSession:

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from calibration.placement import FLOAT_LAYERS
 from edge.bundle.network import METADATA_KEY, NetworkSpec, parse_network
 from edge.bundle.self_contained import check_self_contained
-from edge.bundle.tensor_names import INPUT, OUTPUT
+from edge.bundle.tensor_names import INPUT, OUTPUT, next_state
 from edge.errors import BundleError, ExportError
 from edge.files import write_atomic
 
@@ -76,7 +76,7 @@ def write_model(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
 
 def check_model(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
     """Raises ExportError unless the model is valid ONNX with the input and output of its
-    specification: `input` (1, channels, H, W) float32 -> `logits` (1, C).
+    specification: `input` (1, channels, H, W) float32 -> `logits` (1, C); and those of its state.
     """
     try:
         onnx.checker.check_model(model, full_check=True)
@@ -85,8 +85,10 @@ def check_model(model: onnx.ModelProto, spec: NetworkSpec, path: Path) -> None:
         raise ExportError(f"{path}: not a valid ONNX model ({reason})") from None
     signature = [_signature(value) for value in (*model.graph.input, *model.graph.output)]
     expected = [
-        (INPUT, (1, spec.channels, *spec.geometry.size_hw)),
+        (INPUT, spec.input_shape),
+        *spec.state.items(),
         (OUTPUT, (1, len(spec.classes))),
+        *((next_state(name), shape) for name, shape in spec.state.items()),
     ]
     if signature != expected:
         raise ExportError(

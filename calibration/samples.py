@@ -38,7 +38,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Samples:
-    """Network inputs (channels, H, W), built again for each iteration.
+    """Network inputs, as `tensor_at` builds them, again for each iteration.
 
     skipped: (name, reason) of clips that were drawn but could not be used.
     """

@@ -11,7 +11,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from calibration.placement import place, weighted_nodes
-from edge.bundle.tensor_names import INPUT
+from calibration.steps import run_steps
+from edge.bundle.tensor_names import OUTPUT
 from edge.decision.fusion import softmax
 
 
@@ -100,4 +101,5 @@ def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 def _logits(
     session: onnxruntime.InferenceSession, sample: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    return session.run(None, {INPUT: sample[None]})[0][0]
+    (logits,) = run_steps(session, [OUTPUT], sample)
+    return logits[-1]

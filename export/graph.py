@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -15,26 +16,30 @@ from numpy.typing import NDArray
 from torch import nn
 
 from calibration.onnx_file import write_model
+from calibration.steps import run_steps
 from edge.bundle.network import NetworkSpec
-from edge.bundle.tensor_names import INPUT, OUTPUT
+from edge.bundle.tensor_names import INPUT, OUTPUT, next_state
 from edge.errors import ExportError
+from train.models.online import OnlineNetwork
 
 OPSET = 17  # the newest that TensorRT 8.5 (JetPack 5) reads
+NO_STATE: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 TOLERANCE = 1e-4  # largest difference of a logit between torch and onnxruntime
 
 
 def export_graph(
     network: nn.Module, spec: NetworkSpec, path: Path, inputs: Sequence[NDArray[np.float32]] = ()
 ) -> None:
-    """Write `network` to `path`: input (1, channels, H, W) -> logits (1, C), batch norm folded.
+    """Write `network` to `path`: input (1, channels, H, W) -> logits (1, C), batch norm folded; a
+    network with state as one step, with its state going in and out.
 
-    inputs: of real clips, (channels, H, W) each, on which the logits are compared besides random
-    inputs. Raises ExportError if the network does not fit the specification, the logits of the file
-    differ from those of the network, or they do not depend on the input.
+    inputs: of real clips, as `tensor_at` builds them, on which the logits are compared besides
+    random inputs. Raises ExportError if the network does not fit the specification, the logits
+    of the file differ from those of the network, or they do not depend on the input.
     """
     network = network.eval()
     try:
-        model = trace_graph(network, (1, spec.channels, *spec.geometry.size_hw))
+        model = trace_graph(network, spec.input_shape, spec.state)
     except (RuntimeError, torch.onnx.OnnxExporterError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ExportError(f"{path}: the network cannot be exported ({reason})") from None
@@ -42,8 +47,20 @@ def export_graph(
     write_model(model, spec, path)
 
 
-def trace_graph(network: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
-    """The ONNX graph of a network in evaluation mode, for one fixed input shape.
+class _Step(nn.Module):
+    def __init__(self, network: OnlineNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.network.step(*tensors)
+
+
+def trace_graph(
+    network: nn.Module, shape: tuple[int, ...], state: Mapping[str, tuple[int, ...]] = NO_STATE
+) -> onnx.ModelProto:
+    """The ONNX graph of a network in evaluation mode, for one fixed input shape. state: shapes of
+    the tensors of an OnlineNetwork's state, by name, in the order of its step.
 
     This is torch's tracing exporter. The newer one (dynamo=True; tried with torch 2.14) writes
     opset 18, which TensorRT 8.5 does not read, and cannot convert it to 17 because of the axes
@@ -53,11 +70,11 @@ def trace_graph(network: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
         warnings.simplefilter("ignore", DeprecationWarning)
         file = Path(folder) / "graph.onnx"
         torch.onnx.export(
-            network,
-            (torch.zeros(shape),),
+            _Step(network).eval() if isinstance(network, OnlineNetwork) else network,
+            tuple(torch.zeros(each) for each in (shape, *state.values())),
             file,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
+            input_names=[INPUT, *state],
+            output_names=[OUTPUT, *map(next_state, state)],
             opset_version=OPSET,
             dynamo=False,
         )
@@ -78,13 +95,13 @@ def check_against(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     rng = np.random.default_rng(0)
-    shape = (1, spec.channels, *spec.geometry.size_hw)
-    batches = [rng.standard_normal(shape, np.float32) * scale for scale in (0.0, 0.5, 1.0)]
-    batches += [sample[None] for sample in inputs]
+    shape = (spec.input.frames, *spec.input_shape[1:]) if spec.state else spec.input_shape[1:]
+    samples = [rng.standard_normal(shape, np.float32) * scale for scale in (0.0, 0.5, 1.0)]
+    samples += inputs
     with torch.inference_mode():
-        expected = [network(torch.from_numpy(batch)).numpy() for batch in batches]
-    for batch, torch_logits in zip(batches, expected, strict=True):
-        logits = session.run([OUTPUT], {INPUT: batch})[0]
+        expected = [network(torch.from_numpy(sample[None])).numpy() for sample in samples]
+    for sample, torch_logits in zip(samples, expected, strict=True):
+        logits = run_steps(session, [OUTPUT], sample)[0][-1:]
         same_shape = logits.shape == torch_logits.shape
         difference = float(np.abs(logits - torch_logits).max()) if same_shape else np.inf
         if not difference <= TOLERANCE:  # NaN is a fault, too

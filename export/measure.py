@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from edge.bundle.network import NetworkSpec
 from edge.decision.fusion import Scores, softmax
+from edge.devices.fusion_network import run_sequence
+from edge.devices.inference import NetworkFile
+from edge.devices.openvino import LITERAL, compile_network
+from edge.devices.stepped_state import run_samples
 from edge.terminal import track
 from train.data.cache import CachedClip
-from train.data.snippets import evenly_spaced, tensor_at
+from train.data.snippets import evenly_spaced, newest_tensor_at, tensor_at
 from train.evaluation.metrics import confusion, right_by_class, top_k
 from train.evaluation.protocol import Network, Protocol, sample_logits, true_classes
 from train.streams import FUSED
@@ -24,6 +28,30 @@ PRECISIONS = ("fp32", "int8")
 # by stream and name of a clip: what the logits of a network that was trained without the clip have
 # more than those of the network itself, (frames, C); 0 for frames that no input ends at
 LeftOutChanges = Mapping[tuple[str, str], NDArray[np.float32]]
+
+
+class ExportedNetwork:
+    """An ONNX file, computed by OpenVINO as it is written: a bundle must not depend on the
+    processor of its maker."""
+
+    def __init__(self, file: NetworkFile) -> None:
+        self._file, self._network = file, compile_network(file, LITERAL)
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The logits (N, C) of inputs as `tensor_at` builds them; see Network in
+        train/evaluation/protocol.py."""
+        if not self._file.state:
+            return np.concatenate([self._network.infer(row[None]) for row in batch])
+        return np.stack([run_sequence(self._network, steps)[-1] for steps in batch])
+
+    def live(self, clip: CachedClip, frames: list[int], spec: NetworkSpec) -> NDArray[np.float32]:
+        """The logits (frames, C) that a live run gives for these frames, which follow one another
+        but for gaps."""
+        if not spec.state:
+            return np.concatenate([self(tensor_at(clip, i, spec)[None]) for i in frames])
+        inputs = np.stack([newest_tensor_at(clip, index, spec) for index in frames])
+        times_s = [clip.times_s[index] for index in frames]
+        return run_samples(self._network, self._file, inputs, times_s)
 
 
 @dataclass(frozen=True)
@@ -59,7 +87,7 @@ class SnippetScores:
 def score_snippets(
     clips: list[CachedClip],
     specs: dict[str, NetworkSpec],
-    networks: dict[tuple[str, str], Network],
+    networks: Mapping[tuple[str, str], Network],
     left_out: LeftOutChanges = MappingProxyType({}),
 ) -> SnippetScores:
     """The scores of all networks on the same snippets, without "fused".
@@ -106,7 +134,7 @@ class Moments:
 def score_moments(
     clips: list[CachedClip],
     specs: dict[str, NetworkSpec],
-    networks: dict[tuple[str, str], Network],
+    networks: dict[tuple[str, str], ExportedNetwork],
     left_out: LeftOutChanges = MappingProxyType({}),
 ) -> Moments:
     """The INT8 logits of every frame. specs, networks, left_out: as for `score_snippets`."""
@@ -114,9 +142,8 @@ def score_moments(
     logits: dict[str, list[NDArray[np.float32]]] = {stream: [] for stream in specs}
     for clip in track(clips, "every frame", total=len(clips)):
         for stream, spec in specs.items():
-            network = networks[stream, "int8"]
             frames, changes = clip.usable(history), left_out.get((stream, clip.clip.name))
-            rows = np.stack([network(tensor_at(clip, i, spec)[None])[0] for i in frames])
+            rows = networks[stream, "int8"].live(clip, frames, spec)
             logits[stream].append(rows if changes is None else rows + changes[frames])
     return Moments(clips, next(iter(specs.values())).classes, history, logits)
 

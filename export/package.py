@@ -33,9 +33,8 @@ from edge.bundle.manifest import (
 from edge.bundle.network import NetworkSpec
 from edge.bundle.parity import write_parity
 from edge.devices.inference import NetworkFile
-from edge.devices.openvino import LITERAL, compile_network
 from edge.errors import ExportError
-from edge.inputs.builder import motions_of
+from edge.inputs.builder import motions_of, step_interval_s
 from edge.motion.method import need_vectors
 from edge.sources.source import open_source
 from edge.video.frames import Frame, default_matrix
@@ -54,6 +53,7 @@ from export.decision import (
 from export.gate import missed_rates, no_better_than_chance, too_much_lost
 from export.graph import export_graph
 from export.measure import (
+    ExportedNetwork,
     LeftOutChanges,
     SnippetScores,
     accuracy_report,
@@ -68,7 +68,6 @@ from train.data.cache import CachedClip, ClipCache
 from train.data.clips import Clip
 from train.data.snippets import evenly_spaced, tensor_at
 from train.evaluation.held_out import clip_lists, differing_part
-from train.evaluation.protocol import Network
 from train.json_file import write_json
 from train.models.checkpoint import find_checkpoint, load_checkpoint
 from train.streams import FUSED
@@ -240,7 +239,7 @@ class _Measured:
 def _measure(
     data: ExportData,
     specs: dict[str, NetworkSpec],
-    networks: dict[tuple[str, str], Network],
+    networks: dict[tuple[str, str], ExportedNetwork],
     options: ExportOptions,
     recurrent: RecurrentCandidate | None,
 ) -> _Measured:
@@ -330,15 +329,20 @@ def _quantise(
 
 def _open_networks(
     specs: dict[str, NetworkSpec], files: dict[tuple[str, str], Path]
-) -> dict[tuple[str, str], Network]:
+) -> dict[tuple[str, str], ExportedNetwork]:
     """The ONNX files as functions, computed by OpenVINO, by stream and precision. INT8 as it is
     written, for a bundle must not depend on the processor of its maker."""
 
-    def network(spec: NetworkSpec, file: Path) -> Network:
-        shape = (1, spec.channels, *spec.geometry.size_hw)
-        network = NetworkFile(file.read_bytes(), str(file), shape, len(spec.classes))
-        run = compile_network(network, LITERAL)
-        return lambda batch: np.concatenate([run.infer(row[None]) for row in batch])
+    def network(spec: NetworkSpec, file: Path) -> ExportedNetwork:
+        network = NetworkFile(
+            file.read_bytes(),
+            str(file),
+            spec.input_shape,
+            len(spec.classes),
+            spec.state,
+            step_interval_s(spec.input),
+        )
+        return ExportedNetwork(network)
 
     return {key: network(specs[key[0]], file) for key, file in files.items()}
 

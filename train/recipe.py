@@ -45,6 +45,8 @@ class NetworkRecipe(Spec):
         green, and so tells directions apart before it is trained.
     quantise: quantisation-aware fine-tuning of `weights`, which is then a checkpoint of the same
         classes (see train/models/qat.py).
+    shift: share of the channels that each residual block of the spatial network takes from the
+        step before, 1/8 in the paper (Lin et al., 2019; see train/models/online.py); 0 is none.
     """
 
     backbone: str
@@ -55,6 +57,7 @@ class NetworkRecipe(Spec):
     batch_norm: Literal["all", "partial", "frozen"]
     flow_kernel: Literal["mean", "colours"]
     quantise: bool
+    shift: float = Field(ge=0, le=0.5)
 
 
 class SamplingRecipe(Spec):
@@ -70,6 +73,9 @@ class SamplingRecipe(Spec):
     negatives: samples per epoch of a clip that shows none of the classes, as a multiple of
         `repeats`, 0 to 10.
         Their target is equal scores for all classes (outlier exposure, Hendrycks et al., 2019).
+    frames: how many frames a network over time sees at once; 1 for a network of one picture or
+        stack. stride: between them, in frames of the training interval; the manifest has it in
+        seconds.
     """
 
     segments: int = Field(ge=1, le=25)
@@ -77,6 +83,8 @@ class SamplingRecipe(Spec):
     repeats: int = Field(ge=1)
     balance: float = Field(ge=1)
     negatives: float = Field(ge=0, le=10)
+    frames: int = Field(ge=1, le=64)
+    stride: int = Field(ge=1, le=25)
 
 
 class AugmentationRecipe(Spec):
@@ -227,6 +235,14 @@ class Recipe(Spec):
             raise ValueError("optimiser.kind lbfgs allows no teacher.checkpoint")
         return self
 
+    @model_validator(mode="after")
+    def _over_time(self) -> Recipe:
+        if self.network.shift and self.sampling.frames == 1:
+            raise ValueError("network.shift needs sampling.frames of 2 or more, 8 are usual")
+        if self.sampling.frames > 1 and self.sampling.segments > 1:
+            raise ValueError("sampling.frames above 1 allows one segment alone")
+        return self
+
     def to_json(self) -> str:
         """The recipe as JSON, which `parse_recipe` reads."""
         return self.model_dump_json()
@@ -256,17 +272,20 @@ def load_recipe(name: str, stream: str, changes: tuple[str, ...] = ()) -> Recipe
 
 def parse_recipe(text: str) -> Recipe:
     """The recipe in a checkpoint, as JSON. Earlier versions had no `sampling.stack` (it was 10)
-    and no `network.flow_kernel` (it was "mean"), no `teacher`, and called `sampling.negatives`
-    `others`. Raises ValueError if it is invalid.
+    and no `network.flow_kernel` (it was "mean"), no `teacher`, no networks over time, and called
+    `sampling.negatives` `others`. Raises ValueError if it is invalid.
     """
     recipe: Any = parse_json(text)
     sections = recipe if isinstance(recipe, dict) else {}
     if isinstance(sections.get("network"), dict):
         sections["network"].setdefault("flow_kernel", "mean")
+        sections["network"].setdefault("shift", 0.0)
     sections.setdefault("teacher", {"checkpoint": "", "temperature": 1.0, "weight": 0.0})
     sampling = sections.get("sampling")
     if isinstance(sampling, dict):
         sampling.setdefault("stack", 10)
+        sampling.setdefault("frames", 1)
+        sampling.setdefault("stride", 1)
         if "others" in sampling and "negatives" not in sampling:
             sampling["negatives"] = sampling.pop("others")
     return Recipe.model_validate(recipe)

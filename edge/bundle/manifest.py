@@ -28,6 +28,7 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -44,7 +45,8 @@ from edge.bundle.tensor_names import INPUT, OUTPUT, next_state
 from edge.bundle.upgrade import upgrade_manifest
 from edge.errors import BundleError
 from edge.files import write_atomic
-from edge.inputs.builder import InputSpec, motions_of
+from edge.inputs.builder import InputSpec, input_shape, motions_of, state_of
+from edge.inputs.state import StateName, StateShape, check_state_size
 from edge.names import ClassName, ShortText, Text
 from edge.spec import Spec, first_fault, parse_json
 from edge.text import printable, same_name
@@ -58,7 +60,6 @@ MAX_FILES = 16
 MAX_CLASSES = 10_000
 MAX_STREAMS = 8
 MAX_INPUT_BYTES = 1 << 27  # of one network's input, float32
-MAX_STATE_VALUES = 1 << 20  # of one source, in all tensors of a network's state
 # Pixel iterations per frame: pixels of all scales, times warps, times iterations. "accurate" needs
 # 10 million at 224 x 224, and a core computes about 1000 million per second.
 MAX_FLOW_WORK = 400_000_000
@@ -87,13 +88,14 @@ STAGES = frozenset(
 FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 StreamName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-StateName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-StateShape = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=MAX_STATE_VALUES)], ...],
-    Field(strict=False, min_length=1, max_length=8),
-]
 # Logits are divided by it before the softmax.
 Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]
+
+
+def _check_tensor_names(state: Collection[str]) -> None:
+    names = [INPUT, OUTPUT, *state, *map(next_state, state)]
+    if len(set(names)) != len(names):
+        raise ValueError(f"two tensors of the network have one name: {', '.join(names)}")
 
 
 class StreamSpec(Spec):
@@ -111,6 +113,7 @@ class StreamSpec(Spec):
         count, needed = len(self.normalisation.mean), self.input.means
         if count != needed:
             raise ValueError(f"normalisation has {count} means, this input needs {needed}")
+        _check_tensor_names(state_of(self.input))
         return self
 
 
@@ -157,11 +160,8 @@ class RecurrentLogits(_Fusion):
 
     @model_validator(mode="after")
     def _state_fits(self) -> RecurrentLogits:
-        names = [INPUT, OUTPUT, *self.state, *map(next_state, self.state)]
-        if len(set(names)) != len(names):
-            raise ValueError(f"two tensors of the network have one name: {', '.join(names)}")
-        if (count := sum(map(math.prod, self.state.values()))) > MAX_STATE_VALUES:
-            raise ValueError(f"the state has {count} values, {MAX_STATE_VALUES} are allowed")
+        _check_tensor_names(self.state)
+        check_state_size(self.state)
         return self
 
 
@@ -337,7 +337,7 @@ class Manifest(Spec):
                 f"{MAX_FLOW_WORK / 1e6:.0f} million are allowed; fewer warps or iterations"
             )
         for name, stream in self.streams.items():
-            size = 4 * stream.input.channels * height * width
+            size = 4 * math.prod(input_shape(stream.input, (height, width)))
             if size > MAX_INPUT_BYTES:
                 raise ValueError(
                     f"one input of {name} would take {size >> 20} MiB, {MAX_INPUT_BYTES >> 20} are "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from edge.bundle.manifest import StreamName
 from edge.bundle.upgrade import upgrade_network
-from edge.inputs.builder import InputSpec
+from edge.inputs.builder import InputSpec, input_shape, state_of
 from edge.names import ClassName, ShortText
 from edge.spec import Spec, first_fault, parse_json
 from edge.video.frames import Geometry, Normalisation
@@ -40,6 +41,16 @@ class NetworkSpec(Spec):
     def channels(self) -> int:
         """Of the input."""
         return int(self.input.channels)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one input, with a batch of 1: (1, channels, H, W), or (1, channels, T, H, W)."""
+        return (1, *input_shape(self.input, self.geometry.size_hw))
+
+    @property
+    def state(self) -> Mapping[str, tuple[int, ...]]:
+        """The shapes of its state, by name; most networks have none."""
+        return state_of(self.input)
 
     def to_json(self) -> str:
         """As `parse_network` reads it."""

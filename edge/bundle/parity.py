@@ -74,6 +74,11 @@ class ParityRun:
         """N, the number of frames with logits."""
         return len(next(iter(self.logits.values())))
 
+    @property
+    def times_s(self) -> tuple[float, ...]:
+        """The stream times of these N frames."""
+        return tuple(frame.time_s for frame in self.frames[-self.samples :])
+
 
 def write_parity(path: Path, run: ParityRun) -> None:
     """Write parity.npz, always the same bytes for the same run. Raises BundleError if it cannot be

@@ -14,6 +14,7 @@ from edge.bundle.manifest import Bundle, load_bundle
 from edge.bundle.network import Precision
 from edge.bundle.parity import ParityRun, load_parity, network_inputs
 from edge.commands.self_check.parity import ScoreParity, compare_scores
+from edge.devices.cuda.device import check_kernels
 from edge.devices.cuda.driver import Driver, open_driver
 from edge.devices.cuda.network import Network
 from edge.devices.tensorrt.builder import BuildConfig
@@ -65,6 +66,7 @@ def build(options: BuildOptions) -> None:
     Raises DeviceError if one cannot be built or none passes the parity check.
     """
     bundle = load_bundle(options.bundle)
+    check_kernels(bundle.manifest)
     for name in bundle.manifest.files:
         bundle.read(name)
     if planted := planted_engines(bundle):

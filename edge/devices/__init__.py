@@ -94,9 +94,11 @@ class Device(Protocol):
         frame is valid until `depth` more frames of its source (on the CPU: of any) are submitted.
         """
 
-    def logits(self, stream: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
-        """Run one network alone and wait: (channels, H, W), as `edge.inputs.builder.fill_input`
-        gives it -> logits (C,)."""
+    def logits(
+        self, stream: str, inputs: NDArray[Any], times_s: Sequence[float]
+    ) -> NDArray[np.float32]:
+        """Run one network alone and wait: the inputs (N, channels, H, W) of one source at these
+        stream times, as `edge.inputs.builder.fill_input` gives them -> logits (N, C)."""
 
     def close(self) -> None:
         """Release the device."""

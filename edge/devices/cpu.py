@@ -27,9 +27,9 @@ left out.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,15 @@ from edge.bundle.manifest import Bundle
 from edge.bundle.network import Precision
 from edge.devices import Inference
 from edge.devices.expired import ResultExpiredError
-from edge.devices.inference import InferenceBackEnd, NetworkFile, Request, Way
-from edge.inputs.builder import levels_of, open_input
+from edge.devices.inference import (
+    InferenceBackEnd,
+    NetworkFile,
+    Request,
+    StatefulNetwork,
+    Way,
+)
+from edge.devices.stepped_state import StreamState, run_samples
+from edge.inputs.builder import input_shape, levels_of, open_input, state_of, step_interval_s
 from edge.motion.preprocessor import Preprocessor, Step
 from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
@@ -51,10 +58,18 @@ IN_FLIGHT = 4  # frames whose networks may be running, so that both cores always
 
 @dataclass(slots=True)
 class _Slot:
-    """One request per network, by stream. serial: of the frame that uses them now."""
+    """One request per network, by stream. serial: of the frame that uses them now. unsettled:
+    states that wait for one of the requests."""
 
     requests: Mapping[str, Request]
     serial: int = -1
+    unsettled: list[StreamState] = field(default_factory=list)
+
+    def take(self, serial: int) -> None:
+        """Use it for another frame."""
+        while self.unsettled:
+            self.unsettled.pop().settle()
+        self.serial = serial
 
 
 @dataclass(slots=True)
@@ -97,6 +112,7 @@ class CPUSourceContext:
         self._with_motion = tuple(
             name for name in streams if streams[name].input.motion is not None
         )
+        self._states = device.open_states()
         self._frames = 0  # since the last discontinuity
 
     def submit(self, frame: Frame, infer: bool) -> _CPUFuture:
@@ -106,12 +122,11 @@ class CPUSourceContext:
         infer = infer and self._frames >= manifest.history
         self._frames += 1
         slot = self._device.take_slot() if infer else None
-        requests = {} if slot is None else slot.requests
-        self._push(self._without_motion, Step(resized), requests)
+        self._push(self._without_motion, Step(resized), slot)
         before_flow = time.perf_counter()
         step = self._preprocessor.push_resized(resized)
         after_flow = time.perf_counter()
-        self._push(self._with_motion, step, requests)
+        self._push(self._with_motion, step, slot)
         ended = time.perf_counter()
         stages_ms = {"resize": (before_flow - started) * 1e3}
         if self._with_motion:
@@ -126,18 +141,28 @@ class CPUSourceContext:
         self._preprocessor.clear()
         for builder in self._builders.values():
             builder.clear()
+        for state in self._states.values():
+            state.clear()
 
     def close(self) -> None:
         self.clear()
 
-    def _push(self, names: tuple[str, ...], step: Step, requests: Mapping[str, Request]) -> None:
-        """Push a step to some streams, and start their networks if there are requests."""
+    def _push(self, names: tuple[str, ...], step: Step, slot: _Slot | None) -> None:
+        """Push a step to some streams, and start their networks if there is a slot."""
         for name in names:
             builder = self._builders[name]
             builder.push(step)
-            if requests:
-                builder.fill(requests[name].input)
-                requests[name].start()
+            if slot is not None:
+                request = slot.requests[name]
+                builder.fill(request.input)
+                self._start(name, request, step.frame.time_s, slot)
+
+    def _start(self, name: str, request: Request, time_s: float, slot: _Slot) -> None:
+        state = self._states.get(name)
+        if state is None:
+            request.start()
+        elif state.start(request, time_s):
+            slot.unsettled.append(state)
 
 
 def network_files(bundle: Bundle) -> dict[str, NetworkFile]:
@@ -147,9 +172,11 @@ def network_files(bundle: Bundle) -> dict[str, NetworkFile]:
         name: NetworkFile(
             bundle.read(stream.file),
             f"{bundle.path}: {stream.file}",
-            (1, stream.input.channels, *manifest.geometry.size_hw),
+            (1, *input_shape(stream.input, manifest.geometry.size_hw)),
             len(manifest.classes),
-            levels=levels_of(stream.input, stream.normalisation),
+            state_of(stream.input),
+            step_interval_s(stream.input),
+            levels_of(stream.input, stream.normalisation),
         )
         for name, stream in manifest.streams.items()
     }
@@ -161,8 +188,9 @@ class CPUDevice:
     def __init__(self, bundle: Bundle, back_end: InferenceBackEnd, way: Way) -> None:
         self.manifest = manifest = bundle.manifest
         self._preprocessor = Preprocessor(manifest.geometry, manifest.motions)
+        self._files = network_files(bundle)
         self._networks = {
-            name: back_end.open_network(file, way) for name, file in network_files(bundle).items()
+            name: back_end.open_network(file, way) for name, file in self._files.items()
         }
         self._slots = [
             _Slot({name: network.open_request() for name, network in self._networks.items()})
@@ -180,12 +208,22 @@ class CPUDevice:
     def take_slot(self) -> _Slot:
         """The slot that was used longest ago; the result that it held can no longer be read."""
         slot = self._slots[self._inferred % IN_FLIGHT]
-        slot.serial = self._inferred
+        slot.take(self._inferred)
         self._inferred += 1
         return slot
 
-    def logits(self, stream: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
-        return self._networks[stream].infer(tensor[None])[0]
+    def open_states(self) -> dict[str, StreamState]:
+        """The states of a new source, by stream."""
+        return {
+            name: StreamState(cast(StatefulNetwork, self._networks[name]), file.step_interval_s)
+            for name, file in self._files.items()
+            if file.state
+        }
+
+    def logits(
+        self, stream: str, inputs: NDArray[Any], times_s: Sequence[float]
+    ) -> NDArray[np.float32]:
+        return run_samples(self._networks[stream], self._files[stream], inputs, times_s)
 
     def close(self) -> None:
         self._slots = []

@@ -32,15 +32,17 @@ class Way:
 @dataclass(frozen=True, slots=True)
 class NetworkFile:
     """A network of a bundle. name: of its file, for messages. shape: of its input; classes: C of
-    its output (1, C). state: shapes of the tensors that a step hands on to the next, by name; the
-    network of a stream has none. levels: (scale, shift); its input is given as bytes, of which it
-    is to see byte * scale + shift. None: its input is given as float32."""
+    its output (1, C). state: shapes of the tensors that a step hands on to the next, by name; most
+    networks have none. step_interval_s: between steps; 0.0 without a state. levels: (scale, shift);
+    its input is given as bytes, of which it is to see byte * scale + shift. None: its input is
+    given as float32."""
 
     onnx: bytes
     name: str
     shape: tuple[int, ...]
     classes: int
     state: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    step_interval_s: float = 0.0
     levels: tuple[float, float] | None = None
 
     @property
@@ -54,6 +56,10 @@ class NetworkFile:
             return batch
         scale, shift = map(np.float32, self.levels)
         return batch.astype(np.float32) * scale + shift
+
+
+# What a network with state hands on from one step to the next, by name.
+State = Mapping[str, NDArray[np.float32]]
 
 
 class Request(Protocol):
@@ -70,21 +76,26 @@ class Request(Protocol):
     def wait(self) -> tuple[NDArray[np.float32], float]:
         """Wait for the logits (C,) and the network's run time in milliseconds."""
 
+    def set_state(self, state: State) -> None:
+        """The state that the next inference starts from; of networks with state alone. Waits until
+        the last inference has read its own."""
+
+    def next_state(self) -> State:
+        """Wait for the state after the inference; of networks with state alone."""
+
 
 class Network(Protocol):
-    """One ONNX file with a fixed input shape."""
+    """One ONNX file with a fixed input shape. A network with state is a StatefulNetwork, too."""
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """(1, channels, H, W) of the file's dtype -> (1, C) logits, synchronously."""
+        """(1, channels, H, W) of the file's dtype -> (1, C) logits, synchronously; with state, from
+        the first on."""
 
     def open_request(self) -> Request:
         """A new asynchronous request."""
 
     def close(self) -> None:
         """Release its resources."""
-
-
-State = Mapping[str, NDArray[np.float32]]
 
 
 class StatefulNetwork(Protocol):
@@ -95,7 +106,8 @@ class StatefulNetwork(Protocol):
         """Zeros, by name."""
 
     def step(self, values: NDArray[np.float32], state: State) -> tuple[NDArray[np.float32], State]:
-        """Input (K,) and state -> logits (C,) and the next state, synchronously."""
+        """Input (K,) or (channels, H, W), and state -> logits (C,) and the next state,
+        synchronously."""
 
 
 class InferenceBackEnd(Protocol):

@@ -6,7 +6,7 @@ import io
 import platform
 import sys
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,8 @@ def open_network(file: NetworkFile, way: Way) -> Network:
     """See InferenceBackEnd. What was compiled on this machine before is not compiled again."""
     depends_on = (openvino.__version__, sorted(_SETTINGS.items()), processor())
     digest = sha256(file.onnx).hexdigest()
-    key = key_of([digest, file.shape, file.classes, file.levels, way.name, *depends_on])
+    tensors = [file.shape, file.classes, sorted(file.state.items()), file.levels]
+    key = key_of([digest, *tensors, way.name, *depends_on])
     if (blob := find(key)) is not None:
         # RuntimeError: it does not like what it has exported itself
         with suppress(RuntimeError):
@@ -88,13 +89,13 @@ def compile_network(file: NetworkFile, way: Way = INT8) -> Network:
     return Network(_compile(file, way, _settings(way)), file)
 
 
-def open_stateful(file: NetworkFile) -> StatefulNetwork:
+def open_stateful(file: NetworkFile) -> Network:
     """A small float network with state. Raises BundleError if it cannot be loaded or its tensors
     are not those that the manifest says."""
     # On one thread OpenVINO 2026.4 dies of SIGSEGV while it makes "snippets" (kernels of several
     # elementwise operators) of a GRU and attention.
     settings = _settings(LITERAL) | {"SNIPPETS_MODE": "DISABLE"}
-    return StatefulNetwork(_compile(file, LITERAL, settings), file)
+    return Network(_compile(file, LITERAL, settings), file)
 
 
 def _compile(file: NetworkFile, way: Way, settings: dict[str, Any]) -> openvino.CompiledModel:
@@ -192,10 +193,10 @@ def _cannot_run(name: str, error: Exception) -> BundleError:
 
 
 class Network:
-    """See edge.devices.inference.Network."""
+    """See edge.devices.inference.Network and StatefulNetwork."""
 
     def __init__(self, compiled: openvino.CompiledModel, file: NetworkFile) -> None:
-        self._name, self._shape, self._dtype = file.name, file.shape, file.dtype
+        self._file = file
         self._compiled: openvino.CompiledModel | None = compiled
 
     def export(self) -> bytes:
@@ -208,14 +209,27 @@ class Network:
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """See edge.devices.inference.Network. Raises BundleError if it fails."""
         try:
-            return self._compiled({INPUT: batch})[OUTPUT]  # type: ignore[misc]
+            return self._compiled({INPUT: batch} | dict(self.first_state()))[OUTPUT]  # type: ignore[misc]
         except RuntimeError as error:
-            raise _cannot_run(self._name, error) from None
+            raise _cannot_run(self._file.name, error) from None
 
     def open_request(self) -> Request:
         assert self._compiled is not None
-        batch = np.zeros(self._shape, self._dtype)
-        return Request(self._compiled.create_infer_request(), batch, self._name)
+        return Request(self._compiled.create_infer_request(), self._file)
+
+    def first_state(self) -> State:
+        return {name: np.zeros(shape, np.float32) for name, shape in self._file.state.items()}
+
+    def step(self, values: NDArray[np.float32], state: State) -> tuple[NDArray[np.float32], State]:
+        """Raises BundleError if the network fails."""
+        self._alone.input[...] = values
+        self._alone.set_state(state)
+        self._alone.start()
+        return self._alone.wait()[0], self._alone.next_state()
+
+    @cached_property
+    def _alone(self) -> Request:
+        return self.open_request()
 
     def close(self) -> None:
         self._compiled = None
@@ -223,18 +237,29 @@ class Network:
 
 class Request:
     """See edge.devices.inference.Request. The input is filled in place: allocating and copying a
-    stack took as long as computing it. batch: (1, channels, H, W), its input from now on. name: of
-    the network, for messages."""
+    stack took as long as computing it."""
 
-    def __init__(self, request: openvino.InferRequest, batch: NDArray[Any], name: str) -> None:
-        self._name = name
-        self._request, self._input = request, batch[0]
-        request.set_input_tensor(openvino.Tensor(batch, shared_memory=True))
+    def __init__(self, request: openvino.InferRequest, file: NetworkFile) -> None:
+        self._name, self._request = file.name, request
+        self._input = self._bind(INPUT, np.zeros(file.shape, file.dtype))[0]
+        self._state = {
+            name: self._bind(name, np.zeros(shape, np.float32))
+            for name, shape in file.state.items()
+        }
+
+    def _bind(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
+        self._request.set_tensor(name, openvino.Tensor(values, shared_memory=True))
+        return values
 
     @property
     def input(self) -> NDArray[Any]:
         self._settle()
         return self._input
+
+    def set_state(self, state: State) -> None:
+        self._settle()
+        for name, values in self._state.items():
+            values[...] = state[name]
 
     def start(self) -> None:
         self._request.start_async()
@@ -242,41 +267,18 @@ class Request:
     def wait(self) -> tuple[NDArray[np.float32], float]:
         """Raises BundleError if the network fails, such as with shapes that do not fit."""
         self._settle()
-        logits = np.array(self._request.get_output_tensor(0).data[0])
+        logits = np.array(self._request.get_tensor(OUTPUT).data[0])
         return logits, float(self._request.latency)
+
+    def next_state(self) -> State:
+        """Raises BundleError if the network fails."""
+        self._settle()
+        return {
+            name: np.array(self._request.get_tensor(next_state(name)).data) for name in self._state
+        }
 
     def _settle(self) -> None:
         try:
             self._request.wait()
         except RuntimeError as error:
             raise _cannot_run(self._name, error) from None
-
-
-class StatefulNetwork:
-    """See edge.devices.inference.StatefulNetwork."""
-
-    def __init__(self, compiled: openvino.CompiledModel, file: NetworkFile) -> None:
-        self._name, self._shapes = file.name, file.state
-        self._request = compiled.create_infer_request()
-        self._inputs = {
-            name: np.zeros(shape, np.float32)
-            for name, shape in ({INPUT: file.shape} | dict(file.state)).items()
-        }
-        for name, array in self._inputs.items():
-            self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
-
-    def first_state(self) -> State:
-        return {name: np.zeros(shape, np.float32) for name, shape in self._shapes.items()}
-
-    def step(self, values: NDArray[np.float32], state: State) -> tuple[NDArray[np.float32], State]:
-        """Raises BundleError if the network fails."""
-        for name, array in ({INPUT: values} | dict(state)).items():
-            self._inputs[name][...] = array
-        try:
-            self._request.infer()
-        except RuntimeError as error:
-            raise _cannot_run(self._name, error) from None
-        logits = np.array(self._request.get_tensor(OUTPUT).data[0])
-        return logits, {
-            name: np.array(self._request.get_tensor(next_state(name)).data) for name in self._shapes
-        }

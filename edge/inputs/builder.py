@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PlainValidator, SerializeAsAny, ValidationError
 
+from edge.inputs.clip import FlowClipBuilder, FlowClipInput, RGBClipBuilder, RGBClipInput
 from edge.inputs.flow_stack import FlowInput, FlowStackBuilder
 from edge.inputs.rgb import RGBBuilder, RGBInput
+from edge.inputs.rgb_online import RGBOnlineInput
 from edge.motion.preprocessor import Step
 from edge.motion.stack import normalise_bytes, scale_and_shift
 from edge.spec import Spec, first_fault
@@ -21,10 +23,11 @@ from edge.video.frames import Normalisation
 class InputBuilder(Protocol):
     """Builds one network's input from the steps of one camera or clip, in order.
 
-    shape: (channels, H, W) of the input.
+    shape: (channels, H, W) of the input, (channels, T, H, W) of a clip.
     """
 
-    shape: tuple[int, int, int]
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
     @property
     def ready(self) -> bool:
@@ -55,8 +58,13 @@ class InputKind:
 
 INPUTS: dict[str, InputKind] = {
     "rgb": InputKind(RGBInput, RGBBuilder),
+    "rgb_online": InputKind(RGBOnlineInput, RGBBuilder),
     "flow": InputKind(FlowInput, FlowStackBuilder, as_bytes=True),
+    "rgb_clip": InputKind(RGBClipInput, RGBClipBuilder),
+    "flow_clip": InputKind(FlowClipInput, FlowClipBuilder, as_bytes=True),
 }
+
+CLIPS = (RGBClipInput, FlowClipInput)
 
 
 def parse_input(value: Any) -> Any:
@@ -74,6 +82,23 @@ def parse_input(value: Any) -> Any:
 
 # A union by kind.
 InputSpec = Annotated[SerializeAsAny[Any], PlainValidator(parse_input)]
+
+
+def input_shape(spec: Any, size_hw: tuple[int, int]) -> tuple[int, ...]:
+    """The shape of an input without its batch: (channels, H, W), of a clip (channels, T, H, W)."""
+    if isinstance(spec, CLIPS):
+        return (spec.channels, spec.frames, *size_hw)
+    return (spec.channels, *size_hw)
+
+
+def state_of(spec: Any) -> Mapping[str, tuple[int, ...]]:
+    """The shapes of the state of a network with this input, by name; most have none."""
+    return spec.state if isinstance(spec, RGBOnlineInput) else {}
+
+
+def step_interval_s(spec: Any) -> float:
+    """The time between steps of that state; 0.0 without one."""
+    return spec.step_interval_s if isinstance(spec, RGBOnlineInput) else 0.0
 
 
 def open_input(spec: Any, size_hw: tuple[int, int], normalisation: Normalisation) -> InputBuilder:

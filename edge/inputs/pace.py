@@ -7,8 +7,10 @@ time in all of them.
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from edge.video.frames import Frame
+if TYPE_CHECKING:  # a process that only computes networks needs no frames
+    from edge.video.frames import Frame
 
 # Between frames further apart than this, flow means nothing: start again.
 MAX_GAP_S = 0.25

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from edge.inputs.rgb_online import RGBOnlineInput
 from edge.motion.preprocessor import Step
 from edge.spec import Spec
 from edge.video.frames import Frame, Normalisation, rgb_tensor
@@ -31,7 +32,10 @@ class RGBBuilder:
     """See edge.inputs.builder.InputBuilder."""
 
     def __init__(
-        self, spec: RGBInput, size_hw: tuple[int, int], normalisation: Normalisation
+        self,
+        spec: RGBInput | RGBOnlineInput,
+        size_hw: tuple[int, int],
+        normalisation: Normalisation,
     ) -> None:
         self.shape = (spec.channels, *size_hw)
         self._normalisation = normalisation

@@ -25,7 +25,7 @@ from edge.commands.self_check.choice import choose_way
 from edge.devices import open_device
 from edge.devices.inference import NetworkFile
 from edge.devices.openvino import compile_network
-from edge.inputs.builder import input_dtype
+from edge.inputs.builder import input_dtype, input_shape
 from tests.benchmarks.kernels import BOARDS, LAUNCH_S, Board, cost, frame_launches
 from tests.benchmarks.result import write_result
 from tests.support.paths import REPOSITORY
@@ -91,11 +91,12 @@ def this_cpu(bundle: Bundle, networks: dict[str, list[Layer]]) -> dict[str, dict
     found = {}
     for stream, parts in networks.items():
         spec = bundle.manifest.streams[stream].input
-        tensor = np.zeros((spec.channels, *bundle.manifest.geometry.size_hw), input_dtype(spec))
+        shape = (1, *input_shape(spec, bundle.manifest.geometry.size_hw))
+        tensor = np.zeros(shape, input_dtype(spec))
         times = []
         for _ in range(60):
             began_s = time.perf_counter()
-            device.logits(stream, tensor)
+            device.logits(stream, tensor, [0.0])
             times.append(time.perf_counter() - began_s)
         predicted = sum(p.seconds(bandwidth, USED * rate, 0.0) for p in parts)
         measured = float(np.median(times))

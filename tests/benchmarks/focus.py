@@ -206,7 +206,7 @@ def label_clip(device: Device, bundle: Bundle, clip: Clip, distance: str) -> Log
                 manifest.streams[stream].normalisation,
                 view,
             )
-            rows.setdefault(name, []).append(device.logits(stream, tensor).copy())
+            rows.setdefault(name, []).append(device.logits(stream, tensor[None], [0.0])[0])
     label = clip.label if clip.label in manifest.classes else NO_CLASS
     streams = {name: np.stack(values) for name, values in rows.items()}
     return Logits(label, np.array(times_s), frozenset(gaps - {0}), streams)

@@ -112,7 +112,9 @@ def networks(bundle: Bundle) -> dict[str, Work]:
                 seed[stream](frames[stream])
 
     return {
-        "twostream (OpenVINO), INT8": lambda: [device.logits(s, filled[s]) for s in shapes],
+        "twostream (OpenVINO), INT8": lambda: [
+            device.logits(s, filled[s][None], [0.0]) for s in shapes
+        ],
         "onnxruntime, the same INT8 files": lambda: [
             sessions[s].run(None, {INPUT: tensors[s][None]}) for s in shapes
         ],

@@ -24,9 +24,10 @@ from edge.bundle.manifest import (
     write_manifest,
 )
 from edge.bundle.parity import write_parity
-from edge.bundle.tensor_names import INPUT, OUTPUT
+from edge.bundle.tensor_names import INPUT, OUTPUT, next_state
 from edge.inputs.flow_stack import FlowInput
 from edge.inputs.rgb import RGBInput
+from edge.inputs.rgb_online import RGBOnlineInput
 from edge.motion.spec import PRESETS
 from edge.video.frames import Frame, Geometry, Normalisation
 from export.parity import make_parity
@@ -94,6 +95,48 @@ def tiny_network(channels: int, seed: int, count: int = len(CLASSES)) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def online_input(step_interval_s: float = 0.12) -> RGBOnlineInput:
+    """Of `tiny_online_network`, three frames a step at 25 a second."""
+    return RGBOnlineInput(
+        kind="rgb_online",
+        frames=4,
+        interval_s=FAST.interval_s,
+        step_interval_s=step_interval_s,
+        state={"earlier": (1, 1, SIDE, SIDE)},
+    )
+
+
+def tiny_online_network(seed: int, count: int) -> bytes:
+    """A `tiny_network` whose first channel is that of the step before."""
+    model = onnx.load_model_from_string(tiny_network(3, seed, count))
+    graph, shape = model.graph, (1, 1, SIDE, SIDE)
+    bounds = {"from": [0], "to": [1], "end": [3], "channels": [1]}
+    graph.initializer.extend(
+        numpy_helper.from_array(np.array(value, np.int64), name) for name, value in bounds.items()
+    )
+    graph.node[0].input[0] = "shifted"
+    nodes = [
+        helper.make_node("Slice", [INPUT, "from", "to", "channels"], [next_state("earlier")]),
+        helper.make_node("Slice", [INPUT, "to", "end", "channels"], ["rest"]),
+        helper.make_node("Concat", ["earlier", "rest"], ["shifted"], axis=1),
+        *graph.node,
+    ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.input.append(helper.make_tensor_value_info("earlier", TensorProto.FLOAT, shape))
+    after = helper.make_tensor_value_info(next_state("earlier"), TensorProto.FLOAT, shape)
+    graph.output.append(after)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def tiny_of(spec: Any, seed: int, count: int) -> bytes:
+    """The network for this input."""
+    if isinstance(spec, RGBOnlineInput):
+        return tiny_online_network(seed, count)
+    return tiny_network(spec.channels, seed, count)
+
+
 def noise_frames(count: int, size_hw: tuple[int, int]) -> list[Frame]:
     """A texture that drifts, in limited range."""
     random = np.random.default_rng(7)
@@ -127,7 +170,7 @@ def write_bundle(
         (folder / fusion.file).write_bytes(fusion_file)
         files[fusion.file] = sha256(fusion_file)
     for seed, (name, spec) in enumerate(inputs.items()):
-        data = tiny_network(spec.channels, seed, len(classes))
+        data = tiny_of(spec, seed, len(classes))
         (folder / f"{name}.onnx").write_bytes(data)
         files[f"{name}.onnx"] = sha256(data)
         normalisation = Normalisation(mean=(0.5,) * spec.means, std=(0.25,) * spec.means)

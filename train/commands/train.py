@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge.errors import DataError
+from edge.inputs.flow_stack import FlowInput
 from edge.log import silence
 from edge.spec import Spec
 from train.commands.arguments import (
@@ -136,7 +137,7 @@ def _fine_tuning(
     except (KeyError, ValueError) as error:
         raise DataError(f"{file}: its recipe cannot be used for fine-tuning ({error})") from None
     motion = spec.input.motion or method
-    if STREAMS[stream](recipe.sampling.stack, motion).channels != spec.channels:
+    if isinstance(spec.input, FlowInput) and spec.input.stack != recipe.sampling.stack:
         raise DataError(
             f"{file}: was trained on stacks of {spec.input.stack} flows; do not set sampling.stack"
         )

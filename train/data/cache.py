@@ -94,10 +94,12 @@ class CachedClip:
         if there are not so many steps without a gap.
         """
         first = index - count + 1
-        if not 0 <= first <= index < len(self) or any(
-            first < gap <= index for gap in self.timeline.gaps
-        ):
+        if not (index < len(self) and self.timeline.begin(index) <= first <= index):
             raise IndexError(f"{self.clip.name}: no {count} frames end at frame {index}")
+        return self.steps_at(range(first, index + 1), frames)
+
+    def steps_at(self, indices: Iterable[int], frames: bool = True) -> list[Step]:
+        """The steps of these frames. frames: as for `steps`."""
         rows = self._open_frames() if frames else None
         flows = {
             spec: open_rows(self.folder / flow_file(spec), (2, *self.size_hw))
@@ -108,7 +110,7 @@ class CachedClip:
                 self._unpack(rows[at], at) if rows is not None else self._blank(at),
                 {spec: flow[at - 1] for spec, flow in flows.items()} if at else {},
             )
-            for at in range(first, index + 1)
+            for at in indices
         ]
 
     def _open_frames(self) -> Rows:

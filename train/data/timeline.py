@@ -23,6 +23,10 @@ class Timeline:
         bounds = [0, *self.gaps, len(self.times_s)]
         return [i for begin, end in pairwise(bounds) for i in range(begin + history, end)]
 
+    def begin(self, index: int) -> int:
+        """The first frame from which on there is no gap before frame `index`."""
+        return max((gap for gap in self.gaps if gap <= index), default=0)
+
     def fault(self, history: int) -> str | None:
         """Why these frames give no input that needs `history` frames before its newest; None: they
         do."""

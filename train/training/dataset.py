@@ -110,7 +110,10 @@ class TrainingSet(Dataset[Item]):
         rng = np.random.default_rng((self.recipe.seed, epoch, number))
         edges = np.linspace(sample.start, sample.end, self.recipe.sampling.segments + 1)
         # the same first frame for networks of one frame: all streams learn from the same snippets
-        usable = self.clips[sample.clip].usable(self.recipe.sampling.stack)
+        clip, history = self.clips[sample.clip], self.recipe.sampling.stack
+        longest = max(history, self.spec.input.history)
+        # of a clip that is too short for a network over time, the first frame is repeated
+        usable = clip.usable(longest) or clip.usable(history)
         offsets = [int(len(usable) * rng.uniform(low, high)) for low, high in pairwise(edges)]
         return [usable[min(offset, len(usable) - 1)] for offset in offsets]
 

@@ -21,12 +21,13 @@ from edge.bundle.network import NetworkSpec
 from edge.errors import TrainingError
 from edge.terminal import track
 from train.data.cache import CachedClip
-from train.models.backbone import classifier, pooled_features, pretrained_network
+from train.models.backbone import classifier, pooled_features, to_device
+from train.models.build import initial_network
 from train.models.checkpoint import Origin
 from train.recipe import Recipe
 from train.training.dataset import TrainingSet
 from train.training.distributed import Ranks
-from train.training.optim import class_weights, smooth
+from train.training.optim import batch_of, class_weights, smooth
 from train.training.run_folder import RunFolder
 from train.training.validation import Validation
 
@@ -78,13 +79,8 @@ class HeadRun:
 
     def frozen_network(self) -> tuple[nn.Module, str]:
         """The network with its initial weights, in evaluation mode, and their source as text."""
-        options, spec = self.recipe.network, self.spec
-        network, source = pretrained_network(
-            *(spec.backbone, spec.channels, len(spec.classes), 0.0),
-            *(options.weights, options.flow_kernel),
-        )
-        network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return network, source
+        network, source = initial_network(self.spec, self.recipe.network, 0.0)
+        return to_device(network.eval()), source
 
     def write(
         self,
@@ -135,7 +131,7 @@ def sample_features(network: nn.Module, clips: list[CachedClip], run: HeadRun) -
         numbers = range(first, min(first + BATCH, len(samples)))
         items = [samples[1, number] for number in numbers]
         inputs = torch.stack([item[0] for item in items])  # (B, K, channels, H, W)
-        flat = inputs.flatten(0, 1).to(device, memory_format=torch.channels_last)
+        flat = batch_of(inputs, device)
         with torch.inference_mode():
             pooled = pooled_features(network, flat).float().cpu()
         features.append(pooled.unflatten(0, inputs.shape[:2]).mean(dim=1))

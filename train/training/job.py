@@ -13,7 +13,7 @@ from edge.spec import Spec
 from train.data.cache import fill_cache, open_cache
 from train.data.clips import Clip
 from train.models.malloc import keep_freed_memory
-from train.models.spec import network_spec
+from train.models.spec import OverTime, network_spec
 from train.recipe import Recipe
 from train.training.distributed import Ranks, join_ranks
 from train.training.head import HeadRun, one_thread, train_head
@@ -126,7 +126,15 @@ def _spec(job: Job) -> NetworkSpec:
         job.recipe.network.weights,
         job.recipe.network.size_px,
         job.recipe.sampling.stack,
+        _over_time(job.recipe),
     )
+
+
+def _over_time(recipe: Recipe) -> OverTime | None:
+    network, sampling = recipe.network, recipe.sampling
+    if sampling.frames == 1:
+        return None
+    return OverTime(network.shift, sampling.frames, sampling.stride)
 
 
 def _state_to_resume(folder: Path, resume: str) -> Path | None:

@@ -12,12 +12,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from edge.bundle.network import NetworkSpec
-from train.models.backbone import (
-    freeze_batch_norm,
-    freeze_stages,
-    pretrained_network,
-    split_parameters,
-)
+from train.models.backbone import freeze_batch_norm, freeze_stages, split_parameters, to_device
+from train.models.build import initial_network
 from train.models.checkpoint import load_checkpoint
 from train.models.qat import round_layers
 from train.recipe import Recipe
@@ -59,15 +55,8 @@ def build_learner(spec: NetworkSpec, recipe: Recipe, ranks: Ranks) -> Learner:
         source = f"checkpoint {Path(options.weights).name}, with INT8 rounding"
         logger.info("%d layers round their inputs and weights", round_layers(network))
     else:
-        network, source = pretrained_network(
-            spec.backbone,
-            spec.channels,
-            len(spec.classes),
-            options.dropout,
-            options.weights,
-            options.flow_kernel,
-        )
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network, source = initial_network(spec, options, options.dropout)
+    network = to_device(network, device)
     if ranks.world > 1 and device.type == "cuda":
         # before the optimiser, since it creates new layers; timm's, since torch's loses the
         # activations of timm's layers

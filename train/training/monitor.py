@@ -87,8 +87,8 @@ class Monitor:
     def images(
         self, number: int, inputs: torch.Tensor, targets: torch.Tensor, spec: NetworkSpec
     ) -> None:
-        """Show inputs (B, channels, H, W) of step `number` as an image, with the class names of
-        their targets (B, C).
+        """Show inputs (B, ...) of step `number` as an image, with the class names of their targets
+        (B, C).
         """
         image = GRIDS[spec.input.kind](inputs[:SHOWN].float().cpu(), spec)
         labels = [_class_name(row, spec.classes) for row in targets[:SHOWN]]
@@ -118,12 +118,27 @@ def rgb_grid(inputs: torch.Tensor, spec: NetworkSpec) -> torch.Tensor:
     return make_grid((inputs * std + mean).clamp(0, 1), nrow=4)
 
 
+def newest_grid(inputs: torch.Tensor, spec: NetworkSpec) -> torch.Tensor:
+    """The newest frame of snippets (B, T, 3, H, W), as `rgb_grid`."""
+    return rgb_grid(inputs[:, -1], spec)
+
+
+def rgb_clip_grid(inputs: torch.Tensor, spec: NetworkSpec) -> torch.Tensor:
+    """The newest frame of clips (B, 3, T, H, W), as `rgb_grid`."""
+    return rgb_grid(inputs[:, :, -1], spec)
+
+
+def flow_clip_grid(inputs: torch.Tensor, spec: NetworkSpec) -> torch.Tensor:
+    """Flows of clips (B, 2, T, H, W), as `flow_grid`."""
+    return flow_grid(inputs.flatten(1, 2), spec)
+
+
 def flow_grid(inputs: torch.Tensor, spec: NetworkSpec) -> torch.Tensor:
     """The first, middle and last flow of stacks (B, 2L, H, W), one row per sample, as an image
     grid (3, h, w), values 0 to 1. Colours are those of the Middlebury benchmark (Baker et al.,
     2011).
     """
-    stack, bound_px = spec.input.stack, spec.input.motion.bound_px
+    stack, bound_px = inputs.shape[1] // 2, spec.input.motion.bound_px
     (mean,), (std,) = spec.normalisation.mean, spec.normalisation.std
     levels = (inputs * std + mean) * 255  # (B, 2L, H, W)
     pixels = (levels - 127.5) * (bound_px / 127.5)
@@ -133,7 +148,13 @@ def flow_grid(inputs: torch.Tensor, spec: NetworkSpec) -> torch.Tensor:
     return make_grid(flow_to_image(chosen).float() / 255, nrow=3)
 
 
-GRIDS = {"rgb": rgb_grid, "flow": flow_grid}  # by the kind of input
+GRIDS = {  # by the kind of input
+    "rgb": rgb_grid,
+    "rgb_online": newest_grid,
+    "rgb_clip": rgb_clip_grid,
+    "flow": flow_grid,
+    "flow_clip": flow_clip_grid,
+}
 
 
 def write_curve(history: list[dict[str, float]], path: Path) -> None:

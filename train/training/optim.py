@@ -107,6 +107,13 @@ def smooth(targets: torch.Tensor, smoothing: float) -> torch.Tensor:
     return targets * (1 - smoothing) + smoothing / targets.shape[1]
 
 
+def batch_of(inputs: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Samples of K inputs each, (B, K, ...), as one batch (B K, ...) on a device; pictures with
+    their channels last."""
+    flat = inputs.flatten(0, 1).to(device, non_blocking=True)
+    return flat.contiguous(memory_format=torch.channels_last) if flat.ndim == 4 else flat
+
+
 def mix(
     inputs: torch.Tensor, targets: torch.Tensor, share: float
 ) -> tuple[torch.Tensor, torch.Tensor]:

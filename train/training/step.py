@@ -11,11 +11,13 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from edge.errors import TrainingError
+from train.models.backbone import to_device
 from train.recipe import Recipe
 from train.training.dataset import Item
 from train.training.distributed import Ranks
 from train.training.learner import Learner
 from train.training.optim import (
+    batch_of,
     consensus_loss,
     distillation_loss,
     mix,
@@ -50,7 +52,7 @@ class Stepper:
         self.autocast_type = mixed_type(ranks.device) if mixed else None
         self.teacher = teacher
         if teacher is not None:
-            teacher.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            to_device(teacher, ranks.device)
         network = learner.network
         self.model = network if ranks.world == 1 else _data_parallel(network, ranks)
 
@@ -110,8 +112,8 @@ class Stepper:
         return (1 - recipe.weight) * loss + recipe.weight * divergence
 
     def _logits(self, network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-        """(B, K, channels, H, W) -> (B K, C)"""
-        inputs = inputs.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        """Inputs (B, K, ...) -> logits (B K, C)."""
+        inputs = batch_of(inputs, inputs.device)
         with torch.autocast(
             inputs.device.type, self.autocast_type, enabled=self.autocast_type is not None
         ):

@@ -31,7 +31,7 @@ from edge.decision.statistics import Histogram
 from edge.devices import Device, open_device
 from edge.devices.fusion_network import open_fusion_network
 from edge.errors import SourceError, TwostreamError
-from edge.inputs.builder import input_dtype
+from edge.inputs.builder import input_dtype, input_shape
 from edge.log import Level, configure
 from edge.motion.method import need_vectors
 from edge.outputs.records import label_record
@@ -219,11 +219,11 @@ def _alone(device: Device, bundle: Bundle) -> dict[str, Histogram]:
     times_ms: dict[str, Histogram] = {name: Histogram() for name in manifest.streams}
     random = np.random.default_rng(0)
     for stream, section in manifest.streams.items():
-        shape = (section.input.channels, *manifest.geometry.size_hw)
-        tensor = random.integers(0, 256, shape).astype(input_dtype(section.input))
+        shape = (1, *input_shape(section.input, manifest.geometry.size_hw))
+        inputs = random.integers(0, 256, shape).astype(input_dtype(section.input))
         for run in range(_ALONE_RUNS + 5):
             began_s = time.monotonic()
-            device.logits(stream, tensor)
+            device.logits(stream, inputs, [0.0])
             if run >= 5:
                 times_ms[stream].add(1e3 * (time.monotonic() - began_s))
     return times_ms

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from edge.devices import back_end
 from edge.devices.fusion_network import open_stateful, run_sequence
 from edge.devices.inference import NetworkFile, Way
+from edge.devices.stepped_state import run_samples
 from edge.errors import BundleError, TwostreamError
 
 # For a small and busy machine: a check usually takes a second, but a GPU's engines may have to be
@@ -40,13 +41,14 @@ CHECK_LIMIT_S, BUILD_LIMIT_S = 120, 7200
 @dataclass(frozen=True, slots=True)
 class CPURequest:
     """files: the networks by stream. fusion: the network of the fusion, if it has one, and its
-    inputs (N, S C). After the request, the inputs of `files` follow: (N, channels, H, W) by
-    stream."""
+    inputs (N, S C). times_s: stream times of the N samples. After the request, the inputs of
+    `files` follow: (N, channels, H, W) by stream."""
 
     log_level: int
     way: Way
     files: Mapping[str, NetworkFile]
     fusion: tuple[NetworkFile, NDArray[np.float32]] | None
+    times_s: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +107,14 @@ def _try_cpu(request: CPURequest, requests: IO[bytes], answers: _Answers) -> Non
             fused = run_sequence(open_stateful(file), rows).tolist()
         inputs = pickle.load(requests)
         logits = {
-            stream: [network.infer(tensor[None])[0].tolist() for tensor in inputs[stream]]
+            stream: run_samples(network, request.files[stream], inputs[stream], request.times_s)
             for stream, network in networks.items()
         }
     except TwostreamError as error:
         answers.tell(wrong=str(error), lasting=True, of_bundle=isinstance(error, BundleError))
     else:
-        answers.tell(logits=logits, fused=fused)
+        lists = {stream: values.tolist() for stream, values in logits.items()}
+        answers.tell(logits=lists, fused=fused)
 
 
 def _try_gpu(request: GPURequest, answers: _Answers) -> None:

@@ -286,7 +286,7 @@ def _check_input(
 ) -> str:
     stream = result.stream
     inputs = network_inputs(bundle, replace(run, flows=live.flows), stream)
-    host_logits = np.stack([device.logits(stream, tensor) for tensor in inputs])
+    host_logits = device.logits(stream, inputs, run.times_s)
     difference = compare_inputs(live.logits[stream], host_logits)
     if not difference <= INPUT_DIFFERENCE:
         raise DeviceError(

@@ -83,7 +83,7 @@ def _trial_of_cpu(bundle: Bundle) -> Callable[[Way], Tried]:
         return inputs
 
     def try_way(way: Way) -> Tried:
-        answer = _ask(CPURequest(_log_level(), way, files, fusion), build_inputs)
+        answer = _ask(CPURequest(_log_level(), way, files, fusion, run.times_s), build_inputs)
         if "logits" not in answer:
             return _wrong(way, answer)
         logits = {key: np.array(rows, np.float32) for key, rows in answer["logits"].items()}

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -47,6 +47,7 @@ from edge.devices.tensorrt.get_or_build import (
 from edge.devices.tensorrt.tuning import read_tuning
 from edge.devices.tensorrt.version import load_tensorrt
 from edge.errors import DeviceError
+from edge.inputs.builder import state_of
 from edge.inputs.flow_stack import FlowInput
 from edge.inputs.rgb import RGBInput
 from edge.video.frames import Frame
@@ -79,9 +80,12 @@ class CUDADevice:
                 return self._closed_contexts.pop()
             return CUDASourceContext(self._shared, self._closed_contexts)
 
-    def logits(self, stream: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
+    def logits(
+        self, stream: str, inputs: NDArray[Any], times_s: Sequence[float]
+    ) -> NDArray[np.float32]:
         with self._shared.driver:
-            return self._shared.networks[stream].infer(tensor[None])[0]
+            network = self._shared.networks[stream]
+            return np.stack([network.infer(values[None])[0] for values in inputs])
 
     def close(self) -> None:
         if self._shared.driver.closed:
@@ -158,9 +162,9 @@ def check_kernels(manifest: Manifest) -> None:
     for name, stream in manifest.streams.items():
         spec = stream.input
         if not isinstance(spec, (RGBInput, FlowInput)):
+            missing = "memory for the state" if state_of(spec) else "kernels for the input"
             raise DeviceError(
-                f"device cuda: has no kernels for the input of {name} ({spec.kind}); use --device "
-                "cpu"
+                f"device cuda: has no {missing} of {name} ({spec.kind}); use --device cpu"
             )
         method = None if spec.motion is None else spec.motion.method  # type: ignore[attr-defined]
         if method is not None and method not in FLOW_PLANS:

@@ -13,7 +13,14 @@ from edge.motion.quantise import quantise
 from edge.motion.spec import PRESETS
 from edge.motion.tvl1 import TVL1
 from edge.video.frames import Frame
-from train.data.transforms import Crop, augment_frame, augment_stack, draw_crop, mirror_u
+from train.data.transforms import (
+    Crop,
+    augment_frame,
+    augment_stack,
+    draw_colours,
+    draw_crop,
+    mirror_u,
+)
 from train.recipe import load_recipe
 
 WHOLE = Crop(0, 0, 96, 128, flip=False)
@@ -107,7 +114,7 @@ def test_flipping_a_frame_flips_all_its_planes() -> None:
     y[:, :64], u[:, :32] = 200, 60
     frame = Frame(y, u, u, 0.0, 0)
     rng = np.random.default_rng(3)
-    out = augment_frame(frame, Crop(0, 0, 96, 128, flip=True), (96, 128), rng, 1.0)
+    out = augment_frame(frame, Crop(0, 0, 96, 128, flip=True), (96, 128), draw_colours(rng, 1.0))
     assert out.y[:, 70:].min() > out.y[:, :58].max()
     assert out.u[:, 36:].max() < out.u[:, :28].min()
 
@@ -117,10 +124,10 @@ def test_a_whole_crop_without_flip_and_colour_is_the_frame_itself() -> None:
     rng = np.random.default_rng(1)
     assert draw_crop(rng, (96, 128), still) == WHOLE
     frame = Frame(texture(0.0), np.full((48, 64), 90, np.uint8), np.zeros((48, 64), np.uint8), 0, 0)
-    out = augment_frame(frame, WHOLE, (96, 128), rng, 0.0)
+    out = augment_frame(frame, WHOLE, (96, 128), draw_colours(rng, 0.0))
     for plane in ("y", "u", "v"):
         np.testing.assert_array_equal(getattr(out, plane), getattr(frame, plane))
-    smaller = augment_frame(frame, WHOLE, (48, 64), rng, 0.0)
+    smaller = augment_frame(frame, WHOLE, (48, 64), draw_colours(rng, 0.0))
     assert smaller.y.shape == (48, 64)
     assert smaller.u.shape == (24, 32)
     assert abs(smaller.y.mean() - frame.y.mean()) < 0.5

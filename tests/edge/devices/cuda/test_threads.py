@@ -46,13 +46,14 @@ def test_another_thread_is_refused_and_the_device_goes_on(bundle: Bundle, plug: 
         found = infer(context, frames[:-1])
         future = context.submit(frames[-1], infer=True)
         stream, spec = next(iter(bundle.manifest.streams.items()))
-        tensor = np.zeros((spec.input.channels, *bundle.manifest.geometry.size_hw), np.uint8)
+        shape = (1, spec.input.channels, *bundle.manifest.geometry.size_hw)
+        tensor = np.zeros(shape, np.uint8)
         refused: list[Callable[[], Any]] = [
             lambda: context.submit(frames[-1], infer=True),
             future.result,
             future.flows,
             device.open_context,
-            lambda: device.logits(stream, tensor),
+            lambda: device.logits(stream, tensor, [0.0]),
             device.close,
         ]
         for call in refused:

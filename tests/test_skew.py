@@ -17,8 +17,8 @@ from tests.support.clips import write_clip
 from train.data.cache import CachedClip, open_cache
 from train.data.clips import Clip
 from train.data.decode import read_frames
-from train.data.snippets import tensor_at
-from train.models.spec import network_spec
+from train.data.snippets import newest_tensor_at, tensor_at
+from train.models.spec import OverTime, network_spec
 from train.streams import STREAMS
 
 
@@ -35,6 +35,16 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
 def spec_of(stream: str, clip: Clip, stack: int = 10) -> NetworkSpec:
     classes = ("Diving", "Drumming")
     return network_spec(stream, classes, PRESETS["fast"], 1, [clip], [], stack=stack)
+
+
+def over_time_spec(
+    stream: str, clip: Clip, shift: float, backbone: str = "efficientnet_lite0"
+) -> NetworkSpec:
+    return network_spec(
+        *(stream, ("Diving", "Drumming"), PRESETS["fast"], 1, [clip], []),
+        *(backbone, "none", 64, 10),
+        over_time=OverTime(shift, 4, 3),
+    )
 
 
 def runtime_tensors(clip: Clip, spec: NetworkSpec) -> list[np.ndarray | None]:
@@ -88,6 +98,27 @@ def test_calibration_feeds_tensors_that_the_runtime_would(
     samples = draw_samples(spec, [clip], 1, 1, open_cache(tmp_path, spec))
     assert len(samples) == SNIPPETS
     assert {tensor.tobytes() for tensor in samples} <= live
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_clips_are_the_same_in_training_and_runtime(
+    stream: str, clip: Clip, tmp_path: Path
+) -> None:
+    spec = over_time_spec(stream, clip, shift=0.0, backbone="resnet10t")
+    live, found = runtime_tensors(clip, spec), cached(clip, spec, tmp_path)
+    for index in range(spec.input.history, 36):
+        np.testing.assert_array_equal(tensor_at(found, index, spec), live[index])
+
+
+def test_steps_of_a_network_with_state_are_frames_of_the_runtime(
+    clip: Clip, tmp_path: Path
+) -> None:
+    spec = over_time_spec("spatial", clip, shift=0.125)
+    live, found = runtime_tensors(clip, spec), cached(clip, spec, tmp_path)
+    steps = [30 - 11, 30 - 7, 30 - 4, 30]  # 0.12 s apart at 29.97 a second, to the nearest
+    for index, step in zip(steps, tensor_at(found, 30, spec), strict=True):
+        np.testing.assert_array_equal(step, live[index])
+        np.testing.assert_array_equal(step, newest_tensor_at(found, index, spec))
 
 
 def test_both_decoders_agree_on_planes_and_times(clip: Clip) -> None:

@@ -4,7 +4,7 @@
 A clip of one repeated picture then gives what the 2D network gives for the picture, exactly, since
 a clip is padded in time with its first and last frame rather than with zeros. Kernels are as long
 as they are wide, but three frames at most: clips here are short. Time is halved where pictures are,
-but for the first convolution and poolings, as in the paper.
+but for the first convolution and maximum poolings, as in the paper.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def inflate(network: nn.Module) -> nn.Module:
     first = next((layer for _, layer in layers if isinstance(layer, nn.Conv2d)), None)
     for name, layer in layers:
         parent, _, own = name.rpartition(".")
-        inflated = _inflated(layer, name, halve_time=layer is not first)
+        inflated = _inflated(layer, name, halve_time=layer is not first).train(layer.training)
         setattr(network.get_submodule(parent), own, inflated)
     return network
 
@@ -112,8 +112,9 @@ def _max_pool(layer: nn.MaxPool2d) -> nn.Module:
 
 def _average_pool(layer: nn.AvgPool2d) -> nn.Module:
     kernel, stride, padding = map(_pair, (layer.kernel_size, layer.stride, layer.padding))
+    halve = max(stride)  # it stands before a convolution that does not, in a skip connection
     return nn.AvgPool3d(
-        (1, *kernel), (1, *stride), (0, *padding), layer.ceil_mode, layer.count_include_pad
+        (halve, *kernel), (halve, *stride), (0, *padding), layer.ceil_mode, layer.count_include_pad
     )
 
 

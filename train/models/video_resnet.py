@@ -37,6 +37,9 @@ class VideoResNet(resnet.VideoResNet):
         makers: Any = [convolution] * 4
         super().__init__(resnet.BasicBlock, makers, [2, 2, 2, 2], stem, num_classes=classes)
         self.dropout = nn.Dropout(dropout)
+        for module in self.modules():
+            if type(module) is resnet.Conv3DSimple:  # which adds a method for its constructor alone
+                module.__class__ = nn.Conv3d
         first = self.stem[0]
         if channels != first.in_channels:
             self.stem[0] = nn.Conv3d(

@@ -37,7 +37,10 @@ def run_name(recipe: Recipe, spec: NetworkSpec) -> str:
         weights = ("qat-" if recipe.network.quantise else "") + Path(weights).stem
     kind, rate = recipe.optimiser.kind, f"{recipe.optimiser.rate:.0e}"
     method = "tvl1" if spec.input.motion is None else spec.input.motion.method
-    stream = spec.stream if method == "tvl1" else f"{spec.stream}_{method}"
+    over_time = {"rgb_online": "online", "rgb_clip": "clip", "flow_clip": "clip"}
+    parts = [spec.stream, *([] if method == "tvl1" else [method])]
+    parts += [over_time[spec.input.kind]] if spec.input.kind in over_time else []
+    stream = "_".join(parts)
     return "-".join([recipe.augmentation.name, stream, spec.backbone, kind, rate, weights])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +17,7 @@ from edge.devices.fusion_network import run_sequence
 from edge.devices.inference import NetworkFile
 from edge.devices.openvino import LITERAL, compile_network
 from edge.devices.stepped_state import run_samples
+from edge.inputs.builder import step_interval_s
 from edge.terminal import track
 from train.data.cache import CachedClip
 from train.data.snippets import evenly_spaced, newest_tensor_at, tensor_at
@@ -52,6 +54,26 @@ class ExportedNetwork:
         inputs = np.stack([newest_tensor_at(clip, index, spec) for index in frames])
         times_s = [clip.times_s[index] for index in frames]
         return run_samples(self._network, self._file, inputs, times_s)
+
+
+def open_networks(
+    specs: dict[str, NetworkSpec], files: dict[tuple[str, str], Path]
+) -> dict[tuple[str, str], ExportedNetwork]:
+    """The ONNX files by stream and precision."""
+
+    def opened(spec: NetworkSpec, file: Path) -> ExportedNetwork:
+        return ExportedNetwork(
+            NetworkFile(
+                file.read_bytes(),
+                str(file),
+                spec.input_shape,
+                len(spec.classes),
+                spec.state,
+                step_interval_s(spec.input),
+            )
+        )
+
+    return {key: opened(specs[key[0]], file) for key, file in files.items()}
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,8 @@ from edge.bundle.manifest import (
 )
 from edge.bundle.network import NetworkSpec
 from edge.bundle.parity import write_parity
-from edge.devices.inference import NetworkFile
 from edge.errors import ExportError
-from edge.inputs.builder import motions_of, step_interval_s
+from edge.inputs.builder import motions_of
 from edge.motion.method import need_vectors
 from edge.sources.source import open_source
 from edge.video.frames import Frame, default_matrix
@@ -57,6 +56,7 @@ from export.measure import (
     LeftOutChanges,
     SnippetScores,
     accuracy_report,
+    open_networks,
     score_moments,
     score_snippets,
 )
@@ -196,7 +196,7 @@ def write_bundle(
     files = {(stream, "fp32"): graphs[stream] for stream in specs}
     files |= {(stream, "int8"): partial / f"{stream}.onnx" for stream in specs}
     recurrent = None if data.recurrent is None else export_recurrent(data.recurrent, partial)
-    measured = _measure(data, specs, _open_networks(specs, files), options, recurrent)
+    measured = _measure(data, specs, open_networks(specs, files), options, recurrent)
     if recurrent is not None and measured.decision.network is None:
         (partial / FUSION_FILE).unlink()
     if measured.loss is not None and not options.accept_loss:
@@ -325,26 +325,6 @@ def _quantise(
         logger.info("%s", line)
     entry = summarise(samples, quantised) | {"fp32_onnx_sha256": sha256(fp32.read_bytes())}
     return entry, quantised.model
-
-
-def _open_networks(
-    specs: dict[str, NetworkSpec], files: dict[tuple[str, str], Path]
-) -> dict[tuple[str, str], ExportedNetwork]:
-    """The ONNX files as functions, computed by OpenVINO, by stream and precision. INT8 as it is
-    written, for a bundle must not depend on the processor of its maker."""
-
-    def network(spec: NetworkSpec, file: Path) -> ExportedNetwork:
-        network = NetworkFile(
-            file.read_bytes(),
-            str(file),
-            spec.input_shape,
-            len(spec.classes),
-            spec.state,
-            step_interval_s(spec.input),
-        )
-        return ExportedNetwork(network)
-
-    return {key: network(specs[key[0]], file) for key, file in files.items()}
 
 
 def _manifest(

@@ -109,7 +109,7 @@ class StreamSpec(Spec):
     weight: float = Field(ge=0, le=1e3)
 
     @model_validator(mode="after")
-    def _normalisation_fits(self) -> StreamSpec:
+    def _input_fits(self) -> StreamSpec:
         count, needed = len(self.normalisation.mean), self.input.means
         if count != needed:
             raise ValueError(f"normalisation has {count} means, this input needs {needed}")

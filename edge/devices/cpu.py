@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -188,10 +188,9 @@ class CPUDevice:
     def __init__(self, bundle: Bundle, back_end: InferenceBackEnd, way: Way) -> None:
         self.manifest = manifest = bundle.manifest
         self._preprocessor = Preprocessor(manifest.geometry, manifest.motions)
-        self._files = network_files(bundle)
-        self._networks = {
-            name: back_end.open_network(file, way) for name, file in self._files.items()
-        }
+        files = network_files(bundle)
+        self._networks = {name: back_end.open_network(file, way) for name, file in files.items()}
+        self._files = {name: replace(file, onnx=b"") for name, file in files.items()}
         self._slots = [
             _Slot({name: network.open_request() for name, network in self._networks.items()})
             for _ in range(IN_FLIGHT)

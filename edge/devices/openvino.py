@@ -6,6 +6,7 @@ import io
 import platform
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -196,7 +197,7 @@ class Network:
     """See edge.devices.inference.Network and StatefulNetwork."""
 
     def __init__(self, compiled: openvino.CompiledModel, file: NetworkFile) -> None:
-        self._file = file
+        self._file = replace(file, onnx=b"")  # it is compiled
         self._compiled: openvino.CompiledModel | None = compiled
 
     def export(self) -> bytes:

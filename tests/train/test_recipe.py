@@ -28,7 +28,8 @@ def test_built_in_recipes_are_valid_and_name_their_source(name: str, stream: str
 
 
 def test_every_published_method_has_a_built_in_recipe() -> None:
-    assert {"default", "seed-xception", "resnet101", "very-deep", "tsn"} <= set(recipe_names())
+    published = {"seed-xception", "resnet101", "very-deep", "tsn", "tsm", "resnet3d"}
+    assert published | {"default"} <= set(recipe_names())
 
 
 def test_a_stream_section_overrides_the_common_values() -> None:
@@ -55,6 +56,7 @@ def test_set_overrides_the_recipe_and_words_need_no_quotes() -> None:
         ("seed.x=2", "seed is a value"),
         ("augmentation.scales=[2.0]", "shares of the frame's side"),
         ("schedule.warmup_epochs=99.0", "warmup_epochs must be fewer"),
+        ("network.shift=0.125", "network.shift needs sampling.frames of 2 or more"),
     ],
 )
 def test_invalid_overrides_are_refused_by_name(change: str, says: str) -> None:

@@ -32,6 +32,17 @@ class GlobalPool3d(nn.Module):
         return self.pool(values).flatten(1)  # type: ignore[no-any-return]
 
 
+class EachFrame(nn.Module):
+    """Each `stride`-th frame: (N, C, T, H, W) -> (N, C, T / stride, H, W)."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return values[:, :, :: self.stride]
+
+
 def inflate(network: nn.Module) -> nn.Module:
     """The network, changed in place, for clips (N, channels, T, H, W).
 
@@ -112,10 +123,11 @@ def _max_pool(layer: nn.MaxPool2d) -> nn.Module:
 
 def _average_pool(layer: nn.AvgPool2d) -> nn.Module:
     kernel, stride, padding = map(_pair, (layer.kernel_size, layer.stride, layer.padding))
-    halve = max(stride)  # it stands before a convolution that does not, in a skip connection
-    return nn.AvgPool3d(
-        (halve, *kernel), (halve, *stride), (0, *padding), layer.ceil_mode, layer.count_include_pad
+    pool = nn.AvgPool3d(
+        (1, *kernel), (1, *stride), (0, *padding), layer.ceil_mode, layer.count_include_pad
     )
+    # it halves pictures in a skip connection, where the other branch halves time, too
+    return nn.Sequential(pool, EachFrame(max(stride)))
 
 
 def _global_pool(layer: SelectAdaptivePool2d) -> nn.Module:

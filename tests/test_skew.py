@@ -100,6 +100,7 @@ def test_calibration_feeds_tensors_that_the_runtime_would(
     assert {tensor.tobytes() for tensor in samples} <= live
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", STREAMS)
 def test_clips_are_the_same_in_training_and_runtime(
     stream: str, clip: Clip, tmp_path: Path
@@ -110,6 +111,7 @@ def test_clips_are_the_same_in_training_and_runtime(
         np.testing.assert_array_equal(tensor_at(found, index, spec), live[index])
 
 
+@pytest.mark.slow
 def test_steps_of_a_network_with_state_are_frames_of_the_runtime(
     clip: Clip, tmp_path: Path
 ) -> None:

@@ -201,5 +201,5 @@ def _enlarged(clip: CachedClip, index: int, spec: NetworkSpec, crop: Crop) -> ND
 
 def _batches(views: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
     for first in views:
-        frames = 1 if first.ndim == 3 else len(first)  # a snippet of steps is as much work as they
+        frames = 1 if first.ndim == 3 else max(first.shape[:2])  # of steps or of a clip
         yield np.stack([first, *islice(views, max(BATCH // frames, 1) - 1)])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.inputs.builder import input_shape, open_input
+from edge.inputs.builder import input_dtype, input_shape, open_input
 from edge.inputs.clip import FlowClipInput, RGBClipInput
 from edge.inputs.spaced import spaced
 from edge.motion.preprocessor import Step
@@ -42,11 +43,11 @@ def seen(spec: RGBClipInput | FlowClipInput, steps: Sequence[Step]) -> list[int]
     for step in steps:
         builder.push(step)
     assert builder.ready
-    out: NDArray[np.float32] = np.empty(input_shape(spec, (8, 8)), np.float32)
+    out: NDArray[Any] = np.empty(input_shape(spec, (8, 8)), input_dtype(spec))
     builder.fill(out)
     assert (out == out[:, :, :1, :1]).all()
-    levels = out[0, :, 0, 0] * 255
-    return [round(level) if spec.means == 1 else round(level * 219 / 255) for level in levels]
+    values = out[0, :, 0, 0]
+    return [int(value) if spec is FLOW else round(value * 219) for value in values]
 
 
 @pytest.mark.parametrize("spec", [RGB, FLOW])

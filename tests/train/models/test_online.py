@@ -17,7 +17,8 @@ from train.models.online import OnlineNetwork, shifted_channels
 from train.models.spec import OverTime, network_spec
 from train.recipe import load_recipe
 
-STEPS, SIDE = 5, 32
+pytestmark = pytest.mark.slow
+STEPS, SIDE = 4, 32
 CLIP = Clip("Diving/v_Diving_g08_c01.avi", None, "Diving", "08")  # type: ignore[arg-type]
 
 

@@ -26,6 +26,7 @@ from train.models.inflate import inflate
 from train.models.qat import round_layers
 from train.models.spec import OverTime, network_spec
 
+pytestmark = pytest.mark.slow
 CLIP = Clip("Diving/v_Diving_g08_c01.avi", None, "Diving", "08")  # type: ignore[arg-type]
 TORCHVISION = {"r3d_18": r3d_18, "r2plus1d_18": r2plus1d_18}
 

@@ -14,7 +14,7 @@ from train.models.build import initial_network
 from train.models.spec import OverTime, network_spec
 from train.recipe import load_recipe
 
-SIDE, STEPS = 32, 4
+SIDE, STEPS = 96, 4
 CLASSES = ("Biking", "Diving", "Drumming")
 # name: (stream, backbone, initial weights, share that is shifted)
 KINDS = {

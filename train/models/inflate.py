@@ -32,15 +32,18 @@ class GlobalPool3d(nn.Module):
         return self.pool(values).flatten(1)  # type: ignore[no-any-return]
 
 
-class EachFrame(nn.Module):
-    """Each `stride`-th frame: (N, C, T, H, W) -> (N, C, T / stride, H, W)."""
+class RepeatEnds(nn.Module):
+    """A clip with its first and last frame repeated. As slices and a concatenation, for torch's
+    exporter makes a graph of unknown size of its replication padding."""
 
-    def __init__(self, stride: int) -> None:
+    def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.stride = stride
+        self.before, self.after = before, after
 
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return values[:, :, :: self.stride]
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        """(N, C, T, H, W) -> (N, C, before + T + after, H, W)"""
+        first, last = [clip[:, :, :1]] * self.before, [clip[:, :, -1:]] * self.after
+        return torch.cat([*first, clip, *last], dim=2)
 
 
 def inflate(network: nn.Module) -> nn.Module:
@@ -103,7 +106,7 @@ def _convolution(layer: nn.Conv2d, name: str, halve_time: bool) -> nn.Module:
     before, after = (length - 1) // 2, length // 2
     if length == 1:
         return inflated
-    return nn.Sequential(nn.ReplicationPad3d((0, 0, 0, 0, before, after)), inflated)
+    return nn.Sequential(RepeatEnds(before, after), inflated)
 
 
 def _batch_norm(layer: nn.BatchNorm2d) -> nn.Module:
@@ -126,8 +129,9 @@ def _average_pool(layer: nn.AvgPool2d) -> nn.Module:
     pool = nn.AvgPool3d(
         (1, *kernel), (1, *stride), (0, *padding), layer.ceil_mode, layer.count_include_pad
     )
-    # it halves pictures in a skip connection, where the other branch halves time, too
-    return nn.Sequential(pool, EachFrame(max(stride)))
+    # It halves pictures in a skip connection, where the other branch halves time, too. This takes
+    # each second frame, as a slice would, of which the ONNX exporter makes a graph of unknown size.
+    return nn.Sequential(pool, nn.MaxPool3d(1, (max(stride), 1, 1)))
 
 
 def _global_pool(layer: SelectAdaptivePool2d) -> nn.Module:

@@ -69,7 +69,7 @@ def test_openvino_computes_the_int8_file(exported: tuple[Path, Path, NetworkSpec
     samples = samples_of(spec, 2)
     wanted = softmax(run_model(load_model(int8)[0], samples), 1.0)
     found = softmax(ExportedNetwork(file)(np.stack(samples)), 1.0)
-    np.testing.assert_allclose(found, wanted, atol=0.01)
+    np.testing.assert_allclose(found, wanted, atol=0.03)
 
 
 def test_the_file_says_what_goes_in_and_out(exported: tuple[Path, Path, NetworkSpec]) -> None:

@@ -49,8 +49,7 @@ class SteppedState:
 
     def clear(self) -> None:
         """Forget everything, after a gap."""
-        self._values = self._first()
-        self._moved_s: float | None = None  # stream time of the last step
+        self._values, self._moved_s = self._first(), None
 
 
 class StreamState:

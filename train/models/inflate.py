@@ -93,8 +93,8 @@ def _convolution(layer: nn.Conv2d, name: str, halve_time: bool) -> nn.Module:
     inflated = nn.Conv3d(
         layer.in_channels,
         layer.out_channels,
-        (length, *layer.kernel_size),
-        (stride, *layer.stride),
+        (length, *_pair(layer.kernel_size)),
+        (stride, *_pair(layer.stride)),
         (0, *layer.padding),  # type: ignore[arg-type]
         bias=layer.bias is not None,
     )

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import cv2
 import torch
@@ -29,6 +27,7 @@ from train.training.optim import class_weights
 from train.training.resume import Progress, restore
 from train.training.run_folder import RunFolder, best_epoch
 from train.training.step import Stepper
+from train.training.stop import Interrupted, stop_signals
 from train.training.teacher import Teacher
 from train.training.validation import Validation
 
@@ -53,10 +52,6 @@ class RunConfig:
     workers: int
     save_every_s: float
     keep: int
-
-
-class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM stopped the run, after its state was saved and a line was logged."""
 
 
 def train_network(
@@ -110,7 +105,7 @@ class _Training:
         """Train to the last epoch, or until early stopping."""
         progress, epochs = self.progress, self.recipe.schedule.epochs
         loader = _loader(self.samples, self.batches, self.config.workers, self.ranks.device)
-        with _stop_signals() as stopped, self._monitor() as monitor:
+        with stop_signals() as stopped, self._monitor() as monitor:
             while progress.epoch <= epochs and not self._out_of_patience():
                 started = time.monotonic()
                 self._run_epoch(loader, monitor, stopped)
@@ -264,24 +259,3 @@ def _loader(
 def _one_thread(_: int) -> None:
     """Let each worker use one thread, since several workers share the cores."""
     cv2.setNumThreads(0)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """A function that says whether SIGINT or SIGTERM came, so that the current step can finish. A
-    second signal raises KeyboardInterrupt at once.
-    """
-    received: list[int] = []
-
-    def receive(number: int, _: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-    handlers = [signal.signal(number, receive) for number in signals]
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in zip(signals, handlers, strict=True):
-            signal.signal(number, handler)

@@ -3,9 +3,9 @@
 The rules are those of TensorRT for explicit quantisation ("Working with Quantized Types",
 recommended placement); OpenVINO and onnxruntime read the result, too:
 
-- quantised are the input of each Conv, Gemm and MatMul with constant weights, and of average
-  pooling, with one scale per tensor; and the weights, stored as int8, with one scale per output
-  channel. All is symmetric, with zero point 0;
+- quantised are the input of each Conv, ConvTranspose, Gemm and MatMul with constant weights, and of
+  average pooling, with one scale per tensor; and the weights, stored as int8, with one scale per
+  output channel. All is symmetric, with zero point 0;
 - nothing between a convolution and its activation, and no quantised bias;
 - tensors on both sides of a concatenation or a maximum pooling have one scale;
 - of the two inputs of a residual Add, the output of a convolution stays float, so that convolution,
@@ -27,7 +27,7 @@ from onnx import helper, numpy_helper
 from calibration.ranges import LEVELS
 from edge.errors import ExportError
 
-WEIGHTED = ("Conv", "Gemm", "MatMul")
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 POOLING = ("AveragePool", "GlobalAveragePool")
 FLOAT_LAYERS = "float_layers"  # in the metadata of an ONNX file: a JSON list, see `kept_float`
 
@@ -152,9 +152,12 @@ def place(
 
 
 def output_axis(node: onnx.NodeProto) -> int:
-    """The axis of a node's weights along which its output channels are."""
+    """The axis of a node's weights along which its output channels are; a ConvTranspose must not
+    have groups."""
     if node.op_type == "Conv":
         return 0
+    if node.op_type == "ConvTranspose":
+        return 1
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
     return 0 if transposed else 1
 

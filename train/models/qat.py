@@ -1,6 +1,6 @@
 """Quantisation-aware fine-tuning: training with the rounding of the INT8 network.
 
-Inputs and weights of convolutions and linear layers are rounded as by calibration/placement.py:
+Inputs and weights of convolutions, transposed ones and linear layers are rounded as by calibration/placement.py:
 symmetric, with one scale per input tensor and one per output channel of the weights. Gradients
 ignore the rounding (straight-through estimator; Jacob et al., "Quantization and Training of Neural
 Networks for Efficient Integer-Arithmetic-Only Inference", 2018). Batch norm is not folded: it
@@ -23,6 +23,7 @@ class _Rounding:
     input_range: torch.Tensor
     weight: torch.Tensor
     training: bool
+    output_axis = 0  # of the weights
 
     def rounded_input(self, values: torch.Tensor) -> torch.Tensor:
         """Inputs rounded to int8 levels, in float; in training mode the range is updated."""
@@ -36,11 +37,11 @@ class _Rounding:
 
     def rounded_weight(self) -> torch.Tensor:
         """The weights rounded to int8 levels, in float."""
-        weight = self.weight
-        peaks = weight.detach().abs().amax(dim=tuple(range(1, weight.ndim))).float()
-        scales = (peaks / LEVELS).clamp(min=1e-12)
+        weight, axis = self.weight, self.output_axis
+        others = tuple(i for i in range(weight.ndim) if i != axis)
+        scales = (weight.detach().abs().amax(dim=others).float() / LEVELS).clamp(min=1e-12)
         zeros = torch.zeros_like(scales, dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -LEVELS, LEVELS)
+        return torch.fake_quantize_per_channel_affine(weight, scales, zeros, axis, -LEVELS, LEVELS)
 
 
 class _RoundingConv2d(_Rounding, nn.Conv2d):
@@ -53,6 +54,16 @@ class _RoundingConv3d(_Rounding, nn.Conv3d):
         return self._conv_forward(self.rounded_input(values), self.rounded_weight(), self.bias)
 
 
+class _RoundingConvTranspose2d(_Rounding, nn.ConvTranspose2d):
+    output_axis = 1
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        weight, inputs = self.rounded_weight(), self.rounded_input(values)
+        return nn.functional.conv_transpose2d(
+            inputs, weight, self.bias, self.stride, self.padding, self.output_padding
+        )
+
+
 class _RoundingLinear(_Rounding, nn.Linear):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         rounded = self.rounded_input(values)
@@ -62,6 +73,7 @@ class _RoundingLinear(_Rounding, nn.Linear):
 _KINDS: dict[type, type] = {
     nn.Conv2d: _RoundingConv2d,
     nn.Conv3d: _RoundingConv3d,
+    nn.ConvTranspose2d: _RoundingConvTranspose2d,
     nn.Linear: _RoundingLinear,
 }
 

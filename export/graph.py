@@ -68,6 +68,7 @@ def trace_graph(
     """
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # sizes are constants, as meant
         file = Path(folder) / "graph.onnx"
         torch.onnx.export(
             _Step(network).eval() if isinstance(network, OnlineNetwork) else network,

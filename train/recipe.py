@@ -1,7 +1,8 @@
 """A recipe: all hyperparameters of a training run in one TOML file.
 
     title, source                      name of the recipe and origin of its values
-    [network] [sampling] [augmentation] [optimiser] [schedule] [loss] [teacher] [validation]
+    [network] [sampling] [augmentation] [optimiser] [schedule] [loss] [teacher] [motion]
+    [validation]
     [spatial.*] [temporal.*]           values that differ for one stream
 
 No value has a default: missing and unknown keys are errors. The built-in recipes are in
@@ -196,6 +197,17 @@ class TeacherRecipe(Spec):
     weight: float = Field(ge=0, le=1)
 
 
+class LearnedMotionRecipe(Spec):
+    """A network of motion before the backbone, trained with it (see train/models/hidden.py).
+
+    checkpoint: its file, as `--motion network=FILE` gives it; "" is none.
+    rate_factor: its learning rate is so many times that of the backbone: it is trained already.
+    """
+
+    checkpoint: str
+    rate_factor: float = Field(ge=0, le=10)
+
+
 class ValidationRecipe(Spec):
     """Validation after each epoch, and how the best epoch is chosen.
 
@@ -225,6 +237,7 @@ class Recipe(Spec):
     schedule: ScheduleRecipe
     loss: LossRecipe
     teacher: TeacherRecipe
+    motion: LearnedMotionRecipe
     validation: ValidationRecipe
 
     @model_validator(mode="after")
@@ -272,7 +285,8 @@ def load_recipe(name: str, stream: str, changes: tuple[str, ...] = ()) -> Recipe
 
 def parse_recipe(text: str) -> Recipe:
     """The recipe in a checkpoint, as JSON. Earlier versions had no `sampling.stack` (it was 10)
-    and no `network.flow_kernel` (it was "mean"), no `teacher`, no networks over time, and called
+    and no `network.flow_kernel` (it was "mean"), no `teacher`, no `motion`, no networks over time,
+    and called
     `sampling.negatives` `others`. Raises ValueError if it is invalid.
     """
     recipe: Any = parse_json(text)
@@ -281,6 +295,7 @@ def parse_recipe(text: str) -> Recipe:
         sections["network"].setdefault("flow_kernel", "mean")
         sections["network"].setdefault("shift", 0.0)
     sections.setdefault("teacher", {"checkpoint": "", "temperature": 1.0, "weight": 0.0})
+    sections.setdefault("motion", {"checkpoint": "", "rate_factor": 0.1})
     sampling = sections.get("sampling")
     if isinstance(sampling, dict):
         sampling.setdefault("stack", 10)

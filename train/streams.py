@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from edge.inputs.flow_stack import FlowInput
+from edge.inputs.luma_stack import LumaStackInput
 from edge.inputs.rgb import RGBInput
+from edge.spec import Spec
 from edge.video.frames import Geometry
+
+
+class LearnedMotion(Spec):
+    """Motion that the temporal network finds itself, by a network of motion before it. network: its
+    name, of SIZES in train/models/motionnet.py; checkpoint: its file. frames: that it sees;
+    interval_s: between them."""
+
+    method: Literal["network"]
+    network: str
+    checkpoint: str
+    frames: int = Field(ge=2)
+    interval_s: float
 
 
 def _rgb(stack: int, motion: Any) -> RGBInput:
     return RGBInput(kind="rgb", frames=1, interval_s=motion.interval_s)
 
 
-def _flow(stack: int, motion: Any) -> FlowInput:
+def _motion(stack: int, motion: Any) -> FlowInput | LumaStackInput:
+    if isinstance(motion, LearnedMotion):
+        return LumaStackInput(kind="luma_stack", frames=stack + 1, interval_s=motion.interval_s)
     return FlowInput(kind="flow", stack=stack, layout="grouped", motion=motion)
 
 
-# (flows per stack, spec of the method that measures them) -> spec of the input (see edge/inputs)
-STREAMS: dict[str, Callable[[int, Any], Any]] = {"spatial": _rgb, "temporal": _flow}
+# (flows per stack, spec of the method that measures them, or LearnedMotion) -> spec of the input
+# (see edge/inputs)
+STREAMS: dict[str, Callable[[int, Any], Any]] = {"spatial": _rgb, "temporal": _motion}
 FUSED = "fused"  # the name of the fused scores in reports
 
 

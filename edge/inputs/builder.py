@@ -12,6 +12,7 @@ from pydantic import PlainValidator, SerializeAsAny, ValidationError
 
 from edge.inputs.clip import FlowClipBuilder, FlowClipInput, RGBClipBuilder, RGBClipInput
 from edge.inputs.flow_stack import FlowInput, FlowStackBuilder
+from edge.inputs.luma_stack import LumaStackBuilder, LumaStackInput
 from edge.inputs.rgb import RGBBuilder, RGBInput
 from edge.inputs.rgb_online import RGBOnlineInput
 from edge.motion.preprocessor import Step
@@ -62,6 +63,7 @@ INPUTS: dict[str, InputKind] = {
     "flow": InputKind(FlowInput, FlowStackBuilder, as_bytes=True),
     "rgb_clip": InputKind(RGBClipInput, RGBClipBuilder),
     "flow_clip": InputKind(FlowClipInput, FlowClipBuilder, as_bytes=True),
+    "luma_stack": InputKind(LumaStackInput, LumaStackBuilder, as_bytes=True),
 }
 
 CLIPS = (RGBClipInput, FlowClipInput)

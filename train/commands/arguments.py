@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,9 @@ from edge.motion.spec import PRESETS
 from edge.names import ClassName
 from edge.spec import Spec, first_fault
 from edge.text import same_name
-from train.streams import FUSED, STREAMS
+from train.streams import FUSED, STREAMS, LearnedMotion
+
+LEARNED = "network"  # --motion network=FILE
 
 Data = Annotated[Path, typer.Argument(help="Data set: UCF101, its frames, class folders or a CSV.")]
 Cache = Annotated[Path, typer.Option(help="Folder of cached frames and flow.")]
@@ -34,8 +37,9 @@ Motion = Annotated[
     typer.Option(
         "--motion",
         "--flow",
-        help="How motion is measured: fast or accurate (TV-L1), or codec (motion vectors of the "
-        "video's codec).",
+        help="How motion is measured: fast or accurate (TV-L1), codec (motion vectors of the "
+        "video's codec), or network=FILE (a network of twostream train-motion, within the temporal "
+        "network).",
     ),
 ]
 
@@ -82,11 +86,54 @@ def named_as_trained(file: Path, stream: str, name: str) -> None:
 
 
 def motion_spec(name: str) -> Spec:
-    """The motion method of this name. Raises DataError if there is none."""
+    """The motion method of this name, or the LearnedMotion of network=FILE. Raises DataError if
+    there is none, CheckpointError if the file is none of a network of motion."""
     methods: dict[str, Spec] = {**PRESETS, "codec": CODEC}
+    kind, equals, file = name.partition("=")
+    if kind == LEARNED and equals and file:
+        return _learned_motion(Path(file))
     if name not in methods:
-        raise DataError(f"--motion {name}: does not exist; give {', '.join(methods)}")
+        known = ", ".join((*methods, f"{LEARNED}=FILE"))
+        raise DataError(f"--motion {name}: does not exist; give {known}")
     return methods[name]
+
+
+def measured_motion(name: str) -> Spec:
+    """The motion method of this name, for what measures flow. Raises DataError if there is none, or
+    it is a network, whose flow never leaves it."""
+    spec = motion_spec(name)
+    if isinstance(spec, LearnedMotion):
+        raise DataError(f"--motion {name}: its flow stays in the network; give another method")
+    return spec
+
+
+def _learned_motion(file: Path) -> LearnedMotion:
+    from train.models.motion_checkpoint import read_motion_spec
+
+    spec = read_motion_spec(file)
+    return LearnedMotion(
+        method="network",
+        network=spec.network,
+        checkpoint=str(file),
+        frames=spec.input.frames,
+        interval_s=spec.input.interval_s,
+    )
+
+
+def changes_for(stream: str, changes: tuple[str, ...], motion: Spec) -> tuple[str, ...]:
+    """The changes of a stream's recipe: those that are given, after what its motion needs. Raises
+    DataError if both contradict each other."""
+    if not isinstance(motion, LearnedMotion):
+        return changes
+    flows = motion.frames - 1
+    for change in changes:
+        key, _, value = change.partition("=")
+        if key.strip() == "sampling.stack" and value.strip() != str(flows):
+            raise DataError(f"--set {change}: {motion.checkpoint} gives stacks of {flows} flows")
+    needed = [f"sampling.stack={flows}"]  # of all streams, so that they see the same snippets
+    if stream == "temporal":
+        needed.append(f"motion.checkpoint={json.dumps(motion.checkpoint)}")
+    return (*needed, *changes)
 
 
 def class_list(text: str, known: set[str]) -> tuple[str, ...]:

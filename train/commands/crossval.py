@@ -15,6 +15,7 @@ from train.commands.arguments import (
     Data,
     Motion,
     RecipeName,
+    changes_for,
     class_list,
     motion_spec,
 )
@@ -46,8 +47,10 @@ def crossval_command(
     from train.data.dataset import open_dataset
     from train.recipe import load_recipe
 
-    recipes = {stream: load_recipe(recipe, stream, tuple(changes or ())) for stream in STREAMS}
-    spec = motion_spec(motion)
+    spec, given = motion_spec(motion), tuple(changes or ())
+    recipes = {
+        stream: load_recipe(recipe, stream, changes_for(stream, given, spec)) for stream in STREAMS
+    }
     dataset = open_dataset(data, 1)
     names = class_list(classes, {clip.label for clip in dataset.train})
     from train.json_file import write_json

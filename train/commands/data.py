@@ -20,7 +20,7 @@ from train.commands.arguments import (
     Motion,
     RecipeName,
     class_list,
-    motion_spec,
+    measured_motion,
 )
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def flow_command(
         open_flow_folder,
     )
 
-    spec, geometry = motion_spec(motion), _flow_size(short_side)
+    spec, geometry = measured_motion(motion), _flow_size(short_side)
     dataset = open_dataset(data, split)
     clips = [*dataset.train, *dataset.test]
     open_flow_folder(out, geometry, spec)

@@ -11,6 +11,7 @@ import typer
 
 from edge.errors import DataError
 from edge.inputs.flow_stack import FlowInput
+from edge.inputs.luma_stack import LumaStackInput
 from edge.log import silence
 from edge.spec import Spec
 from train.commands.arguments import (
@@ -20,11 +21,12 @@ from train.commands.arguments import (
     Data,
     Motion,
     RecipeName,
+    changes_for,
     class_list,
     motion_spec,
     named_as_trained,
 )
-from train.streams import STREAMS
+from train.streams import STREAMS, LearnedMotion
 
 if TYPE_CHECKING:
     from train.recipe import Recipe
@@ -79,7 +81,8 @@ def train_command(
         raise DataError(f"stream {stream!r} does not exist; give {' or '.join(STREAMS)}")
     method: Spec = motion_spec(motion)
     if qat is None:
-        settings = load_recipe(recipe, stream, tuple(changes or ()))
+        given = changes_for(stream, tuple(changes or ()), method)
+        settings = load_recipe(recipe, stream, given)
     else:
         settings, method, classes = _fine_tuning(context, qat, stream, method, changes or [])
     dataset = open_dataset(data, split)  # before the slow imports, to report a wrong path at once
@@ -137,8 +140,18 @@ def _fine_tuning(
     except (KeyError, ValueError) as error:
         raise DataError(f"{file}: its recipe cannot be used for fine-tuning ({error})") from None
     motion = spec.input.motion or method
-    if isinstance(spec.input, FlowInput) and spec.input.stack != recipe.sampling.stack:
+    if isinstance(spec.input, LumaStackInput):
+        motion = LearnedMotion(
+            method="network",
+            network=spec.backbone.partition("+")[0],
+            checkpoint="",
+            frames=spec.input.frames,
+            interval_s=spec.input.interval_s,
+        )
+    stacks = isinstance(spec.input, (FlowInput, LumaStackInput))
+    if stacks and spec.input.history != recipe.sampling.stack:
         raise DataError(
-            f"{file}: was trained on stacks of {spec.input.stack} flows; do not set sampling.stack"
+            f"{file}: was trained on stacks of {spec.input.history} flows; do not set "
+            "sampling.stack"
         )
     return recipe, motion, ",".join(spec.classes)

@@ -1,8 +1,9 @@
-"""Networks: timm backbones with a new classifier, for RGB or flow."""
+"""Networks: timm backbones with a new classifier, for RGB, flow, or a network of motion."""
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import timm
@@ -12,6 +13,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from edge.errors import CheckpointError
+from train.models.hidden import JOINT, HiddenTwoStream, motion_of, temporal_of
+from train.models.motionnet import SIZES, MotionNet
 from train.models.online import OnlineNetwork
 from train.models.video_resnet import VIDEO_BACKBONES, VideoResNet
 from train.models.weights import load_weights, pretrained_config
@@ -25,9 +28,18 @@ def build_network(backbone: str, channels: int, classes: int, dropout: float) ->
     """A backbone with random weights: (N, channels, H, W) -> logits (N, classes); of one of
     VIDEO_BACKBONES (N, channels, T, H, W).
 
-    dropout: probability, before the classifier. Raises CheckpointError if timm has no such backbone
-    or cannot build it for so many channels.
+    backbone: of timm; or a network of motion and one of timm, joined by JOINT, whose channels are
+    pictures. dropout: probability, before the classifier. Raises CheckpointError if there is no
+    such backbone or it cannot be built for so many channels.
     """
+    motion, joint, behind = backbone.partition(JOINT)
+    if joint:
+        if motion not in SIZES:
+            raise CheckpointError(
+                f"network of motion {motion!r} does not exist; give {' or '.join(SIZES)}"
+            )
+        temporal = build_network(behind, 2 * (channels - 1), classes, dropout)
+        return HiddenTwoStream(MotionNet(motion, channels), temporal)
     pretrained_config(backbone)
     if backbone in VIDEO_BACKBONES:
         return VideoResNet(backbone, channels, classes, dropout)
@@ -83,13 +95,22 @@ def pretrained_network(
     dropout: float,
     weights: str,
     flow_kernel: Literal["mean", "colours"] = "mean",
+    motion: MotionNet | None = None,
 ) -> tuple[nn.Module, str]:
     """A network with initial weights (see weights.py) and a new classifier, and the source of the
     weights as text.
 
+    backbone: see `build_network`. motion: the trained network of motion of a joint one.
+
     The classifier is 0, so that all scores are equal: the gradients of a random one would first
     damage the backbone. Raises CheckpointError if the weights cannot be loaded or do not fit.
     """
+    _, joint, behind = backbone.partition(JOINT)
+    if joint:
+        assert motion is not None
+        flows = 2 * (channels - 1)
+        temporal, source = pretrained_network(behind, flows, classes, dropout, weights, flow_kernel)
+        return HiddenTwoStream(motion, temporal), source
     network = build_network(backbone, channels, classes, dropout)
     initial = load_weights(backbone, weights)
     if initial.state is not None:
@@ -152,21 +173,33 @@ def to_device(network: nn.Module, device: torch.device | str = "cpu") -> nn.Modu
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(parameters of the backbone, parameters of the classifier)."""
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Of a network: of its backbone, its classifier, and its network of motion, if it has one."""
+
+    body: list[nn.Parameter]
+    head: list[nn.Parameter]
+    motion: list[nn.Parameter]
+
+
+def split_parameters(network: nn.Module) -> Parameters:
+    """The parameters of a network by their part."""
     head = list(classifier(network).parameters())
-    head_ids = {id(parameter) for parameter in head}
-    return [p for p in network.parameters() if id(p) not in head_ids], head
+    inner = motion_of(network)
+    motion = [] if inner is None else list(inner.parameters())
+    others = {id(parameter) for parameter in (*head, *motion)}
+    return Parameters([p for p in network.parameters() if id(p) not in others], head, motion)
 
 
 def freeze_stages(network: nn.Module, stages: int) -> list[nn.Module]:
-    """Freeze the stem and the first `stages` stages, as timm groups them; 0 freezes nothing.
+    """Freeze the stem and the first `stages` stages of a backbone, as timm groups them; 0 freezes
+    nothing.
 
     Returns the frozen layers, which must stay in evaluation mode.
     """
     if stages == 0:
         return []
-    network = network.network if isinstance(network, OnlineNetwork) else network
+    network = network.network if isinstance(network, OnlineNetwork) else temporal_of(network)
     groups = group_parameters(network, network.group_matcher(coarse=True))  # type: ignore[operator]
     names = [name for group in sorted(groups)[: stages + 1] for name in groups[group]]
     frozen = {

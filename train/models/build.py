@@ -10,6 +10,7 @@ from edge.inputs.builder import CLIPS
 from edge.inputs.rgb_online import RGBOnlineInput
 from train.models.backbone import build_network, pretrained_network
 from train.models.inflate import inflate
+from train.models.motionnet import MotionNet
 from train.models.online import OnlineNetwork
 from train.models.video_resnet import VIDEO_BACKBONES
 from train.recipe import NetworkRecipe
@@ -24,10 +25,10 @@ def network_of(spec: NetworkSpec) -> nn.Module:
 
 
 def initial_network(
-    spec: NetworkSpec, recipe: NetworkRecipe, dropout: float
+    spec: NetworkSpec, recipe: NetworkRecipe, dropout: float, motion: MotionNet | None
 ) -> tuple[nn.Module, str]:
-    """A new network with its initial weights, and their source as text. Raises CheckpointError if
-    they cannot be loaded or do not fit."""
+    """A new network with its initial weights, and their source as text. motion: the trained network
+    of motion of a joint one. Raises CheckpointError if they cannot be loaded or do not fit."""
     network, source = pretrained_network(
         spec.backbone,
         spec.channels,
@@ -35,6 +36,7 @@ def initial_network(
         dropout,
         recipe.weights,
         recipe.flow_kernel,
+        motion,
     )
     return _over_time(network, spec), source
 

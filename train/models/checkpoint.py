@@ -122,17 +122,17 @@ def read_spec(path: Path, metadata: dict[str, str]) -> NetworkSpec:
         raise _not_a_checkpoint(path, error) from None
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a checkpoint, without loading its weights. Raises CheckpointError if the file
-    is not a checkpoint of this version.
+def read_metadata(path: Path, key: str = METADATA_KEY) -> dict[str, str]:
+    """The metadata of a checkpoint, without loading its weights. key: that of its specification.
+    Raises CheckpointError if the file is not a checkpoint of this version, or has no such key.
     """
     try:
         with safe_open(path, "pt") as header:
             metadata = header.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise _not_a_checkpoint(path, error) from None
-    if METADATA_KEY not in metadata:
-        raise CheckpointError(f"{path}: not a twostream checkpoint (says nothing of its network)")
+    if key not in metadata:
+        raise CheckpointError(f"{path}: not a {key} checkpoint (says nothing of its network)")
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: is of format {metadata.get('format', '1')}, this twostream reads {FORMAT}; "
@@ -151,11 +151,13 @@ def read_contents(path: Path, metadata: dict[str, str]) -> dict[str, str]:
         raise _not_a_checkpoint(path, error) from None
 
 
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_tensors(
+    path: Path, key: str = METADATA_KEY
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors by name, on the CPU, and the metadata. Raises CheckpointError as `read_metadata`."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
-    metadata = read_metadata(path)
+    metadata = read_metadata(path, key)
     try:
         return load_file(path), metadata
     except (SafetensorError, OSError, ValueError) as error:

@@ -12,10 +12,13 @@ from edge.bundle.network import NetworkSpec
 from edge.errors import CheckpointError
 from edge.inputs.builder import input_shape
 from edge.inputs.clip import FlowClipInput, RGBClipInput
+from edge.inputs.luma_stack import LumaStackInput
+from edge.inputs.rgb import RGBInput
 from edge.inputs.rgb_online import RGBOnlineInput
 from edge.video.frames import Normalisation
 from train.data.clips import Clip
 from train.models.backbone import build_network
+from train.models.hidden import JOINT
 from train.models.inflate import inflate
 from train.models.online import OnlineNetwork, shifted_channels
 from train.models.video_resnet import VIDEO_BACKBONES
@@ -24,7 +27,8 @@ from train.streams import STREAMS, training_view
 
 logger = logging.getLogger(__name__)
 
-# The byte of no motion, 128, becomes exactly 0; the deviation is that of ImageNet's channels.
+# The byte of no motion, 128, becomes exactly 0; the deviation is that of ImageNet's channels. Luma
+# in stacks has the same.
 FLOW_NORMALISATION = Normalisation(mean=(128 / 255,), std=(0.226,))
 
 
@@ -44,15 +48,17 @@ def network_spec(
     """The specification of a new network: a 4:3 view at the backbone's input size, with the
     normalisation of its initial weights.
 
-    stream: one of STREAMS. motion: the spec of the method that measures flow. train, validation:
-    clips, whose names are recorded. weights: see train/models/weights.py. size_px: side of the
-    input; 0 is the backbone's default. stack: flows per stack. over_time: None for networks of one
-    picture or stack. Raises CheckpointError if the backbone is unknown or does not take inputs of
-    that size.
+    stream: one of STREAMS. motion: the spec of the method that measures flow, or of a network that
+    finds it. train, validation: clips, whose names are recorded. weights: see
+    train/models/weights.py. size_px: side of the input; 0 is the backbone's default. stack: flows
+    per stack. over_time: None for networks of one picture or stack. Raises CheckpointError if the
+    backbone is unknown or does not take inputs of that size.
     """
     size_hw = input_size(backbone, size_px)
     input_spec = STREAMS[stream](stack, motion)
-    is_rgb = input_spec.motion is None
+    is_rgb, name = isinstance(input_spec, RGBInput), backbone
+    if isinstance(input_spec, LumaStackInput):
+        name = f"{motion.network}{JOINT}{backbone}"
     if over_time is not None:
         input_spec = _over_time(stream, over_time, input_spec, backbone, size_hw)
     elif backbone in VIDEO_BACKBONES:
@@ -61,7 +67,7 @@ def network_spec(
         )
     return NetworkSpec(
         stream=stream,
-        backbone=backbone,
+        backbone=name,
         classes=classes,
         geometry=training_view(size_hw),
         input=input_spec,
@@ -85,6 +91,11 @@ def _over_time(
     stream: str, options: OverTime, one: Any, backbone: str, size_hw: tuple[int, int]
 ) -> Any:
     """The input of a network over time. one: the input of its stream for a single picture."""
+    if isinstance(one, LumaStackInput):
+        raise CheckpointError(
+            "motion network: sees stacks of pictures alone; set sampling.frames=1 and "
+            "network.shift=0, or take another motion"
+        )
     step_interval_s = round(options.stride * one.interval_s, 6)
     if not options.shift:
         clip = _clip_input(one, options.frames, step_interval_s)

@@ -48,7 +48,7 @@ def normalisation_of(backbone: str, weights: str) -> Normalisation:
     path = Path(weights)
     if path.is_file():
         spec = _checkpoint_spec(path)
-        if spec is not None and spec.input.motion is None:
+        if spec is not None and spec.input.kind == "rgb":
             return spec.normalisation
     elif backbone not in VIDEO_BACKBONES and _origin(backbone, weights) == "package":
         return _HALF  # of the TensorFlow weights; timm's weights of this name have another

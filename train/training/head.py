@@ -27,6 +27,7 @@ from train.models.checkpoint import Origin
 from train.recipe import Recipe
 from train.training.dataset import TrainingSet
 from train.training.distributed import Ranks
+from train.training.motion_network import initial_motion
 from train.training.optim import batch_of, class_weights, smooth
 from train.training.run_folder import RunFolder
 from train.training.validation import Validation
@@ -79,7 +80,8 @@ class HeadRun:
 
     def frozen_network(self) -> tuple[nn.Module, str]:
         """The network with its initial weights, in evaluation mode, and their source as text."""
-        network, source = initial_network(self.spec, self.recipe.network, 0.0)
+        motion = initial_motion(self.recipe)
+        network, source = initial_network(self.spec, self.recipe.network, 0.0, motion)
         return to_device(network.eval()), source
 
     def write(

@@ -19,6 +19,7 @@ from train.training.distributed import Ranks, join_ranks
 from train.training.head import HeadRun, one_thread, train_head
 from train.training.leave_one_out import LeftOut, leave_one_out
 from train.training.loop import RunConfig, train_network
+from train.training.motion_network import check_motion
 from train.training.resume import STATE_FILE
 from train.training.run_folder import open_folder, run_name
 from train.training.teacher import open_teacher
@@ -32,7 +33,7 @@ class Job:
 
     stream: one of train.streams.STREAMS. split: of the data set, recorded in the checkpoint. train:
     clips of other classes are negatives. validation: clips of other classes are not used here, but
-    recorded as held out. motion: the spec of the method that measures flow.
+    recorded as held out. motion: the spec of the method that measures flow, or a LearnedMotion.
     """
 
     stream: str
@@ -71,6 +72,8 @@ def run_job(job: Job, options: JobOptions) -> Path:
     _warn(job.recipe)
     with join_ranks() as ranks:
         spec = _spec(job)
+        if ranks.leads and job.recipe.motion.checkpoint:
+            check_motion(Path(job.recipe.motion.checkpoint), spec)
         folder = options.out / run_name(job.recipe, spec)
         state = _state_to_resume(folder, options.resume) if ranks.leads else None
         state = ranks.from_leader(state)

@@ -18,6 +18,7 @@ from train.models.checkpoint import load_checkpoint
 from train.models.qat import round_layers
 from train.recipe import Recipe
 from train.training.distributed import Ranks
+from train.training.motion_network import initial_motion
 from train.training.optim import build_optimiser, mixed_type, moving_average
 
 logger = logging.getLogger(__name__)
@@ -55,15 +56,16 @@ def build_learner(spec: NetworkSpec, recipe: Recipe, ranks: Ranks) -> Learner:
         source = f"checkpoint {Path(options.weights).name}, with INT8 rounding"
         logger.info("%d layers round their inputs and weights", round_layers(network))
     else:
-        network, source = initial_network(spec, options, options.dropout)
+        motion = initial_motion(recipe)
+        network, source = initial_network(spec, options, options.dropout, motion)
     network = to_device(network, device)
     if ranks.world > 1 and device.type == "cuda":
         # before the optimiser, since it creates new layers; timm's, since torch's loses the
         # activations of timm's layers
         network = convert_sync_batchnorm(network)
     frozen = freeze_stages(network, options.freeze) + freeze_batch_norm(network, options.batch_norm)
-    body, head = split_parameters(network)
-    optimiser = build_optimiser(body, head, recipe.optimiser)
+    parameters = split_parameters(network)
+    optimiser = build_optimiser(parameters, recipe.optimiser, recipe.motion.rate_factor)
     decay = recipe.optimiser.average
     average = moving_average(network, decay) if decay else None
     scaled = recipe.optimiser.precision == "mixed" and mixed_type(device) == torch.float16

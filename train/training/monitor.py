@@ -148,12 +148,22 @@ def flow_grid(inputs: torch.Tensor, spec: NetworkSpec) -> torch.Tensor:
     return make_grid(flow_to_image(chosen).float() / 255, nrow=3)
 
 
+def luma_grid(inputs: torch.Tensor, spec: NetworkSpec) -> torch.Tensor:
+    """The first, middle and last picture of stacks (B, L + 1, H, W), one row per sample, as an
+    image grid (3, h, w), values 0 to 1."""
+    (mean,), (std,) = spec.normalisation.mean, spec.normalisation.std
+    last = inputs.shape[1] - 1
+    chosen = inputs[:, [0, last // 2, last]].flatten(0, 1).unsqueeze(1)  # (3B, 1, H, W)
+    return make_grid((chosen * std + mean).clamp(0, 1), nrow=3)
+
+
 GRIDS = {  # by the kind of input
     "rgb": rgb_grid,
     "rgb_online": newest_grid,
     "rgb_clip": rgb_clip_grid,
     "flow": flow_grid,
     "flow_clip": flow_clip_grid,
+    "luma_stack": luma_grid,
 }
 
 

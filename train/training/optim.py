@@ -10,19 +10,24 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from train.models.backbone import Parameters
 from train.recipe import OptimiserRecipe, ScheduleRecipe
 
 
 def build_optimiser(
-    body: list[nn.Parameter], head: list[nn.Parameter], recipe: OptimiserRecipe
+    parameters: Parameters, recipe: OptimiserRecipe, motion_factor: float
 ) -> torch.optim.Optimizer:
-    """An optimiser with two parameter groups, backbone (`body`) and classifier (`head`).
+    """An optimiser with a group of parameters for each part of the network.
 
+    motion_factor: the learning rate of a network of motion is so many times that of the backbone.
     Each group has its peak learning rate under "peak"; `set_rate` sets the rate before each step.
     """
+    factors = ((parameters.body, 1.0), (parameters.head, recipe.head_factor))
+    if parameters.motion:
+        factors += ((parameters.motion, motion_factor),)
     groups = [
-        {"params": [p for p in body if p.requires_grad], "peak": recipe.rate},
-        {"params": [p for p in head if p.requires_grad], "peak": recipe.rate * recipe.head_factor},
+        {"params": [p for p in part if p.requires_grad], "peak": recipe.rate * factor}
+        for part, factor in factors
     ]
     if recipe.kind == "sgd":
         return torch.optim.SGD(

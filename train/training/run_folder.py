@@ -18,6 +18,7 @@ from torch import nn
 
 from edge.bundle.network import NetworkSpec
 from edge.errors import CheckpointError
+from edge.inputs.luma_stack import LumaStackInput
 from train.models.checkpoint import (
     History,
     Origin,
@@ -37,6 +38,8 @@ def run_name(recipe: Recipe, spec: NetworkSpec) -> str:
         weights = ("qat-" if recipe.network.quantise else "") + Path(weights).stem
     kind, rate = recipe.optimiser.kind, f"{recipe.optimiser.rate:.0e}"
     method = "tvl1" if spec.input.motion is None else spec.input.motion.method
+    if isinstance(spec.input, LumaStackInput):
+        method = "network"
     over_time = {"rgb_online": "online", "rgb_clip": "clip", "flow_clip": "clip"}
     parts = [spec.stream, *([] if method == "tvl1" else [method])]
     parts += [over_time[spec.input.kind]] if spec.input.kind in over_time else []

@@ -247,9 +247,10 @@ def test_partial_batch_norm_trains_the_first_layer_alone(backbone: str) -> None:
 @pytest.mark.slow
 def test_parameters_are_split_into_backbone_and_classifier() -> None:
     network = build_network("vgg11", 3, 5, 0.0)
-    body, head = split_parameters(network)
-    assert [tuple(p.shape) for p in head] == [(5, 4096), (5,)]
-    assert len(body) + len(head) == len(list(network.parameters()))
+    parts = split_parameters(network)
+    assert [tuple(p.shape) for p in parts.head] == [(5, 4096), (5,)]
+    assert len(parts.body) + len(parts.head) == len(list(network.parameters()))
+    assert not parts.motion
 
 
 @pytest.mark.parametrize("stream", STREAMS)

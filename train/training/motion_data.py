@@ -1,0 +1,97 @@
+"""Stacks of pictures for a network of motion, and the flow that teaches it, if there is any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from edge.motion.preprocessor import Step
+from edge.motion.quantise import to_pixels
+from edge.spec import Spec
+from train.data.cache import CachedClip
+from train.data.snippets import middles
+from train.data.transforms import augment_frames, augment_stack, draw_crop
+from train.models.motion_checkpoint import MotionNetSpec
+from train.recipe import AugmentationRecipe
+
+COLOUR = 0.5  # strength of changes of brightness and contrast
+
+
+class Stack(NamedTuple):
+    """pictures: (L + 1, H, W) uint8, luma. taught: flow (2L, H, W) float32, px, all u and then all
+    v; (0,) without a teacher."""
+
+    pictures: torch.Tensor
+    taught: torch.Tensor
+
+
+class MotionSamples(Dataset[Stack]):
+    """The stacks of a run, in order. Each depends on its number and the seed alone, so that it is
+    the same after a resume."""
+
+    def __init__(self, clips: Sequence[CachedClip], spec: MotionNetSpec, teacher: Spec | None):
+        """teacher: the method of motion whose cached flow is taught."""
+        self._clips = [clip for clip in clips if clip.usable(spec.input.history)]
+        self._spec, self._teacher = spec, teacher
+        self._augmentation = AugmentationRecipe(
+            name="motion",
+            scales=spec.recipe.scales,
+            place="random",
+            flip=True,
+            colour=COLOUR,
+            size_px=0,
+            full_size_epochs=0,
+        )
+
+    def __len__(self) -> int:
+        return self._spec.recipe.steps * self._spec.recipe.batch
+
+    def __getitem__(self, number: int) -> Stack:
+        rng = np.random.default_rng((self._spec.recipe.seed, number))
+        clip = self._clips[int(rng.integers(len(self._clips)))]
+        usable = clip.usable(self._spec.input.history)
+        newest = usable[int(rng.integers(len(usable)))]
+        steps = _repeat_some(
+            clip.steps(newest, self._spec.input.frames), self._spec.recipe.still, rng
+        )
+        crop = draw_crop(rng, clip.size_hw, self._augmentation)
+        frames = [step.frame for step in steps]
+        frames = augment_frames(frames, crop, clip.size_hw, rng, COLOUR)
+        pictures = torch.from_numpy(np.stack([frame.y for frame in frames]))
+        if self._teacher is None:
+            return Stack(pictures, torch.empty(0))
+        still = np.full((2, *clip.size_hw), 128, np.uint8)
+        flows = [step.flows.get(self._teacher, still) for step in steps[1:]]
+        stack = augment_stack(np.stack(flows), crop, clip.size_hw)  # (L, 2, H, W)
+        stack = stack.swapaxes(0, 1).reshape(-1, *clip.size_hw)
+        pixels = to_pixels(stack, self._teacher)  # type: ignore[arg-type]
+        pixels[stack == 128] = 0
+        return Stack(pictures, torch.from_numpy(pixels))
+
+
+def _repeat_some(steps: Sequence[Step], share: float, rng: np.random.Generator) -> list[Step]:
+    """In a `share` of all calls some of the steps come again without motion, in place of the oldest
+    ones; so a network learns that not every frame moves as those before it."""
+    if rng.random() >= share:
+        return list(steps)
+    moves = rng.random(len(steps) - 1) < rng.random()
+    moves[int(rng.integers(len(moves)))] = True
+    first = len(steps) - 1 - int(moves.sum())
+    out = [Step(steps[first].frame)]
+    for at, moved in zip(first + np.cumsum(moves), moves, strict=True):
+        out.append(steps[at] if moved else Step(steps[at].frame))
+    return out
+
+
+def held_out_stacks(clips: Sequence[CachedClip], spec: MotionNetSpec) -> list[torch.Tensor]:
+    """One stack (L + 1, H, W) uint8 of the middle of each clip."""
+    stacks = []
+    for clip in clips:
+        for index in middles(clip, spec.input.history, 1):
+            steps = clip.steps(index, spec.input.frames)
+            stacks.append(torch.from_numpy(np.stack([step.frame.y for step in steps])))
+    return stacks

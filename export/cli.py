@@ -13,7 +13,7 @@ import typer
 
 from edge.errors import DataError
 from export.calibrate import Ranges
-from train.commands.arguments import Cache, Networks, networks_by_name
+from train.commands.arguments import Cache, Networks, measured_motion, networks_by_name
 from train.streams import FUSED, STREAMS
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,13 @@ def export_command(
             help="Folder of videos without any of the actions; nothing may be reported in them."
         ),
     ] = None,
+    live_motion: Annotated[
+        str | None,
+        typer.Option(
+            help="Motion that a network of published flow sees in live runs: fast, accurate ...; "
+            "without it such a network is refused."
+        ),
+    ] = None,
     accept_loss: Annotated[
         bool,
         typer.Option(
@@ -93,6 +100,7 @@ def export_command(
     """
     if not parity_video.is_file():  # before the slow imports, to report it at once
         raise DataError(f"{parity_video}: no such video; give one that may be published")
+    from export.live_motion import with_live_motion
     from export.package import ExportOptions, check_target, load_networks, write_bundle
     from export.page import read_figures, write_page
     from export.recurrent import load_for
@@ -109,6 +117,8 @@ def export_command(
     extra = {"benchmarks": json.loads(measured.read_text(encoding="utf-8"))} if measured else {}
     files = networks_by_name(networks) or {name: only_run(work, name) for name in STREAMS}
     loaded = load_networks(files)
+    live = None if live_motion is None else (live_motion, measured_motion(live_motion))
+    loaded = with_live_motion(loaded, files, live)
     specs = [spec for _, spec in loaded.values()]
     recurrent = None if fusion is None else load_for(fusion, files, specs[0])
     files = {name: find_checkpoint(path) for name, path in files.items()}

@@ -33,6 +33,7 @@ GATES = {
     },
     "openvino": {"edge/devices/openvino.py"},
     "tensorrt": {"edge/devices/tensorrt/version.py"},
+    "vpi": {"edge/motion/ofa.py"},
     "aiohttp": {
         "edge/outputs/web/answers.py",
         "edge/outputs/web/connections.py",

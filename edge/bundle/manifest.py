@@ -47,6 +47,7 @@ from edge.errors import BundleError
 from edge.files import write_atomic
 from edge.inputs.builder import InputSpec, input_shape, motions_of, state_of
 from edge.inputs.state import StateName, StateShape, check_state_size
+from edge.motion.method import is_live
 from edge.names import ClassName, ShortText, Text
 from edge.spec import Spec, first_fault, parse_json
 from edge.text import printable, same_name
@@ -300,6 +301,11 @@ class Manifest(Spec):
         used = [*(stream.file for stream in self.streams.values()), self.parity.file]
         if isinstance(self.fusion, RecurrentLogits):
             used.append(self.fusion.file)
+        if lost := [motion for motion in self.motions if not is_live(motion)]:
+            raise ValueError(
+                f"motion {lost[0].method} comes with a data set, no camera has it; "  # type: ignore[attr-defined]
+                "export it with --live-motion"
+            )
         for name in used:
             if name not in self.files:
                 raise ValueError(f"{name} is used, but `files` has no sha256 for it")

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Protocol
 from pydantic import PlainValidator, SerializeAsAny, ValidationError
 
 from edge.motion.codec import CodecMotion, CodecSpec
+from edge.motion.ofa import OFAMotion, OFASpec
+from edge.motion.published import PublishedSpec, refuse
 from edge.motion.quantise import FlowBytes
 from edge.motion.spec import TVL1Spec
 from edge.motion.tvl1 import TVL1Motion
@@ -33,16 +35,20 @@ class Motion(Protocol):
 class Method:
     """spec: the method's section in a manifest, with `method`, `interval_s`, `bound_px` and
     `work(height, width)`, the pixel iterations of one flow. open: (spec, size_hw) -> Motion.
-    needs_vectors: it uses the motion vectors of frames, which sources read only if told to."""
+    needs_vectors: it uses the motion vectors of frames, which sources read only if told to. live:
+    whether it can be measured on frames; else it comes with a data set."""
 
     spec: type[Spec]
     open: Callable[[Any, tuple[int, int]], Motion]
     needs_vectors: bool = False
+    live: bool = True
 
 
 METHODS: dict[str, Method] = {
     "tvl1": Method(TVL1Spec, TVL1Motion),
     "codec": Method(CodecSpec, CodecMotion, needs_vectors=True),
+    "ofa": Method(OFASpec, OFAMotion),
+    "published": Method(PublishedSpec, refuse, live=False),
 }
 
 
@@ -67,6 +73,11 @@ MotionSpec = Annotated[SerializeAsAny[Spec], PlainValidator(parse_motion)]
 def open_motion(spec: Any, size_hw: tuple[int, int]) -> Motion:
     """Open the motion method of a spec for frames of `size_hw`."""
     return METHODS[spec.method].open(spec, size_hw)
+
+
+def is_live(spec: Any) -> bool:
+    """Whether the motion method of a spec can be measured on frames."""
+    return METHODS[spec.method].live
 
 
 def need_vectors(specs: Iterable[Any]) -> bool:

@@ -6,7 +6,8 @@ CHECKPOINT: of `twostream train-motion`. All methods see the pair as the network
 picture, resized to its view. Their flow is enlarged to the pair's own size, and the mean endpoint
 error is in px of that, over the pixels whose truth is known. A network sees a stack: the first
 picture some times, then the second for the rest. Errors are means over all places of the step, each
-with its own flow; `still_px` is the mean length of the other flows of the stacks, which should be 0.
+with its own flow; `still_px` is the mean length of the other flows of the stacks, px of the view,
+which should be 0.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def enlarged(flow: Flow, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Fl
     return np.stack(planes) * factors[:, None, None]
 
 
-def network_flows(network: MotionNet, spec: MotionNetSpec, pair: Pictures) -> tuple[list[Flow], float]:
+def network_flows(
+    network: MotionNet, spec: MotionNetSpec, pair: Pictures
+) -> tuple[list[Flow], float]:
     """The flow of the pair for each place of its step in the stack, and the mean length, px, of the
     other flows of these stacks."""
     flows, still = [], []

@@ -12,6 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from edge.bundle.manifest import StreamName
 from edge.errors import DataError
 from edge.motion.codec import CODEC
+from edge.motion.ofa import ofa_spec
+from edge.motion.published import PUBLISHED
 from edge.motion.spec import PRESETS
 from edge.names import ClassName
 from edge.spec import Spec, first_fault
@@ -19,6 +21,14 @@ from edge.text import same_name
 from train.streams import FUSED, STREAMS, LearnedMotion
 
 LEARNED = "network"  # --motion network=FILE
+# What is measured on the frames of any video, by the names of --motion.
+MEASURED: dict[str, Spec] = {
+    **PRESETS,
+    "codec": CODEC,
+    "ofa-1": ofa_spec(1),
+    "ofa-2": ofa_spec(2),
+    "ofa-4": ofa_spec(4),
+}
 
 Data = Annotated[Path, typer.Argument(help="Data set: UCF101, its frames, class folders or a CSV.")]
 Cache = Annotated[Path, typer.Option(help="Folder of cached frames and flow.")]
@@ -38,8 +48,9 @@ Motion = Annotated[
         "--motion",
         "--flow",
         help="How motion is measured: fast or accurate (TV-L1), codec (motion vectors of the "
-        "video's codec), or network=FILE (a network of twostream train-motion, within the temporal "
-        "network).",
+        "video's codec), network=FILE (a network of twostream train-motion, within the temporal "
+        "network), ofa-1, ofa-2 or ofa-4 (NVIDIA's hardware, by its grid in px), or published "
+        "(tvl1_flow/ of the data set).",
     ),
 ]
 
@@ -88,7 +99,7 @@ def named_as_trained(file: Path, stream: str, name: str) -> None:
 def motion_spec(name: str) -> Spec:
     """The motion method of this name, or the LearnedMotion of network=FILE. Raises DataError if
     there is none, CheckpointError if the file is none of a network of motion."""
-    methods: dict[str, Spec] = {**PRESETS, "codec": CODEC}
+    methods: dict[str, Spec] = {**MEASURED, "published": PUBLISHED}
     kind, equals, file = name.partition("=")
     if kind == LEARNED and equals and file:
         return _learned_motion(Path(file))
@@ -99,12 +110,11 @@ def motion_spec(name: str) -> Spec:
 
 
 def measured_motion(name: str) -> Spec:
-    """The motion method of this name, for what measures flow. Raises DataError if there is none, or
-    it is a network, whose flow never leaves it."""
-    spec = motion_spec(name)
-    if isinstance(spec, LearnedMotion):
-        raise DataError(f"--motion {name}: its flow stays in the network; give another method")
-    return spec
+    """The motion method of this name, for what measures flow on frames. Raises DataError if there
+    is none."""
+    if name not in MEASURED:
+        raise DataError(f"--motion {name}: measures no flow; give {', '.join(MEASURED)}")
+    return MEASURED[name]
 
 
 def _learned_motion(file: Path) -> LearnedMotion:

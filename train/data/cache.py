@@ -6,7 +6,8 @@
     CACHE/content/                          hashes of files, see content.py
 
 frames.npy: (T, 3/2 H W) uint8, the I420 planes of each resized frame; flow-*.npy: (T-1, 2, H, W)
-uint8, measured on these frames, or of the motion vectors that the video has for them. Where they
+uint8, measured on these frames, of the motion vectors that the video has for them, or as it was
+published with the data set (remove the cache where that is replaced by other flow). Where they
 would take much of the room that is free, they are compressed without loss (see rows.py). An input
 costs what it reads. The hashes make frames of another geometry another cache and flow of another
 kind another file, and clips are known by what is in them: they can never be mixed up, and frames
@@ -36,6 +37,8 @@ from edge.files import make_private, why, write_atomic
 from edge.inputs.builder import motions_of
 from edge.motion.method import need_vectors, open_motion
 from edge.motion.preprocessor import Step
+from edge.motion.published import PublishedSpec
+from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
 from edge.terminal import track
 from edge.video.frames import Frame, Geometry, Matrix, pack_i420, resize_to_model, unpack_i420
@@ -44,6 +47,7 @@ from train.data.cache_size import Room, expected_frames, needs_compression
 from train.data.clips import Clip
 from train.data.content import ContentHashes
 from train.data.decode import read_frames
+from train.data.published_flow import published_flows
 from train.data.rows import Bytes, Rows, holds, open_rows, write_rows
 from train.data.timeline import Pacer, Timeline
 
@@ -250,16 +254,24 @@ class ClipCache:
         return cached
 
     def _make_flow(self, cached: CachedClip, spec: Spec, compressed: bool) -> None:
-        """Compute the flow of a clip from its cached frames, which are the same as in a live run;
-        motion vectors are not cached, and decoded again. Raises DataError if there are none."""
+        """Write the flow of a clip. Raises DataError if it has none of this kind."""
+        name, width_px = cached.folder / flow_file(spec), cached.size_hw[1]
+        with write_rows(name, (2, *cached.size_hw), width_px, compressed) as out:
+            for flow in self._flows(cached, spec):
+                out.append(flow)
+
+    def _flows(self, cached: CachedClip, spec: Spec) -> Iterator[FlowBytes]:
+        """Computed from the cached frames, which are the same as in a live run; motion vectors are
+        not cached, and decoded again; published flow is read."""
+        if isinstance(spec, PublishedSpec):
+            yield from published_flows(cached.clip, self.geometry, cached.times_s, spec)
+            return
         frames = cached.frames()
         if need_vectors([spec]):
             frames = self._frames(cached.clip, vectors=True)
         motion = open_motion(spec, cached.size_hw)
-        name, width_px = cached.folder / flow_file(spec), cached.size_hw[1]
-        with write_rows(name, (2, *cached.size_hw), width_px, compressed) as out:
-            for previous, current in pairwise(frames):
-                out.append(motion(previous, current))
+        for previous, current in pairwise(frames):
+            yield motion(previous, current)
 
     def _frames(
         self, clip: Clip, vectors: bool = False, pacer: Pacer | None = None

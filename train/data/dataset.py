@@ -6,7 +6,8 @@
     ROOT.csv                                                                    a list of clips
 
 The first two have official splits; the others are split by group (see folders.py). Flow images
-beside the frames (tvl1_flow/) are not read: they were computed by another method.
+beside the frames (tvl1_flow/) were computed by another method, and are read only for networks of
+published flow (see published_flow.py).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Quantisation-aware fine-tuning: training with the rounding of the INT8 network.
 
-Inputs and weights of convolutions, transposed ones and linear layers are rounded as by calibration/placement.py:
-symmetric, with one scale per input tensor and one per output channel of the weights. Gradients
-ignore the rounding (straight-through estimator; Jacob et al., "Quantization and Training of Neural
-Networks for Efficient Integer-Arithmetic-Only Inference", 2018). Batch norm is not folded: it
-scales each output channel, and the scale of that channel's weights with it.
+Inputs and weights of convolutions, transposed ones and linear layers are rounded as by
+calibration/placement.py: symmetric, with one scale per input tensor and one per output channel of
+the weights. Gradients ignore the rounding (straight-through estimator; Jacob et al., "Quantization
+and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018). Batch norm
+is not folded: it scales each output channel, and the scale of that channel's weights with it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 PCs. **It has never run on the hardware here**: tests have a stand-in for it, with its format.
 
 The hardware gives a vector for each cell of a grid of 1, 2 or 4 px, in 32nds of a px (S10.5), of
-which quarters are used. Each pixel of a cell gets the vector of the cell.
+which quarters are used. Each pixel of a cell gets the vector of the cell: between the centres of
+cells nothing is interpolated, which cost a network that was trained on TV-L1 no less (see
+docs/figures.md).
 """
 
 from __future__ import annotations

@@ -60,9 +60,10 @@ def bundle(data: Path, motion: Path) -> Path:
         assert done.returncode == 0, done.stderr
     video = write_clip(data / "street.mp4", frames=20, codec="h264")
     words = ["--parity-video", video, "--clips", 4, "--ranges", "mse", "--accept-loss"]
-    done = twostream(
-        "export", data, data / "bundle", *words, "--work", out, "--cache", data / "cache"
-    )
+    for name, run in (("spatial", "*-spatial-*"), ("temporal", "*-temporal_network-*")):
+        words += ["--network", f"{name}={next(out.glob(run))}"]
+    words += ["--work", out, "--cache", data / "cache"]
+    done = twostream("export", data, data / "bundle", *words)
     assert done.returncode == 0, done.stderr
     return data / "bundle"
 

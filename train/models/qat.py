@@ -58,10 +58,10 @@ class _RoundingConvTranspose2d(_Rounding, nn.ConvTranspose2d):
     output_axis = 1
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        assert isinstance(self.padding, tuple)
+        shape = self.stride, self.padding, self.output_padding
         weight, inputs = self.rounded_weight(), self.rounded_input(values)
-        return nn.functional.conv_transpose2d(
-            inputs, weight, self.bias, self.stride, self.padding, self.output_padding
-        )
+        return nn.functional.conv_transpose2d(inputs, weight, self.bias, *shape)
 
 
 class _RoundingLinear(_Rounding, nn.Linear):

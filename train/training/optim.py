@@ -22,9 +22,9 @@ def build_optimiser(
     motion_factor: the learning rate of a network of motion is so many times that of the backbone.
     Each group has its peak learning rate under "peak"; `set_rate` sets the rate before each step.
     """
-    factors = ((parameters.body, 1.0), (parameters.head, recipe.head_factor))
+    factors = [(parameters.body, 1.0), (parameters.head, recipe.head_factor)]
     if parameters.motion:
-        factors += ((parameters.motion, motion_factor),)
+        factors.append((parameters.motion, motion_factor))
     groups = [
         {"params": [p for p in part if p.requires_grad], "peak": recipe.rate * factor}
         for part, factor in factors

@@ -13,13 +13,14 @@ from edge.inputs.builder import input_dtype, motions_of, normalised, open_input
 from edge.motion.preprocessor import Preprocessor
 from edge.motion.spec import PRESETS
 from edge.sources.source import open_source
+from edge.spec import Spec
 from tests.support.clips import write_clip
 from train.data.cache import CachedClip, open_cache
 from train.data.clips import Clip
 from train.data.decode import read_frames
 from train.data.snippets import newest_tensor_at, tensor_at
 from train.models.spec import OverTime, network_spec
-from train.streams import STREAMS
+from train.streams import STREAMS, LearnedMotion
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +33,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     return Clip("Diving/v_Diving_g08_c01.avi", path, "Diving", "08")
 
 
-def spec_of(stream: str, clip: Clip, stack: int = 10) -> NetworkSpec:
+def spec_of(
+    stream: str, clip: Clip, stack: int = 10, motion: Spec = PRESETS["fast"]
+) -> NetworkSpec:
     classes = ("Diving", "Drumming")
-    return network_spec(stream, classes, PRESETS["fast"], 1, [clip], [], stack=stack)
+    return network_spec(stream, classes, motion, 1, [clip], [], stack=stack)
 
 
 def over_time_spec(
@@ -87,6 +90,18 @@ def test_training_and_runtime_feed_the_same_tensors(
                     tensor_at(found, index, spec)
             else:
                 np.testing.assert_array_equal(tensor_at(found, index, spec), wanted)
+
+
+def test_pictures_for_learned_motion_are_the_same(clip: Clip, tmp_path: Path) -> None:
+    learned = LearnedMotion(
+        method="network", network="motionnet_small", checkpoint="", frames=4, interval_s=0.04
+    )
+    spec = spec_of("temporal", clip, 3, learned)
+    live = runtime_tensors(clip, spec)
+    found = cached(clip, spec, tmp_path)
+    assert [tensor is None for tensor in live] == [True] * 3 + [False] * 33
+    for index in (3, 20, 35):
+        np.testing.assert_array_equal(tensor_at(found, index, spec), live[index])
 
 
 @pytest.mark.parametrize("stream", STREAMS)

@@ -25,7 +25,7 @@ from edge.decision.fusion import softmax
 from edge.devices.cpu import network_files
 from edge.devices.inference import Network
 from edge.devices.openvino import LITERAL, open_network
-from edge.inputs.builder import build_input
+from edge.inputs.builder import fill_input
 from edge.motion.method import Motion
 from edge.motion.ofa import OFAMotion, ofa_spec
 from edge.motion.preprocessor import Step
@@ -97,7 +97,7 @@ def logits(
         Step(frame, {spec.input.motion: flow}) for frame, flow in zip(run[1:], flows, strict=True)
     ]
     size_hw = bundle.manifest.geometry.size_hw
-    return network.infer(build_input(spec.input, size_hw, spec.normalisation, steps)[None])[0]
+    return network.infer(fill_input(spec.input, size_hw, spec.normalisation, steps)[None])[0]
 
 
 def measure(bundle: Bundle, stream: str, clips: list[Clip], count: int) -> list[dict[str, Any]]:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.inputs.builder import build_input, open_input
+from edge.inputs.builder import build_input, input_dtype, open_input
 from edge.inputs.flow_stack import FlowInput
+from edge.inputs.luma_stack import LumaStackInput
 from edge.inputs.rgb import RGBInput
 from edge.motion.preprocessor import Step
 from edge.motion.quantise import quantise
@@ -55,6 +56,23 @@ def ramp(length: int) -> list[np.ndarray]:
 
 
 PLAIN = Normalisation(mean=(0.0,), std=(1 / 255,))  # tensor = byte
+
+
+def test_a_stack_of_luma_has_the_oldest_frame_first() -> None:
+    spec = LumaStackInput(kind="luma_stack", frames=3, interval_s=0.04)
+    assert (spec.channels, spec.history) == (3, 2)
+    builder = open_input(spec, (4, 6), PLAIN)
+    chroma = np.zeros((2, 3), np.uint8)
+    for index in range(5):
+        assert builder.ready == (index >= 3)
+        luma = np.full((4, 6), 10 * index, np.uint8)
+        builder.push(Step(Frame(luma, chroma, chroma, 0.04 * index, index)))
+    out = np.empty(builder.shape, input_dtype(spec))
+    builder.fill(out)
+    assert out.dtype == np.uint8
+    assert [plane.min() for plane in out] == [plane.max() for plane in out] == [20, 30, 40]
+    builder.clear()
+    assert not builder.ready
 
 
 def test_all_u_come_before_all_v() -> None:

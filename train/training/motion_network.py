@@ -32,8 +32,8 @@ def check_motion(checkpoint: Path, spec: NetworkSpec) -> None:
         height, width = motion.geometry.size_hw
         raise CheckpointError(
             f"{checkpoint}: was trained on pictures of {width} x {height} px, the new network sees "
-            f"{spec.geometry.size_hw[1]} x {spec.geometry.size_hw[0]}; set network.size_px to the "
-            "same"
+            f"{spec.geometry.size_hw[1]} x {spec.geometry.size_hw[0]} px; set network.size_px to "
+            "the same"
         )
     if seen := set(motion.train_clips) & set(spec.validation_clips):
         logger.warning(

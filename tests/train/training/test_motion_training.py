@@ -148,7 +148,8 @@ def test_it_learns_the_motion_of_pictures(
     teacher: str, weight: float, clips: list[CachedClip], tmp_path: Path
 ) -> None:
     """Without a teacher from the pictures alone; judged by how it explains them."""
-    spec = spec_of(steps=120, batch=4, teacher=teacher, teacher_weight=weight, still=0.0)
+    values = {"steps": 160, "batch": 4, "rate": 3e-3, "still": 0.0}
+    spec = spec_of(teacher=teacher, teacher_weight=weight, **values)
     _, fit = MotionTraining(clips, spec, MotionRun(tmp_path, False, 0))(clips)
     assert fit is not None
     assert fit.stacks == 3

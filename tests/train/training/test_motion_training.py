@@ -153,4 +153,4 @@ def test_it_learns_the_motion_of_pictures(
     _, fit = MotionTraining(clips, spec, MotionRun(tmp_path, False, 0))(clips)
     assert fit is not None
     assert fit.stacks == 3
-    assert fit.loss < 0.8 * fit.no_motion
+    assert fit.loss < 0.85 * fit.no_motion

@@ -14,7 +14,7 @@ from edge.motion.quantise import to_pixels
 from edge.spec import Spec
 from train.data.cache import CachedClip
 from train.data.snippets import middles
-from train.data.transforms import augment_frames, augment_stack, draw_crop
+from train.data.transforms import augment_frame, augment_stack, draw_colours, draw_crop
 from train.models.motion_checkpoint import MotionNetSpec
 from train.recipe import AugmentationRecipe
 
@@ -60,7 +60,8 @@ class MotionSamples(Dataset[Stack]):
         )
         crop = draw_crop(rng, clip.size_hw, self._augmentation)
         frames = [step.frame for step in steps]
-        frames = augment_frames(frames, crop, clip.size_hw, rng, COLOUR)
+        colours = draw_colours(rng, COLOUR)  # the same for all, or brightness would not be kept
+        frames = [augment_frame(frame, crop, clip.size_hw, colours) for frame in frames]
         pictures = torch.from_numpy(np.stack([frame.y for frame in frames]))
         if self._teacher is None:
             return Stack(pictures, torch.empty(0))

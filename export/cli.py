@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edge.bundle.network import NetworkSpec
     from export.package import ExportData, Exported
     from export.recurrent import RecurrentFile
+    from train.data.clips import Clip
     from train.evaluation.held_out import Seen
 
 
@@ -207,7 +208,7 @@ def _export_data(
         logger.warning("%s", doubt)
     positives = {n: [c for c in cs if c.clip.label in spec.classes] for n, cs in cached.items()}
     others = {n: [c for c in cs if c.clip.label not in spec.classes] for n, cs in cached.items()}
-    footage = [] if negatives is None else fill_cache(store, footage_clips(negatives), history)
+    footage = [] if negatives is None else _unseen(footage_clips(negatives), seen, negatives, cache)
     return ExportData(
         split.train,
         work,
@@ -216,7 +217,28 @@ def _export_data(
         others["validation"],
         positives["test"],
         others["test"],
-        footage,
+        fill_cache(store, footage, history),
         parity_video,
         recurrent,
     )
+
+
+def _unseen(footage: list[Clip], seen: list[Seen], folder: Path, cache: Path) -> list[Clip]:
+    """The clips of footage that no network was trained on. Raises DataError if there are none."""
+    from train.evaluation.held_out import hash_contents
+
+    contents = hash_contents(footage, cache)
+    unseen = [c for c in footage if not any(network.trained_on(c, contents) for network in seen)]
+    if not unseen:
+        raise DataError(
+            f"{folder}: the networks were trained on all of its videos; a threshold needs some "
+            "that they have not seen"
+        )
+    if len(unseen) < len(footage):
+        logger.info(
+            "%s: %d of %d videos were trained on and are left out",
+            folder,
+            len(footage) - len(unseen),
+            len(footage),
+        )
+    return unseen

@@ -14,6 +14,8 @@ from edge.bundle.manifest import load_bundle
 from tests.support import tiny
 from tests.support.clips import write_clip
 from tests.support.command import twostream, twostream_after
+from train.data.folders import footage_clips
+from train.data.splits import footage_to_train
 
 pytestmark = pytest.mark.slow
 
@@ -40,11 +42,14 @@ class Trained:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     root = tmp_path_factory.mktemp("export")
     data = tiny.write_dataset(root / "ucf")
-    files = (tiny.train(data, root / "runs", stream) for stream in ("spatial", "temporal"))
     video = write_clip(root / "street.mp4", frames=40, codec="h264")
     (root / "street").mkdir()
-    for name in ("morning.mp4", "evening.mp4"):
-        write_clip(root / "street" / name, frames=40, codec="h264")
+    for count, name in enumerate(("morning", "noon", "evening", "night")):
+        write_clip(root / "street" / f"{name}.mp4", frames=40 + count, codec="h264")
+    seen = footage_to_train(footage_clips(root / "street"))
+    files = (
+        tiny.train(data, root / "runs", stream, footage=seen) for stream in ("spatial", "temporal")
+    )
     return Trained(data, *files, video, root / "work")
 
 
@@ -117,6 +122,17 @@ def test_the_report_and_the_page_describe_the_bundle(trained: Trained, bundle: P
         assert words in page
     done = twostream("verify", bundle)
     assert done.returncode == 0, done.stderr
+
+
+def test_video_that_was_trained_on_chooses_no_threshold(trained: Trained, tmp_path: Path) -> None:
+    for clip in footage_to_train(footage_clips(trained.video.parent / "street")):
+        shutil.copy(clip.path, tmp_path / f"copy-of-{clip.path.name}")
+    done = twostream(*trained.arguments(tmp_path / "out", "--negatives", tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(
+        f"{tmp_path}: the networks were trained on all of its videos; a threshold needs some that "
+        "they have not seen"
+    )
 
 
 def test_a_bundle_that_loses_too_much_is_refused_unless_accepted(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from edge.motion.spec import PRESETS
 from tests.support.clips import write_clip
+from train.data.clips import Clip
 from train.data.splits import hold_out
 from train.data.ucf101 import load_split
 from train.recipe import load_recipe
@@ -53,9 +55,16 @@ def options(*changes: str) -> list[str]:
     return [word for change in (*CHANGES, *changes) for word in ("--set", change)]
 
 
-def train(data: Path, out: Path, stream: str, *changes: str, split: int = 1) -> Path:
-    """The best checkpoint of a run on such a data set."""
+def train(
+    data: Path,
+    out: Path,
+    stream: str,
+    *changes: str,
+    split: int = 1,
+    footage: Sequence[Clip] = (),
+) -> Path:
+    """The best checkpoint of a run on such a data set. footage: to train on, too."""
     recipe = load_recipe("default", stream, (*CHANGES, *changes))
     clips, held = hold_out(load_split(data, split).train, CLASSES, 0.15)
-    job = Job(stream, CLASSES, split, clips, held, recipe, PRESETS["fast"])
+    job = Job(stream, CLASSES, split, [*clips, *footage], held, recipe, PRESETS["fast"])
     return run_job(job, JobOptions(out, "", 0, 1e9, 3, data / "cache"))

@@ -14,6 +14,7 @@ from edge.inputs.flow_stack import FlowInput
 from edge.inputs.luma_stack import LumaStackInput
 from edge.log import silence
 from edge.spec import Spec
+from edge.text import NO_CLASS
 from train.commands.arguments import (
     Cache,
     Changes,
@@ -50,6 +51,13 @@ def train_command(
         str, typer.Option(help="auto: resume the run if there is one; or the run folder to resume.")
     ] = "",
     motion: Motion = "fast",
+    negatives: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of videos without any of the actions; half of them is trained on, the "
+            "rest is left to export."
+        ),
+    ] = None,
     qat: Annotated[
         Path | None,
         typer.Option(help="Checkpoint or run folder to fine-tune quantisation-aware, for INT8."),
@@ -72,7 +80,8 @@ def train_command(
     """
     from train.data.dataset import open_dataset
     from train.data.enough import missing_for_bundle, unjudged_classes
-    from train.data.splits import hold_out
+    from train.data.folders import footage_clips
+    from train.data.splits import footage_to_train, hold_out
     from train.recipe import load_recipe
 
     if os.environ.get("RANK", "0") != "0":  # only the leading process logs
@@ -88,9 +97,10 @@ def train_command(
     dataset = open_dataset(data, split)  # before the slow imports, to report a wrong path at once
     names = class_list(classes, {clip.label for clip in dataset.train})
     train, validation = hold_out(dataset.train, names, settings.validation.fraction)
+    footage = [] if negatives is None else footage_to_train(footage_clips(negatives))
     from train.training.job import Job, JobOptions, run_job
 
-    job = Job(stream, names, split, train, validation, settings, method)
+    job = Job(stream, names, split, [*train, *footage], validation, settings, method)
     _log_clips(job, len(dataset.missing))
     for lack in missing_for_bundle(train, validation, dataset.test, names):
         logger.warning("no bundle can be made of these clips: %s", lack)
@@ -113,11 +123,12 @@ def _refuse_ignored(context: typer.Context) -> None:
 
 def _log_clips(job: Job, missing: int) -> None:
     logger.info(
-        "%s: %d clips to train on (%d of other classes), %d to validate on, "
+        "%s: %d clips to train on (%d of other classes, %d of footage), %d to validate on, "
         "%d listed clips not on disk",
         job.stream,
         len(job.train),
-        sum(clip.label not in job.classes for clip in job.train),
+        sum(clip.label not in (*job.classes, NO_CLASS) for clip in job.train),
+        sum(clip.label == NO_CLASS for clip in job.train),
         sum(clip.label in job.classes for clip in job.validation),
         missing,
     )

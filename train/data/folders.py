@@ -54,7 +54,8 @@ def load_folders(root: Path, split: int) -> Split:
 
 
 def footage_clips(folder: Path) -> list[Clip]:
-    """The videos in a folder that show none of the classes. Raises DataError if there are none."""
+    """The videos in a folder that show none of the classes; those of a folder in it are one group.
+    Raises DataError if there are none."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give one with videos")
     found = find_videos(folder)
@@ -62,10 +63,10 @@ def footage_clips(folder: Path) -> list[Clip]:
         logger.warning("%s", left_out_line(folder, found.left_out))
     if not found.videos:
         raise DataError(f"{folder}: has no video")
-    names = [path.relative_to(folder).as_posix() for path in found.videos]
+    within = [path.relative_to(folder) for path in found.videos]
     return [
-        Clip(f"footage:{name}", path, NO_CLASS, name)
-        for name, path in zip(names, found.videos, strict=True)
+        Clip(f"footage:{name.as_posix()}", path, NO_CLASS, name.parts[0])
+        for name, path in zip(within, found.videos, strict=True)
     ]
 
 

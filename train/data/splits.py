@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from train.data.clips import Clip
@@ -30,6 +31,18 @@ def hold_out(
         held_out |= {(label, names[(2 * i + 1) * len(names) // (2 * count)]) for i in range(count)}
     train = [clip for clip in clips if (clip.label, clip.group) not in held_out]
     return train, [clip for clip in clips if (clip.label, clip.group) in held_out]
+
+
+def footage_to_train(clips: Sequence[Clip]) -> list[Clip]:
+    """Half of the groups of footage, rounded down, the same on every machine. The other half is for
+    the threshold of `unknown`."""
+
+    def order(group: str) -> str:
+        return hashlib.sha256(group.encode("utf-8", "surrogateescape")).hexdigest()
+
+    groups = sorted({clip.group for clip in clips}, key=order)
+    chosen = set(groups[: len(groups) // 2 * 2 : 2])
+    return [clip for clip in clips if clip.group in chosen]
 
 
 def folds(

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from edge.bundle.network import NetworkSpec
+from edge.text import NO_CLASS
 from train.data.cache import CachedClip
 from train.data.snippets import augmented_tensor
 from train.data.transforms import draw_crop
 from train.recipe import Recipe
 
+CLIP_S = 7.0  # clips of UCF101 last as long, on average
 Draw = tuple[int, int]  # (epoch, from 1; number of a sample in it, from 0)
 
 
@@ -65,6 +67,8 @@ class TrainingSet(Dataset[Item]):
         for index, clip in enumerate(clips):
             size = sizes.get(clip.clip.label)
             factor = sampling.negatives if size is None else min(largest / size, sampling.balance)
+            if clip.clip.label == NO_CLASS:  # footage is not cut into clips of a length
+                factor *= max(1.0, clip.times_s[-1] / CLIP_S)
             count = round(sampling.repeats * factor)
             self.samples += _samples_of(index, count, sampling.segments)
         labels = [clips[sample.clip].clip.label for sample in self.samples]

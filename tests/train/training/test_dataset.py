@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.text import NO_CLASS
 from tests.support.clips import write_clip
 from tests.support.networks import make_spec
 from train.data.cache import CachedClip, open_cache
@@ -119,3 +121,15 @@ def test_small_classes_are_sampled_more_often_and_negatives_less(
     assert plain.counts == [12, 4, 0]
     assert len(plain) == 16
     assert replace(plain.samples[0], end=0.25) == plain.samples[0]
+
+
+def test_long_footage_is_sampled_by_its_length(tmp_path: Path) -> None:
+    store = open_cache(tmp_path / "cache", make_spec("temporal"))
+    lengths = {"short": 20, "long": 350}  # at 25 frames a second: 14 s are two clips
+    clips = [Clip("Biking/1.avi", write_clip(tmp_path / "1.avi", frames=20), "Biking", "01")] + [
+        Clip(f"footage:{name}", write_clip(tmp_path / f"{name}.avi", frames=count), NO_CLASS, name)
+        for name, count in lengths.items()
+    ]
+    recipe = load_recipe("default", "spatial", ("sampling.repeats=4", "sampling.negatives=1.0"))
+    samples = TrainingSet(list(store.fill(clips, 1, 0)), make_spec("spatial"), recipe).samples
+    assert [sum(sample.clip == number for sample in samples) for number in range(3)] == [4, 4, 8]

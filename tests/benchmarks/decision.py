@@ -5,8 +5,8 @@
 
 Every frame of the validation and test clips of the bundle's split, and of the negatives, goes
 through the live chain. Each score gets the lowest threshold at which at most 1 % of the moments
-show a label: of other actions in validation clips, and of the choosing half of the negatives. It is
-judged on the test clips and the judging half. `--precision fp32` does the same in FP32.
+show a label: of other actions in validation clips, and of what the networks were not trained on of the
+choosing half of the negatives. It is judged on the test clips and the judging half. `--precision fp32` does the same in FP32.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sklearn.metrics import roc_auc_score
 
 from calibration.onnx_file import load_model
 from edge.bundle.manifest import Bundle, load_bundle
+from edge.bundle.network import NetworkSpec
 from edge.commands.self_check.choice import choose_way
 from edge.decision.fusion import ScoreWindow, fuse, softmax
 from edge.decision.open_set import raw_scores, summed
@@ -65,11 +66,16 @@ class Logits:
         return np.stack(rows)
 
 
-def split_clips(bundle: Bundle, data: Path) -> dict[str, list[Clip]]:
-    """The clips that the bundle was validated and tested on. The former are written in the
-    networks."""
+def network_spec(bundle: Bundle) -> NetworkSpec:
+    """What is written in the bundle's networks."""
     spec = load_model(bundle.path / next(iter(bundle.manifest.streams.values())).file)[1]
     assert spec is not None
+    return spec
+
+
+def split_clips(bundle: Bundle, data: Path) -> dict[str, list[Clip]]:
+    """The clips that the bundle was validated and tested on."""
+    spec = network_spec(bundle)
     split, held_out = open_dataset(data, spec.split), set(spec.validation_clips)
     return {
         "validation": [clip for clip in split.train if clip.name in held_out],
@@ -277,6 +283,8 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = load_bundle(arguments.bundle)
     footage = {half: footage_clips(arguments.negatives / half) for half in HALVES}
+    seen = set(network_spec(bundle).train_clips)
+    footage["choosing"] = [clip for clip in footage["choosing"] if clip.name not in seen]
     clips = split_clips(bundle, arguments.data) | footage
     parts = {
         part: kept(bundle, arguments.precision, part, clips[part], arguments.logits)

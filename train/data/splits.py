@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from edge.errors import DataError
 from train.data.clips import Clip
 
 
@@ -35,12 +36,17 @@ def hold_out(
 
 def footage_to_train(clips: Sequence[Clip]) -> list[Clip]:
     """Half of the groups of footage, rounded down, the same on every machine. The other half is for
-    the threshold of `unknown`."""
+    the threshold of `unknown`. Raises DataError if there are not two groups."""
 
     def order(group: str) -> str:
         return hashlib.sha256(group.encode("utf-8", "surrogateescape")).hexdigest()
 
     groups = sorted({clip.group for clip in clips}, key=order)
+    if len(groups) < 2:
+        raise DataError(
+            f"--negatives: {', '.join(groups) or 'nothing'} is all that it has, and half of it is "
+            "trained on; give two videos or more"
+        )
     chosen = set(groups[: len(groups) // 2 * 2 : 2])
     return [clip for clip in clips if clip.group in chosen]
 

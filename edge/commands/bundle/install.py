@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge.bundle.manifest import Bundle, load_bundle
-from edge.commands.bundle.package import Trust, fetch_bundle
-from edge.commands.bundle.store import CURRENT, PREVIOUS, BundleStore
+from edge.commands.bundle.package import Trust, fetch_bundle, naming
+from edge.commands.bundle.store import CURRENT, PREVIOUS, BundleStore, damage
 from edge.commands.verify import verify
 from edge.errors import BundleError, TwostreamError
 from edge.files import user_data
@@ -33,7 +33,8 @@ def install(source: str, folder: Path, trust: Trust, device: str) -> Iterator[st
     with store.changing() as temporary:
         bundle, lines = fetch_bundle(source, trust, temporary)
         yield from lines
-        place, is_new = store.add(bundle, temporary)
+        with naming(bundle.path, source):
+            place, is_new = store.add(bundle, temporary)
         try:
             yield from verify(place, device)
         except TwostreamError as fault:
@@ -55,6 +56,8 @@ def rollback(folder: Path) -> Iterator[str]:
     if place is None:
         raise BundleError(f"{folder}: has no previous bundle to go back to")
     with store.changing():
+        if fault := damage(place):
+            raise BundleError(f"{fault}; the current bundle stays, install this one again")
         bundle = load_bundle(place)
         store.use(place)
     yield f"{folder / CURRENT} is {_title(bundle, place)} again"
@@ -67,10 +70,8 @@ def list_bundles(folder: Path) -> Iterator[str]:
     marks = {store.linked(name): name for name in (PREVIOUS, CURRENT)}
     places = store.places()
     for place in places:
-        try:
-            text = _title(load_bundle(place), place)
-        except BundleError as fault:
-            text = f"cannot be opened: {fault}"
+        fault = damage(place)
+        text = f"is damaged: {fault}" if fault else _title(load_bundle(place), place)
         size = sum(file.stat().st_size for file in place.iterdir())
         yield f"{marks.get(place, ''):8}  {text}, {size / 1e6:.1f} MB"
     if not places:

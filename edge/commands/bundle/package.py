@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -16,7 +19,7 @@ from edge.bundle.manifest import MANIFEST, Bundle, load_bundle
 from edge.commands.bundle.download import download, is_url
 from edge.commands.bundle.signature import MAX_BYTES, SUFFIX, check_signature, read_key
 from edge.errors import BundleError
-from edge.files import why, write_atomic
+from edge.files import write_atomic
 from edge.redaction import redact_address
 
 
@@ -44,6 +47,8 @@ def fetch_bundle(source: str, trust: Trust, temporary: Path) -> tuple[Bundle, li
             parts = urlsplit(source)
             download(parts._replace(path=parts.path + SUFFIX).geturl(), signature, MAX_BYTES)
         download(source, copy)
+    elif "://" in source:
+        raise BundleError(f"{name}: only http and https addresses can be downloaded")
     elif Path(source).is_dir():
         bundle = load_bundle(source)  # its other files are compared with their hashes when read
         if key is not None:
@@ -57,6 +62,8 @@ def fetch_bundle(source: str, trust: Trust, temporary: Path) -> tuple[Bundle, li
     def checked() -> IO[bytes]:
         return copy.open("rb") if bundle is None else io.BytesIO(bundle.manifest_bytes())
 
+    if trust.sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", trust.sha256):
+        raise BundleError(f"--sha256 {trust.sha256[:80]}: needs 64 hexadecimal digits")
     if trust.sha256 is not None:
         with checked() as file:
             _check_hash(file, trust.sha256, name)
@@ -65,7 +72,17 @@ def fetch_bundle(source: str, trust: Trust, temporary: Path) -> tuple[Bundle, li
         with checked() as file:
             comment = check_signature(file, signature.read_bytes(), key, name)
         lines.append(f"{name}: is signed with this key ({comment})")
-    return bundle or load_bundle(copy), lines
+    with naming(copy, name):
+        return bundle or load_bundle(copy), lines
+
+
+@contextmanager
+def naming(copy: Path, source: str) -> Iterator[None]:
+    """A BundleError in the block names what the user gave, not its temporary copy."""
+    try:
+        yield
+    except BundleError as fault:
+        raise BundleError(str(fault).replace(str(copy), redact_address(source))) from None
 
 
 def _check_hash(file: IO[bytes], expected: str, name: str) -> None:
@@ -88,4 +105,4 @@ def _copy(path: Path, copy: Path) -> None:
             with write_atomic(copy, BundleError) as out:
                 shutil.copyfileobj(file, out)
     except OSError as fault:
-        raise BundleError(f"{path}: cannot be read ({why(fault)})") from None
+        raise BundleError(f"{path}: cannot be read ({fault.strerror})") from None

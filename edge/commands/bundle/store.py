@@ -40,6 +40,8 @@ class BundleStore:
         time. Raises BundleError where another one changes the store now, and for what the file
         system refuses in the block."""
         temporary = self.folder / f".{secrets.token_hex(4)}{TEMPORARY}"
+        if self.folder.exists() and not self.folder.is_dir():
+            raise BundleError(f"{self.folder}: is not a folder; give --into one")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with open(self.folder / _LOCK, "ab") as lock:
@@ -65,12 +67,12 @@ class BundleStore:
         Raises BundleError if a file is not what the manifest says, or cannot be written.
         """
         place = self.folder / sha256(bundle.manifest_bytes())
-        if place.exists() and _is_whole(place):
-            return place, False
         copy = temporary / "bundle"
-        for name in bundle.manifest.files:
+        for name in bundle.manifest.files:  # also of one that is there: a damaged file is told
             with write_atomic(copy / name, BundleError) as file:
                 file.write(bundle.read(name))
+        if place.exists() and not damage(place):
+            return place, False
         with write_atomic(copy / MANIFEST, BundleError) as file:
             file.write(bundle.manifest_bytes())
         if place.exists():
@@ -117,14 +119,17 @@ class BundleStore:
         sync_folder(self.folder)
 
 
-def _is_whole(place: Path) -> bool:
+def damage(place: Path) -> str:
+    """What is wrong with the files of an installed bundle, in one line; "" if nothing is."""
     try:
         bundle = load_bundle(place)
         for name in bundle.manifest.files:
             bundle.read(name)
-    except BundleError:
-        return False
-    return sha256(bundle.manifest_bytes()) == place.name
+    except BundleError as fault:
+        return str(fault)
+    if sha256(bundle.manifest_bytes()) != place.name:
+        return f"{place}: {MANIFEST} is not the one that was installed"
+    return ""
 
 
 def _remove(path: Path) -> None:

@@ -266,3 +266,35 @@ def test_a_reload_takes_the_new_bundle_and_counts_go_on(
     states = [row["state"] for row in rows if "frame" in row]
     assert states.index("running") < len(states) - states[::-1].index("warming up")  # once more
     assert [row for row in rows if "source_state" in row and row["source_state"] != "running"] == []
+
+
+def test_faults_are_told_by_the_names_that_the_user_gave(
+    light_bundle: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "notes.zip"
+    install = ("bundle", "install", "--into", tmp_path / "bundles")
+    text.write_text("no bundle")
+    assert_refused(twostream(*install, text), f"{text}: not a readable bundle")
+    assert_refused(
+        twostream(*install[:2], light_bundle, "--into", text),
+        f"{text}: is not a folder; give --into one",
+    )
+    assert_refused(twostream(*install, "ftp://host/b.zip"), "ftp://host/b.zip: only http and https")
+    assert_refused(
+        twostream(*install, tmp_path / "gone.zip"), "gone.zip: cannot be read (No such file"
+    )
+    assert_refused(
+        twostream(*install, light_bundle, "--sha256", "00"),
+        "--sha256 00: needs 64 hexadecimal digits",
+    )
+
+
+def test_damage_is_told_where_the_same_bundle_is_installed_already(
+    light_bundle: Path, tmp_path: Path
+) -> None:
+    damaged, install = tmp_path / "damaged", ("bundle", "install", "--into", tmp_path / "bundles")
+    assert twostream(*install, light_bundle).returncode == 0
+    shutil.copytree(light_bundle, damaged)
+    with (damaged / "spatial.onnx").open("r+b") as file:
+        file.write(b"\0\0\0\0")
+    assert_refused(twostream(*install, damaged), f"{damaged}: spatial.onnx is not the file")

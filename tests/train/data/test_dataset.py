@@ -239,7 +239,7 @@ def test_footage_is_every_video_of_a_folder_and_belongs_to_no_class(tmp_path: Pa
     clips = footage_clips(tmp_path)
     assert [(clip.name, clip.label, clip.group) for clip in clips] == [
         ("footage:2.mp4", "unknown", "2.mp4"),
-        ("footage:street/1.mp4", "unknown", "street/1.mp4"),
+        ("footage:street/1.mp4", "unknown", "street"),
     ]
     with pytest.raises(DataError, match="none: no such folder; give one with videos"):
         footage_clips(tmp_path / "none")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from edge.commands.self_check.parity import FLOW_DIFFERENT, FLOW_FAR
 from edge.decision.fusion import softmax
 from edge.devices import Inference, SourceContext
 from edge.motion.quantise import FlowBytes
@@ -40,5 +41,6 @@ def assert_same(found: list[Answer], expected: list[Answer], tolerance: float = 
                 np.testing.assert_allclose(scores, softmax(wanted, 1.0), atol=tolerance)
         for spec, wanted_flow in wanted_flows.items():
             apart = np.abs(flows[spec].astype(int) - wanted_flow)
-            assert np.quantile(apart, 0.999) <= 1
-            assert (apart > 0).mean() < 0.01
+            # a level of luma between two may be rounded either way, by processor
+            assert (apart > 1).mean() <= FLOW_FAR
+            assert (apart > 0).mean() <= FLOW_DIFFERENT

@@ -109,7 +109,7 @@ def test_a_checkpoint_says_all_that_is_needed(backbone: str, stream: str) -> Non
     with torch.inference_mode():
         features = pooled_features(network, batch)
         torch.testing.assert_close(classifier(network)(features), network(batch))
-    _, head = split_parameters(network)
+    head = split_parameters(network).head
     assert [tuple(each.shape) for each in head] == [(2, features.shape[1]), (2,)]
     assert len(freeze_stages(network, 1)) > 2
     assert round_layers(network) > 20

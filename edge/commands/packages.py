@@ -46,11 +46,12 @@ def _help_in_source(entry: EntryPoint) -> str | None:
     """The docstring of the entry's function."""
     try:
         spec = find_spec(entry.module)  # imports the packages that the module is in
-    except Exception:
+        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+            return None
+        body = ast.parse(Path(spec.origin).read_bytes()).body
+    except Exception:  # whatever is wrong with it: `load_command` says it
         return None
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
-    for node in ast.parse(Path(spec.origin).read_bytes()).body:
+    for node in body:
         if isinstance(node, ast.FunctionDef) and node.name == entry.attr:
             return ast.get_docstring(node)
     return None

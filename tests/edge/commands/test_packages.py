@@ -69,3 +69,10 @@ def test_one_whose_import_fails_says_so_when_it_is_called(package: Path) -> None
     assert listed_command(entry("lacks_a_library")).__doc__ == "Greet somebody."
     with pytest.raises(ConfigError, match="no_such_library"):
         load_command(entry("lacks_a_library"))()
+
+
+def test_one_whose_source_is_broken_does_not_end_the_help_of_the_others(package: Path) -> None:
+    (package / "broken_source.py").write_text("def greet(:\n")
+    said = listed_command(entry("broken_source")).__doc__
+    assert said is not None
+    assert said.startswith("Not available: broken_source:greet cannot be imported (SyntaxError")

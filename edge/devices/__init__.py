@@ -76,6 +76,10 @@ class SourceContext(Protocol):
     def clear(self) -> None:
         """Forget all earlier frames, after a gap, across which no flow is computed."""
 
+    def inputs(self) -> Mapping[str, NDArray[np.float32]]:
+        """Wait for what the networks saw the last time that they ran, normalised, in the shapes of
+        `edge.inputs.builder.input_shape`, by stream. Before another frame of any source."""
+
     def close(self) -> None:
         """Release the source's memory for another one."""
 

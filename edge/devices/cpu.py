@@ -46,7 +46,14 @@ from edge.devices.inference import (
     Way,
 )
 from edge.devices.stepped_state import StreamState, run_samples
-from edge.inputs.builder import input_shape, levels_of, open_input, state_of, step_interval_s
+from edge.inputs.builder import (
+    input_shape,
+    levels_of,
+    normalised,
+    open_input,
+    state_of,
+    step_interval_s,
+)
 from edge.motion.preprocessor import Preprocessor, Step
 from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
@@ -114,6 +121,7 @@ class CPUSourceContext:
         )
         self._states = device.open_states()
         self._frames = 0  # since the last discontinuity
+        self._last: _Slot | None = None
 
     def submit(self, frame: Frame, infer: bool) -> _CPUFuture:
         manifest = self._device.manifest
@@ -122,6 +130,7 @@ class CPUSourceContext:
         infer = infer and self._frames >= manifest.history
         self._frames += 1
         slot = self._device.take_slot() if infer else None
+        self._last = slot or self._last
         self._push(self._without_motion, Step(resized), slot)
         before_flow = time.perf_counter()
         step = self._preprocessor.push_resized(resized)
@@ -143,6 +152,14 @@ class CPUSourceContext:
             builder.clear()
         for state in self._states.values():
             state.clear()
+
+    def inputs(self) -> Mapping[str, NDArray[np.float32]]:
+        requests = {} if self._last is None else self._last.requests
+        streams = self._device.manifest.streams
+        return {
+            name: normalised(streams[name].input, streams[name].normalisation, request.input).copy()
+            for name, request in requests.items()
+        }
 
     def close(self) -> None:
         self.clear()

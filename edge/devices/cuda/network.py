@@ -3,6 +3,7 @@ edge.devices.inference."""
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Any
 
@@ -22,15 +23,24 @@ class Request:
     input: GPU address of (channels, H, W) float32; logits: GPU address of (C,) float32.
     """
 
-    def __init__(self, driver: Driver, engine: Engine, inputs: int, classes: int) -> None:
-        """inputs: how many values the input has."""
-        self.input = driver.allocate(4 * inputs)
+    def __init__(
+        self, driver: Driver, engine: Engine, shape: tuple[int, ...], classes: int
+    ) -> None:
+        """shape: (channels, H, W)."""
+        self._driver, self._shape = driver, shape
+        self.input = driver.allocate(4 * math.prod(shape))
         self.logits = driver.allocate(4 * classes)
         self._execution = engine.bind(self.input, self.logits)
 
     def enqueue(self, stream: Stream) -> None:
         """Enqueue an inference on a CUDA stream: `input` -> `logits`."""
         self._execution.enqueue(stream.handle)
+
+    def read_input(self) -> NDArray[np.float32]:
+        """A copy of `input`. No work on it may be in progress."""
+        out = np.empty(self._shape, np.float32)
+        self._driver.read(self.input, out)
+        return out
 
 
 class Network:
@@ -43,14 +53,14 @@ class Network:
         stream = manifest.streams[engine.stream]
         shape = (1, stream.input.channels, *manifest.geometry.size_hw)
         self._stream, self._driver, self._classes = stream, driver, len(manifest.classes)
-        self._inputs = int(np.prod(shape))
+        self._shape = shape[1:]
         self.precision = engine.key.precision
         name, core = f"{bundle.path}: {stream.file}", engine.key.dla_core
         self._engine = Engine(trt, engine.plan, name, shape, self._classes, core)
 
     def open_request(self) -> Request:
         """Raises DeviceError if memory is short."""
-        return Request(self._driver, self._engine, self._inputs, self._classes)
+        return Request(self._driver, self._engine, self._shape, self._classes)
 
     @cached_property
     def _alone(self) -> tuple[Request, Stream]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.devices import Inference
 from edge.devices.cuda.driver import Driver, Stream
@@ -150,6 +151,12 @@ class CUDASourceContext:
 
     def clear(self) -> None:
         self._frames = 0
+
+    def inputs(self) -> Mapping[str, NDArray[np.float32]]:
+        with self._driver:
+            for slot in self._slots:
+                slot.wait()
+            return {name: request.read_input() for name, request in self._requests.items()}
 
     def close(self) -> None:
         self.clear()

@@ -85,6 +85,9 @@ def test_comparison_uses_ratios_to_the_yardstick(
     rows = found["measurements"]
     path = tmp_path / "before.json"
 
+    for row in rows:
+        row["stages_ms"]["flow"]["p50"] = 2.0  # on a fast processor it is too short to compare
+
     def before(flow: float, all_of_it: float) -> Path:
         changed = json.loads(json.dumps(found))
         for row in changed["measurements"]:
@@ -154,7 +157,7 @@ def test_two_bundles_and_a_comparison_with_faster_results(
         "--against", tmp_path / "past.json",
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
-    assert "int8 flow:" in done.stdout
+    assert "int8 end_to_end:" in done.stdout
     assert "SLOWER" in done.stdout
     assert done.stdout.count("| tiny |") == 2
 

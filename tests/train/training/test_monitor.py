@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import cv2
@@ -31,6 +32,9 @@ def test_scalars_after_a_resume_replace_those_of_the_same_steps(tmp_path: Path) 
     with Monitor(tmp_path, "spatial", 6, 0) as monitor:
         for number in range(1, 5):
             monitor.step(number, STEP | {"loss": 1.0 / number})
+    (written,) = (tmp_path / "events").iterdir()
+    # files are read in the order of their names, which begin with the second of their creation
+    written.rename(written.with_name(re.sub(r"tfevents\.\d+", "tfevents.1000000000", written.name)))
     with Monitor(tmp_path, "spatial", 6, 2) as monitor:  # the state was that of step 2
         for number in range(3, 7):
             monitor.step(number, STEP | {"loss": 9.0})

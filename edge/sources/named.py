@@ -38,8 +38,8 @@ def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
     """Parse `[NAME=]SOURCE` each; a folder stands for every video in it, and what is left out is
     logged.
 
-    Raises SourceError if one is malformed or does not exist, two have the same name, or files and
-    cameras are mixed.
+    Raises SourceError if one is malformed or does not exist, two have the same name, files and
+    cameras are mixed, or one before others never ends.
     """
     if not texts:
         raise SourceError("no source; give a file, a folder or a camera")
@@ -58,6 +58,11 @@ def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
         raise SourceError(
             f"{next(spec.name for spec in specs if not spec.live)} is a file, next to a camera; "
             "files and cameras cannot be mixed: run them separately"
+        )
+    if endless := [spec for spec in specs[:-1] if spec.address.endless]:
+        raise SourceError(
+            f"{endless[0].name} never ends, and files are run one after another; give it a length, "
+            "frames=N, or live=1, which makes it a camera"
         )
     return specs
 

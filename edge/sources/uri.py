@@ -83,6 +83,11 @@ class Address:
     orientation: Orientation = UPRIGHT  # what to do with its upright picture
     view: View = WHOLE  # what is used of it then
 
+    @property
+    def endless(self) -> bool:
+        """Whether it has no end, although it is no camera."""
+        return self.kind == "test" and not self.live and self.frames is None
+
 
 def parse_address(uri: str) -> Address:
     """Parse `uri`. Raises SourceError if it is malformed or names something that is not there."""

@@ -2,7 +2,9 @@
 
 After Zhu et al., "Hidden Two-Stream Convolutional Networks for Action Recognition", 2017: twelve
 convolutions go down to a 32nd of the picture, four deconvolutions go back up to half of it, and
-flow is estimated at five scales, each from the one before. All flows of a stack come at once.
+flow is estimated at five scales, each from the one before. The published network finds all flows of
+a stack at once. The small one sees each two successive pictures alone, with the same weights for
+all: a stack of ten flows teaches it ten times, and its channels need not carry ten motions.
 
 Unlike the paper's, it sees luma instead of RGB: flow is what keeps brightness, and TV-L1 sees no
 more. Its activations are ReLU instead of leaky, which every INT8 kernel fuses with its convolution.
@@ -25,16 +27,17 @@ UNIT_PX = 4.0
 class Size:
     """encoder: channels of the convolutions at each scale, six of them. decoder: channels of the
     deconvolution to each scale but the coarsest, coarse to fine. shrink: the network computes on
-    pictures of the input's size divided by it."""
+    pictures of the input's size divided by it. pairwise: it sees two pictures at a time."""
 
     encoder: tuple[int, ...]
     decoder: tuple[int, ...]
     shrink: int
+    pairwise: bool
 
 
 SIZES = {
-    "motionnet": Size((64, 128, 256, 512, 512, 1024), (512, 256, 128, 64), 1),
-    "motionnet_small": Size((12, 32, 64, 80, 96, 128), (96, 64, 32, 20), 2),
+    "motionnet": Size((64, 128, 256, 512, 512, 1024), (512, 256, 128, 64), 1, False),
+    "motionnet_small": Size((4, 12, 16, 24, 32, 48), (32, 24, 14, 8), 2, True),
 }
 
 
@@ -46,7 +49,8 @@ class MotionNet(nn.Module):
         """name: of SIZES. frames: L + 1."""
         super().__init__()
         size = SIZES[name]
-        self.shrink = size.shrink
+        self.shrink, self._pairwise, self._pairs = size.shrink, size.pairwise, frames - 1
+        frames = 2 if size.pairwise else frames  # that it sees at a time
         flows = 2 * (frames - 1)
         self.first = nn.ModuleList()  # of each scale: from the scale before, then at this one
         self.second = nn.ModuleList()
@@ -81,6 +85,17 @@ class MotionNet(nn.Module):
         """The flow at each of the five scales, coarse to fine, (N, 2L, h, w) each, in px of the
         input."""
         values = avg_pool2d(frames, self.shrink) if self.shrink > 1 else frames
+        if not self._pairwise:
+            return self._scales(values)
+        # (L N, 2, h, w), all of the first pair, then all of the second ...
+        pairs = torch.cat([values[:, index : index + 2] for index in range(self._pairs)])
+        return [
+            flow.unflatten(0, (self._pairs, -1)).permute(1, 2, 0, 3, 4).flatten(1, 2)
+            for flow in self._scales(pairs)
+        ]
+
+    def _scales(self, values: torch.Tensor) -> list[torch.Tensor]:
+        """`scales` of pictures that are shrunk, and of all that it sees at a time."""
         skips = []
         for first, second in zip(self.first, self.second, strict=True):
             values = relu(second(relu(first(values))))

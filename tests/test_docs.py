@@ -108,6 +108,7 @@ def parsed() -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_there_are_commands_to_check() -> None:
     readme = commands("README.md")
     assert readme[:2] == [["make", "demo"], ["make", "test"]]
@@ -128,6 +129,7 @@ def test_every_make_target_exists(target: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(CALLS)), ids=lambda n: " ".join(CALLS[n])[:50])
 def test_every_command_parses(number: int) -> None:
     assert parsed()["faults"].get(str(number)) is None

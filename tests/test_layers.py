@@ -140,6 +140,7 @@ def test_every_room_has_its_place(package: str) -> None:
     assert files | rooms == set(ROOMS[package])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ROOMS)
 def test_imports_between_rooms_lead_down(package: str) -> None:
     assert len(arrows(package)) >= 10
@@ -158,6 +159,7 @@ def test_an_arrow_upwards_is_seen(tmp_path: Path) -> None:
         assert upward("edge", tmp_path) == ["video imports motion in edge/video/frames.py"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heavy", GATES)
 def test_heavy_packages_have_one_gate(heavy: str) -> None:
     users = {
@@ -177,6 +179,7 @@ def test_no_test_is_imported() -> None:
         assert found is None, f"{file}: {found and found[0]}"
 
 
+@pytest.mark.slow
 def test_calibration_takes_from_training_what_needs_no_torch() -> None:
     """Clips and their cache: an INT8 file can be made where torch is not installed."""
     for file in sources("calibration"):
@@ -185,6 +188,7 @@ def test_calibration_takes_from_training_what_needs_no_torch() -> None:
     assert_imports_without(("torch", "torchvision", "timm", "export"), sources("calibration"))
 
 
+@pytest.mark.slow
 def test_edge_meets_onnx_in_one_file() -> None:
     users = {
         str(file.relative_to(REPOSITORY)) for file in sources("edge") if "onnx" in imports(file)
@@ -223,6 +227,7 @@ def test_help_does_not_wait_for_what_it_does_not_show(words: list[str]) -> None:
     assert not imported_by(*words) & {*HEAVY, "rich", "edge.bundle.manifest"}
 
 
+@pytest.mark.slow
 def test_a_run_of_a_file_imports_no_servers(light_bundle: Path, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.avi", frames=12)
     found = imported_by("run", str(light_bundle), str(clip))

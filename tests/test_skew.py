@@ -92,6 +92,7 @@ def test_training_and_runtime_feed_the_same_tensors(
                 np.testing.assert_array_equal(tensor_at(found, index, spec), wanted)
 
 
+@pytest.mark.slow
 def test_pictures_for_learned_motion_are_the_same(clip: Clip, tmp_path: Path) -> None:
     learned = LearnedMotion(
         method="network", network="motionnet_small", checkpoint="", frames=4, interval_s=0.04
@@ -104,6 +105,7 @@ def test_pictures_for_learned_motion_are_the_same(clip: Clip, tmp_path: Path) ->
         np.testing.assert_array_equal(tensor_at(found, index, spec), live[index])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", STREAMS)
 def test_calibration_feeds_tensors_that_the_runtime_would(
     stream: str, clip: Clip, tmp_path: Path

@@ -101,6 +101,7 @@ def test_int8_values_of_a_small_network_are_computed_by_hand() -> None:
     assert made.tried[made.method] == min(made.tried.values())
 
 
+@pytest.mark.slow
 def test_auto_ranges_keep_the_fewest_layers_in_float(monkeypatch: pytest.MonkeyPatch) -> None:
     """A target so low that each method needs layers in float: "mse", the worst with all layers in
     INT8, needs one, the others two."""

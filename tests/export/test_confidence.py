@@ -50,6 +50,7 @@ def test_the_calibration_error_is_the_mean_distance_from_the_diagonal() -> None:
     assert calibration_error(bins) == pytest.approx((2 * 0.4 + 2 * 0.4) / 4, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_reliability_diagram_is_drawn_reproducibly(tmp_path: Path) -> None:
     bins = {name: [Bin(0.5, 0.4, 10), Bin(0.95, 1.0, 90)] for name in ("spatial", "fused")}
     draw_reliability(bins, tmp_path / "r.png")

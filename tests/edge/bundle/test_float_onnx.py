@@ -210,6 +210,7 @@ def test_int8_on_the_gpu_needs_no_onnx(demo_bundle: Path, monkeypatch: pytest.Mo
     build_engine(Surface("10.3.0"), data, "net", BuildConfig("int8", None, None), b"")
 
 
+@pytest.mark.slow
 def test_every_tensor_of_a_shipped_network_but_the_logits_has_a_scale(
     demo_bundle: Path,
 ) -> None:
@@ -240,6 +241,7 @@ def test_inherited_scales_follow_the_rule(demo_bundle: Path) -> None:
             assert scales[main] == max(scales[skip], scales[node.output[0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", STREAMS)
 def test_the_scales_keep_the_scores(stream: str, bundle: Bundle) -> None:
     """The float network with every tensor of the table rounded to it, which is what implicit

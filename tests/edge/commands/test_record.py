@@ -24,6 +24,7 @@ def length(file: Path) -> int:
         return sum(1 for _ in source)
 
 
+@pytest.mark.slow
 def test_each_take_has_its_seconds_and_each_pause_is_background(tmp_path: Path) -> None:
     record(tmp_path, Sitting(("Wave", "Jump up"), 2, 2.0, 1.0), BALL)
     assert takes(tmp_path) == [
@@ -35,6 +36,7 @@ def test_each_take_has_its_seconds_and_each_pause_is_background(tmp_path: Path) 
     assert {length(file) for file in tmp_path.glob("background/*")} == {25}
 
 
+@pytest.mark.slow
 def test_takes_of_earlier_sittings_stay(tmp_path: Path) -> None:
     record(tmp_path, Sitting(("Wave",), 2, 1.0, 1.0), BALL)
     (tmp_path / "Wave" / "take-001.mp4").unlink()

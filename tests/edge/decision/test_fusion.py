@@ -26,6 +26,7 @@ from tests.support.manifests import manifest, set_key
 CLASSES = ("Diving", "Drumming", "Surfing")
 
 
+@pytest.mark.slow
 @given(arrays(np.float32, (4, 3), elements=st.floats(-1e4, 1e4, width=32)), st.floats(0.1, 10))
 def test_softmax_is_a_distribution_whatever_the_logits(logits: np.ndarray, t: float) -> None:
     scores = softmax(logits, t)
@@ -89,6 +90,7 @@ THREE = {name: arrays(np.float32, (2, 3), elements=st.floats(-20, 20, width=32))
 WEIGHTS = {name: st.floats(0.05, 10) for name in "abc"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @given(st.fixed_dictionaries(THREE), st.fixed_dictionaries(WEIGHTS), st.permutations(range(3)))
 def test_every_kind_of_fusion_is_one(

@@ -61,6 +61,7 @@ def fuser_of(opened: Opened) -> Fuser:
     return open_fuser(opened.bundle.manifest, opened.network)
 
 
+@pytest.mark.slow
 def test_each_snippet_has_the_scores_of_the_causal_network(opened: Opened) -> None:
     fuser, logits = fuser_of(opened), random_logits(19)
     for count, row in enumerate(logits, 1):
@@ -71,6 +72,7 @@ def test_each_snippet_has_the_scores_of_the_causal_network(opened: Opened) -> No
     assert np.abs(offline(opened, logits) - offline(opened, logits[::-1])).max() > 0.01
 
 
+@pytest.mark.slow
 def test_between_snippets_a_frame_follows_those_before_and_leaves_no_trace(opened: Opened) -> None:
     """At 25 frames a second every third is a snippet: memory is as long as it was in training."""
     fuser, logits = fuser_of(opened), random_logits(30)
@@ -132,6 +134,7 @@ def of_file(opened: Opened, frames: list[Frame]) -> list[NDArray[np.float32]]:
     return [scores_of(label) for label in labels if label.decision is not None]
 
 
+@pytest.mark.slow
 def test_labels_of_a_file_are_those_of_the_causal_network(opened: Opened) -> None:
     frames = noise_frames(20, (96, 128))
     context, logits = opened.device.open_context(), []

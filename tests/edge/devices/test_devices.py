@@ -242,6 +242,7 @@ class OnnxRuntimeBackEnd:
         return f"onnxruntime, {way.name}"
 
 
+@pytest.mark.slow
 def test_another_back_end_takes_its_place(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "b", STREAMS["three"])
     frames = noise_frames(bundle.manifest.history + 1, (96, 128))

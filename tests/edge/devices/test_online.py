@@ -116,6 +116,7 @@ def test_a_pause_of_the_networks_clears_it(bundle: Bundle, device: Device) -> No
     np.testing.assert_allclose(found, expected(bundle, FRAMES[13:], ())[0], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_parity_samples_cover_it(bundle: Bundle, device: Device) -> None:
     """The samples after the first depend on the state, and a device that loses it is found."""
     samples = load_parity(bundle)

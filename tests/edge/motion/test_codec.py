@@ -36,6 +36,7 @@ def vectors(*rows: tuple[float, ...]) -> MotionVectors:
     return MotionVectors(boxes, table[:, 4:], 1.0)
 
 
+@pytest.mark.slow
 @given(blocks)
 def test_each_pixel_is_the_mean_of_its_blocks(rows: list[tuple[float, ...]]) -> None:
     expected = np.zeros((2, *SIZE_HW))

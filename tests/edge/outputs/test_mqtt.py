@@ -77,6 +77,7 @@ def test_an_event_never_waits_for_the_one_that_is_confirmed(broker: Broker) -> N
     listener.close()
 
 
+@pytest.mark.slow
 def test_no_event_is_lost_or_doubled_over_a_restart_of_the_broker(broker: Broker) -> None:
     listener, address = Listener(broker.port), f"mqtt://127.0.0.1:{broker.port}/yard"
     with MQTTOutput(parse_broker(address)) as sink:
@@ -109,6 +110,7 @@ def test_a_run_that_dies_is_offline(broker: Broker) -> None:
     listener.close()
 
 
+@pytest.mark.slow
 def test_without_a_broker_what_does_not_fit_is_counted() -> None:
     with MQTTOutput(parse_broker("mqtt://127.0.0.1:9/yard")) as sink:
         send(sink, range(1010))
@@ -182,6 +184,7 @@ class Hook(ThreadingHTTPServer):
         wait_until(lambda: len(self.bodies) >= count)
 
 
+@pytest.mark.slow
 def test_a_picture_comes_with_an_action_that_starts() -> None:
     """Parsed by the standard library, as a form that a browser sends."""
     hook, picture = Hook([500]), bytes(range(256)) * 40
@@ -205,6 +208,7 @@ def test_pictures_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
         assert "2 messages are waiting" in sink.health.changes()[1].reason
 
 
+@pytest.mark.slow
 def test_a_delivery_that_fails_is_tried_again_in_order() -> None:
     hook = Hook([500, 503])
     with Webhook(hook.url) as sink:
@@ -216,6 +220,7 @@ def test_a_delivery_that_fails_is_tried_again_in_order() -> None:
     hook.shutdown()
 
 
+@pytest.mark.slow
 def test_what_is_refused_for_good_is_counted_and_no_token_shown() -> None:
     hook = Hook([404])
     with Webhook(hook.url) as sink:

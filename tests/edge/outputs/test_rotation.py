@@ -78,6 +78,7 @@ def test_only_plain_files_are_counted_and_deleted(tmp_path: Path) -> None:
     assert outside.stat().st_size == 10**6
 
 
+@pytest.mark.slow
 def test_two_runs_that_delete_the_same_files_both_go_on(tmp_path: Path) -> None:
     for number in range(3000):
         (tmp_path / f"o-20260101T000000Z-{number}.jsonl").write_bytes(b"x")

@@ -159,6 +159,7 @@ def test_a_link_at_the_growing_file_s_name_is_not_followed(name: str, tmp_path: 
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_standard_output_is_flushed_for_each_line() -> None:
     code = (
         "import time\nfrom edge.outputs.json_lines import JsonLines\n"
@@ -173,6 +174,7 @@ def test_standard_output_is_flushed_for_each_line() -> None:
         process.stdout.close()
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_ends_it_quietly() -> None:
     code = (
         "import sys\nfrom edge.outputs.json_lines import JsonLines\n"

@@ -115,6 +115,7 @@ def test_a_redirect_is_a_failed_delivery(code: int, serve: Serve) -> None:
     assert not any(secret in line for line in said for secret in SECRETS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["", "HTTP/1.1 20", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 2"])
 def test_a_server_that_drips_its_head_is_cut_off(
     head: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
@@ -161,6 +162,7 @@ def test_what_follows_the_status_line_does_not_matter(rest: str, serve: Serve) -
     assert len(server.requests) == 2
 
 
+@pytest.mark.slow
 def test_a_head_that_drips_after_its_status_is_a_delivery(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +172,7 @@ def test_a_head_that_drips_after_its_status_is_a_delivery(
     assert server.over.wait(10)
 
 
+@pytest.mark.slow
 def test_a_handshake_that_never_ends_is_cut_off(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +183,7 @@ def test_a_handshake_that_never_ends_is_cut_off(
     assert server.over.wait(BOUND_S)
 
 
+@pytest.mark.slow
 def test_what_is_no_http_is_said_and_the_next_is_delivered(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,6 +333,7 @@ def test_a_pause_that_is_none_is_left_out(text: str, serve: Serve) -> None:
     assert asked is None or asked > 1e30  # which no message waits for, see the next test
 
 
+@pytest.mark.slow
 def test_a_pause_without_end_is_bounded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "_ASKED_MAX_S", 0.1)
     busy = "HTTP/1.1 429 No\r\nRetry-After: 999999999\r\n\r\n"
@@ -337,6 +342,7 @@ def test_a_pause_without_end_is_bounded(serve: Serve, monkeypatch: pytest.Monkey
     assert len(server.requests) == 3
 
 
+@pytest.mark.slow
 def test_after_its_time_a_message_is_given_up_and_the_next_is_tried(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

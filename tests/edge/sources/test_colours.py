@@ -144,6 +144,7 @@ def test_an_unknown_matrix_is_said_once(tmp_path: Path) -> None:
     assert "neither BT.601 nor BT.709; bt601 is used" in warning
 
 
+@pytest.mark.slow
 def test_nor_again_when_the_camera_comes_back(caplog: pytest.LogCaptureFixture) -> None:
     caps = "video/x-raw,format=I420,width=64,height=64,colorimetry=bt2020"
     elements = f"pipeline:videotestsrc num-buffers=5 ! {caps}"

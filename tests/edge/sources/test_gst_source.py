@@ -74,6 +74,7 @@ def test_leaving_early_ends_the_iteration() -> None:
     assert next(source, None) is None
 
 
+@pytest.mark.slow
 def test_live_drops_are_counted_exactly() -> None:
     given_out = []
     with open_source("test://?live=1&frames=60&rate=60") as source:
@@ -116,6 +117,7 @@ def test_rtsp_stays_fresh_with_a_slow_model() -> None:
     assert source.received - source.dropped - len(indices) in (0, 1)
 
 
+@pytest.mark.slow
 def test_rtsp_password_is_not_shown() -> None:
     with RtspServer(user="bob", password="s3same") as server:
         right = server.url.replace("//", "//bob:s3same@")
@@ -152,6 +154,7 @@ def test_rtsp_server_stalled() -> None:
                 pass
 
 
+@pytest.mark.slow
 def test_rtsp_host_that_never_answers() -> None:
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))

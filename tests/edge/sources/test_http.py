@@ -81,6 +81,7 @@ def test_the_query_is_the_cameras_and_the_rotation_ours() -> None:
         assert camera.asked == ["/plain?resolution=160x120&fps=50"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["basic", "digest"])
 def test_user_and_password(method: str) -> None:
     with MjpegServer() as camera:
@@ -92,6 +93,7 @@ def test_user_and_password(method: str) -> None:
             assert "hunter2" not in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
@@ -127,6 +129,7 @@ def test_nobody_answers() -> None:
     assert "s3cret" not in message
 
 
+@pytest.mark.slow
 def test_a_camera_that_stalls() -> None:
     with MjpegServer() as camera, open_source(camera.url()) as source:
         next(source)
@@ -137,6 +140,7 @@ def test_a_camera_that_stalls() -> None:
                 pass
 
 
+@pytest.mark.slow
 def test_a_camera_that_comes_back() -> None:
     states: list[SourceState] = []
     policy = ReconnectPolicy(first_s=0.1, longest_s=0.5)

@@ -118,6 +118,7 @@ def test_a_stalled_camera_is_noticed_and_comes_back(server: RtspServer) -> None:
     watcher.stop()
 
 
+@pytest.mark.slow
 def test_patience_ends_where_it_is_told_to(server: RtspServer) -> None:
     watcher = Watcher(
         server.url, ReconnectPolicy(stall_s=1.0, first_s=0.05, longest_s=0.1, retries=3)
@@ -142,6 +143,7 @@ def test_a_camera_that_is_not_there_is_an_error_or_waited_for() -> None:
     assert watcher.fault is None
 
 
+@pytest.mark.slow
 def test_nothing_leaks_over_many_connections(server: RtspServer) -> None:
     def resources() -> tuple[int, int]:
         process = psutil.Process()

@@ -103,6 +103,7 @@ def test_real_clips_match_pyav(ucf101: Path, position: float) -> None:
     np.testing.assert_allclose(steps_s, 1 / source.frame_rate, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_file_is_never_hurried(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.avi", frames=20)
     with open_source(str(path)) as source:

@@ -69,6 +69,7 @@ def test_a_clip_that_kills_its_worker_is_named_and_leaves_nothing(tmp_path: Path
     assert {path.name for path in store.root.iterdir()} == whole
 
 
+@pytest.mark.slow
 def test_flow_of_another_kind_is_measured_on_the_frames_that_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +92,7 @@ def test_flow_of_another_kind_is_measured_on_the_frames_that_are_there(
     assert any((step.flows[fast] != step.flows[accurate]).any() for step in both[1:])
 
 
+@pytest.mark.slow
 def test_the_cached_flow_is_that_of_a_camera(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.avi", frames=14, size_hw=(48, 64), rate="30000/1001")
     fast = PRESETS["fast"]
@@ -133,6 +135,7 @@ def test_a_worker_that_dies_while_it_measures_flow_leaves_the_frames(tmp_path: P
     assert len(again) == 1500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", ["frames.npy", "flow-*.npy", "clip.json"])
 def test_what_is_damaged_is_made_again(damaged: str, tmp_path: Path) -> None:
     clip = Clip("A/a.avi", write_clip(tmp_path / "a.avi", frames=12, size_hw=(48, 64)), "A", "1")
@@ -147,6 +150,7 @@ def test_what_is_damaged_is_made_again(damaged: str, tmp_path: Path) -> None:
         assert file.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_what_cannot_be_used_says_why(tmp_path: Path) -> None:
     clip = Clip("A/a.avi", write_clip(tmp_path / "a.avi", frames=12, size_hw=(48, 64)), "A", "1")
     gone = Clip("A/b.avi", tmp_path / "b.avi", "A", "1")
@@ -161,6 +165,7 @@ def test_what_cannot_be_used_says_why(tmp_path: Path) -> None:
     assert left.reason == f"{clip.path}: No such file or directory"
 
 
+@pytest.mark.slow
 def test_clips_are_known_by_what_is_in_them(tmp_path: Path) -> None:
     """Two data sets with files of the same names and sizes, and one file that is replaced."""
     dark = write_video(tmp_path / "one" / "A" / "a.mp4", first_level=20)
@@ -191,6 +196,7 @@ def leave_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 FRAMES, FLOW = 50 * 32 * 32 * 3 // 2, 50 * 32 * 32 * 2  # bytes of a clip of 50 frames
 
 
+@pytest.mark.slow
 def test_what_has_no_room_is_refused_before_it_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +216,7 @@ def test_what_has_no_room_is_refused_before_it_is_made(
     assert fill_cache(store, clips, 10) == [made]  # what is there needs no more room
 
 
+@pytest.mark.slow
 def test_frames_that_are_there_need_no_more_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,6 +161,7 @@ def test_what_training_would_pass_over_is_listed(tmp_path: Path) -> None:
     assert "twostream data check" in trained.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folders", "why"),
     [
@@ -188,6 +189,7 @@ def test_what_training_would_refuse_is_a_fault(
     assert why in last
 
 
+@pytest.mark.slow
 def test_clips_that_training_leaves_out_make_no_bundle(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,7 @@ def cached(path: Path, root: Path) -> CachedClip | Unusable:
     return clip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [None, [0, 1, 2, 4, 5, 6, 18, 19, 20, 21]])
 def test_cached_flow_is_that_of_a_run(times: list[int] | None, tmp_path: Path) -> None:
     path = write_drift(tmp_path / "clip.mp4", b_frames=2, frames=12, times=times)
@@ -41,6 +42,7 @@ def test_cached_flow_is_that_of_a_run(times: list[int] | None, tmp_path: Path) -
     assert flow_file(CODEC) != flow_file(PRESETS["fast"])
 
 
+@pytest.mark.slow
 def test_a_clip_without_vectors_is_left_out_with_the_reason(tmp_path: Path) -> None:
     clip = cached(write_video(tmp_path / "clip.mkv", codec="libx265"), tmp_path / "cache")
     assert isinstance(clip, Unusable)

@@ -154,6 +154,7 @@ def write_stills(folder: Path, video: Path) -> None:
         cv2.imwrite(name, picture, [cv2.IMWRITE_JPEG_QUALITY, 100])
 
 
+@pytest.mark.slow
 def test_frames_of_ucf101_are_its_clips(tmp_path: Path) -> None:
     video = write_clip(tmp_path / "clip.avi", frames=16, size_hw=(120, 160))
     folder = tmp_path / "jpegs_256" / "v_HandStandPushups_g08_c01"
@@ -179,6 +180,7 @@ def test_frames_of_ucf101_are_its_clips(tmp_path: Path) -> None:
             assert np.abs(flow.astype(int) - two.flows[spec]).mean() < 1.0
 
 
+@pytest.mark.slow
 def test_clips_of_one_name_in_two_groups_are_kept_apart(tmp_path: Path) -> None:
     for group, frames in (("a", 12), ("b", 14)):
         (tmp_path / "wave" / group).mkdir(parents=True)
@@ -189,6 +191,7 @@ def test_clips_of_one_name_in_two_groups_are_kept_apart(tmp_path: Path) -> None:
     assert [len(clip) for clip in cached if isinstance(clip, CachedClip)] == [12, 14]
 
 
+@pytest.mark.slow
 def test_clips_that_cannot_be_used_do_not_stop_the_others(tmp_path: Path) -> None:
     good = write_clip(tmp_path / "good.avi", frames=12, size_hw=(48, 64))
     short = write_clip(tmp_path / "short.avi", frames=10, size_hw=(48, 64))

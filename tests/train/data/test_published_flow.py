@@ -57,6 +57,7 @@ def flows(clip: CachedClip) -> np.ndarray:
 
 
 # as many as pairs; or as frames, where a tool repeats the last
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [FRAMES - 1, FRAMES])
 def test_vectors_shrink_with_the_picture(count: int, tmp_path: Path) -> None:
     clip = write_clip(tmp_path)
@@ -70,6 +71,7 @@ def test_vectors_shrink_with_the_picture(count: int, tmp_path: Path) -> None:
     assert v.mean() == pytest.approx(-8 * SIDE / 254, abs=0.1)
 
 
+@pytest.mark.slow
 def test_still_flow_stays_the_byte_of_no_motion(tmp_path: Path) -> None:
     clip = write_clip(tmp_path)
     write_flows(tmp_path, FRAMES - 1, u=0.0, v=0.0)
@@ -78,6 +80,7 @@ def test_still_flow_stays_the_byte_of_no_motion(tmp_path: Path) -> None:
     assert (flows(found) == 128).all()
 
 
+@pytest.mark.slow
 def test_each_pair_has_its_own_flow(tmp_path: Path) -> None:
     clip = write_clip(tmp_path)
     write_flows(tmp_path, FRAMES - 1, u=0.0, v=0.0)
@@ -94,6 +97,7 @@ def test_each_pair_has_its_own_flow(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "says"),
     [
@@ -111,6 +115,7 @@ def test_a_clip_whose_flow_does_not_fit_is_left_out(count: int, says: str, tmp_p
     assert re.search(says, found.reason)
 
 
+@pytest.mark.slow
 def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     clip = write_clip(tmp_path)
     write_flows(tmp_path, FRAMES - 1, u=1.0, v=1.0)

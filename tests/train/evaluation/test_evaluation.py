@@ -94,6 +94,7 @@ def test_the_correct_stream_gets_the_weight() -> None:
     assert three == {"a": 0.2, "b": 0.6, "c": 0.2}
 
 
+@pytest.mark.slow
 @given(st.integers(1, 5), st.integers(0, 2**16))
 def test_moving_weight_between_two_streams_is_no_improvement(count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -187,6 +188,7 @@ def test_saved_scores_are_loaded_unchanged(tmp_path: Path) -> None:
     assert loaded.part("test").truth.tolist() == [1, 1]
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_damaged_scores_are_refused(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

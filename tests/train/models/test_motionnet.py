@@ -32,6 +32,7 @@ def multiplications(network: nn.Module, shape: tuple[int, ...]) -> int:
     return total
 
 
+@pytest.mark.slow
 def test_the_small_one_takes_at_most_300_million_multiplications() -> None:
     """At 112 px, which a view of 224 px is shrunk to."""
     network = MotionNet("motionnet_small", 11)

@@ -69,6 +69,7 @@ def cached(tmp_path_factory: pytest.TempPathFactory) -> list[CachedClip]:
     return list(store.fill(clips, 1, 10))
 
 
+@pytest.mark.slow
 def test_samples_are_reproducible(cached: list[CachedClip]) -> None:
     recipe = load_recipe("default", "temporal")
     items = [TrainingSet(cached, make_spec("temporal"), recipe)[3, 5] for _ in range(2)]
@@ -123,6 +124,7 @@ def test_small_classes_are_sampled_more_often_and_negatives_less(
     assert replace(plain.samples[0], end=0.25) == plain.samples[0]
 
 
+@pytest.mark.slow
 def test_long_footage_is_sampled_by_its_length(tmp_path: Path) -> None:
     store = open_cache(tmp_path / "cache", make_spec("temporal"))
     lengths = {"short": 20, "long": 350}  # at 25 frames a second: 14 s are two clips

@@ -21,6 +21,7 @@ from train.training.job import Job, JobOptions, run_job, run_leave_one_out
 SMALL = ("network.size_px=64", "sampling.repeats=2", "augmentation.scales=[1.0]")
 
 
+@pytest.mark.slow
 def test_the_classifier_is_that_of_logistic_regression() -> None:
     rng = np.random.default_rng(1)
     labels = np.repeat([0, 1, 2], 20)

@@ -73,6 +73,7 @@ def train(clips: list[CachedClip], folder: Path, resume: bool = False, **changes
     return training([])[0]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_bits(
     clips: list[CachedClip], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,6 +15,7 @@ from tests.support.cuda.gpu import GPU, OUT_OF_MEMORY, Plug
 from tests.support.cuda.on_gpu import quantise_values, read, run
 
 
+@pytest.mark.slow
 def test_new_memory_is_zeroed(plug: Plug) -> None:
     plug()
     with open_driver() as driver:
@@ -87,6 +88,7 @@ def test_all_is_given_back_though_others_hold_it(plug: Plug) -> None:
     assert len(held) == 3
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_told(plug: Plug) -> None:
     plug(memory=10 << 20)
     with open_driver() as driver:

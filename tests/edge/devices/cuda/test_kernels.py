@@ -84,6 +84,7 @@ def check_flow(driver: Driver, spec: TVL1Spec, size_hw: tuple[int, int]) -> None
 ODD_SIZES = [(97, 131), (64, 64), (65, 129), (33, 20), (5, 1), (1, 1)]
 
 
+@pytest.mark.slow
 @on_source
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("size_hw", ODD_SIZES)
@@ -180,6 +181,7 @@ def test_no_two_tiles_write_the_same_pixel(driver: Driver) -> None:
     check_flow(driver, PRESETS["fast"].model_copy(update=changes), (65, 129))
 
 
+@pytest.mark.slow
 @on_source
 def test_flow_does_not_depend_on_the_order_of_threads(gpu: GPU, driver: Driver) -> None:
     """Nor do threads share memory without a barrier between, which breaks the context here."""
@@ -307,6 +309,7 @@ def test_weights_are_inside_the_view_and_sum_to_one(view: int, out: int, start: 
 # Stacks -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("newest", [0, 1, 2, 3])
 def test_stacks_are_those_of_the_cpu(newest: int, driver: Driver) -> None:
     """Two networks that see as many flows as the ring has, and fewer."""

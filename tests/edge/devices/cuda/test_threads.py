@@ -83,6 +83,7 @@ def test_each_thread_may_open_its_own_and_leaves_nothing(bundle: Bundle, plug: P
     assert gpu.left == {}
 
 
+@pytest.mark.slow
 def test_what_outlives_the_device_does_nothing(bundle: Bundle, plug: Plug) -> None:
     gpu = plug()
     device = open_device("cuda", bundle, flow_wanted=True)

@@ -306,6 +306,7 @@ def test_differences_name_each_part_that_differs(one: EngineKey, other: EngineKe
     assert parts == [name for name in fields if getattr(one, name) != getattr(other, name)]
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=200), STREAM, KEYS)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_stored_is_found(tmp_path: Path, plan: bytes, stream: str, key: Any) -> None:
@@ -315,6 +316,7 @@ def test_what_is_stored_is_found(tmp_path: Path, plan: bytes, stream: str, key: 
     assert found == StoredEngine(plan, BUILT.layers, BUILT.notes)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 400), st.binary(min_size=1, max_size=4))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_damage_to_a_description_crashes(tmp_path: Path, at: int, junk: bytes) -> None:
@@ -420,6 +422,7 @@ def broken_int8(version: str = "10.16.1.11", fault: str = MYELIN, cores: int = 0
     return Surface(version, int8_fault=fault, dla_cores=cores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["8.6.1", "10.16.1.11", "11.4.0.106"])
 def test_int8_that_cannot_be_built_is_fp16_with_its_reason(bundle: Bundle, version: str) -> None:
     trt = broken_int8(version)
@@ -461,6 +464,7 @@ def test_a_damaged_memory_of_a_failure_is_no_failure(bundle: Bundle, text: str) 
     assert prepare(bundle, trt=Surface("10.16.1.11"))[0].key.precision == "int8"
 
 
+@pytest.mark.slow
 def test_a_failure_of_another_stream_under_this_name_is_none(bundle: Bundle) -> None:
     prepare(bundle, "spatial", trt=broken_int8())
     prepare(bundle, "temporal", trt=broken_int8())
@@ -493,6 +497,7 @@ def test_another_precision_is_not_tried_in_the_place_of_one_that_was_asked_for(
         prepare(bundle, config=BuildConfig(precision, None, None))
 
 
+@pytest.mark.slow
 def test_int8_that_the_dla_cannot_build_is_fp16_on_it(bundle: Bundle) -> None:
     trt = broken_int8("10.3.0", cores=1)
     ready, said = prepare(bundle, trt=trt, config=BuildConfig("int8", 0, None))

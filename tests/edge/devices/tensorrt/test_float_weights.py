@@ -64,6 +64,7 @@ def test_nvidias_builder_takes_it_and_every_convolution_is_int8(
     assert float_convolutions(built.layers) == []
 
 
+@pytest.mark.slow
 @given(
     scale=st.floats(np.float32(1e-40), np.float32(2e36), width=32, allow_subnormal=True),
     zero_point=st.booleans(),

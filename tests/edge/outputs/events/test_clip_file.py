@@ -33,6 +33,7 @@ def test_pictures_in_order_are_shown_when_they_are_decoded() -> None:
     assert decoding_times([70, 110, 150]) == [(0, 0), (40, 40), (80, 80)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["264", "265"])
 def test_a_camera_s_own_stream_is_kept_as_it_is(codec: str, tmp_path: Path) -> None:
     """The decoded clip has the very pictures that the camera gave, bit for bit."""

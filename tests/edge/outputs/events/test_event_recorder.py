@@ -36,6 +36,7 @@ def read_clip(path: Path) -> tuple[list[float], str, bool]:
     return [float(frame.time or 0) for frame in frames], frames[0].format.name, first.is_keyframe
 
 
+@pytest.mark.slow
 def test_an_event_has_a_clip_a_picture_and_scores(tmp_path: Path, bundle: Bundle) -> None:
     scene = Scene(tmp_path / "events", bundle)
     scene.run(6)
@@ -77,6 +78,7 @@ def test_an_event_has_a_clip_a_picture_and_scores(tmp_path: Path, bundle: Bundle
     scene.finish()
 
 
+@pytest.mark.slow
 def test_actions_that_follow_each_other_have_clips_that_overlap(
     tmp_path: Path, bundle: Bundle
 ) -> None:
@@ -111,6 +113,7 @@ def test_a_clip_ends_where_the_camera_is_lost(state: Any, tmp_path: Path, bundle
     assert scene.recorder.health.lost_total == 0
 
 
+@pytest.mark.slow
 def test_a_clip_has_a_longest_length_and_a_largest_size(
     tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +137,7 @@ def test_a_clip_has_a_longest_length_and_a_largest_size(
     scene.finish()
 
 
+@pytest.mark.slow
 def test_without_a_key_frame_there_is_no_clip_and_it_is_said(
     tmp_path: Path, bundle: Bundle
 ) -> None:
@@ -162,6 +166,7 @@ def test_what_is_under_way_at_the_end_is_recorded(tmp_path: Path, bundle: Bundle
     assert record["clip"]["begins"] + record["clip"]["seconds"] == pytest.approx(4.0)
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_events_of_cameras_and_ends_a_run_of_files(
     tmp_path: Path, bundle: Bundle
 ) -> None:

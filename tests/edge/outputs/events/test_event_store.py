@@ -170,6 +170,7 @@ def test_what_is_too_old_goes_with_its_day(tmp_path: Path) -> None:
     assert young.exists()
 
 
+@pytest.mark.slow
 def test_places_that_cannot_be_used_are_refused(tmp_path: Path, demo_bundle: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     for place in (tmp_path / "file", tmp_path / "no" / "where"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 
 from edge.bundle.manifest import load_bundle
 from edge.decision.events import Event
@@ -60,6 +61,7 @@ def pictures(path: Path) -> list[bytes]:
     return [np.ascontiguousarray(picture).tobytes() for picture in shown]
 
 
+@pytest.mark.slow
 def test_each_connection_has_clips_of_its_own_stream(tmp_path: Path) -> None:
     store, ring, states = EventStore(tmp_path / "events"), PacketRing(), list[SourceState]()
     recorder = EventRecorder(

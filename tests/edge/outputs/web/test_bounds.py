@@ -96,6 +96,7 @@ def test_a_reset_connection_is_silent(local: Page, capfd: pytest.CaptureFixture[
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
 def test_nothing_can_be_sent(local: Page, method: str) -> None:
     answer = local.ask("/state.json", method=method)
@@ -216,6 +217,7 @@ def test_who_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
         viewer.close()
 
 
+@pytest.mark.slow
 def test_a_newcomer_takes_the_place_of_the_idlest(local: Page) -> None:
     viewer = watch(local)
     silent = [local.connect() for _ in range(3 * edge.outputs.web.connections.CONNECTIONS_MAX)]
@@ -314,6 +316,7 @@ def no_handles() -> Iterator[list[int]]:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
+@pytest.mark.slow
 def test_accepting_pauses_while_handles_run_out(
     local: Page, request: pytest.FixtureRequest
 ) -> None:

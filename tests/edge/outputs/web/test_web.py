@@ -81,6 +81,7 @@ def run(demo_bundle: Path, url: str) -> Iterator[PageRun]:
         yield running
 
 
+@pytest.mark.slow
 def test_the_state_says_what_is_seen(run: PageRun) -> None:
     found = run.labelled()
     assert found["source_state"]["state"] == "running"

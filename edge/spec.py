@@ -37,11 +37,16 @@ def first_fault(error: ValidationError, whole: str) -> str:
     first = faults[0]
     key = printable(".".join(str(part) for part in first["loc"]))[:200] or whole
     value = first["input"]
+    unknown = first["type"] == "extra_forbidden"
     actual = ""
-    if isinstance(value, int | float | str) and str(value)[:_SHOWN] not in first["msg"]:
+    if (
+        not unknown
+        and isinstance(value, int | float | str)
+        and str(value)[:_SHOWN] not in first["msg"]
+    ):
         shown = printable(str(value))
         actual = f", not {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '...'}"
-    text = first["msg"].replace("Value error, ", "")
+    text = "does not exist" if unknown else first["msg"].replace("Value error, ", "")
     others = len(faults) - 1
     more = f" (and {counted(others, 'more fault')})" if others else ""
     return f"{key}: {printable(text)}{actual}{more}"

@@ -329,7 +329,20 @@ def _validated(tables: dict[str, Any], name: str) -> Recipe:
     try:
         return Recipe.model_validate(tables)
     except ValidationError as error:
-        raise DataError(f"recipe {name}: {first_fault(error, 'recipe')}") from None
+        raise DataError(
+            f"recipe {name}: {first_fault(error, 'recipe')}{_keys_beside(error)}"
+        ) from None
+
+
+def _keys_beside(error: ValidationError) -> str:
+    """Which keys exist where the first fault is one that does not."""
+    first = error.errors(include_url=False)[0]
+    if first["type"] != "extra_forbidden":
+        return ""
+    model: Any = Recipe
+    for part in first["loc"][:-1]:
+        model = model.model_fields[part].annotation
+    return f"; there are {', '.join(model.model_fields)}"
 
 
 def _read(name: str) -> dict[str, Any]:

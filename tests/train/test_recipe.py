@@ -52,7 +52,10 @@ def test_set_overrides_the_recipe_and_words_need_no_quotes() -> None:
         ("schedule.epochs", "give SECTION.KEY=VALUE"),
         ("schedule.epochs=many", "schedule.epochs: Input should be a valid integer"),
         ("schedule.epochs=0", "schedule.epochs"),
-        ("schedule.epoch=3", "schedule.epoch: Extra inputs are not permitted"),
+        (
+            "schedule.epoch=3",
+            "schedule.epoch: does not exist; there are kind, epochs, warmup_epochs",
+        ),
         ("seed.x=2", "seed is a value"),
         ("augmentation.scales=[2.0]", "shares of the frame's side"),
         ("schedule.warmup_epochs=99.0", "warmup_epochs must be fewer"),

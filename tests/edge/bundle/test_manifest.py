@@ -70,7 +70,7 @@ def test_what_is_written_is_read_back_and_has_the_same_bytes(tmp_path: Path) -> 
         ("fusion.kind", ["geometric"], "fusion: kind is ['geometric']"),
         ("fusion", [], "fusion: kind is None"),
         ("fusion.kind", "geometric", "fusion.offsets: Field required"),
-        ("fusion.offsets", [0.0, 0.0], "fusion.offsets: Extra inputs"),
+        ("fusion.offsets", [0.0, 0.0], "fusion.offsets: does not exist"),
         ("fusion", means_of_logits([0.0]), "fusion has 1 offsets for 2 classes"),
         ("fusion", means_of_logits([0.0, 1001.0]), "offsets.1: Input should be less than"),
         ("fusion", means_of_logits([0.0, "1"]), "offsets.1: Input should be a valid number"),

@@ -221,7 +221,7 @@ def test_listed_nonsense_and_other_shapes_are_refused_by_name(bundle: Bundle) ->
         ("fusion.state", {"A b": [1]}, "fusion.state"),
         ("fusion.state", {"a": [0]}, "fusion.state.a.0"),
         ("fusion.state", {"a": [1024, 1025]}, "the state has 1049600 values, 1048576 are allowed"),
-        ("fusion.offsets", [0.0] * 3, "fusion.offsets: Extra inputs"),
+        ("fusion.offsets", [0.0] * 3, "fusion.offsets: does not exist"),
     ],
 )
 def test_a_manifest_that_cannot_be_honoured_is_refused(

@@ -4,8 +4,8 @@
 
 `latency`: an RTSP camera on the loopback draws the time into each picture as black and white
 blocks; what is read from the labelled frame tells how old it is, encoder and network included.
-`shares`: four such cameras at once. `slow`: networks that take 200 ms, on a camera of 25 frames a
-second.
+`cameras`: several such cameras at once, and the memory of each. `slow_model`: networks that take
+200 ms, on a camera of 25 frames a second.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from edge.bundle.manifest import load_bundle
 from edge.commands.self_check.choice import choose_way
@@ -32,6 +33,7 @@ from tests.benchmarks.result import write_result
 
 BITS, BLOCK = 40, 8  # of the time in 0.1 ms, and the side of what stands for one, px
 SIZE_HW = (240, 320)
+TOGETHER = ((4, 25), (8, 10), (16, 10))  # cameras, frames a second of each
 
 _SERVER = """
 import sys, threading, time
@@ -117,9 +119,10 @@ class StampingCamera:
 
 def watch(
     device: Device, bundle: Path, urls: list[str], seconds: float, model_s: float = 0.0
-) -> dict[str, list[tuple[float, float]]]:
+) -> tuple[dict[str, list[tuple[float, float]]], float]:
     """(age of the picture, age of the frame as the runtime counts it) in s at each label, by
-    camera. model_s: what the networks take longer than they do."""
+    camera; and the memory of this process, MB, at the end. model_s: what the networks take longer
+    than they do."""
     manifest = load_bundle(bundle).manifest
     ages: dict[str, list[tuple[float, float]]] = defaultdict(list)
 
@@ -140,7 +143,8 @@ def watch(
             arrival = cameras.next(0.2)
             if arrival is not None:
                 label_frame(arrival[1], recognisers[arrival[0]], show)
-    return ages
+        memory_mb = psutil.Process().memory_info().rss / 1e6
+    return ages, memory_mb
 
 
 def main() -> None:
@@ -158,22 +162,33 @@ def main() -> None:
         return {name: round(1e3 * float(np.quantile(ages, q)), 1) for name, q in shares.items()}
 
     with StampingCamera(25) as url:
-        (ages,) = watch(device, arguments.bundle, [url], arguments.seconds).values()
+        (ages,) = watch(device, arguments.bundle, [url], arguments.seconds)[0].values()
         found["latency_ms"] = quantiles([seen for seen, _ in ages])
         print(f"one camera, {len(ages)} labels: picture to label, ms: {found['latency_ms']}")
-    with ExitStack() as stack:
-        urls = [stack.enter_context(StampingCamera(25)) for _ in range(4)]
-        by_camera = watch(device, arguments.bundle, urls, arguments.seconds)
-        counts = sorted(len(ages) for ages in by_camera.values())
-        found["four_cameras"] = {
-            "labels": counts,
-            "most_over_least": round(counts[-1] / counts[0], 3),
-            "latency_ms": quantiles([seen for ages in by_camera.values() for seen, _ in ages]),
-        }
-        print(f"four cameras: {found['four_cameras']}")
+    rows = []
+    for count, rate in TOGETHER:
+        before_mb = psutil.Process().memory_info().rss / 1e6
+        with ExitStack() as stack:
+            urls = [stack.enter_context(StampingCamera(rate)) for _ in range(count)]
+            by_camera, memory_mb = watch(device, arguments.bundle, urls, arguments.seconds)
+        labels = sorted(len(ages) for ages in by_camera.values())
+        rows.append(
+            {
+                "cameras": count,
+                "frames_per_second_each": rate,
+                "labels": labels,
+                "labelled": round(sum(labels) / (count * rate * arguments.seconds), 3),
+                "most_over_least": round(labels[-1] / labels[0], 3),
+                "latency_ms": quantiles([seen for ages in by_camera.values() for seen, _ in ages]),
+                "memory_mb_each": round((memory_mb - before_mb) / count, 1),
+            }
+        )
+        print(rows[-1])
+    found["cameras"] = rows
     with StampingCamera(25) as url:
         model_s = 0.2
-        (ages,) = watch(device, arguments.bundle, [url], arguments.slow_seconds, model_s).values()
+        by_camera, _ = watch(device, arguments.bundle, [url], arguments.slow_seconds, model_s)
+        (ages,) = by_camera.values()
         frame_ages = [age - model_s for _, age in ages]
         found["slow_model"] = {
             "labels": len(ages),

@@ -34,6 +34,7 @@ from export.graph import export_graph
 from tests.benchmarks.codec_motion import processor_ms, read
 from tests.benchmarks.result import write_result
 from train.commands.arguments import motion_spec
+from train.commands.train_motion import motion_net_spec, motion_recipe, train_motion
 from train.data.cache import fill_cache, open_cache
 from train.data.clips import Clip
 from train.data.dataset import open_dataset
@@ -44,6 +45,7 @@ from train.models.checkpoint import load_checkpoint
 from train.models.online import OnlineNetwork
 from train.recipe import load_recipe
 from train.training.job import Job, JobOptions, run_job
+from train.training.motion import CHECKPOINT
 
 CLASSES = ("Diving", "Drumming", "JugglingBalls", "JumpRope", "SkyDiving", "Surfing", "Swing")
 FOLDS = 3
@@ -51,6 +53,8 @@ SAMPLES = 19
 HISTORY = 10  # frames before the first snippet's newest, for all methods
 SMALL = ("network.size_px=112", "augmentation.size_px=0", "sampling.negatives=0.0")
 TIMED = 60  # frames
+LEARNED = "network"
+MOTION_STEPS, MOTION_BATCH = 1500, 4
 
 Scores = NDArray[np.float32]
 Tested = tuple[Scores, NDArray[np.int64]]  # mean scores (clips, C), true classes (clips,)
@@ -58,8 +62,9 @@ Tested = tuple[Scores, NDArray[np.int64]]  # mean scores (clips, C), true classe
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """stream, recipe, motion, changes: as for `twostream train`. start: the method whose network it
-    starts from; teacher: the one whose scores it learns from. Both are of the same fold."""
+    """stream, recipe, motion, changes: as for `twostream train`; the motion LEARNED is a network of
+    motion that learns from the fold's clips. start: the method whose network it starts from;
+    teacher: the one whose scores it learns from. Both are of the same fold."""
 
     stream: str
     recipe: str = "default"
@@ -77,6 +82,8 @@ METHODS = {
     "codec, taught": Method("temporal", motion="codec", teacher="tvl1"),
     "tsm": Method("spatial", recipe="tsm"),
     "codec, from tvl1 and taught": Method("temporal", motion="codec", start="tvl1", teacher="tvl1"),
+    "motionnet": Method("temporal", motion=LEARNED, start="tvl1"),
+    "3d": Method("spatial", recipe="resnet3d"),
 }
 
 
@@ -89,8 +96,21 @@ def train(method: Method, clips: list[Clip], runs: dict[str, Path], options: Job
         changes.append(f"teacher.checkpoint={runs[method.teacher]}")
     recipe = load_recipe(method.recipe, method.stream, tuple(changes))
     learnt, held = hold_out(clips, CLASSES, recipe.validation.fraction)
-    spec = motion_spec(method.motion)
+    motion = method.motion
+    if motion == LEARNED:
+        motion = f"{LEARNED}={learn_motion(learnt, held, options)}"
+    spec = motion_spec(motion)
     return run_job(Job(method.stream, CLASSES, 1, learnt, held, recipe, spec), options)
+
+
+def learn_motion(learnt: list[Clip], held: list[Clip], options: JobOptions) -> Path:
+    """The checkpoint of a network of motion, beside the run that uses it."""
+    out = options.out / "motion"
+    if (out / CHECKPOINT).is_file():
+        return out / CHECKPOINT
+    recipe = motion_recipe("motionnet_small", "fast", MOTION_STEPS, MOTION_BATCH, None, 1)
+    spec = motion_net_spec("motionnet_small", recipe, 10, 112, 1, learnt, held)
+    return train_motion(spec, learnt, held, out, True, 1, options.cache)
 
 
 def judge(checkpoint: Path, clips: list[Clip], cache: Path) -> Tested:
@@ -148,8 +168,7 @@ def motion_cost(spec: Spec, checkpoint: Path, clip: Path) -> float:
 
 def cost(method: Method, checkpoint: Path, clip: Path) -> dict[str, float]:
     needs_motion = load_checkpoint(checkpoint)[1].input.motion is not None
-    spec = motion_spec(method.motion)
-    motion_ms = motion_cost(spec, checkpoint, clip) if needs_motion else 0.0
+    motion_ms = motion_cost(motion_spec(method.motion), checkpoint, clip) if needs_motion else 0.0
     return {"motion_ms": motion_ms} | network_cost(checkpoint)
 
 

@@ -61,14 +61,29 @@ def train_motion_command(
     """
     from train.data.dataset import open_dataset
     from train.data.splits import hold_out
-    from train.models.motion_checkpoint import MotionRecipe
     from train.recipe import load_recipe
 
     dataset = open_dataset(data, split)
     names = class_list(classes, {clip.label for clip in dataset.train})
     fraction = load_recipe("default", "temporal").validation.fraction
     train, validation = hold_out(dataset.train, names, fraction)
-    recipe = MotionRecipe(
+    recipe = motion_recipe(network, teacher, steps, batch, rate, seed)
+    spec = motion_net_spec(network, recipe, stack, size_px, split, train, validation)
+    train_motion(spec, train, validation, out, resume, workers, cache)
+
+
+def motion_recipe(
+    network: NetworkName,
+    teacher: TeacherName,
+    steps: int,
+    batch: int,
+    rate: float | None,
+    seed: int,
+) -> MotionRecipe:
+    """rate: None is that of the network. See MotionRecipe for the others."""
+    from train.models.motion_checkpoint import MotionRecipe
+
+    return MotionRecipe(
         seed=seed,
         steps=steps,
         batch=batch,
@@ -80,11 +95,9 @@ def train_motion_command(
         scales=SCALES,
         still=STILL,
     )
-    spec = _spec(network, recipe, stack, size_px, split, train, validation)
-    _train(spec, train, validation, out, resume, workers, cache)
 
 
-def _spec(
+def motion_net_spec(
     network: str,
     recipe: MotionRecipe,
     stack: int,
@@ -93,6 +106,8 @@ def _spec(
     train: list[Clip],
     validation: list[Clip],
 ) -> MotionNetSpec:
+    """Of a network of motion for stacks of `stack` flows and views of `size_px`. Raises DataError
+    for a size that is odd."""
     from edge.errors import DataError
     from edge.inputs.luma_stack import LumaStackInput
     from edge.motion.spec import PRESETS
@@ -115,7 +130,7 @@ def _spec(
     )
 
 
-def _train(
+def train_motion(
     spec: MotionNetSpec,
     train: list[Clip],
     validation: list[Clip],
@@ -123,7 +138,9 @@ def _train(
     resume: bool,
     workers: int,
     cache: Path,
-) -> None:
+) -> Path:
+    """Train a network of motion on clips; returns its checkpoint, in `out`. Raises as
+    MotionTraining does."""
     from train.data.cache import ClipCache, fill_cache
     from train.models.malloc import keep_freed_memory
     from train.training.motion import MotionRun, MotionTraining, teacher_of
@@ -147,3 +164,4 @@ def _train(
             fit.no_motion,
         )
     logger.info("wrote %s", file)
+    return file

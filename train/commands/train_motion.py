@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 NetworkName = Literal["motionnet_small", "motionnet"]
 TeacherName = Literal["none", "fast", "accurate"]
 # Of Zhu et al.: learning rate and batch of the published size, which needs some 400,000 steps.
-RATES: dict[str, float] = {"motionnet_small": 1e-3, "motionnet": 3.2e-5}
-CLIP_NORM, SMOOTHNESS, TEACHER_WEIGHT, STILL = 10.0, 0.3, 0.8, 0.5
+RATES: dict[str, float] = {"motionnet_small": 2e-3, "motionnet": 3.2e-5}
+CLIP_NORM, SMOOTHNESS, TEACHER_WEIGHT, STILL = 10.0, 0.3, 0.9, 0.5
 SCALES = (1.0, 0.875, 0.75, 0.66, 0.5)
 
 
@@ -36,6 +36,9 @@ def train_motion_command(
         TeacherName,
         typer.Option(help="Learn from the flow of TV-L1, too: fast or accurate."),
     ] = "none",
+    drift: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of stacks of drawn motion, which is known.")
+    ] = 0.5,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 20_000,
     batch: Annotated[int, typer.Option(min=1, help="Stacks in each step.")] = 16,
     rate: Annotated[
@@ -67,7 +70,7 @@ def train_motion_command(
     names = class_list(classes, {clip.label for clip in dataset.train})
     fraction = load_recipe("default", "temporal").validation.fraction
     train, validation = hold_out(dataset.train, names, fraction)
-    recipe = motion_recipe(network, teacher, steps, batch, rate, seed)
+    recipe = motion_recipe(network, teacher, drift, steps, batch, rate, seed)
     spec = motion_net_spec(network, recipe, stack, size_px, split, train, validation)
     train_motion(spec, train, validation, out, resume, workers, cache)
 
@@ -75,6 +78,7 @@ def train_motion_command(
 def motion_recipe(
     network: NetworkName,
     teacher: TeacherName,
+    drift: float,
     steps: int,
     batch: int,
     rate: float | None,
@@ -91,7 +95,8 @@ def motion_recipe(
         clip_norm=CLIP_NORM,
         smoothness=SMOOTHNESS,
         teacher=teacher,
-        teacher_weight=0.0 if teacher == "none" else TEACHER_WEIGHT,
+        drift=drift,
+        teacher_weight=0.0 if teacher == "none" and not drift else TEACHER_WEIGHT,
         scales=SCALES,
         still=STILL,
     )

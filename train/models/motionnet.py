@@ -21,6 +21,7 @@ from torch.nn.functional import avg_pool2d, relu
 # Flow is computed in units of so many px, so that it has about the size of the features beside it:
 # both are joined, and have one INT8 scale.
 UNIT_PX = 4.0
+DIFFERENCE_GAIN = 4.0  # of the first layer, when training starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,14 @@ class MotionNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
-        for layer in (*self.flow, *self.flow_up):  # so that training starts from no motion
-            layer.weight.data *= 0.1  # type: ignore[union-attr, operator]
+        for layer in (*self.flow, *self.flow_up):  # so that training starts from little motion
+            layer.weight.data *= 0.5  # type: ignore[union-attr, operator]
+        if self._pairwise:
+            # Motion is in the difference of two pictures that are almost the same: to start from
+            # the weights of their mean and their difference saves most of the first thousand steps.
+            weights = self.first[0].weight.data  # type: ignore[union-attr]
+            mean, change = 0.5 * weights[:, :1], DIFFERENCE_GAIN * weights[:, 1:]  # type: ignore[index]
+            weights.copy_(torch.cat([mean - change, mean + change], dim=1))  # type: ignore[operator]
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         return self.scales(frames)[-1]
@@ -87,11 +94,12 @@ class MotionNet(nn.Module):
         values = avg_pool2d(frames, self.shrink) if self.shrink > 1 else frames
         if not self._pairwise:
             return self._scales(values)
-        # (L N, 2, h, w), all of the first pair, then all of the second ...
-        pairs = torch.cat([values[:, index : index + 2] for index in range(self._pairs)])
+        height, width = values.shape[2:]
+        pairs = [values[:, index : index + 2] for index in range(self._pairs)]
+        together = torch.stack(pairs, dim=1).reshape(-1, 2, height, width)  # (N L, 2, h, w)
         return [
-            flow.unflatten(0, (self._pairs, -1)).permute(1, 2, 0, 3, 4).flatten(1, 2)
-            for flow in self._scales(pairs)
+            flow.reshape(-1, self._pairs, *flow.shape[1:]).transpose(1, 2).flatten(1, 2)
+            for flow in self._scales(together)
         ]
 
     def _scales(self, values: torch.Tensor) -> list[torch.Tensor]:

@@ -127,9 +127,9 @@ class MotionTraining:
         for group in self._optimiser.param_groups:
             group["lr"] = self.recipe.rate * rate_share(self.step, self.recipe.steps)
         pictures = stack.pictures.to(self._device).float()  # (N, L + 1, H, W), levels
-        taught = stack.taught.to(self._device) if stack.taught.numel() else None
+        taught, known = stack.taught.to(self._device), stack.known.to(self._device)
         flows = self.network.scales(self._normalised(pictures))
-        loss = motion_loss(pictures, flows, self._weights, taught)
+        loss = motion_loss(pictures, flows, self._weights, taught, known)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(

@@ -17,16 +17,18 @@ from train.data.snippets import middles
 from train.data.transforms import augment_frame, augment_stack, draw_colours, draw_crop
 from train.models.motion_checkpoint import MotionNetSpec
 from train.recipe import AugmentationRecipe
+from train.training.drift import PIECES_MAX, draw_drift
 
 COLOUR = 0.5  # strength of changes of brightness and contrast
 
 
 class Stack(NamedTuple):
     """pictures: (L + 1, H, W) uint8, luma. taught: flow (2L, H, W) float32, px, all u and then all
-    v; (0,) without a teacher."""
+    v; 0 where it is not known. known: (), bool."""
 
     pictures: torch.Tensor
     taught: torch.Tensor
+    known: torch.Tensor
 
 
 class MotionSamples(Dataset[Stack]):
@@ -52,9 +54,9 @@ class MotionSamples(Dataset[Stack]):
 
     def __getitem__(self, number: int) -> Stack:
         rng = np.random.default_rng((self._spec.recipe.seed, number))
-        clip = self._clips[int(rng.integers(len(self._clips)))]
-        usable = clip.usable(self._spec.input.history)
-        newest = usable[int(rng.integers(len(usable)))]
+        if rng.random() < self._spec.recipe.drift:
+            return self._drift(rng)
+        clip, newest = self._draw(rng)
         steps = _repeat_some(
             clip.steps(newest, self._spec.input.frames), self._spec.recipe.still, rng
         )
@@ -64,14 +66,32 @@ class MotionSamples(Dataset[Stack]):
         frames = [augment_frame(frame, crop, clip.size_hw, colours) for frame in frames]
         pictures = torch.from_numpy(np.stack([frame.y for frame in frames]))
         if self._teacher is None:
-            return Stack(pictures, torch.empty(0))
+            unknown = torch.zeros(2 * (len(pictures) - 1), *clip.size_hw)
+            return Stack(pictures, unknown, torch.tensor(False))
         still = np.full((2, *clip.size_hw), 128, np.uint8)
         flows = [step.flows.get(self._teacher, still) for step in steps[1:]]
         stack = augment_stack(np.stack(flows), crop, clip.size_hw)  # (L, 2, H, W)
         stack = stack.swapaxes(0, 1).reshape(-1, *clip.size_hw)
         pixels = to_pixels(stack, self._teacher)  # type: ignore[arg-type]
         pixels[stack == 128] = 0
-        return Stack(pictures, torch.from_numpy(pixels))
+        return Stack(pictures, torch.from_numpy(pixels), torch.tensor(True))
+
+    def _draw(self, rng: np.random.Generator) -> tuple[CachedClip, int]:
+        """A clip, and the newest frame of a stack in it."""
+        clip = self._clips[int(rng.integers(len(self._clips)))]
+        usable = clip.usable(self._spec.input.history)
+        return clip, usable[int(rng.integers(len(usable)))]
+
+    def _drift(self, rng: np.random.Generator) -> Stack:
+        planes = []
+        for _ in range(1 + int(rng.integers(PIECES_MAX + 1))):
+            clip, newest = self._draw(rng)
+            (step,) = clip.steps(newest, 1)
+            crop = draw_crop(rng, clip.size_hw, self._augmentation)
+            colours = draw_colours(rng, COLOUR)
+            planes.append(augment_frame(step.frame, crop, clip.size_hw, colours).y)
+        pictures, flow = draw_drift(planes, self._spec.input.frames, rng)
+        return Stack(torch.from_numpy(pictures), torch.from_numpy(flow), torch.tensor(True))
 
 
 def _repeat_some(steps: Sequence[Step], share: float, rng: np.random.Generator) -> list[Step]:

@@ -24,8 +24,8 @@ _LUMA_FLOOR, _FLOW_FLOOR = 1.0, 0.05
 
 @dataclass(frozen=True, slots=True)
 class MotionWeights:
-    """Weights in the loss. smoothness: of the flow's differences. teacher: of the distance to the
-    flow of another method, 0 to 1; the pictures have the rest."""
+    """Weights in the loss. smoothness: of the flow's differences. teacher: of the distance to
+    flow that is known, 0 to 1; the pictures have the rest."""
 
     smoothness: float
     teacher: float
@@ -113,17 +113,17 @@ def motion_loss(
     pictures: torch.Tensor,
     flows: Sequence[torch.Tensor],
     weights: MotionWeights,
-    taught: torch.Tensor | None = None,
+    taught: torch.Tensor,
+    known: torch.Tensor,
 ) -> torch.Tensor:
     """The loss of the flow at five scales, coarse to fine, (N, 2L, h, w) each, in px of the
-    pictures (N, L + 1, H, W), luma in levels. taught: the flow of another method, (N, 2L, H, W)."""
+    pictures (N, L + 1, H, W), luma in levels. taught: the true flow or that of another method,
+    (N, 2L, H, W), of the stacks where it is known, (N,) bool."""
     total = flows[0].new_zeros(())
     for flow, ssim_weight in zip(flows, SSIM_WEIGHTS, strict=True):
         smooth = weights.smoothness * smoothness_loss(flow)
         seen = photometric_loss(pictures, flow, ssim_weight) + smooth
-        if taught is None:
-            total = total + seen
-        else:
-            share = weights.teacher
-            total = total + (1 - share) * seen + share * teacher_loss(flow, taught)
+        total = total + (1 - weights.teacher) * seen
+        if known.any():
+            total = total + weights.teacher * teacher_loss(flow[known], taught[known])
     return total / len(flows)

@@ -89,6 +89,8 @@ def test_a_teacher_pulls_towards_its_flow() -> None:
     pictures, flows = drift(0.0, 0.0), [flow_of(2.0, 1.0, (4, 5))] * 5
     alone = MotionWeights(smoothness=0.1, teacher=0.0)
     both = MotionWeights(smoothness=0.1, teacher=1.0)
-    seen = float(motion_loss(pictures, flows, alone))
-    assert float(motion_loss(pictures, flows, alone, taught)) == pytest.approx(seen)
-    assert float(motion_loss(pictures, flows, both, taught)) < 0.1 < seen
+    none, all_known = torch.zeros(len(pictures), dtype=torch.bool), torch.ones(len(pictures)) > 0
+    seen = float(motion_loss(pictures, flows, alone, taught, none))
+    assert float(motion_loss(pictures, flows, alone, taught, all_known)) == pytest.approx(seen)
+    assert float(motion_loss(pictures, flows, both, taught, all_known)) < 0.1 < seen
+    assert float(motion_loss(pictures, flows, both, taught, none)) == 0.0

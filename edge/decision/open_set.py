@@ -53,11 +53,14 @@ def raw_scores(kind: DecisionKind, mean: Scores) -> Scores:
 def open_set_scores(spec: DecisionSpec, mean: Scores) -> Scores:
     """The scores (..., C) that are compared with `threshold_of`, from the mean evidence (..., C).
 
-    A margin is given as a multiple of the bundle's threshold, so that 1.2 is a fifth more than is
-    needed, whatever the networks.
+    A margin is given as a multiple of the bundle's threshold for the class, so that 1.2 is a fifth
+    more than is needed, whatever the networks.
     """
     scores = raw_scores(spec.kind, mean)
-    return scores / np.float32(spec.threshold) if spec.kind == "margin" else scores
+    if spec.kind != "margin":
+        return scores
+    least = np.asarray(spec.class_thresholds or spec.threshold, np.float32)  # () or (C,)
+    return np.asarray(scores / least, np.float32)
 
 
 def threshold_of(spec: DecisionSpec) -> float:

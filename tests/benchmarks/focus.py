@@ -36,7 +36,7 @@ from edge.sources.source import open_source
 from edge.terminal import track
 from edge.text import NO_CLASS
 from edge.video.frames import Frame, Plane, center_crop, resize_to_model
-from export.threshold import Replay, choose_threshold, reached
+from export.threshold import Replay, choose_threshold, reached, with_threshold
 from tests.benchmarks.decision import Logits, as_replay, save, split_clips
 from tests.benchmarks.result import write_result
 from train.data.clips import Clip
@@ -281,7 +281,8 @@ def judge(bundle: Bundle, parts: dict[str, list[Logits]], pair: tuple[str, str])
     replays = {part: of(part) for part in PARTS}
     others = [clip for clip in replays["validation"] if clip.truth is None]
     spec = bundle.manifest.decision
-    chosen = spec.model_copy(update={"threshold": choose_threshold(spec, others, [], classes)})
+    plain = spec.model_copy(update={"class_thresholds": None})
+    chosen = with_threshold(plain, choose_threshold(plain, others))
     row: dict[str, Any] = {"threshold": chosen.threshold}
     for part, clips in replays.items():
         own = [clip for clip in clips if clip.truth is not None]

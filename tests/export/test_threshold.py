@@ -20,6 +20,8 @@ from export.threshold import (
     reached,
     replays,
     shown,
+    silence,
+    with_threshold,
 )
 from tests.support.cached import cached_clip
 
@@ -73,7 +75,7 @@ def test_a_label_is_held_and_a_gap_ends_it() -> None:
 def test_the_threshold_keeps_the_rate_that_was_asked_for(clips: list[list[float]]) -> None:
     """However high the scores are: the threshold has no bound."""
     others = [clip(*margins) for margins in clips]
-    threshold = choose_threshold(SPEC, others, [], CLASSES)
+    threshold = choose_threshold(SPEC, others)
     fitted = SPEC.model_copy(update={"threshold": threshold})
     labelled = np.concatenate([shown(each, fitted) >= 0 for each in others])
     assert labelled.mean() <= SPEC.false_alarm_rate
@@ -81,11 +83,11 @@ def test_the_threshold_keeps_the_rate_that_was_asked_for(clips: list[list[float]
 
 def test_the_threshold_is_the_lowest_that_does() -> None:
     others = [clip(*([0.0] * 9), 7.0), clip(*([0.0] * 9), 5.0)]
-    assert choose_threshold(SPEC, others, [], CLASSES) == pytest.approx(1e-6)
+    assert choose_threshold(SPEC, others) == pytest.approx(1e-6)
     strict = SPEC.model_copy(update={"false_alarm_rate": 0.05})
-    assert choose_threshold(strict, others, [], CLASSES) == pytest.approx(5.001)
+    assert choose_threshold(strict, others) == pytest.approx(5.001)
     none = SPEC.model_copy(update={"false_alarm_rate": 0.0})
-    assert choose_threshold(none, others, [], CLASSES) == pytest.approx(7.001)
+    assert choose_threshold(none, others) == pytest.approx(7.001)
 
 
 def test_it_is_raised_to_the_middle_where_that_costs_no_right_label() -> None:
@@ -107,12 +109,16 @@ def test_raising_it_changes_no_right_label(clips: list[list[float]]) -> None:
     assert all((shown(each, raised) == shown(each, SPEC)).all() for each in own)
 
 
-def test_nothing_is_reported_in_footage_at_the_threshold() -> None:
+def test_nothing_is_reported_in_footage_and_each_class_pays_for_its_own() -> None:
     """An action has to hold for 0.3 s: a shorter peak does not count."""
     footage = [clip(1, 1, 6, 6, 1, 1, 1), clip(1, 4, 4, 4, 4, 4, 1)]
-    threshold = choose_threshold(SPEC, [], footage, CLASSES)
-    assert threshold == pytest.approx(4.001)
-    fitted = SPEC.model_copy(update={"threshold": threshold})
+    fitted = silence(SPEC, footage, CLASSES)
+    assert fitted.threshold == pytest.approx(3.201)  # 0.8 of the highest
+    assert fitted.class_thresholds == pytest.approx((4.001, 3.201, 3.201))
+    quiet = silence(SPEC, [clip(1, 1, 1, 1)], CLASSES)
+    assert quiet.class_thresholds == pytest.approx((3.0, 3.0, 3.0), abs=0.001)
+    raised = with_threshold(fitted, 3.5)
+    assert raised.class_thresholds == pytest.approx((4.001, 3.5, 3.5))
     assert count_events(footage, fitted, CLASSES).model_dump() == {
         "videos": 2,
         "seconds": 1.2,
@@ -136,3 +142,12 @@ def test_what_is_reached_tells_right_from_wrong() -> None:
     own = [clip(4, 4, 1, 1, truth=0), clip(4, 1, 1, 1, truth=2)]
     found = reached(own, [clip(1, 1, 1, 4)], SPEC)
     assert (found.right.share, found.wrong.share, found.other.share) == (0.25, 0.125, 0.25)
+
+
+def test_a_class_with_a_higher_threshold_needs_more() -> None:
+    dear = SPEC.model_copy(update={"class_thresholds": (4.0, 3.0, 3.0)})
+    assert shown(clip(3.5, 4.1, 2.5, 2.3), dear).tolist() == [-1, 0, 0, -1]  # held above 0.6 * 4
+    other = Replay(
+        np.arange(2) / 10, np.array([[0, 3.5, 0], [0, 2.9, 0]], np.float32), frozenset(), 1
+    )
+    assert shown(other, dear).tolist() == [1, 1]

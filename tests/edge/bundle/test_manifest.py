@@ -127,6 +127,12 @@ def test_a_manifest_that_cannot_be_honoured_is_refused(
     ("changes", "says"),
     [
         ({"threshold": None}, "threshold must be null of kind best, and a number of other kinds"),
+        ({"class_thresholds": [9.0]}, r"decision.class_thresholds needs one for each class"),
+        ({"class_thresholds": [0.001] * 8}, "class_thresholds must be at least threshold"),
+        (
+            {"kind": "confidence", "threshold": 0.5, "class_thresholds": [0.6] * 8},
+            "class_thresholds must be null of other kinds than margin",
+        ),
         ({"false_alarm_rate": None}, "false_alarm_rate must be null of kind best"),
         ({"kind": "best", "threshold": None}, "false_alarm_rate must be null of kind best"),
         ({"kind": "best", "threshold": None, "false_alarm_rate": None}, "hold must be 1"),
@@ -141,6 +147,7 @@ def test_a_decision_has_a_threshold_or_shows_the_best_class(
     with pytest.raises(BundleError, match=says):
         load_bundle(folder)
     content["decision"] |= {"kind": "best", "threshold": None, "false_alarm_rate": None, "hold": 1}
+    content["decision"] |= {"class_thresholds": None}
     assert load_bundle(write(tmp_path / "c", content)).manifest.decision.kind == "best"
 
 

@@ -25,6 +25,7 @@ OLD_DECISION = {
     "kind": "confidence",
     "window_s": 1.0,
     "threshold": 0.98,
+    "class_thresholds": None,
     "hold": 1.0,
     "false_alarm_rate": 0.05,
     "validation": None,

@@ -57,7 +57,7 @@ HISTORY = 10  # frames before the first snippet's newest, for all methods
 SMALL = ("network.size_px=112", "augmentation.size_px=0", "sampling.negatives=0.0")
 TIMED = 60  # frames
 LEARNED = "network"
-MOTION_STEPS, MOTION_BATCH = 1500, 4
+MOTION_STEPS, MOTION_BATCH = 1200, 24
 
 Scores = NDArray[np.float32]
 Tested = tuple[Scores, NDArray[np.int64]]  # mean scores (clips, C), true classes (clips,)

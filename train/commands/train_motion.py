@@ -20,7 +20,7 @@ NetworkName = Literal["motionnet_small", "motionnet"]
 TeacherName = Literal["none", "fast", "accurate"]
 # Of Zhu et al.: learning rate and batch of the published size, which needs some 400,000 steps.
 RATES: dict[str, float] = {"motionnet_small": 2e-3, "motionnet": 3.2e-5}
-CLIP_NORM, SMOOTHNESS, TEACHER_WEIGHT, STILL = 10.0, 0.3, 0.9, 0.5
+CLIP_NORM, SMOOTHNESS, STILL = 10.0, 0.3, 0.5
 SCALES = (1.0, 0.875, 0.75, 0.66, 0.5)
 
 
@@ -34,13 +34,13 @@ def train_motion_command(
     split: Annotated[int, typer.Option(help="Official split, 1 to 3.")] = 1,
     teacher: Annotated[
         TeacherName,
-        typer.Option(help="Learn from the flow of TV-L1, too: fast or accurate."),
+        typer.Option(help="Learn from the flow of TV-L1 instead: fast or accurate."),
     ] = "none",
     drift: Annotated[
         float, typer.Option(min=0, max=1, help="Share of stacks of drawn motion, which is known.")
     ] = 0.5,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 20_000,
-    batch: Annotated[int, typer.Option(min=1, help="Stacks in each step.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, help="Stacks in each step.")] = 24,
     rate: Annotated[
         float | None,
         typer.Option(min=1e-8, max=1, help="Peak learning rate; default: by the network."),
@@ -96,7 +96,6 @@ def motion_recipe(
         smoothness=SMOOTHNESS,
         teacher=teacher,
         drift=drift,
-        teacher_weight=0.0 if teacher == "none" and not drift else TEACHER_WEIGHT,
         scales=SCALES,
         still=STILL,
     )

@@ -26,9 +26,8 @@ class MotionRecipe(Spec):
         over a twentieth of the steps and falls with a cosine.
     clip_norm: maximum norm of the gradient.
     smoothness: weight of the smoothness of flow beside the pictures (see motion_loss.py).
-    teacher: method whose flow is taught, too: "fast" or "accurate" (TV-L1), or "none".
+    teacher: method whose flow is taught instead: "fast" or "accurate" (TV-L1), or "none".
     drift: share of the stacks that are drawn, so that their flow is known (see drift.py).
-    teacher_weight: of flow that is taught or known in the loss, 0 to 1; the pictures have the rest.
     scales: of crops, as of AugmentationRecipe; smaller crops are enlarged, and move faster.
     still: share of the stacks in which some frames are repeated, as cameras do.
     """
@@ -41,7 +40,6 @@ class MotionRecipe(Spec):
     smoothness: float = Field(ge=0)
     teacher: Literal["none", "fast", "accurate"]
     drift: float = Field(ge=0, le=1)
-    teacher_weight: float = Field(ge=0, le=1)
     scales: tuple[float, ...] = Field(strict=False, min_length=1)
     still: float = Field(ge=0, le=1)
 

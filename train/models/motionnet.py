@@ -44,13 +44,14 @@ SIZES = {
 
 class MotionNet(nn.Module):
     """(N, L + 1, H, W), normalised luma, oldest first -> flow (N, 2L, h, w): all u, then all v, in
-    px of the input. h and w are half the size that the network computes at (see Size.shrink)."""
+    px of the input. h and w are half the size that the network computes at (see Size.shrink). A
+    pairwise one takes any L."""
 
     def __init__(self, name: str, frames: int) -> None:
         """name: of SIZES. frames: L + 1."""
         super().__init__()
         size = SIZES[name]
-        self.shrink, self._pairwise, self._pairs = size.shrink, size.pairwise, frames - 1
+        self.shrink, self.pairwise = size.shrink, size.pairwise
         frames = 2 if size.pairwise else frames  # that it sees at a time
         flows = 2 * (frames - 1)
         self.first = nn.ModuleList()  # of each scale: from the scale before, then at this one
@@ -78,7 +79,7 @@ class MotionNet(nn.Module):
                 nn.init.zeros_(module.bias)
         for layer in (*self.flow, *self.flow_up):  # so that training starts from little motion
             layer.weight.data *= 0.5  # type: ignore[union-attr, operator]
-        if self._pairwise:
+        if self.pairwise:
             # Motion is in the difference of two pictures that are almost the same: to start from
             # the weights of their mean and their difference saves most of the first thousand steps.
             weights = self.first[0].weight.data  # type: ignore[union-attr]
@@ -92,13 +93,13 @@ class MotionNet(nn.Module):
         """The flow at each of the five scales, coarse to fine, (N, 2L, h, w) each, in px of the
         input."""
         values = avg_pool2d(frames, self.shrink) if self.shrink > 1 else frames
-        if not self._pairwise:
+        if not self.pairwise:
             return self._scales(values)
-        height, width = values.shape[2:]
-        pairs = [values[:, index : index + 2] for index in range(self._pairs)]
+        count, (height, width) = values.shape[1] - 1, values.shape[2:]
+        pairs = [values[:, index : index + 2] for index in range(count)]
         together = torch.stack(pairs, dim=1).reshape(-1, 2, height, width)  # (N L, 2, h, w)
         return [
-            flow.reshape(-1, self._pairs, *flow.shape[1:]).transpose(1, 2).flatten(1, 2)
+            flow.reshape(-1, count, *flow.shape[1:]).transpose(1, 2).flatten(1, 2)
             for flow in self._scales(together)
         ]
 

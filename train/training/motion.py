@@ -32,7 +32,7 @@ from train.models.motion_checkpoint import (
 )
 from train.models.motionnet import MotionNet
 from train.training.motion_data import MotionSamples, Stack, held_out_stacks
-from train.training.motion_loss import MotionWeights, motion_loss, photometric_loss
+from train.training.motion_loss import motion_loss, photometric_loss
 from train.training.stop import Interrupted, stop_signals
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,6 @@ class MotionTraining:
         )  # type: ignore[call-overload]
         self._optimiser = torch.optim.Adam(self.network.parameters(), lr=self.recipe.rate)
         self._samples = MotionSamples(train, spec, teacher_of(self.recipe))
-        self._weights = MotionWeights(self.recipe.smoothness, self.recipe.teacher_weight)
         self.step = self._open_folder()
 
     def __call__(self, validation: list[CachedClip]) -> tuple[Path, MotionFit | None]:
@@ -129,7 +128,7 @@ class MotionTraining:
         pictures = stack.pictures.to(self._device).float()  # (N, L + 1, H, W), levels
         taught, known = stack.taught.to(self._device), stack.known.to(self._device)
         flows = self.network.scales(self._normalised(pictures))
-        loss = motion_loss(pictures, flows, self._weights, taught, known)
+        loss = motion_loss(pictures, flows, self.recipe.smoothness, taught, known)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(

@@ -16,10 +16,16 @@ from train.data.cache import CachedClip
 from train.data.snippets import middles
 from train.data.transforms import augment_frame, augment_stack, draw_colours, draw_crop
 from train.models.motion_checkpoint import MotionNetSpec
+from train.models.motionnet import SIZES
 from train.recipe import AugmentationRecipe
 from train.training.drift import PIECES_MAX, draw_drift
 
 COLOUR = 0.5  # strength of changes of brightness and contrast
+
+
+# Of a pairwise network, which needs many scenes rather than long ones: for the same work, stacks of
+# three small windows teach it what a few whole ones of eleven pictures do not.
+PAIRWISE_FRAMES, PAIRWISE_PX = 3, 112
 
 
 class Stack(NamedTuple):
@@ -39,6 +45,8 @@ class MotionSamples(Dataset[Stack]):
         """teacher: the method of motion whose cached flow is taught."""
         self._clips = [clip for clip in clips if clip.usable(spec.input.history)]
         self._spec, self._teacher = spec, teacher
+        self._short = SIZES[spec.network].pairwise
+        self._frames = PAIRWISE_FRAMES if self._short else spec.input.frames
         self._augmentation = AugmentationRecipe(
             name="motion",
             scales=spec.recipe.scales,
@@ -57,16 +65,15 @@ class MotionSamples(Dataset[Stack]):
         if rng.random() < self._spec.recipe.drift:
             return self._drift(rng)
         clip, newest = self._draw(rng)
-        steps = _repeat_some(
-            clip.steps(newest, self._spec.input.frames), self._spec.recipe.still, rng
-        )
+        steps = _repeat_some(clip.steps(newest, self._frames), self._spec.recipe.still, rng)
         crop = draw_crop(rng, clip.size_hw, self._augmentation)
         frames = [step.frame for step in steps]
         colours = draw_colours(rng, COLOUR)  # the same for all, or brightness would not be kept
         frames = [augment_frame(frame, crop, clip.size_hw, colours) for frame in frames]
-        pictures = torch.from_numpy(np.stack([frame.y for frame in frames]))
+        rows, columns = self._window(clip.size_hw, rng)
+        pictures = torch.from_numpy(np.stack([frame.y[rows, columns] for frame in frames]))
         if self._teacher is None:
-            unknown = torch.zeros(2 * (len(pictures) - 1), *clip.size_hw)
+            unknown = torch.zeros(2 * (len(pictures) - 1), *pictures.shape[1:])
             return Stack(pictures, unknown, torch.tensor(False))
         still = np.full((2, *clip.size_hw), 128, np.uint8)
         flows = [step.flows.get(self._teacher, still) for step in steps[1:]]
@@ -74,7 +81,8 @@ class MotionSamples(Dataset[Stack]):
         stack = stack.swapaxes(0, 1).reshape(-1, *clip.size_hw)
         pixels = to_pixels(stack, self._teacher)  # type: ignore[arg-type]
         pixels[stack == 128] = 0
-        return Stack(pictures, torch.from_numpy(pixels), torch.tensor(True))
+        taught = np.ascontiguousarray(pixels[:, rows, columns])
+        return Stack(pictures, torch.from_numpy(taught), torch.tensor(True))
 
     def _draw(self, rng: np.random.Generator) -> tuple[CachedClip, int]:
         """A clip, and the newest frame of a stack in it."""
@@ -90,8 +98,21 @@ class MotionSamples(Dataset[Stack]):
             crop = draw_crop(rng, clip.size_hw, self._augmentation)
             colours = draw_colours(rng, COLOUR)
             planes.append(augment_frame(step.frame, crop, clip.size_hw, colours).y)
-        pictures, flow = draw_drift(planes, self._spec.input.frames, rng)
+        rows, columns = self._window(planes[0].shape, rng)
+        planes = [np.ascontiguousarray(plane[rows, columns]) for plane in planes]
+        pictures, flow = draw_drift(planes, self._frames, rng)
         return Stack(torch.from_numpy(pictures), torch.from_numpy(flow), torch.tensor(True))
+
+    def _window(self, size_hw: Sequence[int], rng: np.random.Generator) -> tuple[slice, slice]:
+        """The part of the picture that is trained on."""
+        if not self._short:
+            return slice(None), slice(None)
+        sides = [min(PAIRWISE_PX, side) for side in size_hw]
+        starts = [
+            int(rng.integers(whole - side + 1)) for whole, side in zip(size_hw, sides, strict=True)
+        ]
+        rows, columns = (slice(a, a + side) for a, side in zip(starts, sides, strict=True))
+        return rows, columns
 
 
 def _repeat_some(steps: Sequence[Step], share: float, rng: np.random.Generator) -> list[Step]:

@@ -9,7 +9,6 @@ authors' code; the weight of smoothness is not, for it depends on the units of f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, grid_sample
@@ -20,15 +19,6 @@ SSIM_WEIGHTS = (0.16, 0.08, 0.04, 0.02, 0.01)  # coarse to fine
 _SSIM_C1, _SSIM_C2, _SSIM_SIDE = (0.01 * 255) ** 2, (0.03 * 255) ** 2, 3
 # The penalty is flat below it: luma in levels, flow in px.
 _LUMA_FLOOR, _FLOW_FLOOR = 1.0, 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class MotionWeights:
-    """Weights in the loss. smoothness: of the flow's differences. teacher: of the distance to
-    flow that is known, 0 to 1; the pictures have the rest."""
-
-    smoothness: float
-    teacher: float
 
 
 def charbonnier(values: torch.Tensor, power: float, floor: float) -> torch.Tensor:
@@ -112,18 +102,23 @@ def teacher_loss(flow: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
 def motion_loss(
     pictures: torch.Tensor,
     flows: Sequence[torch.Tensor],
-    weights: MotionWeights,
+    smoothness: float,
     taught: torch.Tensor,
     known: torch.Tensor,
 ) -> torch.Tensor:
     """The loss of the flow at five scales, coarse to fine, (N, 2L, h, w) each, in px of the
-    pictures (N, L + 1, H, W), luma in levels. taught: the true flow or that of another method,
-    (N, 2L, H, W), of the stacks where it is known, (N,) bool."""
+    pictures (N, L + 1, H, W), luma in levels.
+
+    taught: the true flow or that of another method, (N, 2L, H, W), of the stacks where it is known,
+    (N,) bool; only the others learn from how well their flow explains the pictures, which a flow
+    that leads out of them does not have to. smoothness: weight of the differences of their flow.
+    """
     total = flows[0].new_zeros(())
     for flow, ssim_weight in zip(flows, SSIM_WEIGHTS, strict=True):
-        smooth = weights.smoothness * smoothness_loss(flow)
-        seen = photometric_loss(pictures, flow, ssim_weight) + smooth
-        total = total + (1 - weights.teacher) * seen
         if known.any():
-            total = total + weights.teacher * teacher_loss(flow[known], taught[known])
+            total = total + teacher_loss(flow[known], taught[known])
+        if not known.all():
+            unknown = flow[~known]
+            total = total + photometric_loss(pictures[~known], unknown, ssim_weight)
+            total = total + smoothness * smoothness_loss(unknown)
     return total / len(flows)

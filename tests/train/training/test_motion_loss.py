@@ -8,7 +8,6 @@ import torch
 
 from tests.support.flows import moving_pair
 from train.training.motion_loss import (
-    MotionWeights,
     motion_loss,
     photometric_loss,
     smoothness_loss,
@@ -87,10 +86,13 @@ def test_a_teacher_pulls_towards_its_flow() -> None:
     assert float(teacher_loss(flow_of(2.0, 1.0, (16, 20)), taught)) < 0.1
     assert float(teacher_loss(flow_of(5.0, 5.0), taught)) == pytest.approx(5, rel=0.01)
     pictures, flows = drift(0.0, 0.0), [flow_of(2.0, 1.0, (4, 5))] * 5
-    alone = MotionWeights(smoothness=0.1, teacher=0.0)
-    both = MotionWeights(smoothness=0.1, teacher=1.0)
-    none, all_known = torch.zeros(len(pictures), dtype=torch.bool), torch.ones(len(pictures)) > 0
-    seen = float(motion_loss(pictures, flows, alone, taught, none))
-    assert float(motion_loss(pictures, flows, alone, taught, all_known)) == pytest.approx(seen)
-    assert float(motion_loss(pictures, flows, both, taught, all_known)) < 0.1 < seen
-    assert float(motion_loss(pictures, flows, both, taught, none)) == 0.0
+    none, known = torch.tensor([False]), torch.tensor([True])
+    assert float(motion_loss(pictures, flows, 0.1, taught, known)) < 0.1
+    seen = float(motion_loss(pictures, flows, 0.1, taught, none))
+    assert seen > 0.1
+    still = [torch.zeros_like(flow) for flow in flows]
+    assert float(motion_loss(pictures, still, 0.1, taught, none)) < seen
+    two, mixed = pictures.repeat(2, 1, 1, 1), torch.cat([none, known])
+    doubled = [flow.repeat(2, 1, 1, 1) for flow in flows]
+    both = float(motion_loss(two, doubled, 0.1, taught.repeat(2, 1, 1, 1), mixed))
+    assert both == pytest.approx(seen + float(motion_loss(pictures, flows, 0.1, taught, known)))

@@ -111,7 +111,7 @@ def learn_motion(learnt: list[Clip], held: list[Clip], options: JobOptions) -> P
     out = options.out / "motion"
     if (out / CHECKPOINT).is_file():
         return out / CHECKPOINT
-    recipe = motion_recipe("motionnet_small", "fast", 0.5, MOTION_STEPS, MOTION_BATCH, None, 1)
+    recipe = motion_recipe("motionnet_small", "none", 1.0, MOTION_STEPS, MOTION_BATCH, None, 1)
     spec = motion_net_spec("motionnet_small", recipe, 10, 112, 1, learnt, held)
     return train_motion(spec, learnt, held, out, True, 1, options.cache)
 

@@ -38,7 +38,7 @@ def train_motion_command(
     ] = "none",
     drift: Annotated[
         float, typer.Option(min=0, max=1, help="Share of stacks of drawn motion, which is known.")
-    ] = 0.5,
+    ] = 0.75,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 20_000,
     batch: Annotated[int, typer.Option(min=1, help="Stacks in each step.")] = 24,
     rate: Annotated[

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge.video.frames import Plane
 
 PIECES_MAX = 3  # over the picture behind
-SPREADS_PX = (0.3, 1.0, 3.0, 6.0)  # of the motion between two frames: its standard deviation
+SPREADS_PX = (0.3, 1.0, 3.0)  # of the motion between two frames: its standard deviation
 TURN, ZOOM = 0.006, 0.006  # standard deviations in rad and as a share, for each px of SPREADS_PX
 RADII = (0.05, 0.3)  # of a piece, an ellipse, as a share of the picture's width
 

@@ -256,7 +256,7 @@ class DecisionSpec(Spec):
         if self.class_thresholds is not None:
             if self.kind != "margin":
                 raise ValueError("class_thresholds must be null of other kinds than margin")
-            if min(self.class_thresholds, default=0) < (self.threshold or 0):
+            if any(each < (self.threshold or 0) for each in self.class_thresholds):
                 raise ValueError("class_thresholds must be at least threshold")
         return self
 

@@ -55,7 +55,9 @@ class Annotator(Output):
             score=decision.score if decision is not None else 0.0,
             open_set=None
             if decision is None or decision.threshold is None
-            else OpenSet(float(decision.open_set[decision.best]), decision.threshold),
+            else OpenSet(
+                classes[decision.best], float(decision.open_set[decision.best]), decision.threshold
+            ),
             streams={
                 name: top_scores(label.streams[name], classes, SHOWN)
                 if name in label.streams

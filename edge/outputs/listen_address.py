@@ -39,7 +39,8 @@ def parse_listen(option: str, text: str, token: str) -> ListenAddress:
     if not local and not token:
         raise OutputError(
             f"{option} {text}: everyone in the network could watch; give --token or "
-            "TWOSTREAM_TOKEN: open the page with ?token=TOKEN (the stream as viewer:TOKEN@)"
+            "TWOSTREAM_TOKEN, and open the page with the parameter `token`, the stream as "
+            "viewer:TOKEN@"
         )
     if not local and len(token) < TOKEN_MIN:
         raise OutputError(

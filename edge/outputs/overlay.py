@@ -45,8 +45,9 @@ _AMBER: Colour = (60, 200, 250)
 
 @dataclass(frozen=True, slots=True)
 class OpenSet:
-    """The open-set score of the best class, and what it has to reach for its label to be shown."""
+    """The best open-set score, its class, and what it has to reach for the label to be shown."""
 
+    label: str
     score: float
     threshold: float
 
@@ -221,7 +222,7 @@ def _draw_open_set(
     middle = baseline - round(5 * unit)
     thickness = max(round(2 * unit), 1)
     cv2.line(picture, (tick, middle - half), (tick, middle + half), _WHITE, thickness)
-    text = f"{open_set.score:.2f} of {open_set.threshold:.2f}"
+    text = f"{open_set.score:.2f} of {open_set.threshold:.2f}  {open_set.label}"
     room = picture.shape[1] - right - 2 * left
     _draw_fitted(picture, text, (right + left, baseline), scale, _GREY, room)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,20 +43,24 @@ def label_record(label: Label, manifest: Manifest) -> dict[str, Any]:
         "state": label.state,
         "label": decision.label if decision else None,
         "score": round(decision.score, 4) if decision else None,
-        "open_set": open_set_record(decision),
+        "open_set": open_set_record(decision, classes),
         "top": top_scores(decision.scores, classes, TOP) if decision else [],
         "streams": {name: best(label.streams.get(name), classes) for name in manifest.streams},
         "latency_ms": round(label.latency_ms, 2),
     } | ({"reason": label.reason} if label.reason else {})
 
 
-def open_set_record(decision: Decision | None) -> dict[str, float] | None:
-    """The score that decided, of the best class, and what it had to reach; None if the bundle
-    always shows its best class."""
+def open_set_record(decision: Decision | None, classes: Sequence[str]) -> dict[str, Any] | None:
+    """The score that decided, whose it is, and what it had to reach; None if the bundle always
+    shows its best class. The class need not be the one with the best confidence."""
     if decision is None or decision.threshold is None:
         return None
     score, threshold = decision.open_set[decision.best], decision.threshold
-    return {"score": round(float(score), 4), "threshold": round(threshold, 4)}
+    return {
+        "label": classes[decision.best],
+        "score": round(float(score), 4),
+        "threshold": round(threshold, 4),
+    }
 
 
 def event_record(event: Event) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
     if endless := [spec for spec in specs[:-1] if spec.address.endless]:
         raise SourceError(
             f"{endless[0].name} never ends, and files are run one after another; give it a length, "
-            "frames=N, or live=1, which makes it a camera"
+            "test://?frames=N, or make it a camera, test://?live=1"
         )
     return specs
 

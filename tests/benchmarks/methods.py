@@ -101,7 +101,10 @@ def train(method: Method, clips: list[Clip], runs: dict[str, Path], options: Job
     learnt, held = hold_out(clips, CLASSES, recipe.validation.fraction)
     motion = method.motion
     if motion == LEARNED:
-        motion = f"{LEARNED}={learn_motion(learnt, held, options)}"
+        checkpoint = learn_motion(learnt, held, options)
+        motion = f"{LEARNED}={checkpoint}"
+        changes.append(f"motion.checkpoint={checkpoint}")
+        recipe = load_recipe(method.recipe, method.stream, tuple(changes))
     spec = motion_spec(motion)
     return run_job(Job(method.stream, CLASSES, 1, learnt, held, recipe, spec), options)
 

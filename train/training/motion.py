@@ -166,6 +166,8 @@ class MotionTraining:
         state = folder / STATE
         if self.run.resume and state.is_file():
             return self._load_state(state)
+        if self.run.resume and (folder / CHECKPOINT).exists():
+            raise CheckpointError(f"{folder}: its run is finished; give another --out")
         if state.exists() or (folder / CHECKPOINT).exists():
             raise CheckpointError(
                 f"{folder}: has a run already; go on with --resume if it was stopped, or give "

@@ -116,6 +116,8 @@ def measure(request: Request) -> dict[str, Any]:
     """Raises TwostreamError if there is nothing to be measured."""
     bundle = load_bundle(request.bundle)
     (spec,) = parse_sources([request.source])
+    if spec.address.endless:
+        raise SourceError(f"{spec.name} never ends; give it a length: test://?frames=500")
 
     def open_it(graphs: bool = True) -> Device:
         return open_device(

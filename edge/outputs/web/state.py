@@ -189,7 +189,7 @@ class LiveState(Output):
             "reason": label.reason if label is not None else "",
             "label": decision.label if decision is not None else None,
             "score": round(decision.score, 4) if decision is not None else None,
-            "open_set": open_set_record(decision),
+            "open_set": open_set_record(decision, classes),
             "top": top_scores(decision.scores, classes, _TOP) if decision is not None else [],
             "streams": {
                 name: top_scores(streams[name], classes, _TOP) if name in streams else []

@@ -109,7 +109,7 @@ def test_without_a_threshold_the_best_class_is_always_shown(rows: list[list[floa
         assert found.label == CLASSES[found.best] != UNKNOWN
         assert total[found.best] == pytest.approx(total.max(), abs=1e-2)
         assert found.threshold is None
-        assert open_set_record(found) is None
+        assert open_set_record(found, CLASSES) is None
 
 
 def test_the_best_class_is_that_of_the_window() -> None:

@@ -101,7 +101,7 @@ def test_the_bar_of_the_open_set_score_turns_green_at_the_threshold() -> None:
     green = (100, 210, 90)  # BGR
     none, below, short, long = (
         (drawn(replace(VIEW, open_set=shown)) == green).all(axis=2).sum()
-        for shown in (None, OpenSet(0.99, 1.0), OpenSet(1.0, 1.0), OpenSet(1.4, 1.0))
+        for shown in (None, *(OpenSet("Swing", score, 1.0) for score in (0.99, 1.0, 1.4)))
     )
     assert none == below < short < long  # the dot of the state is green, too
 
@@ -125,7 +125,7 @@ def test_any_label_fits_any_picture(
 ) -> None:
     flow = None if flow_size is None else np.zeros((2, *flow_size), np.float32)
     streams = [] if label is None else [(label, score)] * 3
-    open_set = None if label is None else OpenSet(9 * score, score)
+    open_set = None if label is None else OpenSet("Swing", 9 * score, score)
     view = OverlayView(
         "running", label, score, dict.fromkeys(STREAMS, streams), open_set, flow, label or ""
     )

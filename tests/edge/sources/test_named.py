@@ -64,7 +64,10 @@ def test_what_does_not_go_is_named(tmp_path: Path) -> None:
     for texts, words in (
         ([], "no source"),
         (["test://", "test://?live=1"], "next to a camera"),
-        (["test://", "test://?pattern=ball"], r"test:// never ends.*frames=N, or live=1"),
+        (
+            ["test://", "test://?pattern=ball"],
+            r"never ends.*\?frames=N, or make it a camera",
+        ),
         (["test://?live=1", "test://?live=1"], "given twice"),
         (["yard=test://?live=1", "yard=rtsp://h/1"], "yard is given twice"),
         (["yard="], "yard="),

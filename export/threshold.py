@@ -155,7 +155,8 @@ def raise_threshold(spec: DecisionSpec, own: Sequence[Replay]) -> float:
 
     The lowest threshold lies just above the few clips that it was chosen on. Where the scores of
     the bundle's actions are far above it, the next clip of something else should not show a label
-    for a score that is a little higher. Raising it takes no label from one class to another.
+    for a score that is a little higher. Raising one that all classes have takes no label from one
+    class to another.
     """
     least = spec.threshold
     assert least is not None

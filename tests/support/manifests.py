@@ -57,6 +57,7 @@ def manifest() -> dict[str, Any]:
             "kind": "margin",
             "window_s": 1.0,
             "threshold": 4.5,
+            "class_thresholds": None,
             "hold": 0.6,
             "false_alarm_rate": 0.05,
             "validation": REACHED,

@@ -14,7 +14,6 @@ import argparse
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -124,7 +123,7 @@ def watch(
     camera; and the memory of this process, MB, at the end. model_s: what the networks take longer
     than they do."""
     manifest = load_bundle(bundle).manifest
-    ages: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    ages: dict[str, list[tuple[float, float]]] = {}
 
     def show(label: Label) -> None:
         if label.state == RUNNING:
@@ -136,6 +135,7 @@ def watch(
         recognisers = {}
         for number, url in enumerate(urls):
             name = f"camera{number + 1}"
+            ages[name] = []
             recognisers[name] = Recognizer(manifest, device.open_context(), RunConfig(), name)
             cameras.add(name, url, ReconnectPolicy())
         until_s = time.monotonic() + seconds
@@ -178,7 +178,7 @@ def main() -> None:
                 "frames_per_second_each": rate,
                 "labels": labels,
                 "labelled": round(sum(labels) / (count * rate * arguments.seconds), 3),
-                "most_over_least": round(labels[-1] / labels[0], 3),
+                "most_over_least": round(labels[-1] / max(labels[0], 1), 3),
                 "latency_ms": quantiles([seen for ages in by_camera.values() for seen, _ in ages]),
                 "memory_mb_each": round((memory_mb - before_mb) / count, 1),
             }

@@ -180,7 +180,8 @@ report: $(VENV)/.test $(NEGATIVES)
 	$(BIN)/python -m tests.benchmarks.focus --data $(UCF101_ROOT) --bundle $(BUNDLE) \
 	  --json out/focus.json
 	$(BIN)/python -m tests.benchmarks.few_takes --data $(UCF101_ROOT) --json out/few-takes.json
-	$(BIN)/python -m tests.benchmarks.methods --data $(UCF101_ROOT) --json out/methods.json
+	$(BIN)/python -m tests.benchmarks.methods --data $(UCF101_ROOT) --json out/methods.json \
+	  --picture out/methods.png
 	$(BIN)/python -m tests.benchmarks.codec_motion --data $(UCF101_ROOT) --json out/codec-motion.json
 	$(BIN)/python -m tests.benchmarks.training --data $(UCF101_ROOT) --json out/training.json
 

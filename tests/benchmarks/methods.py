@@ -86,7 +86,6 @@ METHODS = {
     "tsm": Method("spatial", recipe="tsm"),
     "codec, from tvl1 and taught": Method("temporal", motion="codec", start="tvl1", teacher="tvl1"),
     "motionnet": Method("temporal", motion=LEARNED, start="tvl1"),
-    "3d": Method("spatial", recipe="resnet3d"),
 }
 
 
@@ -222,7 +221,10 @@ def together_ms(name: str, costs: dict[str, dict[str, float]]) -> float:
     """Processor time of a frame of methods that are fused, "A + B"; motion that two share counts
     once."""
     parts = name.split(" + ")
-    motions = {METHODS[part].motion: costs[part]["motion_ms"] for part in parts}
+    motions: dict[str, float] = {}
+    for part in parts:  # a network of pictures has a motion by name, but does without it
+        motion = METHODS[part].motion
+        motions[motion] = max(motions.get(motion, 0.0), costs[part]["motion_ms"])
     return sum(motions.values()) + sum(costs[part]["network_ms"] for part in parts)
 
 

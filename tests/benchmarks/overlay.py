@@ -25,7 +25,7 @@ def main() -> None:
         "spatial": [("Archery", 0.93), ("TaiChi", 0.04), ("Shotput", 0.01)],
         "temporal": [("TaiChi", 0.41), ("Archery", 0.39), ("Shotput", 0.1)],
     }
-    shown = OpenSet("Swing", 1.24, 1.0)
+    shown = OpenSet("Archery", 1.24, 1.0)
     view = OverlayView("running", "Archery", 0.87, streams, shown, flow, "25.0 fps  62 ms")
     times_ms = []
     for _ in range(200):

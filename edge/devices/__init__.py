@@ -187,12 +187,12 @@ def identity(name: DeviceName, bundle: Bundle) -> str:
     results. Raises DeviceError if the device cannot be used."""
     if name == "cpu":
         import cv2
-        import numba
 
         from edge.devices.processor import processor
 
         networks = back_end()
-        libraries = [f"{each.__name__} {each.__version__}" for each in (cv2, numba, np)]
+        libraries = [f"{each.__name__} {each.__version__}" for each in (cv2, np)]
+        libraries.append(f"numba {version('numba')}")
         with suppress(PackageNotFoundError):  # without it there are no float networks
             libraries.append(f"onnx {version('onnx')}")
         return ", ".join([networks.describe(networks.ways(None)[0]), *libraries, processor()])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge.bundle.float_onnx import float_onnx
 from edge.bundle.self_contained import check_self_contained
 from edge.bundle.tensor_names import INPUT, OUTPUT, next_state
-from edge.devices.compiled_networks import find, keep, key_of
+from edge.code_cache import CodeCache, key_of
 from edge.devices.inference import NetworkFile, State, Way
 from edge.devices.processor import processor
 from edge.errors import BundleError, DeviceError
@@ -41,6 +41,7 @@ except ImportError as error:
     ) from error
 
 
+_CACHE = CodeCache("networks")
 INT8 = Way("int8", "int8")
 FP32 = Way("fp32", "fp32")
 FP16 = Way("fp16", "fp16")
@@ -76,12 +77,12 @@ def open_network(file: NetworkFile, way: Way) -> Network:
     digest = sha256(file.onnx).hexdigest()
     tensors = [file.shape, file.classes, sorted(file.state.items()), file.levels]
     key = key_of([digest, *tensors, way.name, *depends_on])
-    if (blob := find(key)) is not None:
+    if (blob := _CACHE.find(key)) is not None:
         # RuntimeError: it does not like what it has exported itself
         with suppress(RuntimeError):
             return Network(_core().import_model(blob, "CPU", _settings(way)), file)
     network = compile_network(file, way)
-    keep(key, network.export())
+    _CACHE.keep(key, network.export())
     return network
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from pydantic import Field
 
+from edge.compiled import Kernel
 from edge.motion.quantise import FlowBytes, quantise
 from edge.spec import Spec
 from edge.video.frames import Frame
@@ -37,34 +37,19 @@ class CodecSpec(Spec):
 # Interval and bound as of the presets of TV-L1, so that networks can start from each other.
 CODEC = CodecSpec(method="codec", interval_s=0.04, bound_px=20.0)
 
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _paint(boxes, velocities, sums, counts):  # type: ignore[no-untyped-def]
-    height, width = counts.shape
-    for index in range(len(boxes)):
-        # a pixel is in a box if its centre is, so that boxes side by side share none and leave none
-        left = max(int(np.ceil(boxes[index, 0] - 0.5)), 0)
-        top = max(int(np.ceil(boxes[index, 1] - 0.5)), 0)
-        right = min(int(np.ceil(boxes[index, 2] - 0.5)), width)
-        bottom = min(int(np.ceil(boxes[index, 3] - 0.5)), height)
-        u, v = velocities[index]
-        for row in range(top, bottom):
-            for column in range(left, right):
-                sums[0, row, column] += u
-                sums[1, row, column] += v
-                counts[row, column] += 1
-    for row in range(height):
-        for column in range(width):
-            if counts[row, column] > 1:
-                sums[0, row, column] /= counts[row, column]
-                sums[1, row, column] /= counts[row, column]
+_paint = Kernel(
+    "edge.motion.codec_kernel",
+    "paint",
+    *("float32[2]", "float32[2]", "float32[3]", "int32[2]"),
+)
 
 
 def velocity_field(vectors: MotionVectors, size_hw: tuple[int, int]) -> NDArray[np.float32]:
     """The velocity of each pixel, (2, H, W) float32, px per second to the right and downwards; 0
     where there is no vector."""
     sums = np.zeros((2, *size_hw), np.float32)
-    _paint(vectors.boxes, vectors.velocities, sums, np.zeros(size_hw, np.int32))
+    boxes, velocities = map(np.ascontiguousarray, (vectors.boxes, vectors.velocities))
+    _paint(boxes, velocities, sums, np.zeros(size_hw, np.int32))
     return sums
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from edge.compiled import Kernel
+
 FlowBytes = NDArray[np.uint8]  # (2, H, W)
+
+_to_bytes = Kernel("edge.motion.bytes_kernel", "to_bytes", "float32[1]", "float32", "uint8[1]")
 
 
 class FlowScale(Protocol):
@@ -19,14 +22,6 @@ class FlowScale(Protocol):
     def interval_s(self) -> float: ...
     @property
     def bound_px(self) -> float: ...
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _to_bytes(flow, scale, out):  # type: ignore[no-untyped-def]
-    for index in range(flow.size):
-        level = flow[index] * scale + np.float32(127.5)
-        level = min(max(level, np.float32(0)), np.float32(255))
-        out[index] = np.uint8(level + np.float32(0.5))  # half up: no motion is 127.5, becomes 128
 
 
 def quantise(flow: NDArray[np.float32], spec: FlowScale, interval_s: float) -> FlowBytes:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from edge.compiled import Kernel
 from edge.motion.quantise import FlowBytes
 from edge.video.frames import Normalisation
+
+_normalise = Kernel(
+    "edge.motion.bytes_kernel",
+    "normalise",
+    *("uint8[1]", "float32", "float32", "float32[1]"),
+)
 
 
 def stack_flows(
@@ -22,12 +28,6 @@ def stack_flows(
         out = np.empty((2 * length, *size_hw), np.uint8)
     np.stack(flows, axis=1, out=out.reshape(2, length, *size_hw))
     return out  # (2L, H, W)
-
-
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def _normalise(values, scale, shift, out):  # type: ignore[no-untyped-def]
-    for index in range(values.size):
-        out[index] = np.float32(values[index]) * scale + shift
 
 
 def scale_and_shift(normalisation: Normalisation) -> tuple[float, float]:

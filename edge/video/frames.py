@@ -18,10 +18,10 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from edge.compiled import Kernel
 from edge.spec import Spec
 from edge.video.motion_vectors import MotionVectors
 
@@ -30,6 +30,12 @@ Matrix = Literal["bt601", "bt709"]
 
 SQUARE = (1, 1)
 _ALMOST_SQUARE = 0.02  # such ratios come from rounding (4096:4083 in two clips of UCF101)
+_rgb_planes = Kernel(
+    "edge.video.rgb_kernel",
+    "rgb_planes",
+    *("uint8[2]", "uint8[2]", "uint8[2]", "float32", "float32", "float32", "float32"),
+    *("float32[1]", "float32[1]", "float32[2]", "float32[3]"),
+)
 _ASPECT_MAX = 8  # a ratio beyond this, or its inverse, is a fault of the file
 
 
@@ -189,41 +195,6 @@ def resize_to_model(frame: Frame, geometry: Geometry) -> Frame:
 LUMA_WEIGHTS: dict[str, tuple[float, float]] = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
 
 
-_compiled = njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-
-
-@_compiled
-def _chroma_row(u, v, red_v, green_u, green_v, blue_u, out):  # type: ignore[no-untyped-def]
-    """What a row of chroma adds to luma in red, green and blue, (3, 2 x chroma), each twice."""
-    for column in range(u.shape[0]):
-        cb = np.float32(u[column]) - np.float32(128)
-        cr = np.float32(v[column]) - np.float32(128)
-        for half in range(2):
-            out[0, 2 * column + half] = red_v * cr
-            out[1, 2 * column + half] = -green_u * cb - green_v * cr
-            out[2, 2 * column + half] = blue_u * cb
-
-
-@_compiled
-def _colour_row(y, chroma, scale, shift, out):  # type: ignore[no-untyped-def]
-    """One colour of one row: with two arrays to read and one to write it becomes vector code."""
-    for column in range(y.shape[0]):
-        luma = (np.float32(y[column]) - np.float32(16)) * np.float32(255.0 / 219.0)
-        level = min(max(luma + chroma[column], np.float32(0)), np.float32(255))
-        out[column] = level * scale + shift
-
-
-@_compiled
-def _rgb_planes(y, u, v, factors, scale, shift, out):  # type: ignore[no-untyped-def]
-    red_v, green_u, green_v, blue_u = factors
-    chroma = np.empty((3, 2 * u.shape[1]), np.float32)
-    for row in range(y.shape[0]):
-        if row % 2 == 0:
-            _chroma_row(u[row >> 1], v[row >> 1], red_v, green_u, green_v, blue_u, chroma)
-        for colour in range(3):
-            _colour_row(y[row], chroma[colour], scale[colour], shift[colour], out[colour, row])
-
-
 def yuv_coefficients(matrix: Matrix) -> tuple[float, float, float, float]:
     """The factors, for limited range, of V in red, of U and V in green (to subtract), of U in
     blue."""
@@ -241,19 +212,16 @@ def rgb_tensor(
 
     Chroma is repeated, not interpolated; RGB is clipped to 0..255 and normalised without rounding.
     """
-    red_v, green_u, green_v, blue_u = yuv_coefficients(frame.matrix)
-    factors = np.float32(red_v), np.float32(green_u), np.float32(green_v), np.float32(blue_u)
     if out is None:
         out = np.empty((3, *frame.size_hw), np.float32)
     std = np.asarray(normalisation.std, np.float64)
     mean = np.asarray(normalisation.mean, np.float64)
     _rgb_planes(
-        frame.y,
-        frame.u,
-        frame.v,
-        factors,
+        *map(np.ascontiguousarray, (frame.y, frame.u, frame.v)),
+        *yuv_coefficients(frame.matrix),
         (1 / (255 * std)).astype(np.float32),
         (-mean / std).astype(np.float32),
+        np.empty((3, 2 * frame.u.shape[1]), np.float32),
         out,
     )
     return out  # (3, H, W)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.bundle.manifest import load_bundle
+from edge.code_cache import CodeCache
 from edge.devices import openvino
-from edge.devices.compiled_networks import find, keep, key_of
 from edge.devices.cpu import network_files
 from edge.devices.inference import NetworkFile
 from edge.devices.openvino import FP32, INT8, LITERAL
-from edge.files import user_cache
 
 Patch = pytest.MonkeyPatch
-KEY, BLOB = key_of(["a network"]), bytes(range(256))
 
 
 @pytest.fixture(autouse=True)
@@ -74,57 +70,9 @@ def test_a_blob_that_openvino_refuses_is_compiled_anew(
     spatial: NetworkFile, monkeypatch: Patch
 ) -> None:
     """As from a plug-in of another build: it is whole, but not for this one."""
-    monkeypatch.setattr(openvino, "find", lambda key: BLOB)
+    monkeypatch.setattr(CodeCache, "find", lambda self, key: bytes(range(256)))
     logits = openvino.open_network(spatial, INT8).infer(np.zeros(spatial.shape, np.float32))
     assert logits.shape == (1, spatial.classes)
-
-
-def truncated(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def one_bit_wrong(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def open_to_all(path: Path) -> None:
-    path.chmod(0o666)
-
-
-def in_a_folder_open_to_all(path: Path) -> None:
-    path.parent.chmod(0o777)
-
-
-@pytest.mark.parametrize(
-    "spoil", [truncated, one_bit_wrong, empty, open_to_all, in_a_folder_open_to_all]
-)
-def test_what_was_spoilt_is_not_used(spoil: Callable[[Path], None]) -> None:
-    keep(KEY, BLOB)
-    assert find(KEY) == BLOB
-    spoil(user_cache() / "networks" / f"{KEY}.blob")
-    assert find(KEY) is None
-
-
-def test_the_oldest_go() -> None:
-    folder = user_cache() / "networks"
-    for number in range(20):
-        keep(key_of([number]), BLOB)
-        os.utime(folder / f"{key_of([number])}.blob", ns=(number, number))
-    keep(KEY, BLOB)
-    assert len(list(folder.iterdir())) == 16
-    assert find(KEY) == BLOB
-    assert find(key_of([0])) is None
-
-
-def test_where_nothing_can_be_kept_networks_still_open(tmp_path: Path, monkeypatch: Patch) -> None:
-    (tmp_path / "a file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
-    keep(KEY, BLOB)
-    assert find(KEY) is None
 
 
 @pytest.mark.slow

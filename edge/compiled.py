@@ -1,0 +1,169 @@
+"""Functions that numba compiles once on each machine.
+
+What it makes is kept as machine code (see edge.code_cache), and later starts load that without
+numba, whose import and lookups take longer than all else between the start of a run and its first
+label: 0.6 of 1.5 seconds of processor time. LLVM's own loader does it in 0.03.
+
+Functions for numba are in modules of their own, named *_kernel.py, so that these alone import it.
+A Kernel names one, and compiles it for one set of types.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from collections.abc import Callable
+from functools import cache, cached_property
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from edge.code_cache import CodeCache, key_of
+
+_CACHE = CodeCache("kernels-cpu")
+_SCALARS: dict[str, type[ctypes._SimpleCData[Any]]] = {
+    "int64": ctypes.c_int64,
+    "float32": ctypes.c_float,
+}
+# What is only in code that allocates, and in code that raises.
+_ALLOCATES, _RAISES = (b"NRT_Allocate", b"NRT_MemInfo_alloc"), (b".const.pickledata",)
+# Functions of numba's that the way around each function may call, in case of an exception.
+_NUMBAS = re.compile(rb"\b(?:NRT|numba)_[A-Za-z_]+")
+# What does not raise does not call them; a name without an address would not load.
+_NEVER_CALLED = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
+_LOCK = Lock()  # neither numba nor LLVM's loader is for two threads at a time
+
+
+class Kernel:
+    """A function of a module for numba, which returns nothing and raises nothing.
+
+    It is given arrays, C-contiguous and aligned, and numbers, and writes into the arrays. It must
+    not allocate, nor do what numba makes raise, such as assigning a slice to a slice or unpacking
+    an array: such code would need numba to run, and is refused with ValueError when it is compiled.
+    """
+
+    def __init__(self, module: str, name: str, *arguments: str, sees: tuple[str, ...] = ()) -> None:
+        """module: its full name; if it has a FASTMATH, that is as of numba.njit. arguments: a type
+        each, as "float32" (or "int64"), or of an array "float32[3]" with its number of axes. sees:
+        modules that the first one has constants or functions from."""
+        self._module, self._name, self._sees = module, name, sees
+        self._arguments = [_parsed(argument) for argument in arguments]
+
+    def __call__(self, *values: Any) -> None:
+        """Other threads run meanwhile. Raises ValueError for arrays of another type or layout."""
+        words: list[Any] = []
+        for (dtype, axes), value in zip(self._arguments, values, strict=True):
+            if not axes:
+                words.append(value)
+                continue
+            if value.dtype != dtype or value.ndim != axes or not value.flags.c_contiguous:
+                raise ValueError(
+                    f"{self._name} needs {dtype}[{axes}], C-contiguous, not {value.dtype}"
+                    f"[{value.ndim}] with strides {value.strides}"
+                )
+            words.append(value.ctypes.data)
+            words.extend(value.shape)
+        self._function(*words)
+
+    @cached_property
+    def _function(self) -> Callable[..., None]:
+        """The machine code: a pointer and the sides of each array, and numbers."""
+        with _LOCK:
+            if (blob := _CACHE.find(self._key)) is None:
+                blob = self.compile()
+                _CACHE.keep(self._key, blob)
+            symbol, _, code = blob.partition(b"\0")
+            address = _load(symbol.decode(), code)
+        types: list[type] = []
+        for dtype, axes in self._arguments:
+            types += [ctypes.c_void_p, *[ctypes.c_int64] * axes] if axes else [_SCALARS[dtype]]
+        return ctypes.CFUNCTYPE(None, *types)(address)
+
+    @property
+    def _key(self) -> str:
+        """Of the source, the compiler and its settings, and the processor."""
+        sources = [_source(name) for name in (self._module, *self._sees)]
+        settings = sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))
+        processor = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+        libraries = version("numba"), version("llvmlite")
+        return key_of([sources, self._name, self._arguments, *libraries, settings, *processor])
+
+    def compile(self) -> bytes:
+        """The name of the function in its machine code, a zero byte, and that code as an object
+        file. Nothing is kept of it, but numba's own cache."""
+        import numba
+
+        module = import_module(self._module)
+        options: dict[str, Any] = {
+            "nogil": True,
+            "fastmath": getattr(module, "FASTMATH", False),
+            "error_model": "numpy",
+        }
+        function = numba.njit(cache=True, **options)(getattr(module, self._name))
+        native: list[Any] = []
+        for dtype, axes in self._arguments:
+            number = getattr(numba, dtype)
+            native += [numba.types.CPointer(number), *[numba.int64] * axes] if axes else [number]
+        entry = _with_pointers(function, self._arguments)
+        compiled: Any = numba.cfunc(numba.void(*native), **options)(entry)
+        _, _, (code, _) = compiled._library.serialize_using_object_code()
+        for what, names in (("allocates", _ALLOCATES), ("raises", _RAISES)):
+            if any(name in code for name in names):
+                raise ValueError(f"{self._module}.{self._name} {what}: it would need numba to run")
+        return bytes(compiled.native_name.encode() + b"\0" + code)
+
+
+def _source(module: str) -> str:
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).read_text(encoding="utf-8")
+
+
+def _parsed(argument: str) -> tuple[str, int]:
+    """The type and the number of axes, 0 for a number."""
+    dtype, _, axes = argument.partition("[")
+    np.dtype(dtype)
+    return dtype, int(axes.rstrip("]") or 0)
+
+
+def _with_pointers(function: Any, arguments: list[tuple[str, int]]) -> Any:
+    """The function with a pointer and the sides of each array, as C has them."""
+    from numba import carray
+
+    names, values = [], []
+    for index, (_, axes) in enumerate(arguments):
+        sides = [f"side_{index}_{axis}" for axis in range(axes)]
+        names += [f"value_{index}", *sides]
+        array = f"carray(value_{index}, ({''.join(f'{side}, ' for side in sides)}))"
+        values.append(array if axes else f"value_{index}")
+    scope = {"carray": carray, "function": function}
+    text = f"def entry({', '.join(names)}):\n    function({', '.join(values)})\n"
+    exec(text, scope)  # numba compiles functions, and this one is of any number of arguments
+    return scope["entry"]
+
+
+@cache
+def _engine() -> Any:
+    """One for the process: it holds the code that it has loaded."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+
+
+def _load(symbol: str, code: bytes) -> int:
+    """The address of a function in an object file."""
+    for name in {found.decode() for found in _NUMBAS.findall(code)}:
+        if llvm.address_of_symbol(name) is None:  # numba, if it is used later, sets its own
+            llvm.add_symbol(name, _NEVER_CALLED)
+    _engine().add_object_file(llvm.ObjectFileRef.from_data(code))
+    _engine().finalize_object()
+    return int(_engine().get_function_address(symbol))

@@ -23,6 +23,7 @@ from edge.commands.run.arguments import DeviceName, RunArguments, takes
 from edge.errors import ConfigError, SourceError, TwostreamError
 from edge.installation import install_line
 from edge.log import Level, configure, print_error
+from edge.quick_imports import without_collection
 from edge.redaction import redact, redact_address
 from edge.text import print_line
 
@@ -187,7 +188,10 @@ def run_command(context: typer.Context, arguments: RunArguments) -> None:
     # before the slow imports: systemd may ask for a reload before the run is ready
     early = {} if arguments.config is None else {signal.SIGHUP: requests.request_reload}
     with handle_signals(early):
-        from edge.commands.run.run import run
+        with without_collection():
+            from edge.commands.run.run import run
+
+            options = _checked_options(context)
 
         def reload() -> RunOptions:
             try:
@@ -196,7 +200,6 @@ def run_command(context: typer.Context, arguments: RunArguments) -> None:
                 raise ConfigError(error.format_message()) from None  # type: ignore[attr-defined]
             return _checked_options(again)
 
-        options = _checked_options(context)
         for line in _secret_warnings(context):
             logger.warning("%s", line)
         run(options, None if arguments.config is None else reload, requests)

@@ -60,6 +60,7 @@ ROOMS = {
             "files",
             "code_cache",
             "compiled",
+            "quick_imports",
             "spec",
             "terminal",
             "redaction",

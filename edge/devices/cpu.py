@@ -58,7 +58,6 @@ from edge.motion.preprocessor import Preprocessor, Step
 from edge.motion.quantise import FlowBytes
 from edge.spec import Spec
 from edge.video.frames import Frame, resize_to_model
-from edge.video.motion_vectors import no_vectors
 
 IN_FLIGHT = 4  # frames whose networks may be running, so that both cores always have work
 
@@ -247,11 +246,11 @@ class CPUDevice:
             network.close()
 
     def _warm_up(self) -> None:
+        """Once through everything that the first frame would otherwise wait for."""
         self._preprocessor.warm_up()
-        context = self.open_context()
-        height, width = self.manifest.geometry.size_hw
-        for index in range(self.manifest.history + 2):
-            noise = np.random.default_rng(index).integers(0, 256, (height, width), np.uint8)
-            chroma = noise[::2, ::2]
-            frame = Frame(noise, chroma, chroma, index * 0.04, index, vectors=no_vectors())
-            context.submit(frame, infer=True).result()
+        for slot in self._slots:
+            for request in slot.requests.values():
+                request.start()
+        for slot in self._slots:
+            for request in slot.requests.values():
+                request.wait()

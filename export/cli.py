@@ -72,7 +72,7 @@ def export_command(
     live_motion: Annotated[
         str | None,
         typer.Option(
-            help="Motion that a network of published flow sees in live runs: fast, accurate ...; "
+            help="Motion that a network of published flow sees in live runs: quick, fast ...; "
             "without it such a network is refused."
         ),
     ] = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -121,6 +122,7 @@ class Histogram:
     constant; quantiles are at most 2 % too large."""
 
     EDGES = np.geomspace(1e-3, 1e5, int(np.log(1e8) / np.log(1.02)))
+    _EDGES = EDGES.tolist()  # a list is searched ten times as fast for one number
 
     def __init__(self) -> None:
         self.counts = np.zeros(len(self.EDGES) + 1, np.int64)
@@ -128,7 +130,7 @@ class Histogram:
 
     def add(self, milliseconds: float) -> None:
         """Add one time."""
-        self.counts[int(np.searchsorted(self.EDGES, milliseconds))] += 1
+        self.counts[bisect_left(self._EDGES, milliseconds)] += 1
         self.total += milliseconds
         self.largest = max(self.largest, milliseconds)
 

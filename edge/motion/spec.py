@@ -48,13 +48,13 @@ class TVL1Spec(Spec):
         return pixels * self.warps * self.iterations
 
 
-def _preset(scales: int, warps: int, iterations: int) -> TVL1Spec:
+def _preset(scales: int, warps: int, iterations: int, lambda_: float = 0.25) -> TVL1Spec:
     return TVL1Spec(
         method="tvl1",
         scales=scales,
         warps=warps,
         iterations=iterations,
-        lambda_=0.25,
+        lambda_=lambda_,
         theta=0.3,
         tau=0.24,
         median=3,
@@ -63,4 +63,8 @@ def _preset(scales: int, warps: int, iterations: int) -> TVL1Spec:
     )
 
 
-PRESETS = {"fast": _preset(4, 3, 10), "accurate": _preset(5, 5, 30)}
+PRESETS = {
+    "quick": _preset(4, 2, 12, lambda_=0.4),
+    "fast": _preset(4, 3, 10),
+    "accurate": _preset(5, 5, 30),
+}

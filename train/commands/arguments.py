@@ -47,10 +47,10 @@ Motion = Annotated[
     typer.Option(
         "--motion",
         "--flow",
-        help="How motion is measured: quick, fast or accurate (TV-L1), codec (motion vectors of the "
-        "video's codec), network=FILE (a network of twostream train-motion, within the temporal "
-        "network), ofa-1, ofa-2 or ofa-4 (NVIDIA's hardware, by its grid in px), or published "
-        "(tvl1_flow/ of the data set).",
+        help="How motion is measured: quick, fast or accurate (TV-L1), codec (motion vectors of "
+        "the video's codec), network=FILE (a network of twostream train-motion, within the "
+        "temporal network), ofa-1, ofa-2 or ofa-4 (NVIDIA's hardware, by its grid in px), or "
+        "published (tvl1_flow/ of the data set).",
     ),
 ]
 

@@ -81,7 +81,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             for row in rows
             if row["precision"] == precision
         )
-        times, tops, sizes = zip(*points, strict=True)
+        times, tops, _ = zip(*points, strict=True)
         axes.plot(times, tops, "o-", color=colour, label=f"{precision.upper()}, whole clips")
         for time_ms, top, size in points:
             axes.annotate(

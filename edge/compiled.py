@@ -31,6 +31,7 @@ _CACHE = CodeCache("kernels-cpu")
 _SCALARS: dict[str, type[ctypes._SimpleCData[Any]]] = {
     "int64": ctypes.c_int64,
     "float32": ctypes.c_float,
+    "float64": ctypes.c_double,
 }
 # What is only in code that allocates, and in code that raises.
 _ALLOCATES, _RAISES = (b"NRT_Allocate", b"NRT_MemInfo_alloc"), (b".const.pickledata",)
@@ -51,8 +52,8 @@ class Kernel:
 
     def __init__(self, module: str, name: str, *arguments: str, sees: tuple[str, ...] = ()) -> None:
         """module: its full name; if it has a FASTMATH, that is as of numba.njit. arguments: a type
-        each, as "float32" (or "int64"), or of an array "float32[3]" with its number of axes. sees:
-        modules that the first one has constants or functions from."""
+        each, as "float32" (or "float64", "int64"), or of an array "float32[3]" with its number of
+        axes. sees: modules that the first one has constants or functions from."""
         self._module, self._name, self._sees = module, name, sees
         self._arguments = [_parsed(argument) for argument in arguments]
 

@@ -47,9 +47,9 @@ _paint = Kernel(
 def velocity_field(vectors: MotionVectors, size_hw: tuple[int, int]) -> NDArray[np.float32]:
     """The velocity of each pixel, (2, H, W) float32, px per second to the right and downwards; 0
     where there is no vector."""
-    sums = np.zeros((2, *size_hw), np.float32)
+    sums = np.empty((2, *size_hw), np.float32)
     boxes, velocities = map(np.ascontiguousarray, (vectors.boxes, vectors.velocities))
-    _paint(boxes, velocities, sums, np.zeros(size_hw, np.int32))
+    _paint(boxes, velocities, sums, np.empty(size_hw, np.int32))
     return sums
 
 
@@ -70,6 +70,4 @@ class CodecMotion:
         return self._flow(current.vectors)
 
     def _flow(self, vectors: MotionVectors) -> FlowBytes:
-        interval_s = self._spec.interval_s
-        flow = velocity_field(vectors, self._size_hw) * np.float32(interval_s)
-        return quantise(flow, self._spec, interval_s)
+        return quantise(velocity_field(vectors, self._size_hw), self._spec, 1.0)

@@ -6,7 +6,11 @@ import numpy as np
 
 
 def paint(boxes, velocities, sums, counts):  # type: ignore[no-untyped-def]
-    """See edge.motion.codec.velocity_field. sums: (2, H, W) and counts: (H, W), zeros."""
+    """See edge.motion.codec.velocity_field. sums: (2, H, W), the field;
+    counts: (H, W), room for how many blocks each pixel has."""
+    sums[...] = np.float32(0)
+    counts[...] = 0
+    most = np.int32(0)
     height, width = counts.shape
     for index in range(len(boxes)):
         # a pixel is in a box if its centre is, so that boxes side by side share none and leave none
@@ -19,7 +23,11 @@ def paint(boxes, velocities, sums, counts):  # type: ignore[no-untyped-def]
             for column in range(left, right):
                 sums[0, row, column] += u
                 sums[1, row, column] += v
-                counts[row, column] += 1
+                blocks = counts[row, column] + 1
+                counts[row, column] = blocks
+                most = max(most, blocks)
+    if most < 2:
+        return
     for row in range(height):
         for column in range(width):
             if counts[row, column] > 1:

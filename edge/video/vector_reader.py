@@ -17,11 +17,27 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edge.compiled import Kernel
 from edge.video.coded_picture import CodedPicture, coded_picture
 from edge.video.motion_vectors import MotionVectors, no_vectors
 
+# As PyAV gives them.
+AV_MOTION_VECTOR = np.dtype(
+    [
+        *[("source", np.int32), ("w", np.uint8), ("h", np.uint8)],
+        *[(name, np.int16) for name in ("src_x", "src_y", "dst_x", "dst_y")],
+        *[("flags", np.uint64), ("motion_x", np.int32), ("motion_y", np.int32)],
+        ("motion_scale", np.uint16),
+    ],
+    align=True,
+)
+_velocities = Kernel(
+    "edge.video.vectors_kernel",
+    "velocities",
+    *("int32[2]", "int16[2]", "uint8[2]", "float64", "float64"),
+    *("uint8[2]", "float32[2]", "float32[2]", "int64[1]"),
+)
 _HELD_MAX = 17  # pictures; H.264 keeps 16 at most that others may refer to
 
 
@@ -98,33 +114,22 @@ def velocities_of(
     raw = picture.vectors
     if raw is None or not len(raw):
         return None
-    per_px = np.zeros(len(raw))  # px per second of a vector of one px
-    for reference, side in ((earlier, raw["source"] < 0), (later, raw["source"] > 0)):
-        if reference is not None:
-            # negative for an earlier one: the vector leads back in time
-            per_px[side] = 1 / (reference.time_s - picture.time_s)
-    raw, per_px = raw[per_px != 0], per_px[per_px != 0]
-    motion = np.stack([raw["motion_x"], raw["motion_y"]], axis=1)  # (N, 2)
-    velocities = motion * (per_px / raw["motion_scale"])[:, None]
-    boxes = boxes_of(raw)
+    if raw.dtype != AV_MOTION_VECTOR:
+        raise ValueError(f"FFmpeg's motion vectors are laid out in another way: {raw.dtype}")
+
+    def per_px(reference: CodedPicture | None) -> float:
+        # negative for an earlier one: the vector leads back in time
+        return 0.0 if reference is None else 1 / (reference.time_s - picture.time_s)
+
+    count, raw = len(raw), np.ascontiguousarray(raw)
     size_hw = picture.picture.height, picture.picture.width
-    return MotionVectors(boxes, velocities.astype(np.float32), coverage_of(boxes, size_hw))
-
-
-def boxes_of(raw: NDArray[Any]) -> NDArray[np.float32]:
-    """The blocks (N, 4) of FFmpeg's vectors, whose positions are those of the centres."""
-    x, y = raw["dst_x"].astype(np.float32), raw["dst_y"].astype(np.float32)
-    half_w, half_h = raw["w"] / np.float32(2), raw["h"] / np.float32(2)
-    return np.stack([x - half_w, y - half_h, x + half_w, y + half_h], axis=1)
-
-
-def coverage_of(boxes: NDArray[np.float32], size_hw: tuple[int, int]) -> float:
-    """The share of a picture in these blocks (N, 4); one with two vectors is there twice."""
-    height, width = size_hw
-    # two blocks with one centre are one block; one number for each sorts faster than rows
-    key = (boxes[:, 0] + boxes[:, 2]).astype(np.float64) * (1 << 20) + boxes[:, 1] + boxes[:, 3]
-    _, first = np.unique(key, return_index=True)
-    left, top, right, bottom = boxes[first].T
-    inside_w = np.maximum(np.minimum(right, width) - np.maximum(left, 0), 0)
-    inside_h = np.maximum(np.minimum(bottom, height) - np.maximum(top, 0), 0)
-    return min(float(inside_w @ inside_h) / (height * width), 1.0)
+    seen = np.zeros((size_hw[0] + 1, size_hw[1] + 1), np.uint8)
+    boxes, velocities = np.empty((count, 4), np.float32), np.empty((count, 2), np.float32)
+    found = np.zeros(2, np.int64)
+    _velocities(
+        *(raw.view(dtype).reshape(count, -1) for dtype in (np.int32, np.int16, np.uint8)),
+        *(per_px(earlier), per_px(later)),
+        *(seen, boxes, velocities, found),
+    )
+    coverage = min(int(found[1]) / (size_hw[0] * size_hw[1]), 1.0)
+    return MotionVectors(boxes[: found[0]], velocities[: found[0]], coverage)

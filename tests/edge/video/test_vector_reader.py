@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -13,10 +14,10 @@ import pytest
 
 from edge.errors import SourceError
 from edge.video.clip import open_clip
-from edge.video.coded_picture import CODECS, coding_order
+from edge.video.coded_picture import CODECS, CodedPicture, coding_order
 from edge.video.frames import Frame
 from edge.video.orientation import Orientation
-from edge.video.vector_reader import coverage_of
+from edge.video.vector_reader import AV_MOTION_VECTOR, velocities_of
 from tests.support.av_clips import write_video
 from tests.support.moving import DRIFT, RATE, write_drift
 from tests.support.pictures import fill
@@ -180,7 +181,20 @@ def test_every_codec_is_tried_here() -> None:
 
 
 def test_coverage_counts_each_block_once() -> None:
-    block, beside, outside = [0, 0, 16, 16], [16, 0, 24, 8], [-8, 24, 8, 40]
-    gone = [40, 40, 56, 56]
-    boxes = np.array([block, block, beside, outside, gone], np.float32)
-    assert coverage_of(boxes, (32, 32)) == pytest.approx((256 + 64 + 64) / 1024)
+    block, beside, outside, gone = (8, 8, 16, 16), (20, 4, 8, 8), (0, 32, 16, 16), (48, 48, 16, 16)
+    raw = np.zeros(5, AV_MOTION_VECTOR)
+    for row, (x, y, w, h) in zip(raw, (block, block, beside, outside, gone), strict=True):
+        for name, value in {"source": -1, "dst_x": x, "dst_y": y, "w": w, "h": h}.items():
+            row[name] = value
+    raw["motion_scale"], raw["motion_x"], raw["motion_y"] = 4, -8, 2
+    size = SimpleNamespace(width=32, height=32)
+    earlier = CodedPicture(size, 1.0, 0, True, None)
+    found = velocities_of(CodedPicture(size, 1.5, 1, True, raw), earlier, None)
+    assert found is not None
+    assert found.coverage == pytest.approx((256 + 64 + 64) / 1024)
+    assert found.velocities.tolist() == [[4, -1]] * 5  # 2 px back in half a second
+    assert found.boxes[2].tolist() == [16, 0, 24, 8]
+    assert velocities_of(CodedPicture(size, 1.5, 1, True, raw[:0]), earlier, None) is None
+    unknown = velocities_of(CodedPicture(size, 1.5, 1, True, raw), None, earlier)
+    assert unknown is not None
+    assert len(unknown.boxes) == unknown.coverage == 0

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edge.devices.cuda.driver import Driver, open_driver
 from edge.devices.cuda.kernels import launches
-from edge.devices.cuda.kernels.area_weights import area_weights
+from edge.video.area_weights import area_weights
 from edge.devices.cuda.kernels.device_plan import (
     RingPlan,
     StackPlan,

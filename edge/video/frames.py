@@ -23,6 +23,7 @@ from pydantic import Field, model_validator
 
 from edge.compiled import Kernel
 from edge.spec import Spec
+from edge.video.area import resize_area
 from edge.video.motion_vectors import MotionVectors
 
 Plane = NDArray[np.uint8]
@@ -177,10 +178,11 @@ def resize_to_model(frame: Frame, geometry: Geometry) -> Frame:
     out_h, out_w = geometry.size_hw
 
     def scale(plane: Plane, shift: int) -> Plane:
-        rows = slice(top >> shift, (top + view_h + shift) >> shift)
-        columns = slice(left >> shift, (left + view_w + shift) >> shift)
-        size_wh = (out_w >> shift, out_h >> shift)
-        return cv2.resize(plane[rows, columns], size_wh, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+        first_row, first_column = top >> shift, left >> shift
+        rows = ((top + view_h + shift) >> shift) - first_row
+        columns = ((left + view_w + shift) >> shift) - first_column
+        view = (first_row, first_column, rows, columns)
+        return resize_area(plane, view, (out_h >> shift, out_w >> shift))
 
     y, u, v = scale(frame.y, 0), scale(frame.u, 1), scale(frame.v, 1)
     if frame.full_range:

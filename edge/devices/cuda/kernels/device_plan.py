@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.video.area_weights import area_weights
 from edge.devices.cuda.kernels.flow_plan import BLOCK, Allocate
 from edge.devices.cuda.kernels.launches import Launch, cover
 from edge.motion.quantise import FlowScale
+from edge.video.area_weights import area_weights
 from edge.video.frames import (
     Frame,
     Geometry,

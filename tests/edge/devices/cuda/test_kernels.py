@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from edge.devices.cuda.driver import Driver, open_driver
 from edge.devices.cuda.kernels import launches
-from edge.video.area_weights import area_weights
 from edge.devices.cuda.kernels.device_plan import (
     RingPlan,
     StackPlan,
@@ -36,6 +35,7 @@ from edge.motion.quantise import quantise
 from edge.motion.spec import PRESETS, TVL1Spec
 from edge.motion.stack import normalise_bytes, stack_flows
 from edge.motion.tvl1 import TVL1
+from edge.video.area_weights import area_weights
 from edge.video.frames import Frame, Geometry, Normalisation, resize_to_model, rgb_tensor
 from tests.support.cuda.gpu import GPU, KERNELS, Plug
 from tests.support.cuda.on_gpu import flow_on_gpu, place, quantise_values, read, run

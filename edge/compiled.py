@@ -14,6 +14,7 @@ import ctypes
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, cached_property
 from importlib import import_module
 from importlib.metadata import version
@@ -154,6 +155,8 @@ def _with_pointers(function: Any, arguments: list[tuple[str, int]]) -> Any:
 @cache
 def _engine() -> Any:
     """One for the process: it holds the code that it has loaded."""
+    with suppress(RuntimeError):  # needed before llvmlite 0.45, refused by later ones
+        llvm.initialize()
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine()

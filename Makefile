@@ -5,7 +5,7 @@
 # make test-arm64  the runtime on three emulated ARM64 processors, beside this one (needs root)
 # make dist    what a board needs, into dist: a wheel with CUDA kernels, the demo bundle, apt's list
 # make bench   the speed figures of this machine, bench-live: of live runs; into tests/benchmarks/results
-# make bundle  train and export the demo bundle again
+# make bundle  train and export the demo bundle again, bundle-160: the one for slow boards
 # make report  cross-validation, backbones and training speed: the figures of train/reports
 
 SHELL := /bin/bash
@@ -22,7 +22,7 @@ DEMO_CLIP := out/bikes.mp4
 SOURCE ?= $(DEMO_CLIP)
 CLASSES := Biking,Diving,Drumming,JugglingBalls,JumpRope,SkyDiving,Surfing,Swing
 
-.PHONY: demo demo-own test test-gpu test-arm64 quick lint dist bench bench-live bundle report clean
+.PHONY: demo demo-own test test-gpu test-arm64 quick lint dist bench bench-live bundle bundle-160 bundle-112 report clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime $(if $(filter $(DEMO_CLIP),$(SOURCE)),$(DEMO_CLIP))
@@ -119,6 +119,8 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m tests.benchmarks.flow --data $(FLOW_ROOT) --json $(RESULTS)/flow.json
 	$(BIN)/twostream bench $(BUNDLE) --frames 1500 --json $(RESULTS)/bench.json \
 	  --picture $(RESULTS)/bench.png
+	$(BIN)/python -m tests.benchmarks.curve $(wildcard edge/bundles/* out/ucf101-mini-*) \
+	  --json $(RESULTS)/curve.json --picture $(RESULTS)/curve.png
 	$(BIN)/python -m tests.benchmarks.peers --json $(RESULTS)/peers.json
 	$(BIN)/python -m tests.benchmarks.growth --json $(RESULTS)/growth.json \
 	  --picture $(RESULTS)/growth.png
@@ -167,6 +169,19 @@ bundle: $(VENV)/.bench $(DEMO_CLIP) $(NEGATIVES)
 	$(BIN)/twostream export $(UCF101_ROOT) edge/bundles/ucf101-mini --clips 128 \
 	  --negatives $(NEGATIVES)/choosing --parity-video $(DEMO_CLIP) --measured work/flow.json \
 	  --beside edge/bundles/ucf101-mini
+
+# The same actions for slow boards, smaller and with a quicker flow: bundle-160, and out/ with 112.
+bundle-160: TRAINED_PX := 128
+bundle-112: TRAINED_PX := 96
+bundle-160 bundle-112: bundle-%: $(VENV)/.bench $(DEMO_CLIP) $(NEGATIVES)
+	for stream in "spatial $(UCF101_ROOT)" "temporal $(UCF101_ROOT) --motion quick"; do \
+	  $(BIN)/twostream train $$stream --classes $(CLASSES) --set sampling.negatives=2.0 \
+	    --set network.size_px=$* --set augmentation.size_px=$(TRAINED_PX) \
+	    --out work/$* --resume auto || exit; \
+	done
+	$(BIN)/twostream export $(UCF101_ROOT) $(if $(filter 160,$*),edge/bundles,out)/ucf101-mini-$* \
+	  --work work/$* --clips 128 --negatives $(NEGATIVES)/choosing \
+	  --parity-video $(DEMO_CLIP) --beside edge/bundles/ucf101-mini
 
 # Cross-validated without Biking, which has too few groups for it.
 report: $(VENV)/.test $(NEGATIVES)

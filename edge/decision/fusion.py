@@ -153,16 +153,26 @@ class ScoreWindow:
 
     def __init__(self, window_s: float) -> None:
         self.window_s = window_s
-        self._entries: deque[tuple[float, Scores]] = deque()
+        self._times_s: deque[float] = deque()
+        self._rows = np.empty((0, 0), np.float32)  # the last of them end at _end
+        self._end = 0
 
     def push(self, time_s: float, scores: Scores) -> Scores:
         """Add the scores (C,) of the frame at stream time `time_s`, which must rise. Returns the
         window's mean (C,)."""
-        self._entries.append((time_s, scores))
-        while time_s - self._entries[0][0] > self.window_s:
-            self._entries.popleft()
-        return np.mean([entry for _, entry in self._entries], axis=0, dtype=np.float32)
+        self._times_s.append(time_s)
+        while time_s - self._times_s[0] > self.window_s:
+            self._times_s.popleft()
+        count = len(self._times_s)
+        if self._end == len(self._rows):  # move those that count to the front, in twice their room
+            rows = np.empty((max(2 * count, 64), len(scores)), np.float32)
+            if count > 1:
+                rows[: count - 1] = self._rows[self._end - count + 1 : self._end]
+            self._rows, self._end = rows, count - 1
+        self._rows[self._end] = scores
+        self._end += 1
+        return np.mean(self._rows[self._end - count : self._end], axis=0)  # type: ignore[no-any-return]
 
     def clear(self) -> None:
         """Forget all scores, after a gap."""
-        self._entries.clear()
+        self._times_s.clear()

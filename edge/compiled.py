@@ -1,8 +1,8 @@
 """Functions that numba compiles once on each machine.
 
 What it makes is kept as machine code (see edge.code_cache), and later starts load that without
-numba, whose import and lookups take longer than all else between the start of a run and its first
-label: 0.6 of 1.5 seconds of processor time. LLVM's own loader does it in 0.03.
+numba, whose import and lookups took longer than any other part of a run's start: 0.8 s of processor
+time on a slow AMD EPYC, where LLVM's own loader, with all that it imports, takes 0.2.
 
 Functions for numba are in modules of their own, named *_kernel.py, so that these alone import it.
 A Kernel names one, and compiles it for one set of types.
@@ -85,7 +85,7 @@ class Kernel:
             address = _load(symbol.decode(), code)
         types: list[type] = []
         for dtype, axes in self._arguments:
-            types += [ctypes.c_void_p, *[ctypes.c_int64] * axes] if axes else [_SCALARS[dtype]]
+            types += [ctypes.c_void_p, *[ctypes.c_int64] * axes] if axes else [_SCALARS[dtype.name]]
         return ctypes.CFUNCTYPE(None, *types)(address)
 
     @property
@@ -95,7 +95,8 @@ class Kernel:
         settings = sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))
         processor = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
         libraries = version("numba"), version("llvmlite")
-        return key_of([sources, self._name, self._arguments, *libraries, settings, *processor])
+        arguments = [(dtype.name, axes) for dtype, axes in self._arguments]
+        return key_of([sources, self._name, arguments, *libraries, settings, *processor])
 
     def compile(self) -> bytes:
         """The name of the function in its machine code, a zero byte, and that code as an object
@@ -111,7 +112,7 @@ class Kernel:
         function = numba.njit(cache=True, **options)(getattr(module, self._name))
         native: list[Any] = []
         for dtype, axes in self._arguments:
-            number = getattr(numba, dtype)
+            number = getattr(numba, dtype.name)
             native += [numba.types.CPointer(number), *[numba.int64] * axes] if axes else [number]
         entry = _with_pointers(function, self._arguments)
         compiled: Any = numba.cfunc(numba.void(*native), **options)(entry)
@@ -129,14 +130,13 @@ def _source(module: str) -> str:
     return Path(spec.origin).read_text(encoding="utf-8")
 
 
-def _parsed(argument: str) -> tuple[str, int]:
+def _parsed(argument: str) -> tuple[np.dtype[Any], int]:
     """The type and the number of axes, 0 for a number."""
-    dtype, _, axes = argument.partition("[")
-    np.dtype(dtype)
-    return dtype, int(axes.rstrip("]") or 0)
+    name, _, axes = argument.partition("[")
+    return np.dtype(name), int(axes.rstrip("]") or 0)
 
 
-def _with_pointers(function: Any, arguments: list[tuple[str, int]]) -> Any:
+def _with_pointers(function: Any, arguments: list[tuple[np.dtype[Any], int]]) -> Any:
     """The function with a pointer and the sides of each array, as C has them."""
     from numba import carray
 

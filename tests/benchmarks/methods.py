@@ -84,6 +84,7 @@ METHODS = {
     "codec, from tvl1": Method("temporal", motion="codec", start="tvl1"),
     "codec, taught": Method("temporal", motion="codec", teacher="tvl1"),
     "tsm": Method("spatial", recipe="tsm"),
+    "tsm, from spatial": Method("spatial", recipe="tsm", start="spatial"),
     "codec, from tvl1 and taught": Method("temporal", motion="codec", start="tvl1", teacher="tvl1"),
     "motionnet": Method("temporal", motion=LEARNED, start="tvl1"),
 }

@@ -94,10 +94,8 @@ class MotionSamples(Dataset[Stack]):
         planes = []
         for _ in range(1 + int(rng.integers(PIECES_MAX + 1))):
             clip, newest = self._draw(rng)
-            (step,) = clip.steps(newest, 1)
-            crop = draw_crop(rng, clip.size_hw, self._augmentation)
-            colours = draw_colours(rng, COLOUR)
-            planes.append(augment_frame(step.frame, crop, clip.size_hw, colours).y)
+            (step,) = clip.steps(newest, 1)  # as it is: enlarged pieces teach less of large motion
+            planes.append(step.frame.y[:, :: -1 if rng.random() < 0.5 else 1])
         rows, columns = self._window(planes[0].shape, rng)
         planes = [np.ascontiguousarray(plane[rows, columns]) for plane in planes]
         pictures, flow = draw_drift(planes, self._frames, rng)

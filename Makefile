@@ -5,7 +5,7 @@
 # make test-arm64  the runtime on three emulated ARM64 processors, beside this one (needs root)
 # make dist    what a board needs, into dist: a wheel with CUDA kernels, the demo bundle, apt's list
 # make bench   the speed figures of this machine, bench-live: of live runs; into tests/benchmarks/results
-# make bundle  train and export the demo bundle again, bundle-160: the one for slow boards
+# make bundle  train and export the demo bundle again, bundle-160, bundle-112: smaller ones
 # make report  cross-validation, backbones and training speed: the figures of train/reports
 
 SHELL := /bin/bash
@@ -114,12 +114,13 @@ test-arm64: $(VENV)/.runtime $(DEMO_CLIP)
 	@$(call apt_install,apt-packages-arm64.txt)
 	$(SUDO) $(BIN)/python -m tests.arm64.emulated
 
-bench: $(VENV)/.bench
+bench: $(VENV)/.bench $(DEMO_CLIP)
 	@mkdir -p $(RESULTS)
 	$(BIN)/python -m tests.benchmarks.flow --data $(FLOW_ROOT) --json $(RESULTS)/flow.json
 	$(BIN)/twostream bench $(BUNDLE) --frames 1500 --json $(RESULTS)/bench.json \
 	  --picture $(RESULTS)/bench.png
-	$(BIN)/python -m tests.benchmarks.curve $(wildcard edge/bundles/* out/ucf101-mini-*) \
+	$(BIN)/python -m tests.benchmarks.curve \
+	  $(patsubst %/bundle.json,%,$(wildcard edge/bundles/*/bundle.json out/ucf101-mini-*/bundle.json)) \
 	  --json $(RESULTS)/curve.json --picture $(RESULTS)/curve.png
 	$(BIN)/python -m tests.benchmarks.peers --json $(RESULTS)/peers.json
 	$(BIN)/python -m tests.benchmarks.growth --json $(RESULTS)/growth.json \
@@ -170,7 +171,7 @@ bundle: $(VENV)/.bench $(DEMO_CLIP) $(NEGATIVES)
 	  --negatives $(NEGATIVES)/choosing --parity-video $(DEMO_CLIP) --measured work/flow.json \
 	  --beside edge/bundles/ucf101-mini
 
-# The same actions for slow boards, smaller and with a quicker flow: bundle-160, and out/ with 112.
+# The same actions for slow boards: smaller pictures and a quicker flow. That of 112 px goes to out.
 bundle-160: TRAINED_PX := 128
 bundle-112: TRAINED_PX := 96
 bundle-160 bundle-112: bundle-%: $(VENV)/.bench $(DEMO_CLIP) $(NEGATIVES)

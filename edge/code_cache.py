@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,6 @@ from edge.files import check_private, make_private, read_private, user_cache, wr
 
 logger = logging.getLogger(__name__)
 
-_KEPT = 16  # in a folder; the two networks of the demo bundle are 8 MB
 _MAX_BYTES = 1 << 30
 _SHA256_BYTES = 32
 
@@ -33,34 +33,38 @@ def key_of(parts: Sequence[object]) -> str:
 
 
 class CodeCache:
-    """One kind of machine code. folder: its name in the user's cache."""
+    """One kind of machine code. folder: its name in the user's cache. kept: how many are kept, of
+    those that were last used."""
 
-    def __init__(self, folder: str) -> None:
-        self._name = folder
+    def __init__(self, folder: str, kept: int) -> None:
+        self._name, self._kept = folder, kept
 
     def find(self, key: str) -> bytes | None:
         """What was kept under this key; None if nothing, or if it is damaged or not to be
         trusted."""
         try:
-            data = read_private(self._folder() / f"{key}.blob", _MAX_BYTES)
+            path = self._folder() / f"{key}.blob"
+            data = read_private(path, _MAX_BYTES)
+            os.utime(path)
         except (OSError, DeviceError):
             return None
         blob = data[_SHA256_BYTES:]
         return blob if hashlib.sha256(blob).digest() == data[:_SHA256_BYTES] else None
 
     def keep(self, key: str, blob: bytes) -> None:
-        """Keep it, and the newest others. Where that cannot be, it is made at each start."""
+        """Keep it, and those last used. Where that cannot be, it is made at each start."""
         try:
             folder = self._folder()
             make_private(folder)
             check_private(folder)
-            with write_atomic(folder / f"{key}.blob", mode=0o600) as file:
+            kept = folder / f"{key}.blob"
+            with write_atomic(kept, mode=0o600) as file:
                 file.write(hashlib.sha256(blob).digest() + blob)
             dated = []
-            for path in folder.glob("*.blob"):
+            for path in set(folder.glob("*.blob")) - {kept}:
                 with suppress(OSError):  # another process has just tidied up
                     dated.append((path.lstat().st_mtime_ns, path))
-            for _, old in sorted(dated, reverse=True)[_KEPT:]:
+            for _, old in sorted(dated, reverse=True)[self._kept - 1 :]:
                 old.unlink(missing_ok=True)
         except (OSError, DeviceError):
             logger.debug("%s are compiled at each start", self._name, exc_info=True)

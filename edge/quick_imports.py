@@ -12,9 +12,11 @@ def without_collection() -> Iterator[None]:
     """What imports create stays. Python would look through it for garbage again and again, which
     takes a sixth of the time of a run's imports, and later in each full collection: what is there
     at the end is left out of those."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.enable()
+        if was_enabled:
+            gc.enable()

@@ -176,3 +176,4 @@ class ScoreWindow:
     def clear(self) -> None:
         """Forget all scores, after a gap."""
         self._times_s.clear()
+        self._rows, self._end = np.empty((0, 0), np.float32), 0

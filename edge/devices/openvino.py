@@ -41,7 +41,7 @@ except ImportError as error:
     ) from error
 
 
-_CACHE = CodeCache("networks")
+_CACHE = CodeCache("networks", 16)  # the two of the demo bundle are 8 MB
 INT8 = Way("int8", "int8")
 FP32 = Way("fp32", "fp32")
 FP16 = Way("fp16", "fp16")

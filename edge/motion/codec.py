@@ -40,7 +40,7 @@ CODEC = CodecSpec(method="codec", interval_s=0.04, bound_px=20.0)
 _paint = Kernel(
     "edge.motion.codec_kernel",
     "paint",
-    *("float32[2]", "float32[2]", "float32[3]", "int32[2]"),
+    *("float32[2]", "float32[2]", "float32[3]!", "int32[2]!"),
 )
 
 

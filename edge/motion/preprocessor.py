@@ -50,11 +50,9 @@ class Preprocessor:
         height, width = self.geometry.size_hw
         for motion in self._motions.values():
             motion.warm_up()
-        grey = np.full((height, width), 128, np.uint8)
-        chroma = np.full((height // 2, width // 2), 128, np.uint8)
-        rgb_tensor(
-            Frame(grey, chroma, chroma, 0.0, 0), Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3)
-        )
+        grey = np.full((3 * height, 3 * width), 128, np.uint8)
+        frame = resize_to_model(Frame(grey, grey[::2, ::2], grey[::2, ::2], 0.0, 0), self.geometry)
+        rgb_tensor(frame, Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3))
 
     def clear(self) -> None:
         """Forget the previous frame: the next one has no flow."""

@@ -11,7 +11,7 @@ from edge.compiled import Kernel
 
 FlowBytes = NDArray[np.uint8]  # (2, H, W)
 
-_to_bytes = Kernel("edge.motion.bytes_kernel", "to_bytes", "float32[1]", "float32", "uint8[1]")
+_to_bytes = Kernel("edge.motion.bytes_kernel", "to_bytes", "float32[1]", "float32", "uint8[1]!")
 
 
 class FlowScale(Protocol):

@@ -14,7 +14,7 @@ from edge.video.frames import Normalisation
 _normalise = Kernel(
     "edge.motion.bytes_kernel",
     "normalise",
-    *("uint8[1]", "float32", "float32", "float32[1]"),
+    *("uint8[1]", "float32", "float32", "float32[1]!"),
 )
 
 

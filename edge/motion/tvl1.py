@@ -57,8 +57,8 @@ _MAX_SIDE = 1024
 _flow = Kernel(
     "edge.motion.tvl1_kernel",
     "flow",
-    *("int64[2]", "float32[4]", "float32[1]", "float32[3]", "int32[1]", "float32[1]"),
-    *("int64", "int64", "float32", "float32", "float32", "float32[3]"),
+    *("int64[2]", "float32[4]!", "float32[1]!", "float32[3]!", "int32[1]!", "float32[1]!"),
+    *("int64", "int64", "float32", "float32", "float32", "float32[3]!"),
     sees=("edge.motion.tvl1_layout",),
 )
 

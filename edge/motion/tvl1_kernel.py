@@ -11,7 +11,7 @@ from edge.motion.tvl1_layout import GUARD, PITCH, PLANES, ROW
 # kind: no approximate reciprocals and square roots, whose bits differ between makers, and sums in
 # the order that is written. "contract" is fused multiply-add.
 FASTMATH = {"nnan", "ninf", "nsz", "contract"}
-_compiled = njit(nogil=True, cache=True, fastmath=FASTMATH, error_model="numpy")
+_compiled = njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
 
 _LEFT = 16  # columns before a plane: one cache line
 _U, _V, _P11, _P12, _P21, _P22, _RHO, _GX, _GY, _INV, _MEAN = (k * PITCH for k in range(PLANES))

@@ -8,8 +8,10 @@ read at 10 GB/s predict 0.15 ms; measured, ms, least of 60 calls each on a busy 
     320 x 240     0.19   0.15       1280 x 720    1.16   0.32
     640 x 480     0.75   0.26       1920 x 1080   2.9    0.25
 
-Sums in another order differ by one level in a few of ten thousand pixels. Halves and enlargements
-are left to OpenCV, which has vector code for the first and interpolates the second.
+Sums in another order differ by one level where they are nearly halves: in 14 of ten thousand
+pixels from 320 x 240 to 224 x 224, in 135 to 160 x 160, as 240 : 160 makes many halves, in none
+from 1080p. Pictures that are exactly halved, and enlargements, are left to OpenCV, which has vector
+code for the first and interpolates the second.
 """
 
 from __future__ import annotations
@@ -42,9 +44,12 @@ _resize = Kernel(
 
 
 def resize_area(plane: Plane, view: tuple[int, int, int, int], out_hw: tuple[int, int]) -> Plane:
-    """The part `view` (top, left, height, width; px) of a plane (H, W), resized to (h, w)."""
+    """The part `view` (top, left, height, width; px) of a plane (H, W), resized to (h, w). Raises
+    ValueError if it is not within the plane."""
     top, left, view_h, view_w = view
     height, width = out_hw
+    if min(top, left) < 0 or top + view_h > plane.shape[0] or left + view_w > plane.shape[1]:
+        raise ValueError(f"{view} is not within a plane of {plane.shape}")
     if view_h < height or view_w < width or (view_h, view_w) == (2 * height, 2 * width):
         part = plane[top : top + view_h, left : left + view_w]
         return cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]

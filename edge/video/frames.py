@@ -35,7 +35,7 @@ _rgb_planes = Kernel(
     "edge.video.rgb_kernel",
     "rgb_planes",
     *("uint8[2]", "uint8[2]", "uint8[2]", "float32", "float32", "float32", "float32"),
-    *("float32[1]", "float32[1]", "float32[2]", "float32[3]"),
+    *("float32[1]", "float32[1]", "float32[2]!", "float32[3]!"),
 )
 _ASPECT_MAX = 8  # a ratio beyond this, or its inverse, is a fault of the file
 

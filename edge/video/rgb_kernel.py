@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 FASTMATH = {"nnan", "ninf", "nsz", "contract"}  # see edge.motion.tvl1_kernel
-_compiled = njit(nogil=True, cache=True, fastmath=FASTMATH, error_model="numpy")
+_compiled = njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
 
 
 @_compiled

@@ -36,7 +36,7 @@ _velocities = Kernel(
     "edge.video.vectors_kernel",
     "velocities",
     *("int32[2]", "int16[2]", "uint8[2]", "float64", "float64"),
-    *("uint8[2]", "float32[2]", "float32[2]", "int64[1]"),
+    *("uint8[2]!", "float32[2]!", "float32[2]!", "int64[1]!"),
 )
 _HELD_MAX = 17  # pictures; H.264 keeps 16 at most that others may refer to
 
@@ -49,6 +49,7 @@ class VectorReader:
     """
 
     def __init__(self) -> None:
+        _velocities.load()  # not while a camera waits
         self._waiting: deque[CodedPicture] = deque()
         self._references: deque[CodedPicture] = deque(maxlen=_HELD_MAX)  # that were passed on
         self._last = no_vectors()

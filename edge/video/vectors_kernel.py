@@ -11,18 +11,19 @@ _W, _H = 4, 5  # uint8
 
 
 def velocities(  # type: ignore[no-untyped-def]
-    raw32, raw16, raw8, per_px_earlier, per_px_later, seen, boxes, velocities, found
+    raw32, raw16, raw8, per_px_earlier, per_px_later, seen, boxes, speeds, found
 ):
     """raw32, raw16, raw8: the vectors, (N, 10), (N, 20), (N, 40). per_px_earlier, per_px_later: px
     per second of a vector of one px to a picture shown earlier or later; 0: it is not known, and
     such vectors are left out. seen: (H + 1, W + 1) zeros, of the picture. boxes: (N, 4),
-    velocities: (N, 2), of which the first found[0] are filled. found[1]: how many px of the picture
-    have a vector; a block that has two counts once."""
+    speeds: (N, 2), px per second, of which the first found[0] are filled. found[1]: how many px of
+    the picture have a vector; a block that has two counts once."""
     height, width = seen.shape[0] - 1, seen.shape[1] - 1
     for index in range(raw32.shape[0]):
         source = raw32[index, _SOURCE]
         per_px = per_px_earlier if source < 0 else per_px_later if source > 0 else 0.0
-        if per_px == 0.0:
+        denominator = raw16[index, _SCALE] & 0xFFFF  # it is unsigned
+        if per_px == 0.0 or denominator == 0:
             continue
         at = found[0]
         found[0] += 1
@@ -31,9 +32,9 @@ def velocities(  # type: ignore[no-untyped-def]
         half_h = np.float32(raw8[index, _H]) / np.float32(2)
         boxes[at, 0], boxes[at, 1] = x - half_w, y - half_h
         boxes[at, 2], boxes[at, 3] = x + half_w, y + half_h
-        scale = per_px / np.float64(raw16[index, _SCALE])
-        velocities[at, 0] = raw32[index, _MOTION_X] * scale
-        velocities[at, 1] = raw32[index, _MOTION_Y] * scale
+        scale = per_px / np.float64(denominator)
+        speeds[at, 0] = raw32[index, _MOTION_X] * scale
+        speeds[at, 1] = raw32[index, _MOTION_Y] * scale
         row = min(max(np.int64(raw16[index, _DST_Y]), 0), height)
         column = min(max(np.int64(raw16[index, _DST_X]), 0), width)
         if seen[row, column] == 0:

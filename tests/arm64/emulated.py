@@ -32,7 +32,10 @@ PROCESSORS = (
 PACKAGES = "ca-certificates,git,make,python3-pip,python3-venv"
 CORES = 2
 SAME = 0.05  # of a score, the bundle's own tolerance
-TESTS = ("tests/edge/motion", "tests/edge/inputs", "tests/edge/video/test_frames.py")
+TESTS = (
+    *("tests/edge/test_compiled.py", "tests/edge/test_code_cache.py", "tests/edge/motion"),
+    *("tests/edge/inputs", "tests/edge/video/test_frames.py", "tests/edge/video/test_area.py"),
+)
 PROJECT = Path("opt/twostream")
 
 

@@ -13,7 +13,7 @@ from edge.files import user_cache
 
 Patch = pytest.MonkeyPatch
 KEY, BLOB = key_of(["a network"]), bytes(range(256))
-CACHE = CodeCache("code")
+CACHE = CodeCache("code", 16)
 
 
 @pytest.fixture(autouse=True)
@@ -51,15 +51,25 @@ def test_what_was_spoilt_is_not_used(spoil: Callable[[Path], None]) -> None:
     assert CACHE.find(KEY) is None
 
 
-def test_the_oldest_go() -> None:
+def test_those_last_used_stay() -> None:
     folder = user_cache() / "code"
     for number in range(20):
         CACHE.keep(key_of([number]), BLOB)
         os.utime(folder / f"{key_of([number])}.blob", ns=(number, number))
+    assert CACHE.find(key_of([4])) == BLOB  # the oldest, used now
     CACHE.keep(KEY, BLOB)
     assert len(list(folder.iterdir())) == 16
+    assert CACHE.find(KEY) == CACHE.find(key_of([4])) == BLOB
+    assert CACHE.find(key_of([5])) is None
+
+
+def test_what_was_just_made_stays_where_the_clock_is_wrong() -> None:
+    folder = user_cache() / "code"
+    for number in range(16):
+        CACHE.keep(key_of([number]), BLOB)
+        os.utime(folder / f"{key_of([number])}.blob", (4e9, 4e9))
+    CACHE.keep(KEY, BLOB)
     assert CACHE.find(KEY) == BLOB
-    assert CACHE.find(key_of([0])) is None
 
 
 def test_where_nothing_can_be_kept_runs_go_on(tmp_path: Path, monkeypatch: Patch) -> None:

@@ -80,7 +80,7 @@ def check_opencv(machine: Machine) -> Check:
 
 
 def check_numba(machine: Machine) -> Check:
-    return _package(machine, "numba", "optical flow of the CPU device")
+    return _package(machine, "numba", "flow, resizing and colours on the CPU")
 
 
 def check_openvino(machine: Machine) -> Check:

@@ -50,7 +50,8 @@ def test_cameras_hardly_differ(size_hw: tuple[int, int], out: int) -> None:
     plane = cv2.GaussianBlur(noise(*size_hw), (0, 0), 1.0)
     view = (0, (size_hw[1] - width) // 2, height, width)
     found, expected = (resize(plane, view, (out, out)) for resize in (resize_area, by_opencv))
-    assert (found != expected).mean() < 0.02
+    # 240 : 160 and its multiples make many halves, which either may round the other way
+    assert (found != expected).mean() < (0.02 if out == 160 else 0.002)
 
 
 def padded(plane: Plane) -> Plane:
@@ -80,6 +81,14 @@ def test_planes_may_lie_in_memory_in_any_way(laid_out) -> None:  # type: ignore[
     plane, view = noise(61, 83), (3, 5, 50, 71)
     expected = resize_area(plane, view, (20, 30))
     assert (resize_area(laid_out(plane), view, (20, 30)) == expected).all()
+
+
+@pytest.mark.parametrize(
+    "view", [(0, 0, 40, 10), (0, 1, 10, 10), (-1, 0, 10, 10), (0, -1, 10, 10), (1, 0, 10, 10)]
+)
+def test_what_is_not_in_the_plane_is_refused(view: View) -> None:
+    with pytest.raises(ValueError, match="not within a plane"):
+        resize_area(noise(10, 10), view, (5, 5))
 
 
 def test_a_plane_of_one_level_stays_so() -> None:

@@ -2,7 +2,7 @@
 //
 // Frames are resized as in training, by OpenCV's INTER_AREA: each output pixel is a weighted mean of a
 // rectangle of source pixels in the field of view. A weight is the product of one for the row and one
-// for the column (edge/devices/cuda/kernels/area_weights.py).
+// for the column (edge/video/area_weights.py).
 //
 // Bytes for S source pixels in view and N = H W at the model's size (1920 x 1080 -> 224 x 224, S = 1.56 M):
 //     resize_luma   S + 4 N               1.8 MB

@@ -17,10 +17,12 @@ from edge.devices.cuda.kernels import device_plan, launches
 from edge.errors import DeviceError
 from edge.inputs import flow_stack, rgb
 from edge.motion import tvl1
+from edge.motion.spec import PRESETS
 from edge.video.frames import Frame, Geometry, center_crop, resize_to_model, yuv_coefficients
 from tests.support.bundles import STREAMS, write_bundle
 from tests.support.cuda.gpu import Plug
 from tests.support.parity import check_here, copy_with_parity, little_flow
+from tests.support.paths import REPOSITORY
 
 Patch = pytest.MonkeyPatch
 
@@ -210,6 +212,14 @@ def test_the_demo_bundle_passes(device: str, bundle: Bundle, plug: Plug) -> None
     lines = check_here(bundle, device)
     assert [line.split()[0] for line in lines] == ["tvl1", "spatial", "temporal"]
     assert all("same top-1 3 of 3" in line for line in lines[1:])
+
+
+@pytest.mark.slow
+def test_the_bundle_for_slow_boards_passes() -> None:
+    bundle = load_bundle(REPOSITORY / "edge/bundles/ucf101-mini-160")
+    assert bundle.manifest.geometry.size_hw == (160, 160)
+    assert bundle.manifest.motions == (PRESETS["quick"],)
+    assert len(check_here(bundle, "cpu")) == 3
 
 
 @pytest.mark.slow

@@ -28,7 +28,8 @@ class MotionRecipe(Spec):
     smoothness: weight of the smoothness of flow beside the pictures (see motion_loss.py).
     teacher: method whose flow is taught instead: "fast" or "accurate" (TV-L1), or "none".
     drift: share of the stacks that are drawn, so that their flow is known (see drift.py).
-    scales: of crops, as of AugmentationRecipe; smaller crops are enlarged, and move faster.
+    scales: of crops, as of AugmentationRecipe; smaller crops are enlarged, and move faster. Drawn
+        stacks are of pictures as they are.
     still: share of the stacks in which some frames are repeated, as cameras do.
     """
 

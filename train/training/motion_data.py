@@ -94,7 +94,8 @@ class MotionSamples(Dataset[Stack]):
         planes = []
         for _ in range(1 + int(rng.integers(PIECES_MAX + 1))):
             clip, newest = self._draw(rng)
-            (step,) = clip.steps(newest, 1)  # as it is: enlarged pieces teach less of large motion
+            # as it is: networks that learnt from enlarged pieces saw more motion than there was
+            (step,) = clip.steps(newest, 1)
             planes.append(step.frame.y[:, :: -1 if rng.random() < 0.5 else 1])
         rows, columns = self._window(planes[0].shape, rng)
         planes = [np.ascontiguousarray(plane[rows, columns]) for plane in planes]

@@ -76,6 +76,8 @@ def _weights(
 
 def _with_padding(rows: Plane) -> Plane:
     """Rows with what lies between them in memory, where that makes them contiguous; else a copy."""
+    if rows.flags.c_contiguous:
+        return rows
     pitch, step = rows.strides
     if step != 1 or pitch < rows.shape[1]:
         return np.ascontiguousarray(rows)

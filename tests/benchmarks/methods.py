@@ -84,7 +84,9 @@ METHODS = {
     "codec, from tvl1": Method("temporal", motion="codec", start="tvl1"),
     "codec, taught": Method("temporal", motion="codec", teacher="tvl1"),
     "tsm": Method("spatial", recipe="tsm"),
-    "tsm, from spatial": Method("spatial", recipe="tsm", start="spatial"),
+    "tsm, from spatial": Method(
+        "spatial", recipe="tsm", changes=("optimiser.rate=3e-4",), start="spatial"
+    ),
     "codec, from tvl1 and taught": Method("temporal", motion="codec", start="tvl1", teacher="tvl1"),
     "motionnet": Method("temporal", motion=LEARNED, start="tvl1"),
 }

@@ -75,7 +75,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for precision, colour in zip(PRECISIONS, ("tab:blue", "tab:orange"), strict=True):
+    styles = (("tab:blue", 6), ("tab:orange", -14))  # and how far names are above their points
+    for precision, (colour, above) in zip(PRECISIONS, styles, strict=True):
         points = sorted(
             (row["processor_ms"], 100 * row["top1"], row["size_px"])
             for row in rows
@@ -85,7 +86,11 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axes.plot(times, tops, "o-", color=colour, label=f"{precision.upper()}, whole clips")
         for time_ms, top, size in points:
             axes.annotate(
-                f"{size} px", (time_ms, top), xytext=(5, 6), textcoords="offset points", fontsize=9
+                f"{size} px",
+                (time_ms, top),
+                xytext=(5, above),
+                textcoords="offset points",
+                fontsize=9,
             )
         moments = [
             (row["processor_ms"], 100 * row["right_moments"])

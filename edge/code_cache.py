@@ -45,9 +45,10 @@ class CodeCache:
         try:
             path = self._folder() / f"{key}.blob"
             data = read_private(path, _MAX_BYTES)
-            os.utime(path)
         except (OSError, DeviceError):
             return None
+        with suppress(OSError):  # a cache that can only be read
+            os.utime(path)
         blob = data[_SHA256_BYTES:]
         return blob if hashlib.sha256(blob).digest() == data[:_SHA256_BYTES] else None
 

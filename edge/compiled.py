@@ -80,7 +80,7 @@ class Kernel:
 
     def load(self) -> None:
         """Compile it, or load what was compiled, before it is used."""
-        assert self._function is not None
+        _ = self._function
 
     @cached_property
     def _function(self) -> Callable[..., None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,16 @@ def test_those_last_used_stay() -> None:
     assert len(list(folder.iterdir())) == 16
     assert CACHE.find(KEY) == CACHE.find(key_of([4])) == BLOB
     assert CACHE.find(key_of([5])) is None
+
+
+def test_a_cache_that_can_only_be_read_is_used(monkeypatch: Patch) -> None:
+    CACHE.keep(KEY, BLOB)
+
+    def refuse(path: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert CACHE.find(KEY) == BLOB
 
 
 def test_what_was_just_made_stays_where_the_clock_is_wrong() -> None:

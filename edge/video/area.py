@@ -30,16 +30,10 @@ Plane = NDArray[np.uint8]
 _resize = Kernel(
     "edge.video.area_kernel",
     "resize",
-    *(
-        "uint8[2]",
-        "int64",
-        "int64[2]",
-        "float32[2]",
-        "int64[2]",
-        "float32[2]",
-        "float32[1]",
-        "uint8[2]",
-    ),
+    *("uint8[2]", "int64"),
+    *("int64[2]", "float32[2]"),  # rows
+    *("int64[2]", "float32[2]"),  # columns
+    *("float32[1]!", "uint8[2]!"),
 )
 
 
